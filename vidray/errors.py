@@ -1,0 +1,26 @@
+"""The two errors vidray raises on purpose: one for the person at the keyboard, one for a row."""
+
+from vidray.schema import ERROR_KINDS
+
+
+class UserError(ValueError):
+    """A wrong argument, source or output folder: the value, the rule and the next step, in one line.
+
+    Jobs print it on stderr and exit with 2.
+    """
+
+
+class VideoError(Exception):
+    """Why one video has no result: becomes ``error_kind`` and ``error_message`` of its row.
+
+    Args:
+        kind: one of ``schema.ERROR_KINDS``.
+        message: one sentence, without the path (the row has it already).
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        if kind not in ERROR_KINDS:
+            raise ValueError(f"unknown error kind {kind!r}; one of {', '.join(ERROR_KINDS)}")
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
