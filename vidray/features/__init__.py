@@ -1,0 +1,1 @@
+"""Feature families: name -> numbers that describe a video."""
