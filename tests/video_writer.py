@@ -13,6 +13,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -35,7 +36,8 @@ def draw_number(number: int, *, width_px: int, height_px: int) -> NDArray[np.uin
     rows = np.arange(height_px) * ROWS // height_px  # (H,)
     columns = np.arange(width_px) * COLUMNS // width_px  # (W,)
     tones = np.array([DARK, LIGHT], dtype=np.uint8)
-    return tones[bits[rows[:, None], columns[None, :]]]  # (H, W, 3)
+    rgb: NDArray[np.uint8] = tones[bits[rows[:, None], columns[None, :]]]  # (H, W, 3)
+    return rgb
 
 
 def read_number(rgb: NDArray[np.uint8]) -> int:
@@ -86,7 +88,7 @@ def sequential_frames(
                     raise
                 continue
             for frame in decoded:
-                frames.append(frame.to_ndarray(format="rgb24"))
+                frames.append(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False))
                 pts_seconds.append(float("nan") if frame.time is None else frame.time)
     return np.stack(frames), np.array(pts_seconds)
 
@@ -185,6 +187,7 @@ ENCODER_OPTIONS: dict[str, dict[str, str]] = {
 def _add_tone(container: OutputContainer, codec: str) -> Callable[[float], None]:
     """Add a mono 440 Hz track; the returned function writes that many seconds of it."""
     stream = container.add_stream(codec, rate=AUDIO_RATE, layout="mono")
+    assert isinstance(stream, AudioStream)
 
     def write(duration_seconds: float) -> None:
         times = np.arange(round(duration_seconds * AUDIO_RATE)) / AUDIO_RATE

@@ -1,8 +1,8 @@
 """The zoo of test videos: one maker for each kind of file a folder of videos may hold.
 
 ``KINDS`` (name -> maker) decode in full, ``PARTIAL`` in part, ``BROKEN`` not at all. Each maker is
-called as ``maker(folder, num_frames=60) -> Path`` and writes ``folder/NAME.SUFFIX``. What writes and
-reads them is in ``tests/video_writer.py``; its names are offered here too.
+called as ``maker(folder, num_frames=60) -> Path`` and writes ``folder/NAME.SUFFIX``. What writes
+and reads them is in ``tests/video_writer.py``; its names are offered here too.
 """
 
 import re

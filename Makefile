@@ -1,0 +1,59 @@
+# Everything a developer runs. Each target makes .venv itself; Python 3.11 and make are enough.
+# A second run does nothing until requirements.lock or pyproject.toml changes.
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+BIN := .venv/bin
+READY := .venv/.ready
+DEMO := runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench lock clean
+
+help:
+	@echo "make setup   install the locked versions into .venv"
+	@echo "make demo    make two dozen small clips and extract their features"
+	@echo "make test    lint, types and tests"
+	@echo "make lint    format and lint, mending what can be mended"
+	@echo "make bench   the benchmarks, and how to run each"
+	@echo "make lock    resolve pyproject.toml into requirements.lock again"
+	@echo "make clean   remove .venv, caches and the demo's output"
+
+setup: $(READY)
+
+$(BIN)/uv:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vidray needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+# --no-build-isolation: the package is built by the setuptools of the lock, nothing is fetched unhashed.
+$(READY): requirements.lock pyproject.toml | $(BIN)/uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/python -m vidray.synthetic $(DEMO)/videos
+	$(BIN)/python jobs/extract.py --videos $(DEMO)/videos --out $(DEMO)/features
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q
+
+lint: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	@for script in bench/*.py; do echo "$(BIN)/python $$script"; sed -n '1s/^"""/    /p' "$$script"; done
+
+# Versions already locked are kept where they still fit; --upgrade (make lock UPGRADE=--upgrade) renews them.
+lock: | $(BIN)/uv
+	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		--extra dev --extra decord $(UPGRADE) pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info $(DEMO)
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
