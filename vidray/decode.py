@@ -1,0 +1,549 @@
+"""Frames of a video: exactly the ones asked for, in presentation order, straight to the wanted size.
+
+Index k is the k-th frame that a sequential decode shows, in every container. Where the packet index
+is exact, only the key frames' groups that hold a wanted frame are decoded; elsewhere, and whenever
+the decoder contradicts the index, the video is decoded sequentially.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+import av
+import av.error
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
+
+from vidray import demux
+from vidray.demux import PacketIndex, Source
+from vidray.errors import VideoError
+
+# Decoded frames of a video without an exact index are kept while they fit here (about 3,400 frames of
+# 320x240 or 128 of 1080p), so that counting and reading cost one decode, not two.
+_KEEP_BYTES = 384 << 20
+# A seek costs about as much as decoding this many frames on (320x240 H.264, local disk).
+_SEEK_PAYS_FRAMES = 8
+
+Resize = Literal["swscale", "opencv_area"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Above any of these a video is refused as ``too_large`` instead of being tried."""
+
+    max_pixels: int = 36_000_000
+    """Pixels of one frame: 8K UHD (7680x4320) is 33.2 million."""
+    max_frames: int = 3_000_000
+    """Frames of one video: ten hours at 60 frames a second are 2.2 million."""
+    max_seconds: float = 12 * 3600.0
+    """Length of one video."""
+    max_bytes: int = 64 << 30
+    """Size of one file."""
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if value <= 0:
+                raise ValueError(f"{name} is {value}: it must be above 0")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Frames to read in one pass over the video.
+
+    Args:
+        frame_indices: ``int64 (T,)``, each 0 or more; any order, repeats allowed.
+        width_px, height_px: the size wanted (both or neither); neither gives the display size.
+        resize: ``swscale`` scales while converting from YUV; ``opencv_area`` converts at full size and
+            then calls ``cv2.resize(..., INTER_AREA)``, as the notebooks did.
+    """
+
+    frame_indices: Sequence[int] | NDArray[np.int64]
+    width_px: int | None = None
+    height_px: int | None = None
+    resize: Resize = "swscale"
+
+    def __post_init__(self) -> None:
+        if (self.width_px is None) != (self.height_px is None):
+            raise ValueError(f"width_px={self.width_px}, height_px={self.height_px}: both or neither")
+        if len(self.frame_indices) and min(self.frame_indices) < 0:
+            raise IndexError(f"frame {min(self.frame_indices)} asked for: indices start at 0")
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(width, height) wanted."""
+        if self.width_px is None or self.height_px is None:
+            return None
+        return self.width_px, self.height_px
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of one video.
+
+    Args:
+        pixels: ``uint8 (T, H, W, 3)``, RGB.
+        pts_seconds: ``float64 (T,)``, as the container states them; NaN where nothing tells them.
+        frame_indices: ``int64 (T,)``, the k of each frame.
+    """
+
+    pixels: NDArray[np.uint8]
+    pts_seconds: NDArray[np.float64]
+    frame_indices: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        count = len(self.frame_indices)
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:
+            raise ValueError(f"pixels are {self.pixels.dtype} {self.pixels.shape}: uint8 (T, H, W, 3)")
+        if self.pixels.shape[0] != count or self.pts_seconds.shape != (count,):
+            raise ValueError(
+                f"{self.pixels.shape[0]} frames, {self.pts_seconds.shape} times, {count} indices"
+            )
+
+    def __len__(self) -> int:
+        return len(self.frame_indices)
+
+    def __repr__(self) -> str:
+        return f"Frames(pixels=uint8 {self.pixels.shape}, frame_indices={self.frame_indices.tolist()})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What a video is, without its pixels.
+
+    ``width_px`` and ``height_px`` are as stored; ``display_width_px`` and ``display_height_px`` are
+    what ``read_frames`` returns: rotated upright and with square pixels. ``num_frames`` counts frames
+    that decode (None where they were not counted), never a header's claim.
+    """
+
+    width_px: int
+    height_px: int
+    rotation_degrees: int
+    sample_aspect_ratio: float
+    duration_seconds: float | None
+    frames_per_second: float | None
+    num_frames: int | None
+    codec: str
+    container: str
+    has_sound: bool
+
+    @property
+    def display_width_px(self) -> int:
+        return _display_size(self)[0]
+
+    @property
+    def display_height_px(self) -> int:
+        return _display_size(self)[1]
+
+
+def _display_size(probe: Probe) -> tuple[int, int]:
+    width = max(1, round(probe.width_px * probe.sample_aspect_ratio))
+    size = (width, probe.height_px)
+    return size[::-1] if probe.rotation_degrees % 180 else size
+
+
+class Video:
+    """One open video file. A context manager; not for several threads at once.
+
+    Args:
+        source: a local path, or a seekable binary file object (a bucket's).
+        limits: above them the video is ``too_large``.
+
+    Raises:
+        VideoError: with the kind and the reason why there are no frames.
+    """
+
+    def __init__(self, source: Source, *, limits: Limits | None = None) -> None:
+        self._source = source
+        self._limits = limits or Limits()
+        self._open()
+        try:
+            self._refuse_what_is_too_large()
+        except VideoError:
+            self.close()
+            raise
+        self._index: PacketIndex | None = None
+        self._index_tried = False
+        self._pts_seconds: NDArray[np.float64] | None = None
+        self._kept: list[VideoFrame] | None = None
+        self._rotation_degrees: int | None = None
+        self.damaged_packets = 0
+
+    def _open(self) -> None:
+        if not isinstance(self._source, str | os.PathLike):
+            self._source.seek(0)
+        self._container = demux.open_container(self._source)
+        try:
+            self._stream = demux.choose_video_stream(self._container)
+        except VideoError:
+            self._container.close()
+            raise
+        context = self._stream.codec_context
+        # One decoding thread per process and as many processes as cores beats threads (facts: 2 cores).
+        context.thread_count = 1
+        context.thread_type = "SLICE"
+        self._at_start = True  # No packet read since the container was opened.
+        self._position: int | None = None  # Index of the next frame to come out, where it is known.
+        self._damaged_in_pass = 0
+
+    def _refuse_what_is_too_large(self) -> None:
+        limits, context = self._limits, self._stream.codec_context
+        size_bytes = self._container.size
+        if size_bytes > limits.max_bytes:
+            raise VideoError("too_large", f"{size_bytes} bytes, the cap is {limits.max_bytes}")
+        if context.width * context.height > limits.max_pixels:
+            size = f"{context.width}x{context.height}"
+            raise VideoError("too_large", f"frames of {size}, the cap is {limits.max_pixels} pixels")
+
+    def close(self) -> None:
+        self._kept = None
+        self._container.close()
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def pts_seconds(self) -> NDArray[np.float64]:
+        """``float64 (N,)``: when each frame is shown; N is the number of frames that decode.
+
+        Costs a pass over the packets, or where those cannot tell, one sequential decode.
+        """
+        if self._pts_seconds is None:
+            if self._packet_index() is not None:
+                self._pts_seconds = self._packet_index_seconds()
+            else:
+                self._decode_all()
+            assert self._pts_seconds is not None
+            self._refuse_what_is_too_long(self._pts_seconds)
+        return self._pts_seconds
+
+    def _refuse_what_is_too_long(self, pts_seconds: NDArray[np.float64]) -> None:
+        seconds = float(pts_seconds[-1] - pts_seconds[0]) if len(pts_seconds) else 0.0
+        if seconds > self._limits.max_seconds:
+            cap = self._limits.max_seconds
+            raise VideoError("too_large", f"{seconds:.0f} seconds long, the cap is {cap:.0f}")
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames decode."""
+        return len(self.pts_seconds)
+
+    def probe(self, *, count_frames: bool = True) -> Probe:
+        """The video's properties; with ``count_frames`` its frames are counted, not taken on trust."""
+        stream, context = self._stream, self._stream.codec_context
+        pts_seconds = self.pts_seconds if count_frames else None
+        rate = self._frames_per_second(pts_seconds)
+        return Probe(
+            width_px=context.width,
+            height_px=context.height,
+            rotation_degrees=self._first_frame_rotation(),
+            sample_aspect_ratio=self._sample_aspect_ratio(),
+            duration_seconds=self._duration_seconds(pts_seconds, rate),
+            frames_per_second=rate,
+            num_frames=None if pts_seconds is None else len(pts_seconds),
+            codec=context.codec.canonical_name,
+            container=self._container.format.name.split(",")[0],
+            has_sound=bool(self._container.streams.audio),
+        )
+
+    def read(self, *requests: Request) -> list[Frames]:
+        """The frames of each request, decoded in one pass.
+
+        Raises:
+            IndexError: a frame beyond the last.
+            VideoError: no frame decodes, or a cap is exceeded.
+        """
+        indices = [np.asarray(request.frame_indices, dtype=np.int64) for request in requests]
+        wanted = np.unique(np.concatenate([np.zeros(0, np.int64), *indices]))  # (U,)
+        seconds_of: dict[int, float] = {}
+        pixels_of: list[dict[int, NDArray[np.uint8]]] = [{} for _ in requests]
+        for k, (frame, seconds) in zip(wanted.tolist(), self._frames_at(wanted), strict=False):
+            seconds_of[k] = seconds
+            for request, mine, pixels in zip(requests, indices, pixels_of, strict=True):
+                if k in mine:
+                    pixels[k] = self._to_rgb(frame, request.size, request.resize)
+        if len(seconds_of) < len(wanted):
+            last = self.num_frames - 1
+            raise IndexError(f"frame {wanted[-1]} asked for, the video has {last + 1} (0 to {last})")
+        return [_gather(mine, pixels, seconds_of) for mine, pixels in zip(indices, pixels_of, strict=True)]
+
+    # How frames are found.
+
+    def _frames_at(self, wanted: NDArray[np.int64]) -> Iterator[tuple[VideoFrame, float]]:
+        """Yield (frame, pts_seconds) for increasing indices; stops early where the video ends."""
+        if self._kept is not None:
+            for k in wanted[wanted < len(self._kept)]:
+                yield self._kept[k], float(self.pts_seconds[k])
+            return
+        sparse = self._packet_index()
+        done = 0
+        if sparse is not None:
+            for frame, seconds in self._seek_frames(sparse, wanted):
+                yield frame, seconds
+                done += 1
+            if done == len(wanted) or wanted[done] >= len(sparse.pts):
+                return
+            self._distrust_index()
+        yield from self._sequential_frames(wanted[done:])
+
+    def _distrust_index(self) -> None:
+        """The decoder contradicted the packets: from now on this video is decoded sequentially."""
+        self._index, self._pts_seconds = None, None
+
+    def _rewind(self) -> None:
+        if not self._at_start:
+            self._container.close()
+            self._open()
+
+    def _packet_index(self) -> PacketIndex | None:
+        if not self._index_tried:
+            self._index_tried = True
+            self._index = demux.index_packets(
+                self._container, self._stream, max_frames=self._limits.max_frames
+            )
+            self._at_start = False
+        return self._index
+
+    def _packet_index_seconds(self) -> NDArray[np.float64]:
+        assert self._index is not None and self._stream.time_base is not None
+        return self._index.pts * float(self._stream.time_base)
+
+    def _seek_frames(
+        self, index: PacketIndex, wanted: NDArray[np.int64]
+    ) -> Iterator[tuple[VideoFrame, float]]:
+        """Sparse reading. Ends without an error as soon as a frame is not where the index has it."""
+        assert self._stream.time_base is not None
+        time_base = float(self._stream.time_base)
+        decoded: Iterator[VideoFrame] | None = None
+        for k in wanted[wanted < len(index.pts)]:
+            nearest = int(np.searchsorted(index.key_frames, k, side="right")) - 1
+            key = int(index.key_frames[nearest])
+            behind = self._position is None or k < self._position
+            if decoded is None or behind or key > (self._position or 0) + _SEEK_PAYS_FRAMES:
+                decoded = self._start_at(index, nearest)
+            frame = self._advance(index, decoded, int(k), key)
+            if frame is None:
+                return
+            yield frame, int(index.pts[k]) * time_base
+
+    def _start_at(self, index: PacketIndex, nearest: int) -> Iterator[VideoFrame]:
+        timestamp = int(index.key_seek_timestamps[nearest])
+        try:
+            self._container.seek(timestamp, stream=self._stream, backward=True)
+        except (av.error.FFmpegError, OSError):
+            self._rewind()  # Some fragmented MP4s cannot seek: decode from the start.
+        self._position = None
+        return self._decoded_frames()
+
+    def _advance(
+        self, index: PacketIndex, decoded: Iterator[VideoFrame], k: int, key: int
+    ) -> VideoFrame | None:
+        """Decode on to frame k; None when the decoder's frames are not the index's frames."""
+        for frame in decoded:
+            if frame.pts is None:
+                return None
+            here = int(np.searchsorted(index.pts, frame.pts))
+            if here >= len(index.pts) or index.pts[here] != frame.pts:
+                return None
+            if self._position is None and here < key:
+                continue  # Before the key frame: a seek that fell short, or leading pictures.
+            expected = key if self._position is None else self._position
+            if here != expected or self._damaged_in_pass:
+                return None
+            self._position = here + 1
+            if here == k:
+                return frame
+        return None
+
+    def _sequential_frames(self, wanted: NDArray[np.int64]) -> Iterator[tuple[VideoFrame, float]]:
+        self._rewind()
+        remaining = iter(wanted.tolist())
+        k = next(remaining, None)
+        for here, frame in enumerate(self._decoded_frames()):
+            if k is None:
+                return
+            if here == k:
+                yield frame, self._seconds_of(frame, here)
+                k = next(remaining, None)
+
+    def _decode_all(self) -> None:
+        """One sequential pass that counts and times every frame, keeping them while they fit."""
+        self._rewind()
+        kept: list[VideoFrame] | None = []
+        seconds: list[float] = []
+        kept_bytes = 0
+        for k, frame in enumerate(self._decoded_frames()):
+            if k >= self._limits.max_frames:
+                raise VideoError("too_large", f"over {self._limits.max_frames} frames, the cap on frames")
+            seconds.append(self._seconds_of(frame, k))
+            kept_bytes += sum(plane.buffer_size for plane in frame.planes)
+            if kept is not None:
+                kept.append(frame)
+            if kept_bytes > _KEEP_BYTES:
+                kept = None
+        self.damaged_packets = self._damaged_in_pass
+        if not seconds:
+            raise self._why_no_frame()
+        self._kept, self._pts_seconds = kept, np.array(seconds)
+
+    def _decoded_frames(self) -> Iterator[VideoFrame]:
+        """Frames in the order the decoder shows them; packets it refuses are counted and passed over."""
+        self._at_start = False
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (av.error.FFmpegError, OSError) as error:
+                if isinstance(error, MemoryError):
+                    raise
+                self._damaged_in_pass += 1
+                return  # The container is cut off here: what decoded so far is all there is.
+            if packet.has_sidedata("encryption_info"):
+                raise VideoError("encrypted", "the video stream is encrypted and there is no key for it")
+            try:
+                frames = packet.decode()
+            except (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.UnknownError):
+                self._damaged_in_pass += 1
+                continue
+            for frame in frames:
+                if self._rotation_degrees is None:
+                    self._rotation_degrees = _upright(frame.rotation)
+                yield frame
+
+    def _seconds_of(self, frame: VideoFrame, k: int) -> float:
+        if frame.pts is not None and frame.time_base:
+            return float(frame.pts * frame.time_base)
+        rate = self._stream.average_rate
+        return k / float(rate) if rate else float("nan")
+
+    def _why_no_frame(self) -> VideoError:
+        if demux.declares_encryption(self._container, self._stream, self._source):
+            return VideoError("encrypted", "the video stream is encrypted and there is no key for it")
+        if self._damaged_in_pass:
+            message = f"no frame decodes: the decoder refuses all {self._damaged_in_pass} packets"
+        else:
+            message = f"holds no frame, though its header declares {self._stream.frames}"
+        return VideoError("unreadable", message)
+
+    # What frames look like.
+
+    def _first_frame_rotation(self) -> int:
+        if self._rotation_degrees is None:
+            self._rewind()
+            if next(self._decoded_frames(), None) is None:
+                raise self._why_no_frame()
+            self._position = None
+        return self._rotation_degrees or 0
+
+    def _sample_aspect_ratio(self) -> float:
+        aspect = self._stream.sample_aspect_ratio or self._stream.codec_context.sample_aspect_ratio
+        return float(aspect) if aspect and 1 / 16 <= aspect <= 16 else 1.0
+
+    def _to_rgb(
+        self, frame: VideoFrame, size: tuple[int, int] | None, resize: Resize
+    ) -> NDArray[np.uint8]:
+        rotation = _upright(frame.rotation)
+        if size is None:
+            size = self._square_pixel_size(frame)
+        elif rotation % 180:
+            size = size[::-1]
+        if resize == "opencv_area" and size != (frame.width, frame.height):
+            full = frame.to_ndarray(format="rgb24", threads=1)
+            pixels = cv2.resize(full, size, interpolation=cv2.INTER_AREA)
+        else:
+            shrinks = size[0] <= frame.width and size[1] <= frame.height
+            scaler = Interpolation.AREA if shrinks else Interpolation.BICUBIC
+            if size == (frame.width, frame.height):
+                scaler = Interpolation.BILINEAR  # PyAV's own default: nothing is scaled but chroma.
+            pixels = frame.to_ndarray(
+                format="rgb24", width=size[0], height=size[1], interpolation=scaler, threads=1
+            )
+        upright = np.rot90(pixels, k=rotation // 90) if rotation else pixels
+        return np.ascontiguousarray(upright, dtype=np.uint8)
+
+    def _square_pixel_size(self, frame: VideoFrame) -> tuple[int, int]:
+        return max(1, round(frame.width * self._sample_aspect_ratio())), frame.height
+
+    def _frames_per_second(self, pts_seconds: NDArray[np.float64] | None) -> float | None:
+        """The header's rate where the frames bear it out within 0.5 %, else the frames' own mean rate."""
+        header = float(self._stream.average_rate) if self._stream.average_rate else None
+        if pts_seconds is None or len(pts_seconds) < 2:
+            return header
+        span = float(pts_seconds[-1] - pts_seconds[0])
+        if not span > 0:
+            return header
+        measured = (len(pts_seconds) - 1) / span
+        if header is not None and abs(header - measured) <= 0.005 * measured:
+            return header
+        return round(measured, 6)
+
+    def _duration_seconds(
+        self, pts_seconds: NDArray[np.float64] | None, rate: float | None
+    ) -> float | None:
+        """First frame shown to last frame gone: the last frame lasts one mean frame."""
+        if pts_seconds is not None:
+            span = float(pts_seconds[-1] - pts_seconds[0])
+            return span + 1 / rate if rate and np.isfinite(span) else None
+        if self._stream.duration and self._stream.time_base:
+            return float(self._stream.duration * self._stream.time_base)
+        return None
+
+
+def _gather(
+    indices: NDArray[np.int64], pixels: dict[int, NDArray[np.uint8]], seconds: dict[int, float]
+) -> Frames:
+    wanted = indices.tolist()
+    if not wanted:
+        return Frames(np.zeros((0, 0, 0, 3), np.uint8), np.zeros(0), indices)
+    return Frames(
+        np.stack([pixels[k] for k in wanted]), np.array([seconds[k] for k in wanted]), indices
+    )
+
+
+def _upright(rotation: float) -> int:
+    """Counter-clockwise degrees in 0, 90, 180, 270; a rotation that is no quarter turn is left alone."""
+    return int(rotation) % 360 if int(rotation) % 90 == 0 else 0
+
+
+def probe(source: Source, *, count_frames: bool = True, limits: Limits | None = None) -> Probe:
+    """Properties of a video file. Raises VideoError."""
+    with Video(source, limits=limits) as video:
+        return video.probe(count_frames=count_frames)
+
+
+def read_frames(
+    source: Source,
+    *,
+    frame_indices: Sequence[int] | NDArray[np.int64],
+    width_px: int | None = None,
+    height_px: int | None = None,
+    limits: Limits | None = None,
+) -> Frames:
+    """The frames of these indices, upright and with square pixels unless a size is given.
+
+    Returns:
+        Frames with ``uint8 (T, H, W, 3)`` pixels, in the order asked for.
+
+    Raises:
+        VideoError: the kind and the reason why there are no frames.
+        IndexError: a frame beyond the last.
+    """
+    with Video(source, limits=limits) as video:
+        return video.read(Request(frame_indices, width_px, height_px))[0]
