@@ -1,0 +1,30 @@
+"""What every test shares: the fake bucket, untouched random generators, and the ``gpu`` mark."""
+
+import random
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+pytest_plugins = ["tests.s3"]
+
+# The same examples on every run, and no deadline: two slow cores must not fail a true property.
+settings.register_profile("vidray", derandomize=True, deadline=None)
+settings.load_profile("vidray")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out tests marked ``gpu`` on a machine without an NVIDIA driver."""
+    if item.get_closest_marker("gpu") and shutil.which("nvidia-smi") is None:
+        pytest.skip("needs an NVIDIA GPU")
+
+
+@pytest.fixture(autouse=True)
+def _same_random_state() -> Iterator[None]:
+    """Put the global generators back after each test, so that no test depends on the one before."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    yield
+    random.setstate(python_state)
+    np.random.set_state(numpy_state)  # noqa: NPY002
