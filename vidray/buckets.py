@@ -1,0 +1,269 @@
+"""Requests to buckets: options, retries, listings in pages, conditional puts, deletes.
+
+``storage.py`` decides, this module talks: S3 through s3fs, page by page where fsspec's own calls
+would hold a whole listing or hide errors, any other storage through fsspec alone. Every request
+goes through ``call``, so it is sent again where that may help and ends in an ``OSError``.
+"""
+
+import io
+import itertools
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar, cast
+
+import fsspec
+import tenacity
+from botocore import exceptions as boto
+
+from vidray.errors import VideoError
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+# 12 blocks of 4 MiB are kept; with the block in flight and its copies a file stays below 64 MiB.
+BLOCK_BYTES = 4 * 2**20
+BLOCKS_KEPT = 12
+PARALLEL_REQUESTS = 16
+_WRITER = "vidray-writer"  # object metadata: tells our own lost put from somebody else's
+
+
+def without_secrets(text: str) -> str:
+    """``text`` for a log or a message: no user names or passwords in URLs, no signed queries."""
+    return re.sub(r"\?\S+=\S*", "", re.sub(r"//[^/\s@]*@", "//", text)) if "://" in text else text
+
+
+def connect(protocol: str) -> Any:
+    """The fsspec file system of a protocol, connected once per process, thread and endpoint.
+
+    Raises:
+        ImportError, ValueError: no library for this protocol is installed, or known.
+    """
+    if protocol not in ("s3", "s3a"):
+        return fsspec.filesystem(protocol)
+    fs = fsspec.filesystem(protocol, **_s3_options())
+    # s3fs repeats what botocore repeated already, by default 5 times and in places squared: an
+    # endpoint that is down would hold every video for six minutes.
+    fs.retries = 2
+    return fs
+
+
+def is_s3(fs: Any) -> bool:
+    """Whether the S3 requests of this module work on this file system."""
+    return "s3" in fs.protocol
+
+
+def fingerprint(info: dict[str, Any]) -> str:
+    """The storage's own digest of the content where it has one, else size and time."""
+    for key in ("ETag", "etag", "md5Hash", "content_md5", "VersionId"):
+        if info.get(key):
+            return str(info[key]).strip('"')
+    changed = next((info[key] for key in ("mtime", "LastModified", "created") if info.get(key)), 0)
+    return f"{info['size']}-{changed}"
+
+
+def _s3_options() -> dict[str, Any]:
+    """Options that are also fsspec's cache key: a changed endpoint gives a new connection."""
+    environment = os.environ
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    retries = {"mode": "standard", "max_attempts": int(environment.get("AWS_MAX_ATTEMPTS", "5"))}
+    return {
+        "endpoint_url": environment.get("AWS_ENDPOINT_URL_S3")
+        or environment.get("AWS_ENDPOINT_URL"),
+        "client_kwargs": {"region_name": region} if region else {},  # botocore skips AWS_REGION
+        "config_kwargs": {"retries": retries, "max_pool_connections": 2 * PARALLEL_REQUESTS},
+        "use_listings_cache": False,  # a nightly job must see what came since
+    }
+
+
+def _status(error: BaseException | None) -> int:
+    """The HTTP status at the root of an error; 0 where there is none."""
+    while error is not None:
+        if isinstance(error, boto.ClientError):
+            return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        error = error.__cause__ or error.__context__
+    return 0
+
+
+def _is_transient(error: BaseException) -> bool:
+    status = _status(error)
+    # 409: two conditional puts at once, of which S3 wants one sent again.
+    broken = (ConnectionError, TimeoutError, boto.HTTPClientError)
+    return status >= 500 or status in (409, 429) or isinstance(error, broken)
+
+
+def call(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """One operation on a storage, tried once more where that may help.
+
+    Raises:
+        OSError: whatever the storage's own library raises; FileNotFoundError and PermissionError
+            say what they say.
+    """
+    again = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_is_transient),
+        stop=tenacity.stop_after_attempt(2),
+        wait=tenacity.wait_random(0.2, 1.0),
+        reraise=True,
+    )
+    try:
+        return again(function, *args, **kwargs)
+    except (boto.NoCredentialsError, boto.PartialCredentialsError) as error:
+        raise PermissionError("no credentials for this storage in the environment") from error
+    except OSError:
+        raise
+    except Exception as error:  # every storage library has its own base class
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def in_parallel(function: Callable[[Any], _R], items: Iterable[Any]) -> list[_R]:
+    """The function of every item, in order, 16 at a time; the first error is raised."""
+    results: list[_R] = []
+    left = iter(items)
+    with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+        # 4096 at a time: a pool holds a kilobyte for each call it was given.
+        while batch := list(itertools.islice(left, 4096)):
+            results.extend(pool.map(function, batch))
+    return results
+
+
+def read_head(fs: Any, path: str, max_bytes: int) -> bytes:
+    """The first ``max_bytes`` of a file, in one request and without asking for its size."""
+    try:
+        return cast(bytes, call(fs.cat_file, path, start=0, end=max_bytes))
+    except OSError as error:
+        if _status(error) == 416:  # an empty object has no first byte to ask for
+            return b""
+        raise
+
+
+def open_blocks(fs: Any, path: str) -> Any:
+    """A seekable fsspec file that keeps ``BLOCKS_KEPT`` blocks in memory."""
+    options = {"maxblocks": BLOCKS_KEPT}
+    return fs.open(
+        path, "rb", block_size=BLOCK_BYTES, cache_type="blockcache", cache_options=options
+    )
+
+
+def video_error(error: OSError) -> VideoError:
+    """What a failure means for the row of the video."""
+    if isinstance(error, FileNotFoundError):
+        return VideoError("missing", "it was listed, but is not there any more")
+    if isinstance(error, PermissionError):
+        return VideoError("denied", "the storage refuses to hand it over")
+    if isinstance(error, IsADirectoryError):
+        return VideoError("unreadable", "it is a folder, not a file")
+    reason = without_secrets(" ".join(str(error).split()))[:300]
+    return VideoError("unreadable", f"the storage fails to hand it over: {reason}")
+
+
+class BlockFile(io.RawIOBase):
+    """An fsspec file whose later failures are ``VideoError``, too."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """The position, in bytes from the beginning."""
+        return cast(int, self._file.tell())
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the position, which asks for nothing yet."""
+        return cast(int, self._file.seek(offset, whence))
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer from the blocks kept, or fetch them. Raises ``VideoError``."""
+        try:
+            data = call(self._file.read, len(buffer))
+        except OSError as error:
+            raise video_error(error) from error
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Drop the blocks."""
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def walk_any(fs: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(path below the folder, details) of all files, in any storage, a folder at a time."""
+    start = len(path.rstrip("/")) + 1
+    for _, _, files in fs.walk(path, detail=True):
+        for info in files.values():
+            yield info["name"][start:], info
+
+
+def _s3_pages(fs: Any, path: str, **request: Any) -> Iterator[dict[str, Any]]:
+    """Pages of up to 1000 objects below a prefix (fsspec's own listing holds all of them)."""
+    bucket, key, _ = fs.split_path(path)
+    request |= {"Bucket": bucket, "Prefix": f"{key}/" if key else ""}
+    while True:
+        page = call(fs.call_s3, "list_objects_v2", **request)
+        yield page
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def s3_files(fs: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(path below the folder, details) of all objects, a page at a time."""
+    for page in _s3_pages(fs, path):
+        for found in page.get("Contents", []):
+            relative = found["Key"][len(page.get("Prefix", "")) :]
+            if relative and not relative.endswith("/"):  # consoles make "folder/" objects
+                yield relative, {"ETag": found["ETag"], "size": found["Size"]}
+
+
+def s3_names(fs: Any, path: str) -> list[str]:
+    """Names directly below a prefix, the first page of them (up to 1000)."""
+    page = next(_s3_pages(fs, path, Delimiter="/"))
+    folders = [found["Prefix"] for found in page.get("CommonPrefixes", [])]
+    files = [found["Key"] for found in page.get("Contents", []) if not found["Key"].endswith("/")]
+    return [key.rstrip("/").rpartition("/")[2] for key in folders + files]
+
+
+def put_once(fs: Any, path: str, data: bytes) -> bool:
+    """Create an object unless it is there; whether this call did."""
+    ours = uuid.uuid4().hex
+    extra = {"Metadata": {_WRITER: ours}} if is_s3(fs) else {}
+    try:
+        call(fs.pipe_file, path, data, mode="create", **extra)
+        return True
+    except OSError as error:
+        if not isinstance(error, FileExistsError) and _status(error) != 412:
+            raise
+    if not extra:
+        return False
+    # A put whose answer was lost is sent again and then meets itself: the object says whose it is.
+    bucket, key, _ = fs.split_path(path)
+    try:
+        head = call(fs.call_s3, "head_object", Bucket=bucket, Key=key)
+    except FileNotFoundError:  # theirs, and removed since
+        return False
+    return bool(head.get("Metadata", {}).get(_WRITER) == ours)
+
+
+def s3_remove(fs: Any, path: str) -> None:
+    """Deletes in pages of 1000; s3fs's own ``rm`` hides what the server could not delete."""
+    bucket, key, _ = fs.split_path(path)
+    if key:
+        call(fs.call_s3, "delete_object", Bucket=bucket, Key=key)
+    for page in _s3_pages(fs, path):
+        keys = [{"Key": found["Key"]} for found in page.get("Contents", [])]
+        if not keys:
+            continue
+        delete = {"Objects": keys, "Quiet": True}
+        answer = call(fs.call_s3, "delete_objects", Bucket=bucket, Delete=delete)
+        for failed in answer.get("Errors", [])[:1]:
+            raise OSError(f"cannot delete {failed.get('Key')}: {failed.get('Code')}")

@@ -1,0 +1,320 @@
+"""Files in folders and buckets behind one set of small functions over URIs.
+
+A URI is a local path or anything fsspec opens (``s3://bucket/key``). S3 takes its endpoint, region
+and credentials from the usual environment (``AWS_ENDPOINT_URL``, ``AWS_REGION``, ``AWS_PROFILE``,
+...); none of them is ever printed. A request that meets throttling, a 5xx or a broken connection is
+sent again: five times by botocore's standard retry mode (``AWS_MAX_ATTEMPTS`` changes that), then
+the whole operation once more.
+
+Unless said otherwise, functions raise ``FileNotFoundError``, ``PermissionError`` or another
+``OSError``; those that read one video raise ``VideoError``, which becomes the row of that video.
+"""
+
+import io
+import itertools
+import os
+import posixpath
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, cast
+
+import fsspec
+
+from vidray import buckets, disk
+from vidray.buckets import without_secrets
+from vidray.errors import UserError, VideoError
+
+# Half of short clips are below 0.4 MiB and nearly all below 16 MiB: one GET then costs less than
+# the size, the header and several blocks asked for apart.
+WHOLE_FILE_BYTES = 16 * 2**20
+
+
+class FileInfo(NamedTuple):
+    """One file: its URI, its size, and a fingerprint that changes when the content does."""
+
+    uri: str
+    size_bytes: int
+    fingerprint: str
+
+
+def is_bucket(uri: str) -> bool:
+    """Whether the URI names another storage than this machine's files."""
+    protocol = _protocol(uri)
+    return protocol not in ("", "file", "local")
+
+
+def canonical(uri: str) -> str:
+    """The one spelling of a URI: absolute for local paths, no slash at the end."""
+    if not is_bucket(uri):
+        return _local_path(uri)
+    return uri.rstrip("/")
+
+
+def join(uri: str, *parts: str) -> str:
+    """``uri`` and the relative ``parts`` below it, with one slash between them."""
+    if not is_bucket(uri):
+        return os.path.join(_local_path(uri), *parts)
+    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
+
+
+def name_of(uri: str) -> str:
+    """The last component."""
+    return uri.rstrip("/").rpartition("/")[2]
+
+
+def parent_of(uri: str) -> str:
+    """The folder that holds ``uri``; a bucket and ``/`` are their own parents."""
+    if not is_bucket(uri):
+        return os.path.dirname(_local_path(uri))
+    head, _, path = uri.rstrip("/").partition("://")
+    return f"{head}://{posixpath.dirname(path) or path}"
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """The fsspec file system of a URI and the path on it.
+
+    File systems are cached by fsspec per process and thread, so asking again is free, also after
+    a fork.
+
+    Raises:
+        UserError: no library is installed for the URI's protocol.
+    """
+    if not is_bucket(uri):
+        return fsspec.filesystem("file"), _local_path(uri)
+    try:
+        fs = buckets.connect(_protocol(uri))
+    except (ImportError, ValueError) as error:
+        raise UserError(f"cannot open {_protocol(uri)}:// addresses: {error}") from error
+    return fs, cast(str, fs._strip_protocol(uri))
+
+
+def exists(uri: str) -> bool:
+    """Whether a file, or a folder with something in it, is there."""
+    if not is_bucket(uri):
+        return os.path.lexists(_local_path(uri))
+    fs, path = filesystem(uri)
+    try:
+        buckets.call(fs.info, path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def is_folder(uri: str) -> bool:
+    """Whether ``uri`` is a folder (in a bucket: whether an object lies below it)."""
+    fs, path = filesystem(uri)
+    try:
+        return bool(buckets.call(fs.info, path)["type"] == "directory")
+    except FileNotFoundError:
+        return False
+
+
+def list_names(uri: str) -> list[str]:
+    """The names directly in a folder, sorted, without hidden ones; at most the first 1000."""
+    if not is_bucket(uri):
+        names = os.listdir(_local_path(uri))
+    else:
+        fs, path = filesystem(uri)
+        if buckets.is_s3(fs):
+            names = buckets.s3_names(fs, path)
+        else:
+            names = [name_of(found) for found in buckets.call(fs.ls, path, detail=False)]
+    return sorted(name for name in names if not name.startswith("."))[:1000]
+
+
+def list_files(uri: str, *, hidden: bool = False) -> Iterator[FileInfo]:
+    """Every file below a folder, one at a time.
+
+    Left out unless ``hidden``: files whose name starts with ".", and all below a folder whose name
+    starts with "_" or ".". Links to folders are followed. A link to nothing is listed with
+    size 0 and fingerprint "missing". A folder that is not there has no files.
+
+    100,000 files: one page of 1000 in memory for S3, one folder for local disks.
+    """
+    root = canonical(uri)
+    if not is_bucket(root):
+        yield from itertools.starmap(FileInfo, disk.walk(root, hidden))
+        return
+    fs, path = filesystem(root)
+    pages = buckets.s3_files(fs, path) if buckets.is_s3(fs) else buckets.walk_any(fs, path)
+    for relative, info in pages:
+        if hidden or not _is_hidden(relative):
+            yield FileInfo(f"{root}/{relative}", int(info["size"]), buckets.fingerprint(info))
+
+
+def file_info(uri: str) -> FileInfo:
+    """Size and fingerprint of one file.
+
+    Raises:
+        VideoError: ``missing``, ``denied``, or ``unreadable`` (a folder; a storage that fails).
+    """
+    return _file_info(uri, *filesystem(uri))
+
+
+def file_infos(uris: Iterable[str]) -> list[FileInfo]:
+    """``file_info`` of many files in parallel; a file without one has size 0 and, for fingerprint,
+    the kind of error (``missing``, ``denied``, ``unreadable``).
+    """
+
+    def info(opened: tuple[str, Any, str]) -> FileInfo:
+        try:
+            return _file_info(*opened)
+        except VideoError as error:
+            return FileInfo(opened[0], 0, error.kind)
+
+    # The file systems are asked for in this thread: in each other one, fsspec would connect anew.
+    return buckets.in_parallel(info, ((uri, *filesystem(uri)) for uri in uris))
+
+
+def open_binary(uri: str, *, size_bytes: int | None = None) -> BinaryIO:
+    """A seekable file to decode from, straight from where it is.
+
+    Bucket files up to 16 MiB come whole in one GET. Bigger ones come in blocks of 4 MiB, of which
+    12 are kept: below 64 MiB of memory whatever the size of the file, as long as it is read in
+    small pieces. A file that changes while it is read is an error, never a mixture.
+
+    Args:
+        size_bytes: the size where known, which saves one request for bigger files.
+
+    Raises:
+        VideoError: ``missing``, ``denied`` or ``unreadable``, here or at any later read.
+    """
+    try:
+        if not is_bucket(uri):
+            return open(_local_path(uri), "rb")
+        fs, path = filesystem(uri)
+        if size_bytes is None or size_bytes <= WHOLE_FILE_BYTES:
+            head = buckets.read_head(fs, path, WHOLE_FILE_BYTES)
+            if len(head) < WHOLE_FILE_BYTES:
+                return io.BytesIO(head)
+        return cast(BinaryIO, buckets.BlockFile(buckets.call(buckets.open_blocks, fs, path)))
+    except OSError as error:
+        raise buckets.video_error(error) from error
+
+
+def read_bytes(uri: str) -> bytes:
+    """The content of one small file. Raises ``FileNotFoundError`` or another ``OSError``."""
+    if not is_bucket(uri):
+        return Path(_local_path(uri)).read_bytes()
+    fs, path = filesystem(uri)
+    return cast(bytes, buckets.call(fs.cat_file, path))
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Write one file so that a reader sees all of it, the old one or none, whatever happens."""
+    if is_bucket(uri):
+        fs, path = filesystem(uri)
+        buckets.call(fs.pipe_file, path, data)
+        return
+    path = _local_path(uri)
+    with disk.draft(path, data) as draft:
+        os.replace(draft, path)
+
+
+def write_once(uri: str, data: bytes) -> bool:
+    """Create one file unless it is there: True for exactly one of any number of writers.
+
+    S3: a conditional put (If-None-Match), which AWS, MinIO and R2 honour; a store that ignores
+    the condition lets the last writer win. An answer that was lost and a put that is sent again
+    still give True to the writer whose data is there.
+    """
+    if is_bucket(uri):
+        return buckets.put_once(*filesystem(uri), data)
+    path = _local_path(uri)
+    with disk.draft(path, data) as draft:
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
+    return True
+
+
+def remove_tree(uri: str) -> None:
+    """Remove a folder and all that is in it; nothing there is no error."""
+    if not is_bucket(uri):
+        path = _local_path(uri)
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            Path(path).unlink(missing_ok=True)
+        return
+    fs, path = filesystem(uri)
+    if buckets.is_s3(fs):
+        buckets.s3_remove(fs, path)
+    elif buckets.call(fs.exists, path):
+        buckets.call(fs.rm, path, recursive=True)
+
+
+def publish(from_uri: str, to_uri: str) -> None:
+    """Move a finished folder to where its readers look; run again after a kill, it completes.
+
+    Local: one rename, so both must be on the same disk. Bucket: server-side copies in parallel,
+    names that start with "_" (``_SUCCESS``) after all others, and then the source is deleted.
+
+    Raises:
+        FileNotFoundError: neither folder holds anything.
+        FileExistsError: local only, both do.
+    """
+    source, target = canonical(from_uri), canonical(to_uri)
+    if _protocol(source) != _protocol(target):
+        raise ValueError(f"cannot publish from {source} to another storage, {target}")
+    if not is_bucket(source):
+        disk.rename_folder(source, target)
+        return
+    if source == target:
+        raise ValueError(f"cannot publish {without_secrets(source)} to itself")
+    copied = _copy_all(source, target)
+    if not copied and next(list_files(target, hidden=True), None) is None:
+        raise FileNotFoundError(f"nothing to publish in {without_secrets(source)}")
+    remove_tree(source)
+
+
+# Addresses
+
+
+def _protocol(uri: str) -> str:
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
+    return match[1].lower() if match else ""
+
+
+def _local_path(uri: str) -> str:
+    path = re.sub(r"^(file|local)://", "", uri, flags=re.IGNORECASE)
+    if not path:
+        raise UserError("an empty path: give a file or a folder, '.' for the current one")
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _is_hidden(relative: str) -> bool:
+    *folders, name = relative.split("/")
+    return name.startswith(".") or any(folder.startswith(("_", ".")) for folder in folders)
+
+
+# Reading
+
+
+def _file_info(uri: str, fs: Any, path: str) -> FileInfo:
+    try:
+        if not is_bucket(uri):
+            return FileInfo(uri, *disk.size_and_fingerprint(path))
+        info = buckets.call(fs.info, path)
+        if info["type"] == "directory":
+            raise IsADirectoryError(path)
+        return FileInfo(uri, int(info["size"]), buckets.fingerprint(info))
+    except OSError as error:
+        raise buckets.video_error(error) from error
+
+
+def _copy_all(source: str, target: str) -> int:
+    fs, _ = filesystem(source)
+    names = [info.uri[len(source) + 1 :] for info in list_files(source, hidden=True)]
+    last = [name for name in names if name_of(name).startswith("_")]
+
+    def copy(name: str) -> None:
+        paths = (fs._strip_protocol(f"{folder}/{name}") for folder in (source, target))
+        buckets.call(fs.cp_file, *paths)
+
+    buckets.in_parallel(copy, [name for name in names if not name_of(name).startswith("_")])
+    buckets.in_parallel(copy, last)
+    return len(names)
