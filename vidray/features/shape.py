@@ -1,6 +1,7 @@
 """Shape in a frame: edge profile, contours, histogram of oriented gradients (40,738 numbers)."""
 
 import functools
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,7 +30,7 @@ def describe_frame(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     return numbers(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)).astype(np.float32)
 
 
-def numbers(gray: NDArray[np.uint8]) -> NDArray[np.float64]:
+def numbers(gray: NDArray[Any]) -> NDArray[np.float64]:
     """The 40,738 numbers of one gray frame ``uint8 (240, 320)``, in float64."""
     if gray.shape != (240, 320):
         raise ValueError(
@@ -40,14 +41,14 @@ def numbers(gray: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.concatenate([edge_profile(edges), contours(edges), hog(gray)])
 
 
-def edge_profile(edges: NDArray[np.uint8]) -> NDArray[np.float64]:
+def edge_profile(edges: NDArray[Any]) -> NDArray[np.float64]:
     """Density histogram (16 bins between the smallest and largest) of the column sums of edges."""
     columns = cv2.reduce(edges, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0]
     density, _ = np.histogram(columns, bins=16, density=True)
     return density.astype(np.float64)
 
 
-def contours(edges: NDArray[np.uint8]) -> NDArray[np.float64]:
+def contours(edges: NDArray[Any]) -> NDArray[np.float64]:
     """Outer contours of the edges: count, mean and variance of area and of perimeter, total area.
 
     Contours are closed, areas in square pixels (a one-pixel line has none). Without contours all
@@ -91,9 +92,9 @@ def cell_histograms(gray: NDArray[np.uint8]) -> NDArray[np.float64]:
     pair[:, 1:-1] += wide[:, 2:] - wide[:, :-2]
     magnitude, orientation = _gradient_tables()
     inside = pair[: rows * _CELL_PX, : columns * _CELL_PX]
-    bins = orientation[inside] + _cell_bases(rows, columns)
+    bins = np.add(orientation.take(inside), _cell_bases(rows, columns), dtype=np.intp)
     votes = np.bincount(
-        bins.ravel(), weights=magnitude[inside].ravel(), minlength=rows * columns * _BINS
+        bins.ravel(), magnitude.take(inside).ravel(), minlength=rows * columns * _BINS
     )
     return votes.reshape(rows, columns, _BINS) / _CELL_PX**2
 
@@ -103,7 +104,7 @@ _PAIR_OF_ZERO = 255 * _PAIR_STRIDE + 255
 
 
 @functools.cache
-def _gradient_tables() -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+def _gradient_tables() -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Magnitude and orientation bin of each (vertical, horizontal) difference: ``(511 * 511,)``."""
     step = np.arange(-255.0, 256.0)
     vertical, horizontal = np.meshgrid(step, step, indexing="ij")
@@ -111,15 +112,14 @@ def _gradient_tables() -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     degrees = np.rad2deg(np.arctan2(vertical, horizontal)) % 180
     # Bin k holds [20 k, 20 (k + 1)) degrees.
     orientation = np.searchsorted(20.0 * np.arange(1, _BINS), degrees, side="right")
-    return magnitude.ravel(), orientation.ravel().astype(np.int32)
+    return magnitude.ravel().astype(np.float32), orientation.ravel().astype(np.uint8)
 
 
 @functools.lru_cache(maxsize=8)
-def _cell_bases(rows: int, columns: int) -> NDArray[np.int32]:
+def _cell_bases(rows: int, columns: int) -> NDArray[np.intp]:
     """For each pixel, where its cell's histogram begins: ``(rows * 8, columns * 8)``."""
     cell = np.arange(rows)[:, None] * columns + np.arange(columns)[None, :]
-    bases = np.kron(cell * _BINS, np.ones((_CELL_PX, _CELL_PX), np.int64))
-    return bases.astype(np.int32)
+    return np.kron(cell * _BINS, np.ones((_CELL_PX, _CELL_PX), np.intp))
 
 
 def _normalise_blocks(cells: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -130,9 +130,7 @@ def _normalise_blocks(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     blocks = np.empty((rows - 1, columns - 1, 2, 2, _BINS))
     for down in range(2):
         for right in range(2):
-            blocks[:, :, down, right] = cells[
-                down : rows - 1 + down, right : columns - 1 + right
-            ]
+            blocks[:, :, down, right] = cells[down : rows - 1 + down, right : columns - 1 + right]
     flat = blocks.reshape(rows - 1, columns - 1, 4 * _BINS)
     flat /= np.sqrt(energy + _EPSILON**2)[:, :, None]
     np.minimum(flat, 0.2, out=flat)
