@@ -1,0 +1,249 @@
+"""Frame k is frame k: against videos whose frame k shows k, and against plain sequential decoding."""
+
+import csv
+import io
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from tests.videos import BROKEN, KINDS, PARTIAL, read_numbers, sequential_frames, write_video
+from vidray.decode import Limits, Request, Video, probe, read_frames
+from vidray.errors import VideoError
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+_ASKED = (59, 0, 1, 5, 11, 12, 13, 40, 41, 30, 30, 58)
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("zoo")
+    return {name: make(folder) for name, make in {**KINDS, **PARTIAL, **BROKEN}.items()}
+
+
+@pytest.mark.parametrize("name", [*KINDS, *PARTIAL])
+def test_every_kind_gives_the_frames_of_a_sequential_decode(
+    name: str, zoo: dict[str, Path]
+) -> None:
+    pixels, _ = sequential_frames(zoo[name], skip_errors=name in PARTIAL)
+    indices = [k for k in _ASKED if k < len(pixels)]
+    with Video(zoo[name]) as video:
+        assert video.num_frames == len(pixels)
+        frames = video.read(Request(indices, pixels.shape[2], pixels.shape[1]))[0]
+    assert frames.frame_indices.tolist() == indices
+    if probe(zoo[name]).rotation_degrees == 0:
+        assert np.array_equal(frames.pixels, pixels[indices])
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "gif"])
+def test_random_access_shows_the_numbers_asked_for(name: str, zoo: dict[str, Path]) -> None:
+    pixels, _ = sequential_frames(zoo[name])
+    numbers = read_numbers(pixels)
+    indices = [k for k in _ASKED if k < len(pixels)]
+    frames = read_frames(zoo[name], frame_indices=indices)
+    as_stored = np.rot90(frames.pixels, -probe(zoo[name]).rotation_degrees // 90, axes=(1, 2))
+    assert read_numbers(as_stored) == [numbers[k] for k in indices]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_single_late_frame_is_the_same_as_in_a_full_read(name: str, zoo: dict[str, Path]) -> None:
+    with Video(zoo[name]) as video:
+        last = video.num_frames - 1
+    alone = read_frames(zoo[name], frame_indices=[last])
+    everything = read_frames(zoo[name], frame_indices=range(last + 1))
+    assert np.array_equal(alone.pixels[0], everything.pixels[last])
+    assert alone.pts_seconds[0] == everything.pts_seconds[last]
+
+
+def test_sparse_reading_seeks_and_sequential_reading_does_not(zoo: dict[str, Path]) -> None:
+    sparse = {name for name, path in zoo.items() if name in KINDS and _has_exact_index(path)}
+    assert {"h264_mp4", "h264_mkv", "hevc_mp4", "vfr_mp4", "open_gop_mp4", "vp9_webm"} <= sparse
+    assert not sparse & {
+        "xvid_avi",
+        "packed_avi",
+        "h264_ts",
+        "mpeg2_ts",
+        "wmv2_wmv",
+        "joined_ts",
+        "trimmed_mp4",
+    }
+
+
+def _has_exact_index(path: Path) -> bool:
+    with Video(path) as video:
+        return video.has_exact_index
+
+
+def test_variable_rate_times_are_the_ones_written(zoo: dict[str, Path]) -> None:
+    with Video(zoo["vfr_mp4"]) as video:
+        gaps = np.diff(video.pts_seconds)
+        assert np.array_equal(video.pts_seconds, video.read(Request(range(60)))[0].pts_seconds)
+    _, pts_seconds = sequential_frames(zoo["vfr_mp4"])
+    assert gaps.max() > 1.5 * gaps.min()
+    assert np.allclose(gaps, np.diff(pts_seconds))
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotated_frames_stand_upright(degrees: int, zoo: dict[str, Path]) -> None:
+    found = probe(zoo[f"rotated_{degrees}_mp4"])
+    frames = read_frames(zoo[f"rotated_{degrees}_mp4"], frame_indices=[0, 7, 41])
+    stored, _ = sequential_frames(zoo[f"rotated_{degrees}_mp4"])
+    assert found.rotation_degrees == degrees
+    assert frames.pixels.shape[1:3] == (found.display_height_px, found.display_width_px)
+    capture = cv2.VideoCapture(str(zoo[f"rotated_{degrees}_mp4"]))  # turns frames upright by itself
+    assert np.abs(capture.read()[1][:, :, ::-1] - frames.pixels[0].astype(int)).max() <= 4
+    capture.release()
+    # By hand: counter-clockwise by 90 degrees, the top right corner becomes the top left one.
+    corner = {90: stored[0, :, -1], 180: stored[0, -1, ::-1], 270: stored[0, ::-1, 0]}[degrees]
+    assert np.array_equal(frames.pixels[0, 0], corner)
+
+
+def test_non_square_pixels_become_square(zoo: dict[str, Path]) -> None:
+    found = probe(zoo["sample_aspect_mp4"])
+    frames = read_frames(zoo["sample_aspect_mp4"], frame_indices=[3])
+    assert frames.pixels.shape[1:3] == (found.height_px, round(found.width_px * 4 / 3))
+    assert read_numbers(frames.pixels) == [3]
+
+
+def test_odd_sizes_are_kept(zoo: dict[str, Path]) -> None:
+    for name in ("odd_444_mp4", "odd_xvid_avi", "odd_vp9_webm", "odd_ffv1_mkv"):
+        assert read_frames(zoo[name], frame_indices=[0]).pixels.shape == (1, 33, 65, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    {
+        "encrypted_mp4": "encrypted",
+        "no_index_mp4": "unreadable",
+        "no_frame_mp4": "no_video",
+        "no_frame_mkv": "unreadable",
+        "no_frame_avi": "unreadable",
+        "sound_only_mp4": "no_video",
+        "sound_only_webm": "no_video",
+        "sound_only_wav": "no_video",
+        "empty_mp4": "unreadable",
+        "text_mp4": "unreadable",
+        "random_avi": "unreadable",
+    }.items(),
+)
+def test_what_has_no_frames_says_why(name: str, kind: str, zoo: dict[str, Path]) -> None:
+    with pytest.raises(VideoError) as caught:
+        probe(zoo[name])
+    assert caught.value.kind == kind
+    assert str(zoo[name].parent) not in caught.value.message
+
+
+def test_missing_file() -> None:
+    with pytest.raises(VideoError, match="gone") as caught:
+        probe("/no/such/video.mp4")
+    assert caught.value.kind == "missing"
+
+
+def test_a_frame_beyond_the_last_is_an_index_error(zoo: dict[str, Path]) -> None:
+    for name in ("h264_mp4", "xvid_avi"):
+        with pytest.raises(IndexError, match=r"frame 60 asked for, the video has 60 \(0 to 59\)"):
+            read_frames(zoo[name], frame_indices=[2, 60])
+    with pytest.raises(IndexError, match="indices start at 0"):
+        read_frames(zoo["h264_mp4"], frame_indices=[-1])
+
+
+def test_no_frames_asked_for(zoo: dict[str, Path]) -> None:
+    assert read_frames(zoo["h264_mp4"], frame_indices=[]).pixels.shape[0] == 0
+
+
+def test_caps_refuse_instead_of_trying(zoo: dict[str, Path]) -> None:
+    for limits in (
+        Limits(max_pixels=1000),
+        Limits(max_bytes=1000),
+        Limits(max_frames=30),
+        Limits(max_seconds=1),
+    ):
+        for name in ("h264_mp4", "xvid_avi"):
+            with pytest.raises(VideoError) as caught:
+                probe(zoo[name], limits=limits)
+            assert caught.value.kind == "too_large", limits
+    with pytest.raises(ValueError, match="max_frames is 0"):
+        Limits(max_frames=0)
+
+
+def test_a_playlist_cannot_make_the_decoder_open_another_file(
+    tmp_path: Path, zoo: dict[str, Path]
+) -> None:
+    target = zoo["h264_ts"]
+    for name, text in {
+        "hls.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:2,\nfile:{target}\n#EXT-X-ENDLIST\n",
+        "concat.mp4": f"ffconcat version 1.0\nfile '{target}'\n",
+    }.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(VideoError) as caught:
+            probe(tmp_path / name)
+        assert caught.value.kind == "unreadable"
+    with pytest.raises(VideoError):
+        probe(f"concat:{target}|{target}")
+
+
+def test_a_file_object_reads_like_a_path(zoo: dict[str, Path]) -> None:
+    for name in ("h264_mp4", "xvid_avi", "h264_ts", "vp9_webm"):
+        from_path = read_frames(zoo[name], frame_indices=[50, 2])
+        from_object = read_frames(io.BytesIO(zoo[name].read_bytes()), frame_indices=[50, 2])
+        assert np.array_equal(from_path.pixels, from_object.pixels)
+
+
+def test_two_sizes_in_one_pass(zoo: dict[str, Path]) -> None:
+    with Video(zoo["xvid_avi"]) as video:
+        small, large = video.read(
+            Request([5, 9], 64, 48), Request([9, 30], 200, 150, "opencv_area")
+        )
+    assert (small.pixels.shape, large.pixels.shape) == ((2, 48, 64, 3), (2, 150, 200, 3))
+    assert read_numbers(small.pixels) + read_numbers(large.pixels) == [5, 9, 9, 30]
+
+
+def test_more_frames_than_are_kept_are_read_in_a_second_pass(
+    zoo: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vidray.decode._KEEP_BYTES", 1000)
+    with Video(zoo["xvid_avi"]) as video:
+        assert video.num_frames == 60
+        assert read_numbers(video.read(Request([40, 3]))[0].pixels) == [40, 3]
+
+
+def test_index_that_the_decoder_contradicts_is_not_used(tmp_path: Path) -> None:
+    """A packet of well-formed NAL units that decodes to nothing: packets promise a frame too many."""
+    path = write_video(
+        tmp_path / "clip.mp4", num_frames=60, options={"x264-params": "keyint=20:bframes=0"}
+    )
+    with av.open(str(path)) as container:
+        packet = [p for p in container.demux(video=0) if p.size][30]
+        position, size = packet.pos, packet.size
+    data = bytearray(path.read_bytes())
+    payload = (
+        (size - 4).to_bytes(4, "big") + b"\x1c" + bytes(size - 5)
+    )  # one NAL unit of unused type 28
+    data[position : position + size] = payload
+    path.write_bytes(data)
+    pixels, _ = sequential_frames(path, skip_errors=True)
+    with Video(path) as video:
+        assert video.has_exact_index
+        frames = video.read(Request([29, 32, 45]))[0]
+        assert video.num_frames == len(pixels) < 60
+    assert np.array_equal(frames.pixels, pixels[[29, 32, 45]])
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpus")
+def test_corpus_counts_are_ffmpegs() -> None:
+    text = (SHARED / "corpus" / "expected.csv").read_text()
+    for row in csv.DictReader(text.splitlines()):
+        path = SHARED / "corpus" / row["path"]
+        if int(row["ffmpeg_error_lines"]) == 0:
+            found = probe(path)
+            assert found.num_frames == int(row["frames_ffmpeg_decodes"]), row
+            assert (found.width_px, found.height_px) == (
+                int(row["width_px"]),
+                int(row["height_px"]),
+            ), row
+        elif not row["codec"]:
+            with pytest.raises(VideoError) as caught:
+                probe(path)
+            assert caught.value.kind == "no_video", row
