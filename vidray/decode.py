@@ -7,12 +7,9 @@ the decoder contradicts the index, the video is decoded sequentially.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal
 
 import av
 import av.error
@@ -25,128 +22,15 @@ from numpy.typing import NDArray
 from vidray import demux
 from vidray.demux import PacketIndex, Source
 from vidray.errors import VideoError
+from vidray.frames import Frames, Limits, Probe, Request, Resize
+
+__all__ = ["Frames", "Limits", "Probe", "Request", "Video", "probe", "read_frames"]
 
 # Decoded frames of a video without an exact index are kept while they fit here (about 3,400 frames of
 # 320x240 or 128 of 1080p), so that counting and reading cost one decode, not two.
 _KEEP_BYTES = 384 << 20
 # A seek costs about as much as decoding this many frames on (320x240 H.264, local disk).
 _SEEK_PAYS_FRAMES = 8
-
-Resize = Literal["swscale", "opencv_area"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Above any of these a video is refused as ``too_large`` instead of being tried."""
-
-    max_pixels: int = 36_000_000
-    """Pixels of one frame: 8K UHD (7680x4320) is 33.2 million."""
-    max_frames: int = 3_000_000
-    """Frames of one video: ten hours at 60 frames a second are 2.2 million."""
-    max_seconds: float = 12 * 3600.0
-    """Length of one video."""
-    max_bytes: int = 64 << 30
-    """Size of one file."""
-
-    def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if value <= 0:
-                raise ValueError(f"{name} is {value}: it must be above 0")
-
-
-@dataclass(frozen=True)
-class Request:
-    """Frames to read in one pass over the video.
-
-    Args:
-        frame_indices: ``int64 (T,)``, each 0 or more; any order, repeats allowed.
-        width_px, height_px: the size wanted (both or neither); neither gives the display size.
-        resize: ``swscale`` scales while converting from YUV; ``opencv_area`` converts at full size and
-            then calls ``cv2.resize(..., INTER_AREA)``, as the notebooks did.
-    """
-
-    frame_indices: Sequence[int] | NDArray[np.int64]
-    width_px: int | None = None
-    height_px: int | None = None
-    resize: Resize = "swscale"
-
-    def __post_init__(self) -> None:
-        if (self.width_px is None) != (self.height_px is None):
-            raise ValueError(f"width_px={self.width_px}, height_px={self.height_px}: both or neither")
-        if len(self.frame_indices) and min(self.frame_indices) < 0:
-            raise IndexError(f"frame {min(self.frame_indices)} asked for: indices start at 0")
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """(width, height) wanted."""
-        if self.width_px is None or self.height_px is None:
-            return None
-        return self.width_px, self.height_px
-
-
-@dataclass(frozen=True)
-class Frames:
-    """Frames of one video.
-
-    Args:
-        pixels: ``uint8 (T, H, W, 3)``, RGB.
-        pts_seconds: ``float64 (T,)``, as the container states them; NaN where nothing tells them.
-        frame_indices: ``int64 (T,)``, the k of each frame.
-    """
-
-    pixels: NDArray[np.uint8]
-    pts_seconds: NDArray[np.float64]
-    frame_indices: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        count = len(self.frame_indices)
-        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:
-            raise ValueError(f"pixels are {self.pixels.dtype} {self.pixels.shape}: uint8 (T, H, W, 3)")
-        if self.pixels.shape[0] != count or self.pts_seconds.shape != (count,):
-            raise ValueError(
-                f"{self.pixels.shape[0]} frames, {self.pts_seconds.shape} times, {count} indices"
-            )
-
-    def __len__(self) -> int:
-        return len(self.frame_indices)
-
-    def __repr__(self) -> str:
-        return f"Frames(pixels=uint8 {self.pixels.shape}, frame_indices={self.frame_indices.tolist()})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """What a video is, without its pixels.
-
-    ``width_px`` and ``height_px`` are as stored; ``display_width_px`` and ``display_height_px`` are
-    what ``read_frames`` returns: rotated upright and with square pixels. ``num_frames`` counts frames
-    that decode (None where they were not counted), never a header's claim.
-    """
-
-    width_px: int
-    height_px: int
-    rotation_degrees: int
-    sample_aspect_ratio: float
-    duration_seconds: float | None
-    frames_per_second: float | None
-    num_frames: int | None
-    codec: str
-    container: str
-    has_sound: bool
-
-    @property
-    def display_width_px(self) -> int:
-        return _display_size(self)[0]
-
-    @property
-    def display_height_px(self) -> int:
-        return _display_size(self)[1]
-
-
-def _display_size(probe: Probe) -> tuple[int, int]:
-    width = max(1, round(probe.width_px * probe.sample_aspect_ratio))
-    size = (width, probe.height_px)
-    return size[::-1] if probe.rotation_degrees % 180 else size
 
 
 class Video:
@@ -237,6 +121,16 @@ class Video:
         if seconds > self._limits.max_seconds:
             cap = self._limits.max_seconds
             raise VideoError("too_large", f"{seconds:.0f} seconds long, the cap is {cap:.0f}")
+
+    @property
+    def has_exact_index(self) -> bool:
+        """Whether packets alone tell every frame, so that reading can seek."""
+        return self._packet_index() is not None
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """The header's rate where the frames bear it out within 0.5 %, else the frames' mean rate."""
+        return self._frames_per_second(self.pts_seconds)
 
     @property
     def num_frames(self) -> int:
@@ -482,7 +376,6 @@ class Video:
         return max(1, round(frame.width * self._sample_aspect_ratio())), frame.height
 
     def _frames_per_second(self, pts_seconds: NDArray[np.float64] | None) -> float | None:
-        """The header's rate where the frames bear it out within 0.5 %, else the frames' own mean rate."""
         header = float(self._stream.average_rate) if self._stream.average_rate else None
         if pts_seconds is None or len(pts_seconds) < 2:
             return header

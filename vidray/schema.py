@@ -3,6 +3,8 @@
 Missing is null, never -1. Units are in the names.
 """
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 # error_kind -> what it says to the person who reads the row.
@@ -45,3 +47,41 @@ RESULT_HEAD = [
     pa.field("error_kind", pa.string()),
     pa.field("error_message", pa.string()),
 ]
+
+_PROBE = [
+    pa.field("width_px", pa.int32()),  # as stored, before rotation
+    pa.field("height_px", pa.int32()),
+    pa.field("rotation_degrees", pa.int32()),  # counter-clockwise, to stand upright
+    pa.field("sample_aspect_ratio", pa.float64()),
+    pa.field("duration_seconds", pa.float64()),
+    pa.field("frames_per_second", pa.float64()),
+    pa.field("num_frames", pa.int64()),  # frames that decode, never a header's claim
+    pa.field("damaged_packets", pa.int32()),  # packets the decoder refused
+    pa.field("codec", pa.string()),
+    pa.field("container", pa.string()),
+    pa.field("has_sound", pa.bool_()),
+]
+_QUALITY = [
+    pa.field("sharpness", pa.float64()),
+    pa.field("noise", pa.float64()),
+    pa.field("blockiness", pa.float64()),
+    pa.field("brightness", pa.float64()),
+    pa.field("contrast", pa.float64()),
+    pa.field("near_duplicate_share", pa.float64()),
+    pa.field("black_share", pa.float64()),
+    pa.field("enhanced_share", pa.float64()),  # of the sampled frames
+]
+_PROVENANCE = [
+    pa.field("decoder", pa.string()),  # the one that was used
+    pa.field("config_digest", pa.string(), nullable=False),
+]
+
+
+def features_schema(lengths: Mapping[str, int]) -> pa.Schema:
+    """FEATURES: head, probe, quality, one fixed-size float32 list per family, provenance.
+
+    Args:
+        lengths: family name -> how many numbers, in the order of the columns.
+    """
+    families = [pa.field(name, pa.list_(pa.float32(), size)) for name, size in lengths.items()]
+    return pa.schema([*RESULT_HEAD, *_PROBE, *_QUALITY, *families, *_PROVENANCE])

@@ -1,0 +1,38 @@
+"""Work that dies the ways a decoder does, for the sandbox's tests."""
+
+import ctypes
+import os
+import signal
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+
+def misbehave(config: dict[str, Any]) -> Any:
+    """``config["marks"]``: a folder that notes each attempt."""
+    if config.get("refuse"):
+        raise ValueError("no such setting")
+
+    def work(request: dict[str, Any]) -> pa.RecordBatch:
+        with open(os.path.join(config["marks"], request["do"]), "a") as file:
+            file.write(".")
+            attempts = file.tell()
+        match request["do"]:
+            case "segfault":
+                ctypes.string_at(0)
+            case "abort":
+                os.abort()
+            case "hang":
+                time.sleep(3600)
+            case "die_once" if attempts == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "eat":
+                try:
+                    np.ones(1 << 32, dtype=np.uint8)
+                except MemoryError:
+                    return pa.RecordBatch.from_pydict({"said": ["no memory"], "pid": [os.getpid()]})
+        return pa.RecordBatch.from_pydict({"said": [request["do"]], "pid": [os.getpid()]})
+
+    return work

@@ -1,0 +1,95 @@
+"""Whatever a video does to the decoding process, the caller gets a row's worth of reason."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from vidray.errors import VideoError
+from vidray.sandbox import Sandbox
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    made = Sandbox(
+        "tests.poison:misbehave", {"marks": str(tmp_path)}, memory_bytes=1 << 30, timeout_seconds=3
+    )
+    yield made
+    made.close()
+
+
+def _said(sandbox: Sandbox, what: str) -> tuple[str, int]:
+    row = sandbox.run({"do": what}).to_pylist()[0]
+    return row["said"], row["pid"]
+
+
+def test_one_child_serves_many_requests(sandbox: Sandbox) -> None:
+    first, second = _said(sandbox, "one"), _said(sandbox, "two")
+    assert (first[0], second[0]) == ("one", "two")
+    assert first[1] == second[1] != os.getpid()
+
+
+@pytest.mark.parametrize(("what", "signal_name"), [("segfault", "SIGSEGV"), ("abort", "SIGABRT")])
+def test_a_crash_is_tried_twice_and_told(
+    sandbox: Sandbox, tmp_path: Path, what: str, signal_name: str
+) -> None:
+    with pytest.raises(VideoError, match=f"died 2 times .{signal_name}.") as caught:
+        sandbox.run({"do": what})
+    assert caught.value.kind == "crashed"
+    assert (tmp_path / what).read_text() == ".."
+    assert _said(sandbox, "next")[0] == "next"
+
+
+def test_a_hang_is_a_timeout_and_not_tried_again(sandbox: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="not finished after 3 seconds") as caught:
+        sandbox.run({"do": "hang"})
+    assert caught.value.kind == "timeout"
+    assert (tmp_path / "hang").read_text() == "."
+    assert _said(sandbox, "next")[0] == "next"
+
+
+def test_a_child_killed_from_outside_is_replaced(sandbox: Sandbox, tmp_path: Path) -> None:
+    assert _said(sandbox, "die_once")[0] == "die_once"
+    assert (tmp_path / "die_once").read_text() == ".."
+    _, pid = _said(sandbox, "next")
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(0.2)
+    assert _said(sandbox, "another")[0] == "another"
+
+
+def test_memory_is_capped(sandbox: Sandbox) -> None:
+    assert _said(sandbox, "eat")[0] == "no memory"  # 4 GiB asked for, 1 GiB allowed
+
+
+def test_settings_that_do_not_start_are_the_jobs_error(tmp_path: Path) -> None:
+    refused = Sandbox(
+        "tests.poison:misbehave",
+        {"marks": str(tmp_path), "refuse": True},
+        memory_bytes=1 << 30,
+        timeout_seconds=3,
+    )
+    with pytest.raises(RuntimeError, match="ValueError: no such setting"):
+        refused.run({"do": "anything"})
+    refused.close()
+
+
+def test_a_hung_child_dies_with_its_parent(tmp_path: Path) -> None:
+    script = (
+        "from vidray.sandbox import Sandbox\n"
+        f"box = Sandbox('tests.poison:misbehave', {{'marks': {str(tmp_path)!r}}},"
+        " memory_bytes=1 << 30, timeout_seconds=60)\n"
+        "print(box.run({'do': 'pid'}).to_pylist()[0]['pid'], flush=True)\n"
+        "box.run({'do': 'hang'})\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    child.wait(timeout=10)
+    assert not child.is_running()

@@ -1,0 +1,197 @@
+"""One video in, one FEATURES row out: sample, decode, look, enhance, describe. No Ray here."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vidray import decoders, features, quality, sampling, schema, storage
+from vidray.decode import Frames, Limits, Request, Video
+from vidray.demux import Source
+from vidray.enhance import enhance, needs_enhancement
+from vidray.errors import UserError, VideoError
+from vidray.features import flow, sound
+
+Enhance = Literal["off", "auto", "always"]
+
+# features.md: every sampled frame is looked at in this size.
+_WIDTH_PX, _HEIGHT_PX = 320, 240
+# Taken where neither the header nor the frames tell a rate; the column stays null.
+_UNKNOWN_RATE = 25.0
+# Raised whenever the same file and settings give other numbers than before.
+_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that decides the numbers of a row."""
+
+    families: tuple[str, ...] = features.PRESETS["default"]
+    enhance: Enhance = "off"
+    decoder: str = "pyav"
+    max_sampled_frames: int = 300
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        features.check_families(self.families)
+        decoders.check_decoder(self.decoder)
+        if self.enhance not in get_args(Enhance):
+            raise UserError(f"enhance is {self.enhance!r}: one of {', '.join(get_args(Enhance))}")
+        if self.max_sampled_frames < 1:
+            raise UserError(f"max_sampled_frames is {self.max_sampled_frames}: 1 or more")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Settings:
+        """The settings that ``dataclasses.asdict`` was taken of."""
+        limits = Limits(**values["limits"])
+        return cls(**{**values, "families": tuple(values["families"]), "limits": limits})
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits that change when the numbers of a row may."""
+        values = json.dumps([_VERSION, dataclasses.asdict(self)], sort_keys=True)
+        return hashlib.sha256(values.encode()).hexdigest()[:12]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """FEATURES with these families."""
+        return schema.features_schema({f: features.FAMILIES[f].length for f in self.families})
+
+
+def describe_videos(config: Mapping[str, Any]) -> Any:
+    """The work of a sandbox: ``Settings`` as JSON values -> (VIDEOS row -> FEATURES batch of one row)."""
+    cv2.setNumThreads(1)
+    settings = Settings.from_json(config)
+    return lambda video: describe_video(video, settings)
+
+
+def describe_video(video: Mapping[str, Any], settings: Settings) -> pa.RecordBatch:
+    """The FEATURES row of one VIDEOS row; whatever is wrong with the video is in the row, not raised."""
+    try:
+        return _row(video, settings, {"status": "ok", **_describe(video, settings)})
+    except VideoError as error:
+        return failed_row(video, settings, error)
+    except MemoryError:
+        error = VideoError("too_large", "needs more memory than one worker is allowed")
+        return failed_row(video, settings, error)
+    except Exception as unexpected:  # One bad video costs one row, and the row says what happened.
+        message = f"unexpected {type(unexpected).__name__}: {' '.join(str(unexpected).split())[:300]}"
+        return failed_row(video, settings, VideoError("crashed", message))
+
+
+def failed_row(
+    video: Mapping[str, Any], settings: Settings, error: VideoError
+) -> pa.RecordBatch:
+    """The FEATURES row of a video that has no features, with the reason."""
+    reason = {"status": "failed", "error_kind": error.kind, "error_message": error.message}
+    return _row(video, settings, reason)
+
+
+def _row(
+    video: Mapping[str, Any], settings: Settings, values: Mapping[str, Any]
+) -> pa.RecordBatch:
+    columns = {**video, **values, "config_digest": settings.digest}
+    arrays = [_column(columns.get(field.name), field.type) for field in settings.schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=settings.schema)
+
+
+def _column(value: Any, kind: pa.DataType) -> pa.Array:
+    if isinstance(value, np.ndarray):
+        return pa.FixedSizeListArray.from_arrays(pa.array(value, kind.value_type), type=kind)
+    return pa.array([value], kind)
+
+
+def _describe(video: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Probe, quality, features and the decoder used."""
+    with _opened(video) as source:
+        with Video(source, limits=settings.limits) as opened:
+            sampled, bursts, decoder = _read(opened, source, settings)
+            probe = opened.probe()
+            damaged_packets = opened.damaged_packets
+        heard = None
+        if probe.has_sound and _looks_at("sound", settings):
+            heard = sound.read_sound(source)
+    frames, enhanced_share = _enhanced(sampled.pixels, settings.enhance)
+    return {
+        **dataclasses.asdict(probe),
+        "damaged_packets": damaged_packets,
+        **quality.measure(sampled.pixels),
+        "enhanced_share": enhanced_share,
+        **features.describe(frames=frames, bursts=bursts, sound=heard, families=settings.families),
+        "decoder": decoder,
+    }
+
+
+@contextlib.contextmanager
+def _opened(video: Mapping[str, Any]) -> Iterator[Source]:
+    uri = str(video["uri"])
+    if storage.is_bucket(uri):
+        with storage.open_binary(uri, size_bytes=video["size_bytes"]) as file:
+            yield file
+    else:
+        yield uri
+
+
+def _looks_at(material: str, settings: Settings) -> bool:
+    return any(features.FAMILIES[family].looks_at == material for family in settings.families)
+
+
+def _read(
+    video: Video, source: Source, settings: Settings
+) -> tuple[Frames, NDArray[np.uint8] | None, str]:
+    """Sampled frames, bursts ``uint8 (M, L, H, W, 3)`` where a family looks at them, decoder used."""
+    while True:
+        num_frames = video.num_frames
+        requests = _requests(video, settings)
+        try:
+            read, decoder = decoders.read(video, source, requests, decoder=settings.decoder)
+        except IndexError:
+            if video.num_frames == num_frames:
+                raise
+            continue  # Decoding found fewer frames than the packets promised: sample those there are.
+        if video.num_frames == num_frames:
+            break
+    if len(read) == 1:
+        return read[0], None, decoder
+    length = flow.FRAMES_PER_BURST
+    pixels = read[1].pixels.reshape(-1, length, flow.HEIGHT_PX, flow.WIDTH_PX, 3)
+    return read[0], pixels, decoder
+
+
+def _requests(video: Video, settings: Settings) -> list[Request]:
+    rate = video.frames_per_second or _UNKNOWN_RATE
+    every_second = sampling.every_second(num_frames=video.num_frames, frames_per_second=rate)
+    if len(every_second) > settings.max_sampled_frames:
+        spread = sampling.uniform(num_frames=len(every_second), count=settings.max_sampled_frames)
+        every_second = every_second[spread]
+    requests = [Request(every_second, _WIDTH_PX, _HEIGHT_PX, "opencv_area")]
+    if _looks_at("bursts", settings):
+        moments = sampling.bursts(
+            num_frames=video.num_frames,
+            bursts=flow.BURSTS,
+            frames_per_burst=flow.FRAMES_PER_BURST,
+        )
+        requests.append(Request(moments.reshape(-1), flow.WIDTH_PX, flow.HEIGHT_PX))
+    return requests
+
+
+def _enhanced(pixels: NDArray[np.uint8], mode: Enhance) -> tuple[NDArray[np.uint8], float]:
+    """Frames after enhancement, and the share of them that was enhanced."""
+    chosen = [
+        mode == "always" or (mode == "auto" and needs_enhancement(quality.measure_frame(frame)))
+        for frame in pixels
+    ]
+    if not any(chosen):
+        return pixels, 0.0
+    frames = [enhance(f) if wanted else f for f, wanted in zip(pixels, chosen, strict=True)]
+    return np.stack(frames), float(np.mean(chosen))

@@ -1,0 +1,127 @@
+"""What goes into a decoder and what comes out: limits, requests, frames, properties."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Resize = Literal["swscale", "opencv_area"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Above any of these a video is refused as ``too_large`` instead of being tried."""
+
+    max_pixels: int = 36_000_000
+    """Pixels of one frame: 8K UHD (7680x4320) is 33.2 million."""
+    max_frames: int = 3_000_000
+    """Frames of one video: ten hours at 60 frames a second are 2.2 million."""
+    max_seconds: float = 12 * 3600.0
+    """Length of one video."""
+    max_bytes: int = 64 << 30
+    """Size of one file."""
+
+    def __post_init__(self) -> None:
+        for name, value in dataclasses.asdict(self).items():
+            if value <= 0:
+                raise ValueError(f"{name} is {value}: it must be above 0")
+
+
+@dataclass(frozen=True)
+class Request:
+    """Frames to read in one pass over the video.
+
+    Args:
+        frame_indices: ``int64 (T,)``, each 0 or more; any order, repeats allowed.
+        width_px, height_px: the size wanted (both or neither); neither gives the display size.
+        resize: ``swscale`` scales while converting from YUV; ``opencv_area`` converts at full size and
+            then calls ``cv2.resize(..., INTER_AREA)``, as the notebooks did.
+    """
+
+    frame_indices: Sequence[int] | NDArray[np.int64]
+    width_px: int | None = None
+    height_px: int | None = None
+    resize: Resize = "swscale"
+
+    def __post_init__(self) -> None:
+        if (self.width_px is None) != (self.height_px is None):
+            raise ValueError(f"width_px={self.width_px}, height_px={self.height_px}: both or neither")
+        if len(self.frame_indices) and min(self.frame_indices) < 0:
+            raise IndexError(f"frame {min(self.frame_indices)} asked for: indices start at 0")
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(width, height) wanted."""
+        if self.width_px is None or self.height_px is None:
+            return None
+        return self.width_px, self.height_px
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Frames of one video.
+
+    Args:
+        pixels: ``uint8 (T, H, W, 3)``, RGB.
+        pts_seconds: ``float64 (T,)``, as the container states them; NaN where nothing tells them.
+        frame_indices: ``int64 (T,)``, the k of each frame.
+    """
+
+    pixels: NDArray[np.uint8]
+    pts_seconds: NDArray[np.float64]
+    frame_indices: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        count = len(self.frame_indices)
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:
+            raise ValueError(f"pixels are {self.pixels.dtype} {self.pixels.shape}: uint8 (T, H, W, 3)")
+        if self.pixels.shape[0] != count or self.pts_seconds.shape != (count,):
+            raise ValueError(
+                f"{self.pixels.shape[0]} frames, {self.pts_seconds.shape} times, {count} indices"
+            )
+
+    def __len__(self) -> int:
+        return len(self.frame_indices)
+
+    def __repr__(self) -> str:
+        return f"Frames(pixels=uint8 {self.pixels.shape}, frame_indices={self.frame_indices.tolist()})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What a video is, without its pixels.
+
+    ``width_px`` and ``height_px`` are as stored; ``display_width_px`` and ``display_height_px`` are
+    what ``read_frames`` returns: rotated upright and with square pixels. ``num_frames`` counts frames
+    that decode (None where they were not counted), never a header's claim.
+    """
+
+    width_px: int
+    height_px: int
+    rotation_degrees: int
+    sample_aspect_ratio: float
+    duration_seconds: float | None
+    frames_per_second: float | None
+    num_frames: int | None
+    codec: str
+    container: str
+    has_sound: bool
+
+    @property
+    def display_width_px(self) -> int:
+        return _display_size(self)[0]
+
+    @property
+    def display_height_px(self) -> int:
+        return _display_size(self)[1]
+
+
+def _display_size(probe: Probe) -> tuple[int, int]:
+    width = max(1, round(probe.width_px * probe.sample_aspect_ratio))
+    size = (width, probe.height_px)
+    return size[::-1] if probe.rotation_degrees % 180 else size

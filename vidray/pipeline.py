@@ -1,0 +1,169 @@
+"""The Ray graph: VIDEOS in blocks -> one fused task per block -> parts of the table, and receipts back.
+
+A task decodes and describes its videos in a sandbox (a child process) and writes finished parts to
+the run folder itself, so frames and features never cross the object store and no video can take a
+task down with it. What comes back through Ray is one small receipt per part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+
+from vidray.errors import UserError, VideoError
+from vidray.extraction import Settings, failed_row
+from vidray.runs import Run
+from vidray.sandbox import Sandbox
+
+# Enough blocks to balance 250 cores to about 10 %, few enough that Ray's 5 ms a task stay unseen.
+_MOST_BLOCKS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What each of the job's workers may use.
+
+    Args:
+        workers: tasks at once; None takes every CPU of the cluster.
+        memory_bytes: of one worker; a video that needs more fails as too_large.
+        timeout_seconds: for one video.
+        num_blocks: tasks in all; None lets vidray choose. The result does not depend on it.
+    """
+
+    workers: int | None = None
+    memory_bytes: int = 2 << 30
+    timeout_seconds: float = 600.0
+    num_blocks: int | None = None
+
+    def __post_init__(self) -> None:
+        least = {"workers": 1, "memory_bytes": 512 << 20, "timeout_seconds": 0.001, "num_blocks": 1}
+        for name, value in least.items():
+            given = getattr(self, name)
+            if given is not None and given < value:
+                raise UserError(f"{name} is {given}: it must be {value} or more")
+
+
+def start_ray(resources: Resources) -> float:
+    """Join the cluster of RAY_ADDRESS or start one here; returns the seconds it took.
+
+    Raises:
+        UserError: no node can hold one worker.
+    """
+    began = time.monotonic()
+    if not ray.is_initialized():
+        # Nothing is sent anywhere, and no file of the user's is shipped: nodes have vidray installed.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    largest = max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0)
+    if largest < resources.memory_bytes:
+        raise UserError(
+            f"a worker needs {resources.memory_bytes / 2**30:.1f} GiB and the largest node offers "
+            f"{largest / 2**30:.1f} GiB: lower --memory-gib or use larger nodes"
+        )
+    return time.monotonic() - began
+
+
+def extract(
+    videos: pa.Table, run: Run, settings: Settings, resources: Resources
+) -> Iterator[dict[str, Any]]:
+    """Describe ``videos`` (VIDEOS plus ``part``) into staged parts of ``run``; yields receipts.
+
+    A receipt: ``part``, ``videos``, ``failed``, ``seconds`` (in the sandbox, by stage). Parts come in
+    the order they are finished. Needs ``start_ray`` before.
+    """
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    # Ray ends a job in which no block ends for 30 minutes; here every video has a timeout of its own.
+    context.execution_no_progress_timeout_s = -1
+    receipts = ray.data.from_arrow(_blocks(videos, resources.num_blocks)).map_batches(
+        _extract_block,
+        fn_kwargs={"run": run, "settings": settings, "resources": resources},
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=1,
+        memory=resources.memory_bytes,
+        compute=ray.data.TaskPoolStrategy(size=resources.workers),
+    )
+    for block in receipts.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for row in block.to_pylist():
+            yield {**row, "seconds": json.loads(row["seconds"])}
+
+
+def _blocks(videos: pa.Table, num_blocks: int | None) -> list[pa.Table]:
+    """Whole parts, dealt out evenly: a manifest as one block would be one task."""
+    parts = videos["part"].unique().to_pylist()
+    wanted = min(num_blocks or _MOST_BLOCKS, len(parts))
+    starts = [videos["part"].index(parts[len(parts) * k // wanted]).as_py() for k in range(wanted)]
+    ends = [*starts[1:], len(videos)]
+    return [videos.slice(start, end - start) for start, end in zip(starts, ends, strict=True)]
+
+
+def _extract_block(block: pa.Table, run: Run, settings: Settings, resources: Resources) -> pa.Table:
+    """Runs in a Ray worker. A part that is there already (the task is a retry) is not done again."""
+    sandbox = _sandbox(settings, resources)
+    receipts = []
+    for part in block["part"].unique().to_pylist():
+        table, seconds = run.read_part(part), dict[str, float]()
+        if table is None:
+            rows = block.filter(pc.equal(block["part"], part)).drop_columns(["part"])
+            table, seconds = _describe_part(rows, settings, sandbox)
+            run.write_part(part, table)
+        failed = sum(status != "ok" for status in table["status"].to_pylist())
+        receipts.append(
+            {"part": part, "videos": len(table), "failed": failed, "seconds": json.dumps(seconds)}
+        )
+    return pa.Table.from_pylist(receipts, schema=_RECEIPT)
+
+
+_RECEIPT = pa.schema(
+    [("part", pa.int32()), ("videos", pa.int32()), ("failed", pa.int32()), ("seconds", pa.string())]
+)
+
+
+def _describe_part(
+    rows: pa.Table, settings: Settings, sandbox: Sandbox
+) -> tuple[pa.Table, dict[str, float]]:
+    batches: list[pa.RecordBatch] = []
+    seconds: Counter[str] = Counter()
+    for video in rows.to_pylist():
+        try:
+            batch = sandbox.run(video)
+        except VideoError as error:
+            batch = failed_row(video, settings, error)
+        seconds.update(json.loads((batch.schema.metadata or {}).get(b"seconds", b"{}")))
+        batches.append(batch.replace_schema_metadata(None))
+    return pa.Table.from_batches(batches, schema=settings.schema), dict(seconds)
+
+
+_sandboxes: dict[str, Sandbox] = {}
+
+
+def _sandbox(settings: Settings, resources: Resources) -> Sandbox:
+    """One per Ray worker process, kept from task to task: its imports take about a second."""
+    config: Mapping[str, Any] = dataclasses.asdict(settings)
+    key = json.dumps([config, resources.memory_bytes, resources.timeout_seconds])
+    if key not in _sandboxes:
+        for other in _sandboxes.values():
+            other.close()
+        _sandboxes.clear()
+        _sandboxes[key] = Sandbox(
+            "vidray.extraction:describe_videos",
+            dict(config),
+            memory_bytes=resources.memory_bytes,
+            timeout_seconds=resources.timeout_seconds,
+        )
+    return _sandboxes[key]

@@ -1,0 +1,200 @@
+"""Work on untrusted videos in a child process, so that one that crashes, hangs or eats memory costs one row.
+
+Ray retries a task whose process dies for ever; here the child dies instead, and the caller gets a
+``VideoError``. Requests go down as JSON and results come back as Arrow IPC: nothing is unpickled, so
+that even a decoder taken over by a hostile file cannot run code in the caller.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+
+from vidray.errors import VideoError
+
+Request = dict[str, Any]
+Work = Callable[[Request], pa.RecordBatch]
+
+# The first video of a child waits for its imports too (about 2 s on a busy 2-core machine).
+_START_SECONDS = 120.0
+# A crash may be the machine's fault (out of memory, an operator's kill): one more try tells.
+_ATTEMPTS = 2
+
+
+class Sandbox:
+    """A child process that works on one request after another; made again whenever it dies.
+
+    Args:
+        target: ``module:function``; ``function(config)`` gives the ``Work`` done in the child.
+        config: JSON values handed to it.
+        memory_bytes: cap on the child's data (Linux ``RLIMIT_DATA``: heap and private mappings).
+        timeout_seconds: cap on one request.
+    """
+
+    def __init__(
+        self, target: str, config: Request, *, memory_bytes: int, timeout_seconds: float
+    ) -> None:
+        self._target = target
+        self._config = config
+        self._memory_bytes = memory_bytes
+        self._timeout_seconds = timeout_seconds
+        self._child: subprocess.Popen[bytes] | None = None
+        self._results = -1
+
+    def run(self, request: Request) -> pa.RecordBatch:
+        """The child's result for ``request``.
+
+        Raises:
+            VideoError: timeout; crashed, after a second try in a fresh process.
+        """
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._try(request)
+            except _ChildDiedError as death:
+                self.close()
+                if attempt == _ATTEMPTS:
+                    message = f"the decoding process died {attempt} times ({death})"
+                    raise VideoError("crashed", message) from None
+            except TimeoutError:
+                self.close()
+                message = f"not finished after {self._timeout_seconds:g} seconds"
+                raise VideoError("timeout", message) from None
+        raise AssertionError("unreachable")
+
+    def _try(self, request: Request) -> pa.RecordBatch:
+        if self._child is None:
+            self._start()
+        assert self._child is not None and self._child.stdin is not None
+        try:
+            _write(self._child.stdin.fileno(), json.dumps(request).encode())
+        except BrokenPipeError:
+            raise _ChildDiedError(self._death()) from None
+        payload = self._read(self._timeout_seconds)
+        with pa.ipc.open_stream(payload) as reader:
+            return reader.read_next_batch()
+
+    def _start(self) -> None:
+        results, child_end = os.pipe()
+        command = [sys.executable, "-m", "vidray.sandbox", self._target, str(child_end)]
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self._child = subprocess.Popen(
+            [*command, str(self._memory_bytes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # FFmpeg and codecs chat; what matters comes back as a row.
+            stderr=subprocess.DEVNULL,
+            pass_fds=(child_end,),
+            env={**os.environ, **one_thread, "PYTHONPATH": path},
+        )
+        os.close(child_end)
+        self._results = results
+        assert self._child.stdin is not None
+        _write(self._child.stdin.fileno(), json.dumps(self._config).encode())
+        ready = self._read(_START_SECONDS)
+        if ready != b"ready":
+            raise RuntimeError(f"{self._target} cannot start: {ready.decode()}")
+
+    def _read(self, seconds: float) -> bytes:
+        deadline = time.monotonic() + seconds
+        self._poll = select.poll()  # Not select(): a Ray worker may hold more than 1,024 descriptors.
+        self._poll.register(self._results, select.POLLIN)
+        (size,) = struct.unpack("<Q", self._read_exactly(8, deadline))
+        return self._read_exactly(size, deadline)
+
+    def _read_exactly(self, size: int, deadline: float) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._poll.poll(left * 1000):
+                raise TimeoutError
+            chunk = os.read(self._results, min(size - len(data), 1 << 20))
+            if not chunk:
+                raise _ChildDiedError(self._death())
+            data += chunk
+        return bytes(data)
+
+    def _death(self) -> str:
+        assert self._child is not None
+        code = self._child.wait()
+        if code >= 0:
+            return f"exit status {code}"
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+
+    def close(self) -> None:
+        """End the child, at once."""
+        if self._child is not None:
+            self._child.kill()
+            self._child.wait()
+            assert self._child.stdin is not None
+            self._child.stdin.close()
+            os.close(self._results)
+            self._child = None
+
+
+class _ChildDiedError(Exception):
+    pass
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    message = memoryview(struct.pack("<Q", len(data)) + data)
+    while message:
+        message = message[os.write(descriptor, message) :]
+
+
+def _read_message() -> bytes | None:
+    header = sys.stdin.buffer.read(8)
+    if len(header) < 8:
+        return None  # The parent has gone.
+    return sys.stdin.buffer.read(struct.unpack("<Q", header)[0])
+
+
+def _serialise(batch: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def _die_with_parent() -> None:
+    """A hung decoder cannot notice that its parent is gone: have the kernel kill it (Linux)."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def _child_main(target: str, results: int, memory_bytes: int) -> None:
+    _die_with_parent()
+    config = _read_message()
+    if config is None:
+        return
+    module, function = target.split(":")
+    try:
+        work: Work = getattr(importlib.import_module(module), function)(json.loads(config))
+    except Exception as error:  # Told to the parent, which raises it.
+        _write(results, f"{type(error).__name__}: {error}".encode())
+        raise
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # A crash is a row, not a core file of gigabytes.
+    _write(results, b"ready")
+    while (message := _read_message()) is not None:
+        _write(results, _serialise(work(json.loads(message))))
+
+
+if __name__ == "__main__":
+    _child_main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
