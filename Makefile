@@ -31,8 +31,12 @@ $(READY): requirements.lock pyproject.toml | $(BIN)/uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY)
+# The clips are made once: a second demo finds them unchanged.
+$(DEMO)/.videos: vidray/synthetic.py | $(READY)
 	$(BIN)/python -m vidray.synthetic $(DEMO)/videos
+	@touch $@
+
+demo: $(DEMO)/.videos
 	$(BIN)/python jobs/extract.py --videos $(DEMO)/videos --out $(DEMO)/features
 
 test: $(READY)

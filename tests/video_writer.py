@@ -167,7 +167,7 @@ ENCODER_OPTIONS: dict[str, dict[str, str]] = {
         **_ONE_PASS,
         "preset": "veryfast",
         "crf": "12",
-        "x264-params": "b-adapt=0:scenecut=0",
+        "x264-params": "b-adapt=0:scenecut=0:mbtree=0",  # mbtree writes other bytes every time
     },
     "libx265": {
         **_ONE_PASS,

@@ -47,7 +47,7 @@ Maker = Callable[..., Path]
 # Every kind shows 0, 1, ... num_frames - 1 in presentation order, in a full sequential decode.
 # name -> (suffix, settings of write_video; a function among them is called with num_frames).
 _MS = Fraction(1, 1000)
-_X264 = "b-adapt=0:scenecut=0"
+_X264 = "b-adapt=0:scenecut=0:mbtree=0"
 _MJPEG = {"codec": "mjpeg", "pix_fmt": "yuvj420p"}
 _ODD = {"width_px": 65, "height_px": 33}
 _SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
