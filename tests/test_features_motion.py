@@ -69,8 +69,8 @@ def test_flow_that_fades_out_keeps_its_direction() -> None:
         alpha=motion.HORN_SCHUNCK_ALPHA,
         iterations=motion.HORN_SCHUNCK_ITERATIONS,
     )
-    faint = np.hypot(u, v) < 1e-45  # below what float32 can hold
-    assert 1000 < (faint & (u != 0)).sum()
+    faint = np.hypot(u, v) < 1e-38  # denormal in float32
+    assert (faint & (u != 0)).sum() > 1000
     np.testing.assert_allclose(np.arctan2(v, u), np.arctan2(*expected[::-1]), atol=1e-4)
 
 
