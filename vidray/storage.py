@@ -23,12 +23,14 @@ from typing import Any, BinaryIO, NamedTuple, cast
 import fsspec
 
 from vidray import buckets, disk
-from vidray.buckets import without_secrets
 from vidray.errors import UserError, VideoError
 
 # Half of short clips are below 0.4 MiB and nearly all below 16 MiB: one GET then costs less than
 # the size, the header and several blocks asked for apart.
 WHOLE_FILE_BYTES = 16 * 2**20
+
+
+without_secrets = buckets.without_secrets
 
 
 class FileInfo(NamedTuple):
@@ -104,6 +106,8 @@ def exists(uri: str) -> bool:
 
 def is_folder(uri: str) -> bool:
     """Whether ``uri`` is a folder (in a bucket: whether an object lies below it)."""
+    if not is_bucket(uri):
+        return os.path.isdir(_local_path(uri))
     fs, path = filesystem(uri)
     try:
         return bool(buckets.call(fs.info, path)["type"] == "directory")
@@ -165,7 +169,10 @@ def file_infos(uris: Iterable[str]) -> list[FileInfo]:
             return FileInfo(opened[0], 0, error.kind)
 
     # The file systems are asked for in this thread: in each other one, fsspec would connect anew.
-    return buckets.in_parallel(info, ((uri, *filesystem(uri)) for uri in uris))
+    opened = [(uri, *filesystem(uri)) for uri in uris]
+    if not any(is_bucket(uri) for uri, _, _ in opened):
+        return list(map(info, opened))  # 100,000 local files: faster than handing them to threads
+    return buckets.in_parallel(info, opened)
 
 
 def open_binary(uri: str, *, size_bytes: int | None = None) -> BinaryIO:
