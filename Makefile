@@ -49,8 +49,11 @@ lint: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Benchmarks take minutes each and want a quiet machine, so they are listed, not run.
 bench: $(READY)
-	@for script in bench/*.py; do echo "$(BIN)/python $$script"; sed -n '1s/^"""/    /p' "$$script"; done
+	@for script in $(wildcard bench/*.py); do \
+		sed -n '1s/^"""\(.*\)/\1/p' "$$script"; echo "    $(BIN)/python $$script"; \
+	done
 
 # Versions already locked are kept where they still fit; --upgrade (make lock UPGRADE=--upgrade) renews them.
 lock: | $(BIN)/uv
