@@ -23,7 +23,7 @@ from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.pipeline import Resources
 from vidray.progress import Meter, duration
-from vidray.runs import Run
+from vidray.runs import Run, read_json
 from vidray.schema import ERROR_KINDS
 from vidray.sources import list_videos
 
@@ -103,7 +103,7 @@ def main(config: ExtractConfig) -> None:
     todo = videos.filter([part not in done for part in videos["part"].to_pylist()])
     listed = time.monotonic()
 
-    startup_seconds = pipeline.start_ray(resources) if len(todo) else 0.0
+    startup_seconds = pipeline.start_ray(settings, resources) if len(todo) else 0.0
     stages: Counter[str] = Counter()
     working = time.monotonic()
     with Meter("extract", total=len(videos), done=len(videos) - len(todo)) as meter:
@@ -147,7 +147,7 @@ def _say_finished(run: Run, config: ExtractConfig) -> None:
             "Choose another --out, or give --overwrite to extract all again"
         )
     print(f"nothing to do: {run.out} holds the finished table of these {len(before)} videos")
-    _summarise(run, run.read_json())
+    _summarise(run, read_json(run.out))
 
 
 def _summarise(run: Run, report: dict[str, Any]) -> None:

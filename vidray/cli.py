@@ -38,10 +38,18 @@ def _parse(config: type[Config]) -> Config:
 
 
 def _one_line(screen: str) -> str:
-    """What tyro's framed message says, without its frame and its pointers to the help text."""
-    text = re.split(r"─{5,} *│?\n", screen.strip("\n"))
-    told = [line.strip("╭╮╰╯│─ ") for block in text[:2] for line in block.splitlines()]
-    return " ".join(line for line in told if line)
+    """What tyro's framed message says, in one sentence: the flag, the value, the rule."""
+    inside = [line.strip("│ ") for line in screen.splitlines() if line[:1] == "│"]
+    text = re.split(r"─{5,}|For full helptext|Argument helptext", " ".join(inside))[0].strip()
+    if text.startswith("Missing from"):
+        flags = re.findall(r"(?<!\S)--[a-z][a-z-]*", text)
+        return f"required but not given: {', '.join(flags)}"
+    value = re.match(r"Error parsing (\S+): no type matching (.+?) could be .*?from \[(.*?)\]", text)
+    if value:
+        kind = value[2].replace("{None}|", "").strip("{}")
+        return f"{value[1]} takes {kind}, not {value[3]}"
+    guess = re.search(r"Perhaps you meant: (--\S+)", " ".join(inside))
+    return f"{text.split(' Perhaps')[0]}{f'; did you mean {guess[1]}?' if guess else ''}"
 
 
 def _fail(message: str, code: int) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from vidray import decoders, features, quality, sampling, schema, storage
 from vidray.decode import Frames, Limits, Request, Video
 from vidray.demux import Source
-from vidray.enhance import enhance, needs_enhancement
+from vidray.enhance import enhance
 from vidray.errors import UserError, VideoError
 from vidray.features import flow, sound
 
@@ -43,7 +44,10 @@ class Settings:
     limits: Limits = dataclasses.field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        features.check_families(self.families)
+        for family in self.families:
+            features.get_family(family)
+        if not self.families or len(set(self.families)) < len(self.families):
+            raise UserError(f"families are {' '.join(self.families) or 'none'}: name each wanted family once")
         decoders.check_decoder(self.decoder)
         if self.enhance not in get_args(Enhance):
             raise UserError(f"enhance is {self.enhance!r}: one of {', '.join(get_args(Enhance))}")
@@ -68,6 +72,21 @@ class Settings:
         return schema.features_schema({f: features.FAMILIES[f].length for f in self.families})
 
 
+class Stopwatch:
+    """Seconds by stage: ``with clock("decode"): ...``."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
+
+
 def describe_videos(config: Mapping[str, Any]) -> Any:
     """The work of a sandbox: ``Settings`` as JSON values -> (VIDEOS row -> FEATURES batch of one row)."""
     cv2.setNumThreads(1)
@@ -76,17 +95,22 @@ def describe_videos(config: Mapping[str, Any]) -> Any:
 
 
 def describe_video(video: Mapping[str, Any], settings: Settings) -> pa.RecordBatch:
-    """The FEATURES row of one VIDEOS row; whatever is wrong with the video is in the row, not raised."""
+    """The FEATURES row of one VIDEOS row; whatever is wrong with the video is in the row, not raised.
+
+    The batch's schema metadata holds ``seconds``: JSON, stage -> seconds.
+    """
+    clock = Stopwatch()
     try:
-        return _row(video, settings, {"status": "ok", **_describe(video, settings)})
+        row = _row(video, settings, {"status": "ok", **_describe(video, settings, clock)})
     except VideoError as error:
-        return failed_row(video, settings, error)
+        row = failed_row(video, settings, error)
     except MemoryError:
         error = VideoError("too_large", "needs more memory than one worker is allowed")
-        return failed_row(video, settings, error)
+        row = failed_row(video, settings, error)
     except Exception as unexpected:  # One bad video costs one row, and the row says what happened.
         message = f"unexpected {type(unexpected).__name__}: {' '.join(str(unexpected).split())[:300]}"
-        return failed_row(video, settings, VideoError("crashed", message))
+        row = failed_row(video, settings, VideoError("crashed", message))
+    return row.replace_schema_metadata({"seconds": json.dumps(clock.seconds)})
 
 
 def failed_row(
@@ -111,23 +135,33 @@ def _column(value: Any, kind: pa.DataType) -> pa.Array:
     return pa.array([value], kind)
 
 
-def _describe(video: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+def _describe(
+    video: Mapping[str, Any], settings: Settings, clock: Stopwatch
+) -> dict[str, Any]:
     """Probe, quality, features and the decoder used."""
+    heard = None
     with _opened(video) as source:
-        with Video(source, limits=settings.limits) as opened:
+        with clock("decode"), Video(source, limits=settings.limits) as opened:
             sampled, bursts, decoder = _read(opened, source, settings)
             probe = opened.probe()
             damaged_packets = opened.damaged_packets
-        heard = None
         if probe.has_sound and _looks_at("sound", settings):
-            heard = sound.read_sound(source)
-    frames, enhanced_share = _enhanced(sampled.pixels, settings.enhance)
+            with clock("sound"):
+                heard = sound.read_sound(source)
+    with clock("quality"):
+        looks = quality.measure(sampled.pixels)
+    with clock("enhance"):
+        frames, enhanced_share = _enhanced(sampled.pixels, settings.enhance)
+    with clock("describe"):
+        vectors = features.describe(
+            frames=frames, bursts=bursts, sound=heard, families=settings.families
+        )
     return {
         **dataclasses.asdict(probe),
         "damaged_packets": damaged_packets,
-        **quality.measure(sampled.pixels),
+        **looks,
         "enhanced_share": enhanced_share,
-        **features.describe(frames=frames, bursts=bursts, sound=heard, families=settings.families),
+        **vectors,
         "decoder": decoder,
     }
 
@@ -188,7 +222,7 @@ def _requests(video: Video, settings: Settings) -> list[Request]:
 def _enhanced(pixels: NDArray[np.uint8], mode: Enhance) -> tuple[NDArray[np.uint8], float]:
     """Frames after enhancement, and the share of them that was enhanced."""
     chosen = [
-        mode == "always" or (mode == "auto" and needs_enhancement(quality.measure_frame(frame)))
+        mode == "always" or (mode == "auto" and quality.calls_for_enhancement(quality.measure_frame(frame)))
         for frame in pixels
     ]
     if not any(chosen):

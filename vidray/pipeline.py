@@ -29,6 +29,8 @@ from vidray.sandbox import Sandbox
 
 # Enough blocks to balance 250 cores to about 10 %, few enough that Ray's 5 ms a task stay unseen.
 _MOST_BLOCKS = 2000
+# Further workers warm up while these work already.
+_MOST_WARM = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +57,8 @@ class Resources:
                 raise UserError(f"{name} is {given}: it must be {value} or more")
 
 
-def start_ray(resources: Resources) -> float:
-    """Join the cluster of RAY_ADDRESS or start one here; returns the seconds it took.
+def start_ray(settings: Settings, resources: Resources) -> float:
+    """Join the cluster of RAY_ADDRESS or start one here, and warm workers up; returns the seconds.
 
     Raises:
         UserError: no node can hold one worker.
@@ -66,15 +68,27 @@ def start_ray(resources: Resources) -> float:
         # Nothing is sent anywhere, and no file of the user's is shipped: nodes have vidray installed.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        ray.init(include_dashboard=False, logging_level=logging.WARNING, log_to_driver=False)
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+        ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     largest = max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0)
     if largest < resources.memory_bytes:
         raise UserError(
             f"a worker needs {resources.memory_bytes / 2**30:.1f} GiB and the largest node offers "
             f"{largest / 2**30:.1f} GiB: lower --memory-gib or use larger nodes"
         )
+    _warm_up(settings, resources)
     return time.monotonic() - began
+
+
+def _warm_up(settings: Settings, resources: Resources) -> None:
+    """Start worker processes and their sandboxes, so that what cannot start fails here, at once."""
+    count = min(resources.workers or _MOST_WARM, int(ray.cluster_resources().get("CPU", 1)), _MOST_WARM)
+    warm = ray.remote(num_cpus=1, memory=resources.memory_bytes, max_retries=2)(_start_sandbox)
+    ray.get([warm.remote(settings, resources) for _ in range(count)])
+
+
+def _start_sandbox(settings: Settings, resources: Resources) -> None:
+    _sandbox(settings, resources).start()
 
 
 def extract(

@@ -57,7 +57,7 @@ class Run:
             if storage.exists(join(self.out, self.table)):
                 raise UserError(f"{self.out} holds a {self.table} table of another origin: choose another --out")
             storage.write_once(join(self.out, "run.json"), _to_json(self._header("running", config)))
-        before = self.read_json()
+        before = read_json(self.out)
         for name, mine in (("videos", self.videos), ("digest", self.digest)):
             if before.get(name) != mine:
                 finished = "a finished" if before.get("state") == "finished" else "an unfinished"
@@ -75,11 +75,6 @@ class Run:
             "config": config,
             "versions": versions(),
         }
-
-    def read_json(self) -> dict[str, Any]:
-        """The contents of run.json."""
-        values: dict[str, Any] = json.loads(storage.read_bytes(join(self.out, "run.json")))
-        return values
 
     def is_finished(self) -> bool:
         """Whether the table is whole and published."""
@@ -152,6 +147,12 @@ class Run:
         """Remove what a run of this table left; other files in the folder stay."""
         for name in ("_SUCCESS", "run.json", "videos.parquet", self.table, "_staging"):
             storage.remove_tree(join(self.out, name))
+
+
+def read_json(out: str) -> dict[str, Any]:
+    """The contents of a run folder's run.json."""
+    values: dict[str, Any] = json.loads(storage.read_bytes(join(out, "run.json")))
+    return values
 
 
 def read_table(out: str, table: str = "features", columns: list[str] | None = None) -> pa.Table:

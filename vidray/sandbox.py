@@ -54,6 +54,15 @@ class Sandbox:
         self._child: subprocess.Popen[bytes] | None = None
         self._results = -1
 
+    def start(self) -> None:
+        """Start the child now, unless it runs already: its imports take 1 to 2 seconds.
+
+        Raises:
+            RuntimeError: the target refuses its config.
+        """
+        if self._child is None:
+            self._start()
+
     def run(self, request: Request) -> pa.RecordBatch:
         """The child's result for ``request``.
 
@@ -75,8 +84,7 @@ class Sandbox:
         raise AssertionError("unreachable")
 
     def _try(self, request: Request) -> pa.RecordBatch:
-        if self._child is None:
-            self._start()
+        self.start()
         assert self._child is not None and self._child.stdin is not None
         try:
             _write(self._child.stdin.fileno(), json.dumps(request).encode())

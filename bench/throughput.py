@@ -1,0 +1,214 @@
+"""Videos per second: the notebooks' way, vidray in a bare process pool, vidray on Ray, decoding alone.
+
+    python bench/throughput.py                        # 8-second 320x240 XviD clips, made here
+    python bench/throughput.py --enhance always
+    python bench/throughput.py --clips 600 --skip notebooks  # what Ray costs, over a few minutes
+
+All ways see the same clips in turn, ``--runs`` times; the ratios are medians over the runs. Needs the
+``dev`` extra (scikit-image) for the notebooks' way.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import cv2
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests import features_reference as reference
+from vidray import features, runs, sources
+from vidray.enhance import sharpen
+from vidray.extraction import Settings, describe_videos
+from vidray.features import motion
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Compare throughputs."""
+
+    clips: int = 16
+    """How many clips to make."""
+    runs: int = 3
+    """Rounds; medians are printed."""
+    enhance: Literal["off", "always"] = "off"
+    """Denoise and sharpen every sampled frame, as the notebooks did."""
+    preset: Literal["default", "notebook"] = "notebook"
+    """Feature families; the notebooks' way is always their own."""
+    workers: int = 2
+    """Processes of vidray's ways; the notebooks ran one."""
+    videos: str = ""
+    """A folder of clips to use instead of making some."""
+    skip: tuple[Literal["notebooks", "pool", "ray", "decode"], ...] = ()
+    """Ways to leave out."""
+
+
+def main(bench: Bench) -> None:
+    """Run every way in turn and print medians."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = bench.videos or str(_make_clips(Path(folder) / "clips", bench.clips))
+        paths = sources.list_videos(source)["uri"].to_pylist()
+        settings = Settings(families=features.PRESETS[bench.preset], enhance=bench.enhance)
+        ways: dict[str, Callable[[], float]] = {
+            "notebooks": lambda: _one_process(_notebooks_way, paths, bench.enhance, 0),
+            "notebooks, OpenCV on one thread": lambda: _one_process(_notebooks_way, paths, bench.enhance, 1),
+            "pool": lambda: _pool(settings, paths, bench.workers),
+            "ray": lambda: _ray(bench, source, Path(folder) / "out"),
+            "decode": lambda: _decode_pool(paths, bench.workers),
+        }
+        ways = {name: way for name, way in ways.items() if name.split(",")[0] not in bench.skip}
+        if "notebooks" in ways and bench.preset == "notebook":
+            print(f"worst error against the notebooks' way: {_worst_error(paths[0], settings):.1e}")
+        seconds = {name: [] for name in ways}
+        for _ in range(bench.runs):
+            for name, way in ways.items():
+                seconds[name].append(way())
+                print(f"  {name}: {len(paths) / seconds[name][-1]:.2f} videos/s", flush=True)
+    _report(seconds, len(paths))
+
+
+def _report(seconds: dict[str, list[float]], videos: int) -> None:
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        print(f"{name:34s} {videos / median:7.2f} videos/s   {1000 * median / videos:8.1f} ms a video")
+    for mine, other in (("pool", "notebooks"), ("ray", "notebooks"), ("ray", "pool"), ("decode", "ray")):
+        if mine in seconds and other in seconds:
+            ratios = [b / a for a, b in zip(seconds[mine], seconds[other], strict=True)]
+            print(f"{mine} is {statistics.median(ratios):.2f} times as fast as {other}")
+
+
+def _one_process(way: Callable[..., Any], *args: Any) -> float:
+    with ProcessPoolExecutor(1) as pool:
+        return pool.submit(way, *args).result()[0]
+
+
+def _notebooks_way(paths: list[str], enhance: str, threads: int) -> tuple[float, list[Any]]:
+    """Decode every frame with OpenCV, one a second is kept; then one library call after another."""
+    if threads:
+        cv2.setNumThreads(threads)
+    began = time.perf_counter()
+    vectors = [_notebook_vector(path, enhance) for path in paths]
+    return time.perf_counter() - began, vectors[:1]
+
+
+def _notebook_vector(path: str, enhance: str) -> NDArray[np.float64]:
+    capture = cv2.VideoCapture(path)
+    stride = max(1, round(capture.get(cv2.CAP_PROP_FPS)))
+    frames, count = [], 0
+    while True:
+        is_read, bgr = capture.read()
+        if not is_read:
+            break
+        if count % stride == 0:
+            if bgr.shape[:2] != (240, 320):
+                bgr = cv2.resize(bgr, (320, 240), interpolation=cv2.INTER_AREA)
+            if enhance == "always":
+                bgr = sharpen(cv2.fastNlMeansDenoisingColored(bgr, None, 5, 5, 7, 21))
+            frames.append(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+        count += 1
+    matrix = np.stack([reference.frame_vector(frame) for frame in frames])  # (T, 40938)
+    grays = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    variation = np.abs(np.diff(matrix, axis=0)).mean(axis=1)
+    statistics_of = [matrix.mean(0), matrix.std(0), matrix.min(0), matrix.max(0)]
+    temporal = [variation.mean(), variation.std(), variation.min(), variation.max()]
+    # Theirs was a vector of zeros for Horn-Schunck: both ways get vidray's, which is in no library.
+    return np.concatenate([*statistics_of, temporal, motion.from_gray(grays)])
+
+
+def _worst_error(path: str, settings: Settings) -> float:
+    row = describe_videos(asdict(settings))({**_video(path)}).to_pylist()[0]
+    found = {name: np.array(row[name], np.float32) for name in settings.families}
+    expected = _notebook_vector(path, settings.enhance)
+    return reference.worst_error(features.notebook_vector(found), expected)
+
+
+def _video(path: str) -> dict[str, Any]:
+    return {"video_id": path, "uri": path, "size_bytes": 0, "fingerprint": ""}
+
+
+_describe: Callable[[dict[str, Any]], Any]
+
+
+def _start_worker(settings: dict[str, Any]) -> None:
+    global _describe
+    _describe = describe_videos(settings)
+
+
+def _describe_path(path: str) -> int:
+    return int(_describe(_video(path)).num_rows)
+
+
+def _decode_path(path: str) -> int:
+    with av.open(path) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        return sum(1 for _ in container.decode(video=0))
+
+
+def _pool(settings: Settings, paths: list[str], workers: int) -> float:
+    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(asdict(settings),)) as pool:
+        return _timed(pool, _describe_path, paths, workers)
+
+
+def _decode_pool(paths: list[str], workers: int) -> float:
+    with ProcessPoolExecutor(workers) as pool:
+        return _timed(pool, _decode_path, paths, workers)
+
+
+def _timed(
+    pool: ProcessPoolExecutor, work: Callable[[str], int], paths: list[str], workers: int
+) -> float:
+    list(pool.map(work, paths[:workers]))  # Start-up apart: workers are there and have imported.
+    began = time.perf_counter()
+    list(pool.map(work, paths))
+    return time.perf_counter() - began
+
+
+def _ray(bench: Bench, source: str, out: Path) -> float:
+    shutil.rmtree(out, ignore_errors=True)
+    flags = ["--preset", bench.preset, "--enhance", bench.enhance, "--workers", str(bench.workers)]
+    command = [sys.executable, str(_ROOT / "jobs" / "extract.py"), "--videos", source, "--out", str(out)]
+    subprocess.run([*command, *flags], check=True, capture_output=True)
+    report = runs.read_json(str(out))
+    return float(report["counts"]["videos"] / report["videos_per_second"])
+
+
+def _make_clips(folder: Path, clips: int) -> Path:
+    """8 s of 25 frames a second, 320x240, XviD with B-frames: a busy texture under a moving camera."""
+    folder.mkdir(parents=True)
+    for number in range(clips):
+        rng = np.random.default_rng(number)
+        scene = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        scene = cv2.resize(scene, (960, 720), interpolation=cv2.INTER_CUBIC)
+        scene = np.clip(scene + rng.normal(0, 12, scene.shape), 0, 255).astype(np.uint8)
+        path = np.cumsum(rng.normal(0, 2.5, (200, 2)), axis=0) + (240, 320)
+        with av.open(str(folder / f"clip{number:04d}.avi"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=Fraction(25))
+            stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+            stream.codec_context.codec_tag = "XVID"
+            stream.codec_context.options = {"bf": "2", "qscale": "4", "flags": "+qscale", "g": "250"}
+            for row, column in np.clip(path, 0, (480, 640)).astype(int):
+                view = np.ascontiguousarray(scene[row : row + 240, column : column + 320])
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(view, format="rgb24")))
+            container.mux(stream.encode())
+    return folder
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Bench))
