@@ -25,9 +25,11 @@ $(BIN)/uv:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-# --no-build-isolation: the package is built by the setuptools of the lock, nothing is fetched unhashed.
+# uv does not read pip's settings: where only pip knows the way to the packages, pip installs them.
+# --no-build-isolation: the package is built by the locked setuptools, nothing is fetched unhashed.
 $(READY): requirements.lock pyproject.toml | $(BIN)/uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock \
+		|| $(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
