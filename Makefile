@@ -60,7 +60,7 @@ bench: $(READY)
 # Versions already locked are kept where they still fit; --upgrade (make lock UPGRADE=--upgrade) renews them.
 lock: | $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		--no-header --no-annotate \
 		--extra dev --extra decord $(UPGRADE) pyproject.toml -o requirements.lock
 
 clean:
