@@ -12,11 +12,13 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any, ParamSpec, TypeVar, cast
 
 import fsspec
 import tenacity
 from botocore import exceptions as boto
+from botocore.utils import parse_timestamp
 
 from vidray.errors import VideoError
 
@@ -47,7 +49,29 @@ def connect(protocol: str) -> Any:
     # s3fs repeats what botocore repeated already, by default 5 times and in places squared: an
     # endpoint that is down would hold every video for six minutes.
     fs.retries = 2
+    if fs.session is None:  # new, and not connected yet
+        fs.session = _session()
     return fs
+
+
+def _session() -> Any:
+    """A session that reads ISO times with the standard library.
+
+    botocore's own way takes 3/4 of the time of a listing: 20 s of CPU for 100,000 objects.
+    """
+    from aiobotocore.session import AioSession  # here: only S3 pays its seconds of import
+
+    def parse_time(value: Any) -> datetime:
+        try:
+            return datetime.fromisoformat(value)
+        except (TypeError, ValueError):  # HTTP dates, seconds since 1970
+            return cast(datetime, parse_timestamp(value))
+
+    session = AioSession()
+    session.get_component("response_parser_factory").set_parser_defaults(
+        timestamp_parser=parse_time
+    )
+    return session
 
 
 def is_s3(fs: Any) -> bool:
