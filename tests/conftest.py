@@ -1,5 +1,6 @@
-"""What every test shares: the fake bucket, untouched random generators, and the ``gpu`` mark."""
+"""What every test shares: the fake bucket, a Ray cluster, untouched random generators, the ``gpu`` mark."""
 
+import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.s3"]
+pytest_plugins = ["tests.s3", "tests.ray_cluster"]
 
 # The same examples on every run, and no deadline: two slow cores must not fail a true property.
 settings.register_profile("vidray", derandomize=True, deadline=None)
@@ -16,9 +17,12 @@ settings.load_profile("vidray")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave out tests marked ``gpu`` on a machine without an NVIDIA driver."""
-    if item.get_closest_marker("gpu") and shutil.which("nvidia-smi") is None:
-        pytest.skip("needs an NVIDIA GPU")
+    """Leave out tests marked ``gpu`` on a machine without an NVIDIA driver, unless they are required."""
+    if not item.get_closest_marker("gpu") or shutil.which("nvidia-smi"):
+        return
+    if os.environ.get("VIDRAY_REQUIRE_GPU") == "1":
+        pytest.fail("VIDRAY_REQUIRE_GPU=1, and this machine has no NVIDIA GPU")
+    pytest.skip("needs an NVIDIA GPU")
 
 
 @pytest.fixture(autouse=True)

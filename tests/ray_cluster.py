@@ -1,0 +1,157 @@
+"""A Ray cluster of real raylets on this machine, and jobs run on it as a user runs them.
+
+Starting Ray costs about ten seconds, so the session's jobs share one head node. It is started in a
+process group of its own and ended by a signal to that group: ``ray stop`` would end every Ray here.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+_RAY = str(Path(sys.executable).with_name("ray"))
+
+
+@dataclass
+class Cluster:
+    """A head node; ``add_node`` adds others."""
+
+    port: int
+    nodes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "RAY_ADDRESS": f"127.0.0.1:{self.port}",
+            "PYTHONPATH": str(ROOT),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_AUTH_MODE": "disabled",
+        }
+
+    def start_head(self, cpus: int) -> None:
+        flags = ["--head", f"--port={self.port}", "--include-dashboard=false"]
+        self.add_node(cpus, flags)
+
+    def add_node(self, cpus: int, flags: list[str] | None = None) -> "subprocess.Popen[bytes]":
+        flags = flags or [f"--address=127.0.0.1:{self.port}"]
+        sizes = [f"--num-cpus={cpus}", f"--memory={8 << 30}", f"--object-store-memory={200 << 20}"]
+        environment = {name: v for name, v in self.environment.items() if name != "RAY_ADDRESS"}
+        node = subprocess.Popen(
+            [_RAY, "start", "--block", "--disable-usage-stats", *sizes, *flags],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.nodes.append(node)
+        self._wait_for_cpus()
+        return node
+
+    def _wait_for_cpus(self) -> None:
+        """Until a driver sees as many live nodes as were started."""
+        look = "import ray; ray.init(logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
+        alive = sum(node.poll() is None for node in self.nodes)
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            found = subprocess.run(
+                [sys.executable, "-c", look], env=self.environment, capture_output=True, text=True
+            )
+            if found.returncode == 0 and int(found.stdout.split()[-1]) >= alive:
+                return
+        raise TimeoutError(f"no cluster of {alive} nodes after 90 seconds: {found.stderr[-2000:]}")
+
+    def kill(self, node: "subprocess.Popen[bytes]") -> None:
+        """SIGKILL to a whole node at once: raylet, workers and what they started."""
+        for process in [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        node.wait()
+
+    def stop(self) -> None:
+        for node in reversed(self.nodes):
+            if node.poll() is None:
+                self.kill(node)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_server: str) -> Iterator[Cluster]:
+    """A head node of two CPUs that reads the session's S3 server."""
+    made = Cluster(_free_port())
+    made.start_head(cpus=2)
+    yield made
+    made.stop()
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job's command line on a cluster."""
+
+    script: str
+    cluster: Cluster
+
+    def start(self, *flags: object) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "jobs" / self.script), *map(str, flags)],
+            env=self.cluster.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *flags: object) -> str:
+        """Run to the end; returns what it printed. Fails the test unless it exits with 0."""
+        with self.start(*flags) as process:
+            told, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, told
+        return told
+
+
+def ray_workers(cluster: Cluster) -> list[psutil.Process]:
+    """The processes in which tasks run, on every node."""
+    found = []
+    for node in cluster.nodes:
+        if node.poll() is None:
+            for process in psutil.Process(node.pid).children(recursive=True):
+                if re.match(r"ray::\w*(MapBatches|_extract)", _command(process)):
+                    found.append(process)
+    return found
+
+
+def sandboxes() -> list[psutil.Process]:
+    """Every decoding process of this machine."""
+    return [process for process in psutil.process_iter() if "vidray.sandbox" in _command(process)]
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def send_signal(process: psutil.Process, number: signal.Signals) -> bool:
+    """Whether the process was still there to get it."""
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return False
+    return True
