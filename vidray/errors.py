@@ -24,3 +24,7 @@ class VideoError(Exception):
         super().__init__(message)
         self.kind = kind
         self.message = message
+
+    def __reduce__(self) -> tuple[type["VideoError"], tuple[str, str]]:
+        # An exception is pickled by its one message unless told; this one crosses process pools.
+        return VideoError, (self.kind, self.message)
