@@ -1,0 +1,295 @@
+"""Sound: reading it out of odd files, and its numbers against written-out float64 and librosa."""
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vidray.features import sound
+from vidray.features.sound import FAMILY, SAMPLE_RATE, load_sound, read_sound
+
+CORPUS = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
+
+
+def tone(hz: float, seconds: float, *, rate: int = SAMPLE_RATE) -> NDArray[np.float32]:
+    times = np.arange(round(seconds * rate)) / rate
+    return (0.25 * np.sin(2 * np.pi * hz * times)).astype(np.float32)
+
+
+def voice_like(seconds: float, *, seed: int = 0) -> NDArray[np.float32]:
+    """A sweep with a pause, over faint noise: loud, quiet, low and high parts."""
+    rng = np.random.default_rng(seed)
+    times = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    sweep = np.sin(2 * np.pi * (100 + 800 * times) * times) * (np.sin(5 * times) > -0.5)
+    return (0.4 * sweep + 0.01 * rng.standard_normal(times.size)).astype(np.float32)
+
+
+def write_wav(path: Path, channels: NDArray[np.float32], *, rate: int) -> None:
+    """Samples ``float32 (channels, n)`` as 16-bit PCM, lossless up to its rounding."""
+    layout = "mono" if len(channels) == 1 else "stereo"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=rate, layout=layout)
+        packed = np.round(channels.T * 32767).astype(np.int16).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+# --- the numbers ---------------------------------------------------------------------------------
+
+
+def log_mel_oracle(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Log-mel bands by a written-out Fourier sum in float64, one window at a time."""
+
+    # Slaney's scale from its definition: 200/3 Hz a mel to 1 kHz, then 27 steps per factor 6.4.
+    def hz(mel: float) -> float:
+        return mel * 200 / 3 if mel <= 15 else 1000 * 6.4 ** ((mel - 15) / 27)
+
+    top = 15 + 27 * np.log(8) / np.log(6.4)
+    corners = [hz(mel) for mel in np.linspace(0.75, top, 66)]
+    bins = np.arange(257) * 31.25
+    angles = -2j * np.pi * np.outer(np.arange(257), np.arange(400)) / 512
+    window = np.sin(np.pi * np.arange(400) / 400) ** 2
+    rows = []
+    for begin in range(0, len(samples) - 399, 160):
+        power = np.abs(np.exp(angles) @ (samples[begin : begin + 400] * window)) ** 2
+        row = []
+        for low, middle, high in zip(corners, corners[1:], corners[2:], strict=False):
+            triangle = np.interp(bins, [low, middle, high], [0, 1, 0], left=0, right=0)
+            row.append(10 * np.log10(max((power * triangle).sum() * 2 / (high - low), 1e-10)))
+        rows.append(row)
+    return np.array(rows)
+
+
+def mfcc_oracle(bands: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Orthonormal DCT-II as its sum of cosines."""
+    k, n = np.arange(20)[:, None], np.arange(64)[None, :]
+    basis = np.sqrt(2 / 64) * np.cos(np.pi * k * (2 * n + 1) / 128)
+    basis[0] /= np.sqrt(2)
+    return bands @ basis.T
+
+
+def slope_oracle(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A straight line fitted through five windows around each, the ends repeated."""
+    index = np.arange(len(values))
+    around = np.clip(index[:, None] + np.arange(-2, 3), 0, len(values) - 1)
+    return np.array([np.polyfit(np.arange(-2, 3), values[rows], 1)[0] for rows in around])
+
+
+def over_time(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.concatenate([values.mean(0), values.std(0), values.min(0), values.max(0)])
+
+
+@pytest.mark.parametrize("seconds", [0.025, 0.031, 0.6])
+def test_describe_matches_the_written_out_oracle(seconds: float) -> None:
+    samples = voice_like(seconds)
+    bands = log_mel_oracle(samples)
+    cepstra = mfcc_oracle(bands)
+    expected = [over_time(bands), over_time(cepstra), over_time(slope_oracle(cepstra))]
+    found = FAMILY(samples)
+    assert found.shape == (416,)
+    np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-4, atol=2e-3)
+
+
+def test_log_mel_and_mfcc_match_librosa() -> None:
+    librosa = pytest.importorskip("librosa")
+    samples = voice_like(1.5, seed=4)
+    # librosa centres the 400-sample window in its 512-sample frame: 56 zeros on either side.
+    power = librosa.feature.melspectrogram(
+        y=np.pad(samples, 56), sr=SAMPLE_RATE, n_fft=512, win_length=400, hop_length=160,
+        window="hann", center=False, n_mels=64, fmin=50.0, fmax=8000.0,
+    )  # fmt: skip
+    bands = librosa.power_to_db(power, amin=1e-10, top_db=None)
+    cepstra = librosa.feature.mfcc(S=bands, n_mfcc=20)
+    slopes = librosa.feature.delta(cepstra, width=5, mode="nearest")
+    ours = sound.log_mel(samples)
+    np.testing.assert_allclose(ours, bands.T, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(sound.mfcc(ours), cepstra.T, rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(sound.slope(sound.mfcc(ours)), slopes.T, rtol=1e-4, atol=1e-2)
+
+
+def test_a_tone_is_loudest_in_its_band() -> None:
+    low, high = (sound.log_mel(tone(hz, 0.5)).mean(axis=0) for hz in (200, 5000))
+    assert np.argmax(low) < 6
+    assert 45 < np.argmax(high) < 60
+
+
+def test_gain_shifts_every_band_and_only_the_first_coefficient() -> None:
+    samples = voice_like(0.5)
+    loud, quiet = (sound.log_mel(samples * np.float32(gain)) for gain in (1.0, 0.1))
+    np.testing.assert_allclose(loud - quiet, 20.0, atol=1e-3)
+    shift = sound.mfcc(loud) - sound.mfcc(quiet)
+    np.testing.assert_allclose(shift[:, 0], 20.0 * 8.0, rtol=1e-4)  # sqrt(64) of the DCT
+    np.testing.assert_allclose(shift[:, 1:], 0.0, atol=1e-2)
+
+
+def test_silence_is_the_floor() -> None:
+    found = FAMILY(np.zeros(SAMPLE_RATE, np.float32))
+    slices = FAMILY.part_slices()
+    np.testing.assert_allclose(found[slices["log_mel"]][:64], -100.0, atol=1e-3)
+    np.testing.assert_allclose(found[slices["mfcc_slope"]], 0.0, atol=1e-3)
+    assert np.isfinite(found).all()
+
+
+def test_long_sound_is_the_same_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = voice_like(2.0)
+    whole = sound.log_mel(samples)
+    monkeypatch.setattr(sound, "_WINDOWS_AT_ONCE", 7)
+    np.testing.assert_allclose(sound.log_mel(samples), whole, atol=1e-4)
+
+
+def test_too_short_sound_is_filled_up_and_no_sound_is_refused() -> None:
+    short = voice_like(0.025)[:90]
+    filled = np.concatenate([short, np.zeros(310, np.float32)])
+    np.testing.assert_array_equal(FAMILY(short), FAMILY(filled))
+    with pytest.raises(ValueError, match=r"\(0,\)"):
+        FAMILY(np.empty(0, np.float32))
+    with pytest.raises(ValueError, match=r"\(2, 800\)"):
+        FAMILY(np.zeros((2, 800), np.float32))
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def test_pcm_at_16_khz_comes_back_sample_by_sample(tmp_path: Path) -> None:
+    samples = voice_like(0.7)
+    write_wav(tmp_path / "a.wav", samples[None], rate=SAMPLE_RATE)
+    heard = read_sound(tmp_path / "a.wav")
+    assert heard is not None
+    assert heard.dtype == np.float32
+    np.testing.assert_allclose(heard, samples, atol=1 / 32000)
+
+
+def test_stereo_of_another_rate_is_mixed_and_resampled(tmp_path: Path) -> None:
+    left, right = tone(440, 1.0, rate=44_100), tone(880, 1.0, rate=44_100)
+    write_wav(tmp_path / "a.wav", np.stack([left, right]), rate=44_100)
+    heard = read_sound(tmp_path / "a.wav")
+    assert heard is not None
+    assert abs(heard.size - SAMPLE_RATE) < 50
+    spectrum = np.abs(np.fft.rfft(heard[:15_000] * np.hanning(15_000)))
+    hz = np.fft.rfftfreq(15_000, 1 / SAMPLE_RATE)
+    loudest = [hz[np.argmax(np.where(abs(hz - at) < 100, spectrum, 0))] for at in (440, 880)]
+    np.testing.assert_allclose(loudest, [440, 880], atol=1.5)
+    # Either channel at 0.25 becomes one at half of it: together an RMS of 0.125.
+    assert np.sqrt((heard[1000:15_000] ** 2).mean()) == pytest.approx(0.125, rel=0.03)
+
+
+def test_a_file_object_is_read_from_its_beginning(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", voice_like(0.3)[None], rate=SAMPLE_RATE)
+    file = io.BytesIO((tmp_path / "a.wav").read_bytes())
+    file.seek(0, io.SEEK_END)
+    expected = read_sound(tmp_path / "a.wav")
+    assert expected is not None
+    for _ in range(2):
+        heard = read_sound(file)
+        assert heard is not None
+        np.testing.assert_array_equal(heard, expected)
+
+
+def test_eight_channels_are_mixed(tmp_path: Path) -> None:
+    # One channel of eight sounds; as planes they crash PyAV 18.1.
+    samples = voice_like(0.3)
+    channels = np.zeros((samples.size, 8), np.int16)
+    channels[:, 4] = np.round(samples * 32767)
+    with av.open(str(tmp_path / "a.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="7.1")
+        frame = av.AudioFrame.from_ndarray(channels.reshape(1, -1), format="s16", layout="7.1")
+        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    heard = read_sound(tmp_path / "a.wav")
+    assert heard is not None
+    np.testing.assert_allclose(heard, samples / 8, atol=1 / 32000)
+
+
+@pytest.mark.parametrize("max_seconds", [0.1, 0.25])
+def test_no_more_is_read_than_asked_for(tmp_path: Path, max_seconds: float) -> None:
+    write_wav(tmp_path / "a.wav", voice_like(1.0)[None], rate=SAMPLE_RATE)
+    found = load_sound(tmp_path / "a.wav", max_seconds=max_seconds)
+    assert found.samples is not None
+    assert found.samples.size == round(max_seconds * SAMPLE_RATE)
+    assert found.problem is None
+
+
+def test_a_limit_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        load_sound(tmp_path / "a.wav", max_seconds=0)
+
+
+def test_no_track_no_file_and_no_sound_say_so(tmp_path: Path) -> None:
+    video = tmp_path / "silent.mp4"
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    (tmp_path / "text.mp4").write_text("not a video")
+    for name, said in (
+        ("silent.mp4", "no sound track"),
+        ("text.mp4", "Invalid data"),
+        ("gone.mp4", "No such file"),
+    ):
+        found = load_sound(tmp_path / name)
+        assert found.samples is None
+        assert found.problem is not None
+        assert said in found.problem
+        assert str(tmp_path) not in found.problem
+        assert read_sound(tmp_path / name) is None
+
+
+def test_a_cut_off_file_gives_what_is_left(tmp_path: Path) -> None:
+    samples = voice_like(2.0)
+    with av.open(str(tmp_path / "whole.ogg"), "w") as container:
+        stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
+        for begin in range(0, samples.size, 1600):
+            piece = np.round(samples[None, begin : begin + 1600] * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(piece, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = SAMPLE_RATE, begin
+            frame.time_base = Fraction(1, SAMPLE_RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    data = (tmp_path / "whole.ogg").read_bytes()
+    cut = read_sound(io.BytesIO(data[: len(data) * 2 // 3]))
+    assert cut is not None
+    assert 0 < cut.size < samples.size
+    np.testing.assert_allclose(cut, samples[: cut.size], atol=1 / 32000)
+
+
+def test_noise_in_place_of_packets_never_raises(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", voice_like(0.5)[None], rate=SAMPLE_RATE)
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        samples = voice_like(1.0)
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = SAMPLE_RATE, 0, Fraction(1, SAMPLE_RATE)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    data = bytearray((tmp_path / "a.mp4").read_bytes())
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        broken = bytearray(data)
+        for at in rng.integers(0, len(data), 200):
+            broken[at] = rng.integers(0, 256)
+        found = load_sound(io.BytesIO(bytes(broken)), max_seconds=5)
+        assert found.samples is None or np.isfinite(found.samples).all()
+        assert found.samples is not None or found.problem
+
+
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not here")
+def test_odd_files_are_heard_or_explained() -> None:
+    heard = set()
+    for path in sorted(CORPUS.glob("*/*")):
+        found = load_sound(path, max_seconds=5)
+        if found.samples is None:
+            assert found.problem
+        else:
+            heard.add(path.name)
+            assert np.isfinite(FAMILY(found.samples)).all()
+    assert {"sample_opus.mp4", "sample_ac3.ps", "sample_with_vorbis_audio.mkv"} <= heard
+    assert heard.isdisjoint({"bear-vp9.webm", "tiny_av1.mp4", "sample_ac4.mp4", "LICENSE"})
