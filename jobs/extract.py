@@ -91,13 +91,15 @@ def main(config: ExtractConfig) -> None:
     run = Run(out=out, table="features", videos=storage.canonical(config.videos), digest=digest)
     if config.overwrite:
         run.clear()
-    run.begin(_public(config))
+    run.check_settings(_public(config))
     if run.is_finished():
         _say_finished(run, config)
         return
 
     began = time.monotonic()
-    videos = run.freeze_videos(lambda: list_videos(config.videos, splits=config.split_fractions))
+    videos = run.videos_to_do(
+        _public(config), lambda: list_videos(config.videos, splits=config.split_fractions)
+    )
     videos = videos.append_column("part", run.part_numbers(videos))
     done = set(run.done_parts())
     todo = videos.filter([part not in done for part in videos["part"].to_pylist()])

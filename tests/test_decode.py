@@ -135,6 +135,14 @@ def test_what_has_no_frames_says_why(name: str, kind: str, zoo: dict[str, Path])
     assert str(zoo[name].parent) not in caught.value.message
 
 
+def test_a_header_cut_short_is_not_an_unknown_codec(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", num_frames=40)
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(VideoError, match="cut off within its header") as caught:
+        probe(path)
+    assert caught.value.kind == "unreadable"
+
+
 def test_missing_file() -> None:
     with pytest.raises(VideoError, match="gone") as caught:
         probe("/no/such/video.mp4")

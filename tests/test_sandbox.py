@@ -63,8 +63,12 @@ def test_a_child_killed_from_outside_is_replaced(sandbox: Sandbox, tmp_path: Pat
     assert _said(sandbox, "another")[0] == "another"
 
 
-def test_memory_is_capped(sandbox: Sandbox) -> None:
-    assert _said(sandbox, "eat")[0] == "no memory"  # 4 GiB asked for, 1 GiB allowed
+def test_memory_is_capped(sandbox: Sandbox, tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="more memory than the 1 GiB one worker is allowed") as caught:
+        sandbox.run({"do": "eat"})  # 4 GiB
+    assert caught.value.kind == "too_large"
+    assert (tmp_path / "eat").read_text() == "."
+    assert _said(sandbox, "next")[0] == "next"
 
 
 def test_settings_that_do_not_start_are_the_jobs_error(tmp_path: Path) -> None:

@@ -39,8 +39,10 @@ def _parse(config: type[Config]) -> Config:
 
 def _one_line(screen: str) -> str:
     """What tyro's framed message says, in one sentence: the flag, the value, the rule."""
-    inside = [line.strip("│ ") for line in screen.splitlines() if line[:1] == "│"]
-    text = re.split(r"─{5,}|For full helptext|Argument helptext", " ".join(inside))[0].strip()
+    # A title, a rule, the message, a rule, the help text: framed where the terminal speaks UTF-8.
+    lines = [line.strip("│╭╮╰╯─ ") for line in screen.strip("\n").splitlines()]
+    inside = " ".join(line for line in lines[1:] if line.strip("-"))
+    text = re.split(r"For full helptext|Argument helptext", inside)[0].strip()
     if text.startswith("Missing from"):
         flags = re.findall(r"(?<!\S)--[a-z][a-z-]*", text)
         return f"required but not given: {', '.join(flags)}"
@@ -48,7 +50,7 @@ def _one_line(screen: str) -> str:
     if value:
         kind = value[2].replace("{None}|", "").strip("{}")
         return f"{value[1]} takes {kind}, not {value[3]}"
-    guess = re.search(r"Perhaps you meant: (--\S+)", " ".join(inside))
+    guess = re.search(r"Perhaps you meant: (--\S+)", inside)
     return f"{text.split(' Perhaps')[0]}{f'; did you mean {guess[1]}?' if guess else ''}"
 
 

@@ -65,7 +65,7 @@ class Video:
             self._source.seek(0)
         self._container = demux.open_container(self._source)
         try:
-            self._stream = demux.choose_video_stream(self._container)
+            self._stream = demux.choose_video_stream(self._container, self._source)
         except VideoError:
             self._container.close()
             raise
@@ -304,9 +304,9 @@ class Video:
                 packet = next(packets)
             except StopIteration:
                 return
-            except (av.error.FFmpegError, OSError) as error:
-                if isinstance(error, MemoryError):
-                    raise
+            except MemoryError:
+                raise
+            except (av.error.FFmpegError, OSError):
                 self._damaged_in_pass += 1
                 return  # The container is cut off here: what decoded so far is all there is.
             if packet.has_sidedata("encryption_info"):

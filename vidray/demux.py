@@ -83,6 +83,8 @@ def open_container(source: Source) -> InputContainer:
         raise VideoError("missing", "the file is gone") from None
     except PermissionError:
         raise VideoError("denied", "no permission to read the file") from None
+    except MemoryError:
+        raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise _why_it_does_not_open(source, error) from error
 
@@ -115,11 +117,12 @@ def read_head(source: Source, size_bytes: int = 1 << 16) -> bytes:
         return b""
 
 
-def choose_video_stream(container: InputContainer) -> VideoStream:
+def choose_video_stream(container: InputContainer, source: Source) -> VideoStream:
     """The first video stream that is not a cover picture, as FFmpeg's ``v:0`` takes it.
 
     Raises:
-        VideoError: no_video; unsupported when no decoder is known for its codec.
+        VideoError: no_video; unsupported when no decoder is known for its codec; unreadable when an
+            MP4's header is cut off before it names one.
     """
     if container.format.name in _PICTURE_NAMES:
         raise VideoError("no_video", "a still picture, not a video")
@@ -132,6 +135,8 @@ def choose_video_stream(container: InputContainer) -> VideoStream:
         raise VideoError("no_video", f"holds no video stream, only: {', '.join(kinds) or 'nothing'}")
     stream = streams[0]
     if stream.codec_context is None:
+        if container.format.name.startswith("mov") and _moov(source)[1]:
+            raise VideoError("unreadable", "the file is cut off within its header (moov)")
         raise VideoError("unsupported", "FFmpeg has no decoder for its video codec")
     return stream
 
@@ -143,11 +148,11 @@ def declares_encryption(container: InputContainer, stream: VideoStream, source: 
     """
     if "enc_key_id" in stream.metadata:
         return True
-    return container.format.name.startswith("mov") and b"encv" in _moov(source)
+    return container.format.name.startswith("mov") and b"encv" in _moov(source)[0]
 
 
-def _moov(source: Source, most_bytes: int = 64 << 20) -> bytes:
-    """The payload of an MP4's ``moov`` box, or nothing. Box layout: ISO/IEC 14496-12, section 4.2."""
+def _moov(source: Source, most_bytes: int = 64 << 20) -> tuple[bytes, bool]:
+    """An MP4's ``moov`` box, and whether the file ends within it. ISO/IEC 14496-12, section 4.2."""
     if isinstance(source, str | os.PathLike):
         with open(source, "rb") as file:
             return _moov(file, most_bytes)
@@ -156,15 +161,17 @@ def _moov(source: Source, most_bytes: int = 64 << 20) -> bytes:
         source.seek(offset)
         header = source.read(16)
         if len(header) < 8:
-            return b""
+            return b"", False
         size, kind = struct.unpack(">I4s", header[:8])
         if size == 1 and len(header) == 16:
             size = struct.unpack(">Q", header[8:])[0]
         if kind == b"moov":
             source.seek(offset)
-            return source.read(min(size or most_bytes, most_bytes))
+            wanted = min(size or most_bytes, most_bytes)
+            box = source.read(wanted)
+            return box, len(box) < wanted
         if size < 8:
-            return b""
+            return b"", False
         offset += size
 
 
@@ -195,6 +202,8 @@ def index_packets(
                 end_pts = max(end_pts or 0, packet.pts + packet.duration)
             if len(rows) > max_frames:
                 raise VideoError("too_large", f"over {max_frames} frames, the cap on frames")
+    except MemoryError:
+        raise
     except (av.error.FFmpegError, OSError):
         return None  # A damaged tail: decoding finds how far it goes.
     return _sorted_index(rows, end_pts)

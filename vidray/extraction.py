@@ -90,6 +90,8 @@ class Stopwatch:
 def describe_videos(config: Mapping[str, Any]) -> Any:
     """The work of a sandbox: ``Settings`` as JSON values -> (VIDEOS row -> FEATURES batch of one row)."""
     cv2.setNumThreads(1)
+    # IPP rounds by where an array lies in memory: the same frame would give other last digits.
+    cv2.ipp.setUseIPP(False)
     settings = Settings.from_json(config)
     return lambda video: describe_video(video, settings)
 
@@ -97,6 +99,7 @@ def describe_videos(config: Mapping[str, Any]) -> Any:
 def describe_video(video: Mapping[str, Any], settings: Settings) -> pa.RecordBatch:
     """The FEATURES row of one VIDEOS row; whatever is wrong with the video is in the row, not raised.
 
+    Only MemoryError is raised: the caller knows how much was allowed (``Sandbox`` does).
     The batch's schema metadata holds ``seconds``: JSON, stage -> seconds.
     """
     clock = Stopwatch()
@@ -105,8 +108,7 @@ def describe_video(video: Mapping[str, Any], settings: Settings) -> pa.RecordBat
     except VideoError as error:
         row = failed_row(video, settings, error)
     except MemoryError:
-        error = VideoError("too_large", "needs more memory than one worker is allowed")
-        row = failed_row(video, settings, error)
+        raise
     except Exception as unexpected:  # One bad video costs one row, and the row says what happened.
         message = f"unexpected {type(unexpected).__name__}: {' '.join(str(unexpected).split())[:300]}"
         row = failed_row(video, settings, VideoError("crashed", message))

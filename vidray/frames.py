@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vidray.errors import UserError
+
 Resize = Literal["swscale", "opencv_area"]
 
 
@@ -29,7 +31,7 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             if value <= 0:
-                raise ValueError(f"{name} is {value}: it must be above 0")
+                raise UserError(f"{name} is {value}: it must be above 0")
 
 
 @dataclass(frozen=True)

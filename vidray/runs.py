@@ -47,24 +47,36 @@ class Run:
     videos: str
     digest: str
 
-    def begin(self, config: dict[str, Any]) -> None:
-        """Claim the folder, or find it claimed by the same settings.
+    def videos_to_do(self, config: dict[str, Any], list_videos: Callable[[], pa.Table]) -> pa.Table:
+        """The VIDEOS of this run: listed at its first start, the same ever after.
 
         Raises:
-            UserError: the folder holds another run, or a table of unknown origin.
+            UserError: the folder holds another run or a table of unknown origin, or the source is wrong.
         """
+        self.check_settings(config)
+        if not storage.exists(join(self.out, "videos.parquet")):
+            videos = list_videos()
+            # Of two starts at once, one claims the folder and one listing wins.
+            storage.write_once(join(self.out, "run.json"), _to_json(self._header("running", config)))
+            self.check_settings(config)
+            storage.write_once(join(self.out, "videos.parquet"), parquet_bytes(videos))
+        return self.read_videos()
+
+    def check_settings(self, config: dict[str, Any]) -> None:
+        """Raise UserError unless the folder is free or holds a run of the same settings."""
+        if storage.exists(self.out) and not storage.is_folder(self.out):
+            raise UserError(f"{self.out} is a file: --out must name a folder")
         if not storage.exists(join(self.out, "run.json")):
             if storage.exists(join(self.out, self.table)):
                 raise UserError(f"{self.out} holds a {self.table} table of another origin: choose another --out")
-            storage.write_once(join(self.out, "run.json"), _to_json(self._header("running", config)))
+            return
         before = read_json(self.out)
-        for name, mine in (("videos", self.videos), ("digest", self.digest)):
-            if before.get(name) != mine:
-                finished = "a finished" if before.get("state") == "finished" else "an unfinished"
-                raise UserError(
-                    f"{self.out} holds {finished} run of other settings ({_difference(before, config)}): "
-                    "choose another --out, or give --overwrite to start afresh"
-                )
+        if (before.get("videos"), before.get("digest")) != (self.videos, self.digest):
+            finished = "a finished" if before.get("state") == "finished" else "an unfinished"
+            raise UserError(
+                f"{self.out} holds {finished} run of other settings ({_difference(before, config)}): "
+                "choose another --out, or give --overwrite to start afresh"
+            )
 
     def _header(self, state: str, config: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -79,13 +91,6 @@ class Run:
     def is_finished(self) -> bool:
         """Whether the table is whole and published."""
         return storage.exists(join(self.out, "_SUCCESS"))
-
-    def freeze_videos(self, list_videos: Callable[[], pa.Table]) -> pa.Table:
-        """The VIDEOS of this run: listed at its first start, the same ever after."""
-        uri = join(self.out, "videos.parquet")
-        if not storage.exists(uri):
-            storage.write_once(uri, parquet_bytes(list_videos()))  # Of two starts at once, one listing wins.
-        return self.read_videos()
 
     def read_videos(self) -> pa.Table:
         """The frozen VIDEOS."""

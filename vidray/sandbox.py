@@ -32,6 +32,8 @@ Work = Callable[[Request], pa.RecordBatch]
 _START_SECONDS = 120.0
 # A crash may be the machine's fault (out of memory, an operator's kill): one more try tells.
 _ATTEMPTS = 2
+# Exit status of a child whose work ran out of memory.
+_OUT_OF_MEMORY = 77
 
 
 class Sandbox:
@@ -67,13 +69,18 @@ class Sandbox:
         """The child's result for ``request``.
 
         Raises:
-            VideoError: timeout; crashed, after a second try in a fresh process.
+            VideoError: timeout; too_large, when the memory does not suffice; crashed, after a second
+                try in a fresh process.
         """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._try(request)
             except _ChildDiedError as death:
                 self.close()
+                if death.code == _OUT_OF_MEMORY:
+                    allowed = f"{self._memory_bytes / 2**30:.3g} GiB"
+                    message = f"needs more memory than the {allowed} one worker is allowed"
+                    raise VideoError("too_large", message) from None
                 if attempt == _ATTEMPTS:
                     message = f"the decoding process died {attempt} times ({death})"
                     raise VideoError("crashed", message) from None
@@ -89,7 +96,7 @@ class Sandbox:
         try:
             _write(self._child.stdin.fileno(), json.dumps(request).encode())
         except BrokenPipeError:
-            raise _ChildDiedError(self._death()) from None
+            raise self._death() from None
         payload = self._read(self._timeout_seconds)
         with pa.ipc.open_stream(payload) as reader:
             return reader.read_next_batch()
@@ -130,19 +137,13 @@ class Sandbox:
                 raise TimeoutError
             chunk = os.read(self._results, min(size - len(data), 1 << 20))
             if not chunk:
-                raise _ChildDiedError(self._death())
+                raise self._death()
             data += chunk
         return bytes(data)
 
-    def _death(self) -> str:
+    def _death(self) -> _ChildDiedError:
         assert self._child is not None
-        code = self._child.wait()
-        if code >= 0:
-            return f"exit status {code}"
-        try:
-            return signal.Signals(-code).name
-        except ValueError:
-            return f"signal {-code}"
+        return _ChildDiedError(self._child.wait())
 
     def close(self) -> None:
         """End the child, at once."""
@@ -156,7 +157,10 @@ class Sandbox:
 
 
 class _ChildDiedError(Exception):
-    pass
+    def __init__(self, code: int) -> None:
+        names = {-number: number.name for number in signal.Signals}
+        super().__init__(names.get(code, f"exit status {code}"))
+        self.code = code
 
 
 def _write(descriptor: int, data: bytes) -> None:
@@ -201,7 +205,11 @@ def _child_main(target: str, results: int, memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # A crash is a row, not a core file of gigabytes.
     _write(results, b"ready")
     while (message := _read_message()) is not None:
-        _write(results, _serialise(work(json.loads(message))))
+        try:
+            result = _serialise(work(json.loads(message)))
+        except MemoryError:
+            os._exit(_OUT_OF_MEMORY)  # What is left of this heap is not to be relied on.
+        _write(results, result)
 
 
 if __name__ == "__main__":
