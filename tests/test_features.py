@@ -180,3 +180,23 @@ def test_running_statistics_keep_small_spreads_beside_large_means() -> None:
     np.testing.assert_allclose(running.result(), expected, rtol=1e-6)
     with pytest.raises(ValueError, match="at least one"):
         aggregate.RunningStatistics(7).result()
+
+
+@pytest.mark.parametrize("preset", features.PRESETS)
+def test_presets_name_families(preset: str) -> None:
+    names = features.PRESETS[preset]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert features.get_family(name) is features.FAMILIES[name]
+
+
+def test_families_of_other_material_are_described_by_themselves() -> None:
+    rng = np.random.default_rng(10)
+    bursts = rng.integers(0, 256, (2, 4, 120, 160, 3), dtype=np.uint8)
+    noise = rng.standard_normal(32_000).astype(np.float32)
+    found = features.describe(
+        frames=some_frames(1), bursts=bursts, sound=noise, families=("audio", "color", "flow")
+    )
+    assert list(found) == ["audio", "color", "flow"]
+    assert np.array_equal(found["flow"], features.FAMILIES["flow"](bursts), equal_nan=True)
+    assert np.array_equal(found["audio"], features.FAMILIES["audio"](noise), equal_nan=True)

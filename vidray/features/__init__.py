@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from vidray.errors import UserError
 from vidray.features import aggregate, motion
 from vidray.features.family import Family
+from vidray.features.flow import FAMILY as FLOW
+from vidray.features.sound import FAMILY as AUDIO
 
 __all__ = [
     "FAMILIES",
@@ -65,9 +67,13 @@ FAMILIES: dict[str, Family] = {
         parts=aggregate.TEMPORAL_PARTS,
     ),
     "motion": Family(length=motion.LENGTH, describe=_motion, looks_at="frames", parts=motion.PARTS),
+    "flow": FLOW,
+    "audio": AUDIO,
 }
 
 PRESETS: dict[str, tuple[str, ...]] = {
+    # Some thousand numbers; no full-resolution HOG, no differences of frames a second apart.
+    "default": ("color", "texture", "flow", "audio"),
     "notebook": ("color", "texture", "shape", "temporal", "motion"),
 }
 NOTEBOOK_LENGTH = sum(FAMILIES[name].length for name in PRESETS["notebook"])  # 163,828
@@ -99,7 +105,7 @@ def describe(
     frames: NDArray[np.uint8] | None = None,
     bursts: NDArray[np.uint8] | None = None,
     sound: NDArray[np.float32] | None = None,
-    families: Sequence[str] = PRESETS["notebook"],
+    families: Sequence[str] = PRESETS["default"],
 ) -> dict[str, NDArray[np.float32]]:
     """The families asked for, in one go: name -> ``float32 (length,)``, in the order asked.
 
