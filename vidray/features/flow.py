@@ -95,7 +95,8 @@ def describe(
     if pts_seconds is not None and pts_seconds.shape != bursts.shape[:2]:
         raise ValueError(f"pts_seconds have shape {pts_seconds.shape}, not {bursts.shape[:2]}")
     collected: dict[str, list[Array]] = {name: [] for name, _ in PARTS}
-    for index, burst in enumerate(bursts):
+    # Single frames show no motion: their parts are left without a row.
+    for index, burst in enumerate(bursts if bursts.shape[1] > 1 else ()):
         steps = _steps(None if pts_seconds is None else pts_seconds[index], len(burst))
         for name, rows in describe_velocity(dense_flow(burst) / steps[:, None, None, None]).items():
             collected[name].append(rows)
@@ -114,7 +115,7 @@ def dense_flow(burst: NDArray[np.uint8]) -> Array:
     pixels of a picture 320 wide and 240 high.
     """
     grays: list[NDArray[Any]] = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in burst]
-    fields = np.empty((max(0, len(grays) - 1), FIELD_HEIGHT, FIELD_WIDTH, 2), np.float32)
+    fields = np.empty((len(grays) - 1, FIELD_HEIGHT, FIELD_WIDTH, 2), np.float32)
     # 2.8 ms for 320x240; the MEDIUM preset costs 13 and Farneback 24, and neither tells more.
     method: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     for index in range(len(fields)):
@@ -244,9 +245,9 @@ def _flicker(speed: Array) -> Array:
 
 def _speed_statistics(speed: Array) -> Array:
     """log(1 + v) of percentiles, mean and std of the speeds of each pair: (P, H, W) -> (P, 8)."""
-    flat = speed.reshape(len(speed), -1)
-    if not len(flat):
+    if not len(speed):
         return np.empty((0, _SPEEDS), np.float32)
+    flat = speed.reshape(len(speed), -1)
     percentiles = np.percentile(flat, SPEED_PERCENTILES, axis=1).T
     mean_and_std = np.stack([flat.mean(axis=1), flat.std(axis=1)], axis=1)
     rows: Array = np.log1p(np.concatenate([percentiles, mean_and_std], axis=1)).astype(np.float32)
@@ -289,7 +290,7 @@ def _over_rows(rows: list[Array], length: int) -> NDArray[np.float32]:
 def _steps(pts_seconds: NDArray[np.float64] | None, frames: int) -> NDArray[Any]:
     """Seconds from each frame to the next, ``float32 (frames - 1,)``, all above 0."""
     if pts_seconds is None:
-        return np.full(max(0, frames - 1), DEFAULT_STEP_SECONDS, np.float32)
+        return np.full(frames - 1, DEFAULT_STEP_SECONDS, np.float32)
     steps = np.diff(pts_seconds)
     # Shorter than a millisecond is a fault of the time stamps, not a thousand frames a second.
     return np.where(steps > 1e-3, steps, DEFAULT_STEP_SECONDS).astype(np.float32)
