@@ -16,6 +16,7 @@ from vidray.errors import UserError
 from vidray.features import aggregate, motion
 from vidray.features.family import Family
 from vidray.features.flow import FAMILY as FLOW
+from vidray.features.shape_pooled import FAMILY as SHAPE_POOLED
 from vidray.features.sound import FAMILY as AUDIO
 
 __all__ = [
@@ -68,12 +69,14 @@ FAMILIES: dict[str, Family] = {
     ),
     "motion": Family(length=motion.LENGTH, describe=_motion, looks_at="frames", parts=motion.PARTS),
     "flow": FLOW,
+    "shape_pooled": SHAPE_POOLED,
     "audio": AUDIO,
 }
 
 PRESETS: dict[str, tuple[str, ...]] = {
-    # Some thousand numbers; no full-resolution HOG, no differences of frames a second apart.
-    "default": ("color", "texture", "flow", "audio"),
+    # 2,442 numbers: pooled cells for full-resolution HOG, motion of adjacent frames for
+    # that of frames a second apart.
+    "default": ("color", "texture", "shape_pooled", "flow", "audio"),
     "notebook": ("color", "texture", "shape", "temporal", "motion"),
 }
 NOTEBOOK_LENGTH = sum(FAMILIES[name].length for name in PRESETS["notebook"])  # 163,828
