@@ -39,7 +39,7 @@ $(DEMO)/.videos: vidray/synthetic.py | $(READY)
 	@touch $@
 
 demo: $(DEMO)/.videos
-	$(BIN)/python jobs/extract.py --videos $(DEMO)/videos --out $(DEMO)/features
+	$(BIN)/python jobs/extract.py --videos $(DEMO)/videos --out $(DEMO)/features --show 30
 
 test: $(READY)
 	$(BIN)/ruff check .

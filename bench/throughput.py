@@ -68,7 +68,9 @@ def main(bench: Bench) -> None:
         settings = Settings(families=features.PRESETS[bench.preset], enhance=bench.enhance)
         ways: dict[str, Callable[[], float]] = {
             "notebooks": lambda: _one_process(_notebooks_way, paths, bench.enhance, 0),
-            "notebooks, OpenCV on one thread": lambda: _one_process(_notebooks_way, paths, bench.enhance, 1),
+            "notebooks, OpenCV on one thread": lambda: _one_process(
+                _notebooks_way, paths, bench.enhance, 1
+            ),
             "pool": lambda: _pool(settings, paths, bench.workers),
             "ray": lambda: _ray(bench, source, Path(folder) / "out"),
             "decode": lambda: _decode_pool(paths, bench.workers),
@@ -87,8 +89,15 @@ def main(bench: Bench) -> None:
 def _report(seconds: dict[str, list[float]], videos: int) -> None:
     for name, values in seconds.items():
         median = statistics.median(values)
-        print(f"{name:34s} {videos / median:7.2f} videos/s   {1000 * median / videos:8.1f} ms a video")
-    for mine, other in (("pool", "notebooks"), ("ray", "notebooks"), ("ray", "pool"), ("decode", "ray")):
+        print(
+            f"{name:34s} {videos / median:7.2f} videos/s   {1000 * median / videos:8.1f} ms a video"
+        )
+    for mine, other in (
+        ("pool", "notebooks"),
+        ("ray", "notebooks"),
+        ("ray", "pool"),
+        ("decode", "ray"),
+    ):
         if mine in seconds and other in seconds:
             ratios = [b / a for a, b in zip(seconds[mine], seconds[other], strict=True)]
             print(f"{mine} is {statistics.median(ratios):.2f} times as fast as {other}")
@@ -162,7 +171,9 @@ def _decode_path(path: str) -> int:
 
 
 def _pool(settings: Settings, paths: list[str], workers: int) -> float:
-    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(asdict(settings),)) as pool:
+    with ProcessPoolExecutor(
+        workers, initializer=_start_worker, initargs=(asdict(settings),)
+    ) as pool:
         return _timed(pool, _describe_path, paths, workers)
 
 
@@ -183,7 +194,14 @@ def _timed(
 def _ray(bench: Bench, source: str, out: Path) -> float:
     shutil.rmtree(out, ignore_errors=True)
     flags = ["--preset", bench.preset, "--enhance", bench.enhance, "--workers", str(bench.workers)]
-    command = [sys.executable, str(_ROOT / "jobs" / "extract.py"), "--videos", source, "--out", str(out)]
+    command = [
+        sys.executable,
+        str(_ROOT / "jobs" / "extract.py"),
+        "--videos",
+        source,
+        "--out",
+        str(out),
+    ]
     subprocess.run([*command, *flags], check=True, capture_output=True)
     report = runs.read_json(str(out))
     return float(report["counts"]["videos"] / report["videos_per_second"])
@@ -202,7 +220,12 @@ def _make_clips(folder: Path, clips: int) -> Path:
             stream = container.add_stream("mpeg4", rate=Fraction(25))
             stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
             stream.codec_context.codec_tag = "XVID"
-            stream.codec_context.options = {"bf": "2", "qscale": "4", "flags": "+qscale", "g": "250"}
+            stream.codec_context.options = {
+                "bf": "2",
+                "qscale": "4",
+                "flags": "+qscale",
+                "g": "250",
+            }
             for row, column in np.clip(path, 0, (480, 640)).astype(int):
                 view = np.ascontiguousarray(scene[row : row + 240, column : column + 320])
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(view, format="rgb24")))

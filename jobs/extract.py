@@ -23,7 +23,7 @@ from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.pipeline import Resources
 from vidray.progress import Meter, duration
-from vidray.runs import Run, read_json
+from vidray.runs import Run, read_json, read_parts
 from vidray.schema import ERROR_KINDS
 from vidray.sources import list_videos
 
@@ -60,6 +60,8 @@ class ExtractConfig:
     """Videos at once; every CPU of the cluster if not given."""
     num_blocks: int | None = None
     """Ray tasks in all; the result does not depend on it."""
+    show: int = 0
+    """Rows of the table to print at the end."""
     overwrite: bool = False
     """Remove an earlier run from the folder first."""
 
@@ -127,21 +129,26 @@ def main(config: ExtractConfig) -> None:
         "videos_per_second": round(len(todo) / worked_seconds, 3) if len(todo) else None,
     }
     run.publish(_public(config), report)
+    _show_rows(run, config.show)
     _summarise(run, report)
 
 
 def _public(config: ExtractConfig) -> dict[str, Any]:
     """The config as run.json shows it: what was asked for, without secrets in addresses."""
     values = dataclasses.asdict(config)
-    del values["overwrite"]
-    return {name: storage.without_secrets(v) if isinstance(v, str) else v for name, v in values.items()}
+    del values["overwrite"], values["show"]
+    return {
+        name: storage.without_secrets(v) if isinstance(v, str) else v for name, v in values.items()
+    }
 
 
 def _say_finished(run: Run, config: ExtractConfig) -> None:
     """A finished run asked for again: nothing to do, unless the source is not what it was."""
     before = run.read_videos()
     now = list_videos(config.videos, splits=config.split_fractions)
-    old, new = (set(zip(*(t[c].to_pylist() for c in t.column_names), strict=True)) for t in (before, now))
+    old, new = (
+        set(zip(*(t[c].to_pylist() for c in t.column_names), strict=True)) for t in (before, now)
+    )
     if old != new:
         raise UserError(
             f"{run.out} holds a finished run of {len(before)} videos, and {config.videos} has changed since: "
@@ -149,13 +156,45 @@ def _say_finished(run: Run, config: ExtractConfig) -> None:
             "Choose another --out, or give --overwrite to extract all again"
         )
     print(f"nothing to do: {run.out} holds the finished table of these {len(before)} videos")
+    _show_rows(run, config.show)
     _summarise(run, read_json(run.out))
+
+
+def _show_rows(run: Run, most: int) -> None:
+    """The first rows of the table, a line each."""
+    columns = [
+        "uri",
+        "label",
+        "status",
+        "error_kind",
+        "error_message",
+        "codec",
+        "width_px",
+        "height_px",
+    ]
+    numbers = ["num_frames", "frames_per_second", "sharpness", "noise"]
+    table = Table(
+        "video", "label", "codec", "size", "frames", "fps", "sharpness", "noise", box=None
+    )
+    for part in read_parts(run.out, columns=[*columns, *numbers]) if most else ():
+        for row in part.slice(0, most - table.row_count).to_pylist():
+            name = storage.name_of(row["uri"])
+            if row["status"] == "ok":
+                size = f"{row['width_px']}x{row['height_px']}"
+                told = [f"{row[number]:.4g}" for number in numbers]
+                table.add_row(name, row["label"], row["codec"], size, *told)
+            else:
+                table.add_row(name, row["label"], f"[red]{row['error_kind']}[/red]")
+    if most:
+        Console(width=110).print(table)
 
 
 def _summarise(run: Run, report: dict[str, Any]) -> None:
     """What a person wants to know at the end, on stdout."""
     counts, seconds = report["counts"], report["seconds"]
-    print(f"{counts['videos']} videos: {counts['ok']} ok, {counts['failed']} failed, {counts['skipped']} skipped")
+    print(
+        f"{counts['videos']} videos: {counts['ok']} ok, {counts['failed']} failed, {counts['skipped']} skipped"
+    )
     if counts["error_kinds"]:
         table = Table("error kind", "videos", "what it means", box=None)
         for kind, number in sorted(counts["error_kinds"].items(), key=lambda item: -item[1]):
@@ -163,7 +202,9 @@ def _summarise(run: Run, report: dict[str, Any]) -> None:
         Console(width=110).print(table)
     rate = report["videos_per_second"]
     speed = f"{rate:.1f} videos/s, " if rate else ""
-    print(f"{speed}{duration(seconds['working'])} of work, {duration(seconds['startup'])} to start Ray")
+    print(
+        f"{speed}{duration(seconds['working'])} of work, {duration(seconds['startup'])} to start Ray"
+    )
     print(f"table: {storage.join(run.out, 'features')}")
 
 

@@ -73,7 +73,10 @@ class Cluster:
 
     def kill(self, node: "subprocess.Popen[bytes]") -> None:
         """SIGKILL to a whole node at once: raylet, workers and what they started."""
-        for process in [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]:
+        for process in [
+            *psutil.Process(node.pid).children(recursive=True),
+            psutil.Process(node.pid),
+        ]:
             try:
                 process.kill()
             except psutil.NoSuchProcess:

@@ -21,6 +21,10 @@ from vidray import runs, storage
 pytestmark = pytest.mark.timeout(300)
 
 _CHEAP = ("--families", "color")
+_STEADY = (
+    "--families",
+    "texture",
+)  # about 0.15 s a clip of ten seconds: a kill falls in the middle
 _PER_SOURCE = {"video_id", "uri", "fingerprint"}
 
 
@@ -48,7 +52,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sixty longer clips: enough work that a kill falls in its middle."""
     folder = tmp_path_factory.mktemp("many") / "class"
     folder.mkdir()
-    first = write_video(folder / "clip00.avi", num_frames=250, codec="mpeg4", width_px=320, height_px=240)
+    first = write_video(
+        folder / "clip00.avi", num_frames=250, codec="mpeg4", width_px=320, height_px=240
+    )
     for number in range(1, 60):
         shutil.copyfile(first, folder / f"clip{number:02d}.avi")
     return folder.parent
@@ -57,7 +63,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(many: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    Job("extract.py", cluster).run("--videos", many, "--out", out)
+    Job("extract.py", cluster).run("--videos", many, "--out", out, *_STEADY)
     return out
 
 
@@ -80,21 +86,35 @@ def _wait_until(is_so: Callable[[], bool], seconds: float = 120) -> None:
 def _staged(out: Path) -> dict[str, int]:
     """Finished parts of a running job: name -> time of writing in ns."""
     folder = out / "_staging"
-    return {p.name: p.stat().st_mtime_ns for p in folder.glob("part-*.parquet")} if folder.exists() else {}
+    return (
+        {p.name: p.stat().st_mtime_ns for p in folder.glob("part-*.parquet")}
+        if folder.exists()
+        else {}
+    )
 
 
-def test_every_input_has_one_row_and_run_json_adds_up(job: Job, clips: Path, tmp_path: Path) -> None:
+def test_every_input_has_one_row_and_run_json_adds_up(
+    job: Job, clips: Path, tmp_path: Path
+) -> None:
     told = job.run("--videos", clips, "--out", tmp_path / "out", *_CHEAP)
     table = runs.read_table(str(tmp_path / "out"))
     rows = {Path(row["uri"]).name: row for row in table.to_pylist()}
     assert len(rows) == len(table) == 15
-    assert {name for name, row in rows.items() if row["status"] == "failed"} == {"empty.mp4", "text.avi", "cut.mp4"}
+    assert {name for name, row in rows.items() if row["status"] == "failed"} == {
+        "empty.mp4",
+        "text.avi",
+        "cut.mp4",
+    }
     for number in range(12):
         row = next(row for name, row in rows.items() if name.startswith(f"clip{number:02d}"))
         assert (row["num_frames"], row["label"]) == (40 + number, ("up", "down")[number % 2])
         assert len(row["color"]) == 432
     failed = rows["empty.mp4"]
-    assert (failed["error_kind"], failed["color"], failed["num_frames"]) == ("unreadable", None, None)
+    assert (failed["error_kind"], failed["color"], failed["num_frames"]) == (
+        "unreadable",
+        None,
+        None,
+    )
     report = json.loads((tmp_path / "out" / "run.json").read_text())
     assert report["state"] == "finished"
     assert report["counts"] == {
@@ -112,14 +132,19 @@ def test_other_tools_read_the_table(job: Job, clips: Path, tmp_path: Path) -> No
     assert duckdb.sql(query).fetchall() == [(12, sum(range(40, 52)))]
 
 
-def test_one_block_and_forty_blocks_give_the_same_bytes(job: Job, many: Path, undisturbed: Path, tmp_path: Path) -> None:
-    job.run("--videos", many, "--out", tmp_path / "one", "--num-blocks", 1)
-    job.run("--videos", many, "--out", tmp_path / "forty", "--num-blocks", 40, "--workers", 1)
+def test_one_block_and_forty_blocks_give_the_same_bytes(
+    job: Job, many: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    job.run("--videos", many, "--out", tmp_path / "one", "--num-blocks", 1, *_STEADY)
+    flags = ("--num-blocks", 40, "--workers", 1, *_STEADY)
+    job.run("--videos", many, "--out", tmp_path / "forty", *flags)
     assert _table_bytes(tmp_path / "one") == _table_bytes(undisturbed)
     assert _table_bytes(tmp_path / "forty") == _table_bytes(undisturbed)
 
 
-def test_a_bucket_gives_the_bytes_a_folder_gives(job: Job, clips: Path, s3_bucket: str, tmp_path: Path) -> None:
+def test_a_bucket_gives_the_bytes_a_folder_gives(
+    job: Job, clips: Path, s3_bucket: str, tmp_path: Path
+) -> None:
     s3fs.S3FileSystem().put(str(clips), f"{s3_bucket}/clips", recursive=True)
     job.run("--videos", clips, "--out", tmp_path / "local", *_CHEAP)
     job.run("--videos", clips, "--out", f"{s3_bucket}/out", *_CHEAP)
@@ -130,14 +155,18 @@ def test_a_bucket_gives_the_bytes_a_folder_gives(job: Job, clips: Path, s3_bucke
     assert not list(storage.list_files(f"{s3_bucket}/out/_staging", hidden=True))
 
     job.run("--videos", f"{s3_bucket}/clips", "--out", tmp_path / "from_bucket", *_CHEAP)
-    names = [n for n in runs.read_table(str(tmp_path / "local")).column_names if n not in _PER_SOURCE]
+    names = [
+        n for n in runs.read_table(str(tmp_path / "local")).column_names if n not in _PER_SOURCE
+    ]
     from_folder = runs.read_table(str(tmp_path / "local"), columns=names)
     from_bucket = runs.read_table(str(tmp_path / "from_bucket"), columns=names)
     assert runs.parquet_bytes(from_folder) == runs.parquet_bytes(from_bucket)
 
 
-def test_killed_workers_cost_nothing(job: Job, many: Path, undisturbed: Path, tmp_path: Path, cluster: Cluster) -> None:
-    with job.start("--videos", many, "--out", tmp_path / "out") as process:
+def test_killed_workers_cost_nothing(
+    job: Job, many: Path, undisturbed: Path, tmp_path: Path, cluster: Cluster
+) -> None:
+    with job.start("--videos", many, "--out", tmp_path / "out", *_STEADY) as process:
         for _ in range(3):
             before = len(_staged(tmp_path / "out"))
             _wait_until(lambda n=before: len(_staged(tmp_path / "out")) > n + 3)
@@ -147,9 +176,11 @@ def test_killed_workers_cost_nothing(job: Job, many: Path, undisturbed: Path, tm
     assert _table_bytes(tmp_path / "out") == _table_bytes(undisturbed)
 
 
-def test_a_killed_driver_goes_on_where_it_stopped(job: Job, many: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_killed_driver_goes_on_where_it_stopped(
+    job: Job, many: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    with job.start("--videos", many, "--out", out) as process:
+    with job.start("--videos", many, "--out", out, *_STEADY) as process:
         _wait_until(lambda: len(_staged(out)) >= 15)
         process.kill()
     assert not (out / "features").exists()
@@ -158,7 +189,7 @@ def test_a_killed_driver_goes_on_where_it_stopped(job: Job, many: Path, undistur
     time.sleep(3)  # What is in flight on the cluster ends with its driver.
     finished = _staged(out)
     assert 15 <= len(finished) < 60
-    told = job.run("--videos", many, "--out", out)
+    told = job.run("--videos", many, "--out", out, *_STEADY)
     assert f"extract: {len(finished)} of 60 were done already" in told
     assert json.loads((out / "run.json").read_text())["videos_done_before"] == len(finished)
     written = {path.name: path.stat().st_mtime_ns for path in (out / "features").iterdir()}
@@ -166,9 +197,11 @@ def test_a_killed_driver_goes_on_where_it_stopped(job: Job, many: Path, undistur
     assert _table_bytes(out) == _table_bytes(undisturbed)
 
 
-def test_a_killed_node_costs_nothing(job: Job, many: Path, undisturbed: Path, tmp_path: Path, cluster: Cluster) -> None:
+def test_a_killed_node_costs_nothing(
+    job: Job, many: Path, undisturbed: Path, tmp_path: Path, cluster: Cluster
+) -> None:
     second = cluster.add_node(cpus=2)
-    with job.start("--videos", many, "--out", tmp_path / "out") as process:
+    with job.start("--videos", many, "--out", tmp_path / "out", *_STEADY) as process:
         _wait_until(lambda: len(_staged(tmp_path / "out")) >= 15)
         cluster.kill(second)
         told, _ = process.communicate()
@@ -183,7 +216,9 @@ def poison(many: Path, tmp_path: Path) -> Iterator[Path]:
     write_video(tmp_path / "kills.avi", num_frames=3000, codec="mpeg4", width_px=320, height_px=240)
     lines = [f"{path}" for path in sorted((many / "class").iterdir())[:6]]
     manifest = tmp_path / "videos.csv"
-    manifest.write_text("\n".join(["path", *lines[:3], "hangs.mp4", "kills.avi", "gone.mp4", *lines[3:]]))
+    manifest.write_text(
+        "\n".join(["path", *lines[:3], "hangs.mp4", "kills.avi", "gone.mp4", *lines[3:]])
+    )
     yield manifest
 
 
@@ -198,8 +233,14 @@ def test_poison_videos_cost_one_row_each(job: Job, poison: Path, tmp_path: Path)
             time.sleep(0.02)
         told, _ = process.communicate()
     assert process.returncode == 0, told
-    rows = runs.read_table(str(tmp_path / "out"), columns=["uri", "status", "error_kind", "error_message"])
-    failed = {Path(r["uri"]).name: (r["error_kind"], r["error_message"]) for r in rows.to_pylist() if r["status"] != "ok"}
+    rows = runs.read_table(
+        str(tmp_path / "out"), columns=["uri", "status", "error_kind", "error_message"]
+    )
+    failed = {
+        Path(r["uri"]).name: (r["error_kind"], r["error_message"])
+        for r in rows.to_pylist()
+        if r["status"] != "ok"
+    }
     assert failed == {
         "hangs.mp4": ("timeout", "not finished after 8 seconds"),
         "kills.avi": ("crashed", "the decoding process died 2 times (SIGSEGV)"),
@@ -218,13 +259,21 @@ def _kill_readers_of(path: Path) -> None:
             continue
 
 
-def test_two_runs_at_once_do_no_harm(job: Job, many: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_two_runs_at_once_do_no_harm(
+    job: Job, many: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    with job.start("--videos", many, "--out", out) as one, job.start("--videos", many, "--out", out) as two:
+    flags = ("--videos", many, "--out", out, *_STEADY)
+    with job.start(*flags) as one, job.start(*flags) as two:
         told = [process.communicate()[0] for process in (one, two)]
     assert (one.returncode, two.returncode) == (0, 0), told
     assert _table_bytes(out) == _table_bytes(undisturbed)
-    assert sorted(path.name for path in out.iterdir()) == ["_SUCCESS", "features", "run.json", "videos.parquet"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "_SUCCESS",
+        "features",
+        "run.json",
+        "videos.parquet",
+    ]
 
 
 def test_videos_added_during_a_run_wait_for_the_next(job: Job, clips: Path, tmp_path: Path) -> None:
@@ -255,12 +304,16 @@ def _fails(capsys: pytest.CaptureFixture[str], *flags: object) -> str:
     return screen.err
 
 
-def test_wrong_arguments_are_one_line_and_exit_2(capsys: pytest.CaptureFixture[str], clips: Path, tmp_path: Path) -> None:
+def test_wrong_arguments_are_one_line_and_exit_2(
+    capsys: pytest.CaptureFixture[str], clips: Path, tmp_path: Path
+) -> None:
     given = ("--videos", clips, "--out", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.csv").write_text("film,label\na.mp4,x\n")
     (tmp_path / "clash.csv").write_text("path,label\na.mp4,x\na.mp4,y\n")
-    (tmp_path / "leak.csv").write_text("path,label,split,group\na.mp4,x,train,g1\nb.mp4,x,test,g1\n")
+    (tmp_path / "leak.csv").write_text(
+        "path,label,split,group\na.mp4,x,train,g1\nb.mp4,x,test,g1\n"
+    )
     (tmp_path / "taken" / "features").mkdir(parents=True)
     (tmp_path / "taken" / "features" / "part.parquet").write_bytes(b"")
     wrong = {
@@ -315,7 +368,9 @@ def test_a_finished_folder_is_left_alone(
 
 
 def test_derived_splits_reach_the_table(job: Job, clips: Path, tmp_path: Path) -> None:
-    job.run("--videos", clips, "--out", tmp_path / "out", *_CHEAP, "--split-fractions", 0.5, 0.2, 0.3)
+    job.run(
+        "--videos", clips, "--out", tmp_path / "out", *_CHEAP, "--split-fractions", 0.5, 0.2, 0.3
+    )
     splits = runs.read_table(str(tmp_path / "out"), columns=["split"])["split"]
     assert set(splits.to_pylist()) <= {"train", "val", "test"}
     assert isinstance(splits, pa.ChunkedArray)

@@ -64,7 +64,9 @@ def test_a_child_killed_from_outside_is_replaced(sandbox: Sandbox, tmp_path: Pat
 
 
 def test_memory_is_capped(sandbox: Sandbox, tmp_path: Path) -> None:
-    with pytest.raises(VideoError, match="more memory than the 1 GiB one worker is allowed") as caught:
+    with pytest.raises(
+        VideoError, match="more memory than the 1 GiB one worker is allowed"
+    ) as caught:
         sandbox.run({"do": "eat"})  # 4 GiB
     assert caught.value.kind == "too_large"
     assert (tmp_path / "eat").read_text() == "."
@@ -91,7 +93,9 @@ def test_a_hung_child_dies_with_its_parent(tmp_path: Path) -> None:
         "print(box.run({'do': 'pid'}).to_pylist()[0]['pid'], flush=True)\n"
         "box.run({'do': 'hang'})\n"
     )
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.kill()

@@ -46,7 +46,9 @@ def _one_line(screen: str) -> str:
     if text.startswith("Missing from"):
         flags = re.findall(r"(?<!\S)--[a-z][a-z-]*", text)
         return f"required but not given: {', '.join(flags)}"
-    value = re.match(r"Error parsing (\S+): no type matching (.+?) could be .*?from \[(.*?)\]", text)
+    value = re.match(
+        r"Error parsing (\S+): no type matching (.+?) could be .*?from \[(.*?)\]", text
+    )
     if value:
         kind = value[2].replace("{None}|", "").strip("{}")
         return f"{value[1]} takes {kind}, not {value[3]}"

@@ -84,7 +84,9 @@ class Video:
             raise VideoError("too_large", f"{size_bytes} bytes, the cap is {limits.max_bytes}")
         if context.width * context.height > limits.max_pixels:
             size = f"{context.width}x{context.height}"
-            raise VideoError("too_large", f"frames of {size}, the cap is {limits.max_pixels} pixels")
+            raise VideoError(
+                "too_large", f"frames of {size}, the cap is {limits.max_pixels} pixels"
+            )
 
     def close(self) -> None:
         self._kept = None
@@ -173,8 +175,13 @@ class Video:
                     pixels[k] = self._to_rgb(frame, request.size, request.resize)
         if len(seconds_of) < len(wanted):
             last = self.num_frames - 1
-            raise IndexError(f"frame {wanted[-1]} asked for, the video has {last + 1} (0 to {last})")
-        return [_gather(mine, pixels, seconds_of) for mine, pixels in zip(indices, pixels_of, strict=True)]
+            raise IndexError(
+                f"frame {wanted[-1]} asked for, the video has {last + 1} (0 to {last})"
+            )
+        return [
+            _gather(mine, pixels, seconds_of)
+            for mine, pixels in zip(indices, pixels_of, strict=True)
+        ]
 
     # How frames are found.
 
@@ -283,7 +290,9 @@ class Video:
         kept_bytes = 0
         for k, frame in enumerate(self._decoded_frames()):
             if k >= self._limits.max_frames:
-                raise VideoError("too_large", f"over {self._limits.max_frames} frames, the cap on frames")
+                raise VideoError(
+                    "too_large", f"over {self._limits.max_frames} frames, the cap on frames"
+                )
             seconds.append(self._seconds_of(frame, k))
             kept_bytes += sum(plane.buffer_size for plane in frame.planes)
             if kept is not None:
@@ -310,7 +319,9 @@ class Video:
                 self._damaged_in_pass += 1
                 return  # The container is cut off here: what decoded so far is all there is.
             if packet.has_sidedata("encryption_info"):
-                raise VideoError("encrypted", "the video stream is encrypted and there is no key for it")
+                raise VideoError(
+                    "encrypted", "the video stream is encrypted and there is no key for it"
+                )
             try:
                 frames = packet.decode()
             except (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.UnknownError):
@@ -329,7 +340,9 @@ class Video:
 
     def _why_no_frame(self) -> VideoError:
         if demux.declares_encryption(self._container, self._stream, self._source):
-            return VideoError("encrypted", "the video stream is encrypted and there is no key for it")
+            return VideoError(
+                "encrypted", "the video stream is encrypted and there is no key for it"
+            )
         if self._damaged_in_pass:
             message = f"no frame decodes: the decoder refuses all {self._damaged_in_pass} packets"
         else:

@@ -32,9 +32,7 @@ _VIDEO_FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,asf,flv,live_flv,gif,ogg,rm,mxf,nut,dv,h263,h264,hevc,vvc,"
     "obu,av1,ivf,m4v,wtv,swf,vc1,yuv4mpegpipe,xmv,nsv,film_cpk,smk,bink,roq,ea,amv,gxf,lxf,mtv,pva,apng"
 )
-_SOUND_AND_TEXT_FORMATS = (
-    "mp3,wav,flac,aac,ac3,eac3,ac4,amr,aiff,au,caf,w64,dts,dtshd,truehd,mlp,loas,tta,wv,ape,srt,ass,webvtt"
-)
+_SOUND_AND_TEXT_FORMATS = "mp3,wav,flac,aac,ac3,eac3,ac4,amr,aiff,au,caf,w64,dts,dtshd,truehd,mlp,loas,tta,wv,ape,srt,ass,webvtt"
 _PICTURE_FORMATS = (
     "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe,jpegxl_pipe,svg_pipe,psd_pipe,ico,"
     "ppm_pipe,pgm_pipe,pbm_pipe,pam_pipe,j2k_pipe,exr_pipe,jpegls_pipe,sgi_pipe,qoi_pipe,dds_pipe"
@@ -77,7 +75,11 @@ def open_container(source: Source) -> InputContainer:
     options = {"format_whitelist": _FORMAT_WHITELIST, "protocol_whitelist": "file"}
     try:
         return av.open(
-            file, mode="r", container_options=options, metadata_errors="replace", buffer_size=1 << 18
+            file,
+            mode="r",
+            container_options=options,
+            metadata_errors="replace",
+            buffer_size=1 << 18,
         )
     except FileNotFoundError:
         raise VideoError("missing", "the file is gone") from None
@@ -132,7 +134,9 @@ def choose_video_stream(container: InputContainer, source: Source) -> VideoStrea
     streams = [s for s in container.streams.video if not s.disposition & not_moving]
     if not streams:
         kinds = sorted({stream.type for stream in container.streams})
-        raise VideoError("no_video", f"holds no video stream, only: {', '.join(kinds) or 'nothing'}")
+        raise VideoError(
+            "no_video", f"holds no video stream, only: {', '.join(kinds) or 'nothing'}"
+        )
     stream = streams[0]
     if stream.codec_context is None:
         if container.format.name.startswith("mov") and _moov(source)[1]:

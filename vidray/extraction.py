@@ -47,7 +47,9 @@ class Settings:
         for family in self.families:
             features.get_family(family)
         if not self.families or len(set(self.families)) < len(self.families):
-            raise UserError(f"families are {' '.join(self.families) or 'none'}: name each wanted family once")
+            raise UserError(
+                f"families are {' '.join(self.families) or 'none'}: name each wanted family once"
+            )
         decoders.check_decoder(self.decoder)
         if self.enhance not in get_args(Enhance):
             raise UserError(f"enhance is {self.enhance!r}: one of {', '.join(get_args(Enhance))}")
@@ -110,22 +112,20 @@ def describe_video(video: Mapping[str, Any], settings: Settings) -> pa.RecordBat
     except MemoryError:
         raise
     except Exception as unexpected:  # One bad video costs one row, and the row says what happened.
-        message = f"unexpected {type(unexpected).__name__}: {' '.join(str(unexpected).split())[:300]}"
+        message = (
+            f"unexpected {type(unexpected).__name__}: {' '.join(str(unexpected).split())[:300]}"
+        )
         row = failed_row(video, settings, VideoError("crashed", message))
     return row.replace_schema_metadata({"seconds": json.dumps(clock.seconds)})
 
 
-def failed_row(
-    video: Mapping[str, Any], settings: Settings, error: VideoError
-) -> pa.RecordBatch:
+def failed_row(video: Mapping[str, Any], settings: Settings, error: VideoError) -> pa.RecordBatch:
     """The FEATURES row of a video that has no features, with the reason."""
     reason = {"status": "failed", "error_kind": error.kind, "error_message": error.message}
     return _row(video, settings, reason)
 
 
-def _row(
-    video: Mapping[str, Any], settings: Settings, values: Mapping[str, Any]
-) -> pa.RecordBatch:
+def _row(video: Mapping[str, Any], settings: Settings, values: Mapping[str, Any]) -> pa.RecordBatch:
     columns = {**video, **values, "config_digest": settings.digest}
     arrays = [_column(columns.get(field.name), field.type) for field in settings.schema]
     return pa.RecordBatch.from_arrays(arrays, schema=settings.schema)
@@ -137,9 +137,7 @@ def _column(value: Any, kind: pa.DataType) -> pa.Array:
     return pa.array([value], kind)
 
 
-def _describe(
-    video: Mapping[str, Any], settings: Settings, clock: Stopwatch
-) -> dict[str, Any]:
+def _describe(video: Mapping[str, Any], settings: Settings, clock: Stopwatch) -> dict[str, Any]:
     """Probe, quality, features and the decoder used."""
     heard = None
     with _opened(video) as source:
@@ -224,7 +222,8 @@ def _requests(video: Video, settings: Settings) -> list[Request]:
 def _enhanced(pixels: NDArray[np.uint8], mode: Enhance) -> tuple[NDArray[np.uint8], float]:
     """Frames after enhancement, and the share of them that was enhanced."""
     chosen = [
-        mode == "always" or (mode == "auto" and quality.calls_for_enhancement(quality.measure_frame(frame)))
+        mode == "always"
+        or (mode == "auto" and quality.calls_for_enhancement(quality.measure_frame(frame)))
         for frame in pixels
     ]
     if not any(chosen):

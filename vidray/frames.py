@@ -52,7 +52,9 @@ class Request:
 
     def __post_init__(self) -> None:
         if (self.width_px is None) != (self.height_px is None):
-            raise ValueError(f"width_px={self.width_px}, height_px={self.height_px}: both or neither")
+            raise ValueError(
+                f"width_px={self.width_px}, height_px={self.height_px}: both or neither"
+            )
         if len(self.frame_indices) and min(self.frame_indices) < 0:
             raise IndexError(f"frame {min(self.frame_indices)} asked for: indices start at 0")
 
@@ -81,7 +83,9 @@ class Frames:
     def __post_init__(self) -> None:
         count = len(self.frame_indices)
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or self.pixels.shape[3] != 3:
-            raise ValueError(f"pixels are {self.pixels.dtype} {self.pixels.shape}: uint8 (T, H, W, 3)")
+            raise ValueError(
+                f"pixels are {self.pixels.dtype} {self.pixels.shape}: uint8 (T, H, W, 3)"
+            )
         if self.pixels.shape[0] != count or self.pts_seconds.shape != (count,):
             raise ValueError(
                 f"{self.pixels.shape[0]} frames, {self.pts_seconds.shape} times, {count} indices"
@@ -91,7 +95,9 @@ class Frames:
         return len(self.frame_indices)
 
     def __repr__(self) -> str:
-        return f"Frames(pixels=uint8 {self.pixels.shape}, frame_indices={self.frame_indices.tolist()})"
+        return (
+            f"Frames(pixels=uint8 {self.pixels.shape}, frame_indices={self.frame_indices.tolist()})"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

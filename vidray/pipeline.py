@@ -72,7 +72,9 @@ def start_ray(settings: Settings, resources: Resources) -> float:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    largest = max((node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0)
+    largest = max(
+        (node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0
+    )
     if largest < resources.memory_bytes:
         raise UserError(
             f"a worker needs {resources.memory_bytes / 2**30:.1f} GiB and the largest node offers "

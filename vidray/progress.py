@@ -23,7 +23,9 @@ class Meter:
         stream: where to write; a bar if it is a terminal.
     """
 
-    def __init__(self, what: str, *, total: int, done: int = 0, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, what: str, *, total: int, done: int = 0, stream: TextIO | None = None
+    ) -> None:
         self._what = what
         self._total = total
         self._before = done
@@ -46,7 +48,10 @@ class Meter:
     def __enter__(self) -> Meter:
         self._bar.start()
         if self._before:
-            print(f"{self._what}: {self._before} of {self._total} were done already", file=self._stream)
+            print(
+                f"{self._what}: {self._before} of {self._total} were done already",
+                file=self._stream,
+            )
         return self
 
     def __exit__(
@@ -66,7 +71,11 @@ class Meter:
         is_due = now - self._last_line >= _SECONDS_BETWEEN_LINES or self._done == self._total
         if not self._stream.isatty() and is_due:
             self._last_line = now
-            print(f"{self._what}: {self._done}/{self._total}, {self._note()}", file=self._stream, flush=True)
+            print(
+                f"{self._what}: {self._done}/{self._total}, {self._note()}",
+                file=self._stream,
+                flush=True,
+            )
 
     def _note(self) -> str:
         seconds = time.monotonic() - self._began

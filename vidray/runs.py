@@ -57,7 +57,9 @@ class Run:
         if not storage.exists(join(self.out, "videos.parquet")):
             videos = list_videos()
             # Of two starts at once, one claims the folder and one listing wins.
-            storage.write_once(join(self.out, "run.json"), _to_json(self._header("running", config)))
+            storage.write_once(
+                join(self.out, "run.json"), _to_json(self._header("running", config))
+            )
             self.check_settings(config)
             storage.write_once(join(self.out, "videos.parquet"), parquet_bytes(videos))
         return self.read_videos()
@@ -68,7 +70,9 @@ class Run:
             raise UserError(f"{self.out} is a file: --out must name a folder")
         if not storage.exists(join(self.out, "run.json")):
             if storage.exists(join(self.out, self.table)):
-                raise UserError(f"{self.out} holds a {self.table} table of another origin: choose another --out")
+                raise UserError(
+                    f"{self.out} holds a {self.table} table of another origin: choose another --out"
+                )
             return
         before = read_json(self.out)
         if (before.get("videos"), before.get("digest")) != (self.videos, self.digest):
@@ -135,7 +139,9 @@ class Run:
             parts = list(pool.map(lambda item: read_parquet(item[1], columns), done))
         rows = pa.concat_tables(parts) if parts else pa.table({name: [] for name in columns})
         if not rows["video_id"].combine_chunks().equals(videos["video_id"].combine_chunks()):
-            raise RuntimeError(f"{len(rows)} rows for {len(videos)} videos in {self.out}: rows were lost or doubled")
+            raise RuntimeError(
+                f"{len(rows)} rows for {len(videos)} videos in {self.out}: rows were lost or doubled"
+            )
         return {"videos": len(videos), **count(rows)}
 
     def publish(self, config: dict[str, Any], report: dict[str, Any]) -> None:
@@ -145,7 +151,9 @@ class Run:
                 storage.remove_tree(join(self.out, "_staging"))  # A run beside this one was first.
             else:
                 storage.publish(join(self.out, "_staging"), join(self.out, self.table))
-        storage.write_bytes(join(self.out, "run.json"), _to_json({**self._header("finished", config), **report}))
+        storage.write_bytes(
+            join(self.out, "run.json"), _to_json({**self._header("finished", config), **report})
+        )
         storage.write_bytes(join(self.out, "_SUCCESS"), b"")
 
     def clear(self) -> None:
@@ -167,11 +175,15 @@ def read_table(out: str, table: str = "features", columns: list[str] | None = No
         UserError: the run is not finished, so there is no table yet.
     """
     if not storage.exists(join(out, "_SUCCESS")):
-        raise UserError(f"{out} holds no finished run (no _SUCCESS): run the same command again to finish it")
+        raise UserError(
+            f"{out} holds no finished run (no _SUCCESS): run the same command again to finish it"
+        )
     return pa.concat_tables(read_parts(out, table, columns))
 
 
-def read_parts(out: str, table: str = "features", columns: list[str] | None = None) -> Iterator[pa.Table]:
+def read_parts(
+    out: str, table: str = "features", columns: list[str] | None = None
+) -> Iterator[pa.Table]:
     """The parts of a finished table one after another, for tables larger than memory."""
     uris = sorted(info.uri for info in storage.list_files(join(out, table)))
     return (read_parquet(uri, columns) for uri in uris if uri.endswith(".parquet"))
@@ -179,7 +191,7 @@ def read_parts(out: str, table: str = "features", columns: list[str] | None = No
 
 def count(rows: pa.Table) -> dict[str, Any]:
     """``status`` -> rows, and ``error_kinds``: kind -> rows."""
-    by_status = {status: 0 for status in ("ok", "failed", "skipped")}
+    by_status = dict.fromkeys(("ok", "failed", "skipped"), 0)
     for value in pc.value_counts(rows["status"]).to_pylist():
         by_status[value["values"]] = value["counts"]
     kinds = pc.value_counts(rows["error_kind"].drop_null()).to_pylist()
@@ -214,5 +226,7 @@ def _to_json(values: dict[str, Any]) -> bytes:
 
 def _difference(before: dict[str, Any], config: dict[str, Any]) -> str:
     old = before.get("config", {})
-    changed = [f"{name}: {old.get(name)} -> {new}" for name, new in config.items() if old.get(name) != new]
+    changed = [
+        f"{name}: {old.get(name)} -> {new}" for name, new in config.items() if old.get(name) != new
+    ]
     return "; ".join(changed[:3]) or "another version of vidray"

@@ -124,7 +124,9 @@ class Sandbox:
 
     def _read(self, seconds: float) -> bytes:
         deadline = time.monotonic() + seconds
-        self._poll = select.poll()  # Not select(): a Ray worker may hold more than 1,024 descriptors.
+        self._poll = (
+            select.poll()
+        )  # Not select(): a Ray worker may hold more than 1,024 descriptors.
         self._poll.register(self._results, select.POLLIN)
         (size,) = struct.unpack("<Q", self._read_exactly(8, deadline))
         return self._read_exactly(size, deadline)
@@ -202,7 +204,9 @@ def _child_main(target: str, results: int, memory_bytes: int) -> None:
         _write(results, f"{type(error).__name__}: {error}".encode())
         raise
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # A crash is a row, not a core file of gigabytes.
+    resource.setrlimit(
+        resource.RLIMIT_CORE, (0, 0)
+    )  # A crash is a row, not a core file of gigabytes.
     _write(results, b"ready")
     while (message := _read_message()) is not None:
         try:
