@@ -44,7 +44,7 @@ def test_denoising_takes_noise_away() -> None:
     assert frame[flat].std(axis=(0, 1)).min() > 3
 
 
-def test_needs_enhancement_by_its_quality_numbers() -> None:
+def test_calls_for_enhancement_by_its_quality_numbers() -> None:
     rng = np.random.default_rng(12)
     texture = cv2.GaussianBlur(rng.integers(0, 256, (240, 320)).astype(np.float32), (0, 0), 1.5)
     texture = (texture - texture.mean()) * (40 / texture.std()) + 128
@@ -52,7 +52,8 @@ def test_needs_enhancement_by_its_quality_numbers() -> None:
     blurred = cv2.GaussianBlur(clean, (0, 0), 8)
     noisy = np.clip(clean + rng.normal(0, 30, clean.shape), 0, 255).astype(np.uint8)
     asked = [
-        enhance.needs_enhancement(quality.measure_frame(frame)) for frame in (clean, blurred, noisy)
+        quality.calls_for_enhancement(quality.measure_frame(frame))
+        for frame in (clean, blurred, noisy)
     ]
     assert asked == [False, True, True]
 
@@ -73,4 +74,4 @@ def test_denoising_goes_over_to_the_compiled_way_unseen(monkeypatch: pytest.Monk
     expected = enhance._denoise_opencv(frame)
     monkeypatch.setattr(enhance, "_FRAMES_BEFORE_COMPILING", 0)
     assert np.array_equal(enhance.denoise(frame), expected)
-    assert enhance._compiled.cache_info().currsize == 1
+    assert enhance._nlm.cache_info().currsize == 1

@@ -1,0 +1,55 @@
+"""Every command and snippet of the README does what it says."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import s3fs
+
+from tests.ray_cluster import ROOT, Cluster
+from vidray.synthetic import make_clips
+
+_README = (ROOT / "README.md").read_text()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", _README, flags=re.DOTALL)
+
+
+@pytest.mark.timeout(400)
+def test_commands_and_snippets(tmp_path: Path, cluster: Cluster, s3_server: str) -> None:
+    make_clips(tmp_path / "runs" / "demo" / "videos", clips_per_class=1)
+    bucket = s3fs.S3FileSystem(endpoint_url=s3_server)
+    bucket.mkdir("my-bucket")
+    bucket.put(str(tmp_path / "runs" / "demo" / "videos"), "my-bucket/clips", recursive=True)
+    (tmp_path / "jobs").symlink_to(ROOT / "jobs")
+    commands = [line for block in _blocks("bash") for line in block.splitlines()]
+    jobs = [line for line in commands if "jobs/" in line]
+    assert len(jobs) >= 3
+    for line in jobs:
+        words = [word for word in shlex.split(line) if not word.startswith("RAY_ADDRESS=")]
+        assert words[0] == "python"
+        subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, env=cluster.environment, check=True)
+    for snippet in _blocks("python"):
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, env=environment, check=True)
+
+
+def test_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^make (\w+)", "\n".join(_blocks("bash")), flags=re.MULTILINE)
+    assert set(targets) >= {"demo", "test"}
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_flags_of_the_table_exist() -> None:
+    from jobs.extract import ExtractConfig
+
+    flags = set(re.findall(r"`--([a-z][a-z-]+)", _README)) - {"help"}
+    fields = {name.replace("_", "-") for name in ExtractConfig.__dataclass_fields__}
+    assert flags <= fields

@@ -1,0 +1,138 @@
+"""The run folder without Ray: claimed once, written whole, checked, published, on disk and in a bucket."""
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from vidray import runs, schema, storage
+from vidray.errors import UserError
+from vidray.runs import Run
+from vidray.storage import join
+
+
+def _videos(count: int) -> pa.Table:
+    rows = [
+        {"video_id": f"v{k:04d}", "uri": f"/x/{k:04d}.mp4", "size_bytes": k, "fingerprint": f"f{k}"}
+        for k in range(count)
+    ]
+    return pa.Table.from_pylist(rows, schema=schema.VIDEOS)
+
+
+def _rows(videos: pa.Table) -> pa.Table:
+    kinds = [None if k % 3 else "unreadable" for k in videos["size_bytes"].to_pylist()]
+    return pa.table(
+        {
+            "video_id": videos["video_id"],
+            "status": pa.array(["ok" if kind is None else "failed" for kind in kinds]),
+            "error_kind": pa.array(kinds, pa.string()),
+        }
+    )
+
+
+def _run(place: str, *, videos: str = "/x", digest: str = "d1") -> Run:
+    return Run(out=join(place, "out"), table="features", videos=videos, digest=digest)
+
+
+def _write_all(run: Run, videos: pa.Table) -> None:
+    parts = run.part_numbers(videos)
+    for part in parts.unique().to_pylist():
+        run.write_part(part, _rows(videos.filter(pa.compute.equal(parts, part))))
+
+
+def test_from_claim_to_published_table(place: str) -> None:
+    run = _run(place)
+    videos = run.videos_to_do({"n": 1}, lambda: _videos(10))
+    assert videos.equals(_videos(10))
+    assert runs.read_json(run.out)["state"] == "running"
+    _write_all(run, videos)
+    assert sorted(run.done_parts()) == list(range(10))
+    with pytest.raises(UserError, match="no finished run"):
+        runs.read_table(run.out)
+    counts = run.check(videos)
+    assert counts == {
+        "videos": 10, "ok": 6, "failed": 4, "skipped": 0, "error_kinds": {"unreadable": 4},
+    }  # fmt: skip
+    run.publish({"n": 1}, {"counts": counts})
+    assert run.is_finished()
+    assert runs.read_table(run.out)["video_id"].equals(videos["video_id"])
+    assert runs.read_json(run.out)["counts"] == counts
+    assert not list(storage.list_files(join(run.out, "_staging"), hidden=True))
+
+
+def test_the_listing_of_the_first_start_stays(place: str) -> None:
+    _run(place).videos_to_do({}, lambda: _videos(3))
+    again = _run(place).videos_to_do({}, lambda: pytest.fail("listed twice"))
+    assert len(again) == 3
+
+
+@pytest.mark.parametrize("stop", ["before_publish", "half_published", "before_success"])
+def test_a_kill_while_publishing_is_mended_by_the_next_run(place: str, stop: str) -> None:
+    run = _run(place)
+    videos = run.videos_to_do({}, lambda: _videos(5))
+    _write_all(run, videos)
+    if stop == "half_published" and storage.is_bucket(place):
+        first = storage.read_bytes(run.staged_uri(0))
+        storage.write_bytes(join(run.out, "features", "part-00000.parquet"), first)
+    if stop == "before_success":
+        storage.publish(join(run.out, "_staging"), join(run.out, "features"))
+    again = _run(place)
+    assert sorted(again.done_parts()) == list(range(5))
+    again.publish({}, {"counts": again.check(videos)})
+    assert len(runs.read_table(run.out)) == 5
+
+
+def test_lost_doubled_and_foreign_rows_are_noticed(place: str) -> None:
+    run = _run(place)
+    videos = run.videos_to_do({}, lambda: _videos(4))
+    _write_all(run, videos.slice(0, 3))
+    with pytest.raises(RuntimeError, match="3 rows for 4 videos"):
+        run.check(videos)
+    run.write_part(3, _rows(videos.slice(0, 1)))
+    with pytest.raises(RuntimeError, match="lost or doubled"):
+        run.check(videos)
+
+
+def test_a_folder_holds_one_run(place: str) -> None:
+    _run(place).videos_to_do({"enhance": "off"}, lambda: _videos(3))
+    with pytest.raises(UserError, match="an unfinished run of other settings .enhance: off -> auto."):
+        _run(place, digest="d2").check_settings({"enhance": "auto"})
+    with pytest.raises(UserError, match="other settings"):
+        _run(place, videos="/y").check_settings({"enhance": "off"})
+    _run(place).clear()
+    _run(place, digest="d2").check_settings({"enhance": "auto"})
+
+
+def test_clear_leaves_other_files_alone(place: str) -> None:
+    run = _run(place)
+    run.videos_to_do({}, lambda: _videos(1))
+    storage.write_bytes(join(run.out, "notes.txt"), b"mine")
+    run.clear()
+    assert [storage.name_of(info.uri) for info in storage.list_files(run.out)] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 233, 4097, 100_000])
+def test_parts_are_runs_of_rows_that_depend_on_their_number_only(count: int) -> None:
+    parts = _run("/x").part_numbers(pa.table({"k": range(count)})).to_pylist()
+    sizes = [parts.count(part) for part in range(min(parts[-1] + 1, 70))]
+    assert parts == sorted(parts)
+    assert max(sizes) <= 64
+    assert len(set(sizes[:-1])) <= 1
+    assert parts[-1] + 1 >= min(count, 33)
+
+
+def test_same_table_same_bytes_and_readable_by_others(tmp_path: str) -> None:
+    import pandas as pd
+
+    table = _rows(_videos(7))
+    assert runs.parquet_bytes(table) == runs.parquet_bytes(pa.concat_tables([table.slice(0, 3), table.slice(3)]))
+    path = f"{tmp_path}/t.parquet"
+    storage.write_bytes(path, runs.parquet_bytes(table))
+    assert pd.read_parquet(path)["status"].tolist() == table["status"].to_pylist()
+
+
+def test_secrets_do_not_reach_run_json(place: str) -> None:
+    from jobs.extract import ExtractConfig, _public
+
+    config = ExtractConfig(videos="s3://key:secret@bucket/x", out="/o")
+    assert "secret" not in json.dumps(_public(config))
