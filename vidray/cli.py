@@ -1,4 +1,4 @@
-"""From a config dataclass to a command line; every wrong argument is one line on stderr and exit 2."""
+"""From a config dataclass to a command line; a wrong argument is one line on stderr and exit 2."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Config = TypeVar("Config")
 
 
 def run(config: type[Config], main: Callable[[Config], None]) -> None:
-    """Parse ``sys.argv`` into ``config``, call ``main``, exit with 0, 1 (failed) or 2 (bad argument)."""
+    """Parse ``sys.argv``, call ``main``, exit with 0, 1 (failed) or 2 (bad argument)."""
     try:
         main(_parse(config))
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Frames of a video: exactly the ones asked for, in presentation order, straight to the wanted size.
+"""Frames of a video: exactly the ones asked for, straight to the wanted size.
 
 Index k is the k-th frame that a sequential decode shows, in every container. Where the packet index
 is exact, only the key frames' groups that hold a wanted frame are decoded; elsewhere, and whenever
@@ -26,7 +26,7 @@ from vidray.frames import Frames, Limits, Probe, Request, Resize
 
 __all__ = ["Frames", "Limits", "Probe", "Request", "Video", "probe", "read_frames"]
 
-# Decoded frames of a video without an exact index are kept while they fit here (about 3,400 frames of
+# Decoded frames of a video without an exact index are kept while they fit here (about 3,400 of
 # 320x240 or 128 of 1080p), so that counting and reading cost one decode, not two.
 _KEEP_BYTES = 384 << 20
 # A seek costs about as much as decoding this many frames on (320x240 H.264, local disk).
@@ -70,7 +70,7 @@ class Video:
             self._container.close()
             raise
         context = self._stream.codec_context
-        # One decoding thread per process and as many processes as cores beats threads (facts: 2 cores).
+        # One thread per process and as many processes as cores beat threads (measured on 2 cores).
         context.thread_count = 1
         context.thread_type = "SLICE"
         self._at_start = True  # No packet read since the container was opened.
@@ -89,6 +89,7 @@ class Video:
             )
 
     def close(self) -> None:
+        """Let go of the file and of decoded frames."""
         self._kept = None
         self._container.close()
 
@@ -131,7 +132,7 @@ class Video:
 
     @property
     def frames_per_second(self) -> float | None:
-        """The header's rate where the frames bear it out within 0.5 %, else the frames' mean rate."""
+        """The header's rate where the frames bear it out to 0.5 %, else the frames' mean rate."""
         return self._frames_per_second(self.pts_seconds)
 
     @property
@@ -140,8 +141,8 @@ class Video:
         return len(self.pts_seconds)
 
     def probe(self, *, count_frames: bool = True) -> Probe:
-        """The video's properties; with ``count_frames`` its frames are counted, not taken on trust."""
-        stream, context = self._stream, self._stream.codec_context
+        """The video's properties; with ``count_frames`` its frames are counted, not believed."""
+        context = self._stream.codec_context
         pts_seconds = self.pts_seconds if count_frames else None
         rate = self._frames_per_second(pts_seconds)
         return Probe(
@@ -221,13 +222,14 @@ class Video:
         return self._index
 
     def _packet_index_seconds(self) -> NDArray[np.float64]:
-        assert self._index is not None and self._stream.time_base is not None
-        return self._index.pts * float(self._stream.time_base)
+        assert self._index is not None
+        assert self._stream.time_base is not None
+        return self._index.pts.astype(np.float64) * float(self._stream.time_base)
 
     def _seek_frames(
         self, index: PacketIndex, wanted: NDArray[np.int64]
     ) -> Iterator[tuple[VideoFrame, float]]:
-        """Sparse reading. Ends without an error as soon as a frame is not where the index has it."""
+        """Sparse reading. Ends without an error when a frame is not where the index has it."""
         assert self._stream.time_base is not None
         time_base = float(self._stream.time_base)
         decoded: Iterator[VideoFrame] | None = None
@@ -305,7 +307,7 @@ class Video:
         self._kept, self._pts_seconds = kept, np.array(seconds)
 
     def _decoded_frames(self) -> Iterator[VideoFrame]:
-        """Frames in the order the decoder shows them; packets it refuses are counted and passed over."""
+        """Frames in the order they are shown; packets the decoder refuses are counted."""
         self._at_start = False
         packets = self._container.demux(self._stream)
         while True:
@@ -424,7 +426,7 @@ def _gather(
 
 
 def _upright(rotation: float) -> int:
-    """Counter-clockwise degrees in 0, 90, 180, 270; a rotation that is no quarter turn is left alone."""
+    """Counter-clockwise degrees in 0, 90, 180, 270; what is no quarter turn is left alone."""
     return int(rotation) % 360 if int(rotation) % 90 == 0 else 0
 
 

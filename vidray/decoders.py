@@ -1,8 +1,8 @@
-"""The decoders a user may choose. PyAV is exact everywhere; the others are used only where they are.
+"""The decoders a user may choose. PyAV is exact everywhere; the others only here and there.
 
 decord 0.6 returned wrong frames for XviD AVI, MPEG-TS and WMV and crops odd sizes; OpenCV turns
-rotated frames by itself and cannot read from a bucket. Where the chosen one is not known to be exact,
-PyAV reads the video instead and the row's ``decoder`` column says so.
+rotated frames by itself and cannot read from a bucket. Where the chosen one is not known to be
+exact, PyAV reads the video instead and the row's ``decoder`` column says so.
 """
 
 from __future__ import annotations
@@ -69,8 +69,11 @@ def _read_with(
     video: Video, path: str, requests: Sequence[Request], decoder: str
 ) -> list[Frames] | None:
     wanted = np.unique(np.concatenate([np.asarray(r.frame_indices, np.int64) for r in requests]))
-    frames_at = _opencv_frames if decoder == "opencv" else _decord_frames
-    found = dict(zip(wanted.tolist(), frames_at(path, wanted, video.num_frames), strict=False))
+    if decoder == "opencv":
+        decoded = _opencv_frames(path, wanted)
+    else:
+        decoded = _decord_frames(path, wanted, num_frames=video.num_frames)
+    found = dict(zip(wanted.tolist(), decoded, strict=False))
     if len(found) < len(wanted):
         return None  # It gives fewer frames than there are.
     return [_frames(request, found, video.pts_seconds) for request in requests]
@@ -90,9 +93,7 @@ def _resized(pixels: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
 
 
-def _opencv_frames(
-    path: str, wanted: NDArray[np.int64], num_frames: int
-) -> Iterator[NDArray[np.uint8]]:
+def _opencv_frames(path: str, wanted: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
     try:
         here = -1
@@ -108,7 +109,7 @@ def _opencv_frames(
 
 
 def _decord_frames(
-    path: str, wanted: NDArray[np.int64], num_frames: int
+    path: str, wanted: NDArray[np.int64], *, num_frames: int
 ) -> Iterator[NDArray[np.uint8]]:
     import decord  # An optional extra: imported only when it is chosen.
 

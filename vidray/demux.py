@@ -1,8 +1,8 @@
 """Opening a video file without decoding it: which stream, is it encrypted, where is every frame.
 
 The packet index costs about 1 ms for 200 packets and is exact where every packet is one shown frame
-with its own presentation time; everywhere else ``index_packets`` returns None and the caller decodes
-sequentially, which is always right.
+with its own presentation time; everywhere else ``index_packets`` returns None and the caller
+decodes sequentially, which is always right.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import av.error
 import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -26,13 +27,16 @@ from vidray.errors import VideoError
 
 Source = str | os.PathLike[str] | BinaryIO
 
-# Only formats that hold their media themselves. Playlists (hls, dash, concat, image2) are left out on
-# purpose: one text file in a bucket would make FFmpeg open other files and addresses.
+# Only formats that hold their media themselves. Playlists (hls, dash, concat, image2) are left
+# out: one text file in a bucket would make FFmpeg open other files and addresses.
 _VIDEO_FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,asf,flv,live_flv,gif,ogg,rm,mxf,nut,dv,h263,h264,hevc,vvc,"
     "obu,av1,ivf,m4v,wtv,swf,vc1,yuv4mpegpipe,xmv,nsv,film_cpk,smk,bink,roq,ea,amv,gxf,lxf,mtv,pva,apng"
 )
-_SOUND_AND_TEXT_FORMATS = "mp3,wav,flac,aac,ac3,eac3,ac4,amr,aiff,au,caf,w64,dts,dtshd,truehd,mlp,loas,tta,wv,ape,srt,ass,webvtt"
+_SOUND_AND_TEXT_FORMATS = (
+    "mp3,wav,flac,aac,ac3,eac3,ac4,amr,aiff,au,caf,w64,dts,dtshd,truehd,mlp,loas,tta,wv,ape,"
+    "srt,ass,webvtt"
+)
 _PICTURE_FORMATS = (
     "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif_pipe,jpegxl_pipe,svg_pipe,psd_pipe,ico,"
     "ppm_pipe,pgm_pipe,pbm_pipe,pam_pipe,j2k_pipe,exr_pipe,jpegls_pipe,sgi_pipe,qoi_pipe,dds_pipe"
@@ -41,7 +45,7 @@ _FORMAT_WHITELIST = f"{_VIDEO_FORMATS},{_SOUND_AND_TEXT_FORMATS},{_PICTURE_FORMA
 _PICTURE_NAMES = frozenset(_PICTURE_FORMATS.split(","))
 _PICTURE_BRANDS = frozenset({"heic", "heix", "mif1", "avif", "miaf"})
 
-# One packet is one shown frame in these, checked against sequential decoding of every test kind. VP9
+# One packet is one shown frame in these, checked against sequential decoding in the tests. VP9
 # is there because packets that show nothing can be recognised; VP8's cannot as surely.
 _INDEXABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 _INDEXABLE_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores"})
@@ -74,13 +78,14 @@ def open_container(source: Source) -> InputContainer:
     file: Any = f"file:{os.fspath(source)}" if isinstance(source, str | os.PathLike) else source
     options = {"format_whitelist": _FORMAT_WHITELIST, "protocol_whitelist": "file"}
     try:
-        return av.open(
+        opened: InputContainer = av.open(
             file,
             mode="r",
             container_options=options,
             metadata_errors="replace",
             buffer_size=1 << 18,
         )
+        return opened
     except FileNotFoundError:
         raise VideoError("missing", "the file is gone") from None
     except PermissionError:
@@ -102,7 +107,7 @@ def _why_it_does_not_open(source: Source, error: Exception) -> VideoError:
 
 
 def reason(error: Exception) -> str:
-    """FFmpeg's own words for an error, without the path, so that rows do not depend on where a file lies."""
+    """FFmpeg's own words for an error, without the path."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).lower()
 
@@ -138,7 +143,8 @@ def choose_video_stream(container: InputContainer, source: Source) -> VideoStrea
             "no_video", f"holds no video stream, only: {', '.join(kinds) or 'nothing'}"
         )
     stream = streams[0]
-    if stream.codec_context is None:
+    context: VideoCodecContext | None = stream.codec_context  # PyAV's stub denies the None.
+    if context is None:
         if container.format.name.startswith("mov") and _moov(source)[1]:
             raise VideoError("unreadable", "the file is cut off within its header (moov)")
         raise VideoError("unsupported", "FFmpeg has no decoder for its video codec")
@@ -226,7 +232,7 @@ def _sorted_index(rows: list[tuple[int, int, bool]], end_pts: int | None) -> Pac
 
 
 def _packet_check(codec: str, extradata: bytes) -> Callable[[memoryview], bool]:
-    """A cheap look at a packet's bytes that tells damage and hidden frames before anything decodes."""
+    """A cheap look at a packet's bytes that tells damage and hidden frames before decoding."""
     if codec == "vp9":
         return _vp9_shows_a_frame
     if codec == "h264" and len(extradata) > 4 and extradata[0] == 1:
@@ -248,7 +254,7 @@ def _is_whole_access_unit(data: memoryview, *, nal_length_bytes: int) -> bool:
 
 
 def _vp9_shows_a_frame(data: memoryview) -> bool:
-    """False for a packet that holds only a hidden frame (VP9 bitstream specification, section 6.2)."""
+    """False for a packet of one hidden frame (VP9 bitstream specification, section 6.2)."""
     first, last = data[0], data[-1]
     if last & 0b1110_0000 == 0b1100_0000:
         return True  # A superframe: hidden frames travel with a shown one.

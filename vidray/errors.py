@@ -4,7 +4,7 @@ from vidray.schema import ERROR_KINDS
 
 
 class UserError(ValueError):
-    """A wrong argument, source or output folder: the value, the rule and the next step, in one line.
+    """A wrong argument, source or output folder: the value, the rule, the next step, in one line.
 
     Jobs print it on stderr and exit with 2.
     """

@@ -82,6 +82,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Add the seconds until the block ends, also when it ends with an error."""
         began = time.perf_counter()
         try:
             yield
@@ -90,7 +91,7 @@ class Stopwatch:
 
 
 def describe_videos(config: Mapping[str, Any]) -> Any:
-    """The work of a sandbox: ``Settings`` as JSON values -> (VIDEOS row -> FEATURES batch of one row)."""
+    """The work of a sandbox: ``Settings`` as JSON -> (VIDEOS row -> FEATURES batch of one row)."""
     cv2.setNumThreads(1)
     # IPP rounds by where an array lies in memory: the same frame would give other last digits.
     cv2.ipp.setUseIPP(False)
@@ -99,7 +100,7 @@ def describe_videos(config: Mapping[str, Any]) -> Any:
 
 
 def describe_video(video: Mapping[str, Any], settings: Settings) -> pa.RecordBatch:
-    """The FEATURES row of one VIDEOS row; whatever is wrong with the video is in the row, not raised.
+    """The FEATURES row of one VIDEOS row; whatever is wrong with the video is in the row.
 
     Only MemoryError is raised: the caller knows how much was allowed (``Sandbox`` does).
     The batch's schema metadata holds ``seconds``: JSON, stage -> seconds.
@@ -111,7 +112,7 @@ def describe_video(video: Mapping[str, Any], settings: Settings) -> pa.RecordBat
         row = failed_row(video, settings, error)
     except MemoryError:
         raise
-    except Exception as unexpected:  # One bad video costs one row, and the row says what happened.
+    except Exception as unexpected:  # noqa: BLE001  One bad video costs one row: it says why.
         message = (
             f"unexpected {type(unexpected).__name__}: {' '.join(str(unexpected).split())[:300]}"
         )
@@ -183,7 +184,7 @@ def _looks_at(material: str, settings: Settings) -> bool:
 def _read(
     video: Video, source: Source, settings: Settings
 ) -> tuple[Frames, NDArray[np.uint8] | None, str]:
-    """Sampled frames, bursts ``uint8 (M, L, H, W, 3)`` where a family looks at them, decoder used."""
+    """Sampled frames, bursts ``uint8 (M, L, H, W, 3)`` where a family wants them, decoder used."""
     while True:
         num_frames = video.num_frames
         requests = _requests(video, settings)
@@ -192,7 +193,7 @@ def _read(
         except IndexError:
             if video.num_frames == num_frames:
                 raise
-            continue  # Decoding found fewer frames than the packets promised: sample those there are.
+            continue  # There are fewer frames than the packets promised: sample those there are.
         if video.num_frames == num_frames:
             break
     if len(read) == 1:

@@ -41,8 +41,8 @@ class Request:
     Args:
         frame_indices: ``int64 (T,)``, each 0 or more; any order, repeats allowed.
         width_px, height_px: the size wanted (both or neither); neither gives the display size.
-        resize: ``swscale`` scales while converting from YUV; ``opencv_area`` converts at full size and
-            then calls ``cv2.resize(..., INTER_AREA)``, as the notebooks did.
+        resize: ``swscale`` scales while converting from YUV; ``opencv_area`` converts at full size
+            and then calls ``cv2.resize(..., INTER_AREA)``, as the notebooks did.
     """
 
     frame_indices: Sequence[int] | NDArray[np.int64]
@@ -105,8 +105,8 @@ class Probe:
     """What a video is, without its pixels.
 
     ``width_px`` and ``height_px`` are as stored; ``display_width_px`` and ``display_height_px`` are
-    what ``read_frames`` returns: rotated upright and with square pixels. ``num_frames`` counts frames
-    that decode (None where they were not counted), never a header's claim.
+    what ``read_frames`` returns: rotated upright and with square pixels. ``num_frames`` counts
+    frames that decode (None where they were not counted), never a header's claim.
     """
 
     width_px: int
@@ -122,10 +122,12 @@ class Probe:
 
     @property
     def display_width_px(self) -> int:
+        """Width of an upright frame with square pixels."""
         return _display_size(self)[0]
 
     @property
     def display_height_px(self) -> int:
+        """Height of an upright frame with square pixels."""
         return _display_size(self)[1]
 
 

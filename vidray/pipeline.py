@@ -1,4 +1,4 @@
-"""The Ray graph: VIDEOS in blocks -> one fused task per block -> parts of the table, and receipts back.
+"""The Ray graph: VIDEOS in blocks -> one fused task per block -> parts of the table.
 
 A task decodes and describes its videos in a sandbox (a child process) and writes finished parts to
 the run folder itself, so frames and features never cross the object store and no video can take a
@@ -28,7 +28,7 @@ from vidray.extraction import Settings, failed_row
 from vidray.runs import Run
 from vidray.sandbox import Sandbox
 
-# The last blocks leave some workers idle: about a 32nd of the time at the most. More cost about 10 ms each.
+# The last blocks leave workers idle: a 32nd of the time at the most. More cost about 10 ms each.
 _BLOCKS_PER_WORKER = 32
 _MOST_BLOCKS = 4000
 # Further workers warm up while these work already.
@@ -67,9 +67,8 @@ def start_ray(settings: Settings, resources: Resources) -> float:
     """
     began = time.monotonic()
     if not ray.is_initialized():
-        # Nothing is sent anywhere, and no file of the user's is shipped: nodes have vidray installed.
+        # Nothing is reported to anybody, and no code is shipped: nodes have vidray installed.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     largest = max(
@@ -103,7 +102,7 @@ def _run(
     """One task per block on as many workers as allowed; results as they come."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    # Ray ends a job in which no block ends for 30 minutes; here every video has a timeout of its own.
+    # Ray ends a job in which no block ends for 30 minutes; here each video has its own timeout.
     context.execution_no_progress_timeout_s = -1
     results = ray.data.from_arrow(blocks).map_batches(
         work,
@@ -126,8 +125,8 @@ def extract(
 ) -> Iterator[dict[str, Any]]:
     """Describe ``videos`` (VIDEOS plus ``part``) into staged parts of ``run``; yields receipts.
 
-    A receipt: ``part``, ``videos``, ``failed``, ``seconds`` (in the sandbox, by stage). Parts come in
-    the order they are finished. Needs ``start_ray`` before.
+    A receipt: ``part``, ``videos``, ``failed``, ``seconds`` (in the sandbox, by stage). Parts come
+    in the order they are finished. Needs ``start_ray`` before.
     """
     blocks = _blocks(videos, resources.num_blocks or _BLOCKS_PER_WORKER * _workers(resources))
     work = partial(_extract_block, run=run, settings=settings, resources=resources)
@@ -146,7 +145,7 @@ def _blocks(videos: pa.Table, num_blocks: int) -> list[pa.Table]:
 
 
 def _extract_block(block: pa.Table, run: Run, settings: Settings, resources: Resources) -> pa.Table:
-    """Runs in a Ray worker. A part that is there already (the task is a retry) is not done again."""
+    """Runs in a Ray worker. A part that is there (the task is a retry) is not done again."""
     sandbox = _sandbox(settings, resources)
     receipts = []
     for part in block["part"].unique().to_pylist():

@@ -1,7 +1,7 @@
 """The run folder: what a job leaves, and what lets a killed job go on where it stopped.
 
     OUT/
-      run.json             what ran: settings, versions, counts, seconds (state "running" until the end)
+      run.json             what ran: settings, versions, counts, seconds ("running" until the end)
       videos.parquet       the VIDEOS table, frozen at the first start: a rerun goes on with these
       _staging/            finished parts, while the job runs; readers leave "_" folders out
       features/            the table: part-00000.parquet, part-00001.parquet, ...
@@ -32,7 +32,7 @@ from vidray import __version__, storage
 from vidray.errors import UserError
 from vidray.storage import join
 
-# Many parts balance the work and bound what a kill loses; few rows of 1.3 kB to 0.7 MB make small files.
+# Many parts balance the work and bound what a kill loses; a part of 64 rows has 0.6 to 42 MB.
 _MOST_VIDEOS_PER_PART = 64
 _PARTS_WANTED = 64
 _LIBRARIES = ("ray", "av", "opencv-python-headless", "numpy", "scipy", "pyarrow")
@@ -51,7 +51,7 @@ class Run:
         """The VIDEOS of this run: listed at its first start, the same ever after.
 
         Raises:
-            UserError: the folder holds another run or a table of unknown origin, or the source is wrong.
+            UserError: the folder holds another run or a foreign table, or the source is wrong.
         """
         self.check_settings(config)
         if not storage.exists(join(self.out, "videos.parquet")):
@@ -78,7 +78,8 @@ class Run:
         if (before.get("videos"), before.get("digest")) != (self.videos, self.digest):
             finished = "a finished" if before.get("state") == "finished" else "an unfinished"
             raise UserError(
-                f"{self.out} holds {finished} run of other settings ({_difference(before, config)}): "
+                f"{self.out} holds {finished} run of other settings "
+                f"({_difference(before, config)}): "
                 "choose another --out, or give --overwrite to start afresh"
             )
 
@@ -106,6 +107,7 @@ class Run:
         return pa.array((k // size for k in range(len(videos))), pa.int32())
 
     def staged_uri(self, part: int) -> str:
+        """Where a part lies until the table is published."""
         return join(self.out, "_staging", f"part-{part:05d}.parquet")
 
     def done_parts(self) -> dict[int, str]:
@@ -140,7 +142,7 @@ class Run:
         rows = pa.concat_tables(parts) if parts else pa.table({name: [] for name in columns})
         if not rows["video_id"].combine_chunks().equals(videos["video_id"].combine_chunks()):
             raise RuntimeError(
-                f"{len(rows)} rows for {len(videos)} videos in {self.out}: rows were lost or doubled"
+                f"{len(rows)} rows for {len(videos)} videos in {self.out}: lost or doubled"
             )
         return {"videos": len(videos), **count(rows)}
 

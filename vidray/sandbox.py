@@ -1,8 +1,8 @@
-"""Work on untrusted videos in a child process, so that one that crashes, hangs or eats memory costs one row.
+"""Untrusted videos in a child process: one that crashes, hangs or eats memory costs one row.
 
 Ray retries a task whose process dies for ever; here the child dies instead, and the caller gets a
-``VideoError``. Requests go down as JSON and results come back as Arrow IPC: nothing is unpickled, so
-that even a decoder taken over by a hostile file cannot run code in the caller.
+``VideoError``. Requests go down as JSON and results come back as Arrow IPC: nothing is unpickled,
+so that even a decoder taken over by a hostile file cannot run code in the caller.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Sandbox:
         """The child's result for ``request``.
 
         Raises:
-            VideoError: timeout; too_large, when the memory does not suffice; crashed, after a second
-                try in a fresh process.
+            VideoError: timeout; too_large, when the memory does not suffice; crashed, after a
+                second try in a fresh process.
         """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -92,7 +92,8 @@ class Sandbox:
 
     def _try(self, request: Request) -> pa.RecordBatch:
         self.start()
-        assert self._child is not None and self._child.stdin is not None
+        assert self._child is not None
+        assert self._child.stdin is not None
         try:
             _write(self._child.stdin.fileno(), json.dumps(request).encode())
         except BrokenPipeError:
@@ -182,7 +183,8 @@ def _serialise(batch: pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    return sink.getvalue().to_pybytes()
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def _die_with_parent() -> None:

@@ -16,9 +16,9 @@ ERROR_KINDS = {
     "encrypted": "the video is encrypted and no key is given",
     "unsupported": "no decoder for its codec, or the chosen decoder returns wrong frames for it",
     "too_short": "fewer frames than the task needs",
-    "too_large": "over a cap on pixels, frames, seconds or bytes, or needs more memory than allowed",
+    "too_large": "over a cap on pixels, frames, seconds, bytes or memory",
     "timeout": "not finished within the seconds allowed",
-    "crashed": "killed the decoding process",
+    "crashed": "killed the decoding process, or met an error nobody expected",
 }
 STATUSES = ("ok", "failed", "skipped")
 SPLITS = ("train", "val", "test")
