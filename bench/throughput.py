@@ -1,11 +1,11 @@
-"""Videos per second: the notebooks' way, vidray in a bare process pool, vidray on Ray, decoding alone.
+"""Videos per second: the notebooks' way, vidray in a process pool, vidray on Ray, decoding alone.
 
     python bench/throughput.py                        # 8-second 320x240 XviD clips, made here
     python bench/throughput.py --enhance always
     python bench/throughput.py --clips 600 --skip notebooks  # what Ray costs, over a few minutes
 
-All ways see the same clips in turn, ``--runs`` times; the ratios are medians over the runs. Needs the
-``dev`` extra (scikit-image) for the notebooks' way.
+All ways see the same clips in turn, ``--runs`` times; the ratios are medians over the runs. Needs
+the ``dev`` extra (scikit-image) for the notebooks' way.
 """
 
 from __future__ import annotations
@@ -152,16 +152,15 @@ def _video(path: str) -> dict[str, Any]:
     return {"video_id": path, "uri": path, "size_bytes": 0, "fingerprint": ""}
 
 
-_describe: Callable[[dict[str, Any]], Any]
+_in_worker: dict[str, Callable[[dict[str, Any]], Any]] = {}
 
 
 def _start_worker(settings: dict[str, Any]) -> None:
-    global _describe
-    _describe = describe_videos(settings)
+    _in_worker["describe"] = describe_videos(settings)
 
 
 def _describe_path(path: str) -> int:
-    return int(_describe(_video(path)).num_rows)
+    return int(_in_worker["describe"](_video(path)).num_rows)
 
 
 def _decode_path(path: str) -> int:
@@ -208,14 +207,14 @@ def _ray(bench: Bench, source: str, out: Path) -> float:
 
 
 def _make_clips(folder: Path, clips: int) -> Path:
-    """8 s of 25 frames a second, 320x240, XviD with B-frames: a busy texture under a moving camera."""
+    """8 s, 25 frames a second, 320x240, XviD with B-frames: a texture under a moving camera."""
     folder.mkdir(parents=True)
     for number in range(clips):
         rng = np.random.default_rng(number)
         scene = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
         scene = cv2.resize(scene, (960, 720), interpolation=cv2.INTER_CUBIC)
         scene = np.clip(scene + rng.normal(0, 12, scene.shape), 0, 255).astype(np.uint8)
-        path = np.cumsum(rng.normal(0, 2.5, (200, 2)), axis=0) + (240, 320)
+        path = np.cumsum(rng.normal(0, 2.5, (200, 2)), axis=0) + np.array([240, 320])
         with av.open(str(folder / f"clip{number:04d}.avi"), "w") as container:
             stream = container.add_stream("mpeg4", rate=Fraction(25))
             stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"

@@ -1,4 +1,4 @@
-"""What every test shares: the fake bucket, a Ray cluster, untouched random generators, the ``gpu`` mark."""
+"""What every test shares: a bucket, a Ray cluster, untouched random generators, ``gpu``."""
 
 import os
 import random
@@ -17,7 +17,7 @@ settings.load_profile("vidray")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave out tests marked ``gpu`` on a machine without an NVIDIA driver, unless they are required."""
+    """Leave out tests marked ``gpu`` where there is no NVIDIA driver, unless they are required."""
     if not item.get_closest_marker("gpu") or shutil.which("nvidia-smi"):
         return
     if os.environ.get("VIDRAY_REQUIRE_GPU") == "1":

@@ -60,12 +60,19 @@ class Cluster:
 
     def _wait_for_cpus(self) -> None:
         """Until a driver sees as many live nodes as were started."""
-        look = "import ray; ray.init(logging_level='ERROR'); print(sum(n['Alive'] for n in ray.nodes()))"
+        look = (
+            "import ray; ray.init(logging_level='ERROR'); "
+            "print(sum(node['Alive'] for node in ray.nodes()))"
+        )
         alive = sum(node.poll() is None for node in self.nodes)
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             found = subprocess.run(
-                [sys.executable, "-c", look], env=self.environment, capture_output=True, text=True
+                [sys.executable, "-c", look],
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if found.returncode == 0 and int(found.stdout.split()[-1]) >= alive:
                 return
@@ -130,12 +137,13 @@ class Job:
 
 def ray_workers(cluster: Cluster) -> list[psutil.Process]:
     """The processes in which tasks run, on every node."""
-    found = []
+    found: list[psutil.Process] = []
     for node in cluster.nodes:
         if node.poll() is None:
-            for process in psutil.Process(node.pid).children(recursive=True):
-                if re.match(r"ray::\w*(MapBatches|_extract)", _command(process)):
-                    found.append(process)
+            children = psutil.Process(node.pid).children(recursive=True)
+            found += [
+                p for p in children if re.match(r"ray::\w*(MapBatches|_extract)", _command(p))
+            ]
     return found
 
 

@@ -1,4 +1,4 @@
-"""Frame k is frame k: against videos whose frame k shows k, and against plain sequential decoding."""
+"""Frame k is frame k: against videos whose frame k shows k, and against sequential decoding."""
 
 import csv
 import io
@@ -181,7 +181,8 @@ def test_a_playlist_cannot_make_the_decoder_open_another_file(
 ) -> None:
     target = zoo["h264_ts"]
     for name, text in {
-        "hls.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:2,\nfile:{target}\n#EXT-X-ENDLIST\n",
+        "hls.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:2,\n"
+        f"file:{target}\n#EXT-X-ENDLIST\n",
         "concat.mp4": f"ffconcat version 1.0\nfile '{target}'\n",
     }.items():
         (tmp_path / name).write_text(text)
@@ -218,7 +219,7 @@ def test_more_frames_than_are_kept_are_read_in_a_second_pass(
 
 
 def test_index_that_the_decoder_contradicts_is_not_used(tmp_path: Path) -> None:
-    """A packet of well-formed NAL units that decodes to nothing: packets promise a frame too many."""
+    """A packet of well-formed NAL units that decodes to nothing: one frame fewer than packets."""
     path = write_video(
         tmp_path / "clip.mp4", num_frames=60, options={"x264-params": "keyint=20:bframes=0"}
     )

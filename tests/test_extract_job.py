@@ -1,4 +1,4 @@
-"""jobs/extract.py as a user runs it: on a live cluster, killed in every way, on folders and buckets."""
+"""jobs/extract.py as a user runs it: on a live cluster, killed in every way, in buckets too."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -128,7 +128,8 @@ def test_every_input_has_one_row_and_run_json_adds_up(
 
 def test_other_tools_read_the_table(job: Job, clips: Path, tmp_path: Path) -> None:
     job.run("--videos", clips, "--out", tmp_path / "out", *_CHEAP)
-    query = f"select count(*), sum(num_frames) from '{tmp_path}/out/features/*.parquet' where status = 'ok'"
+    files = f"{tmp_path}/out/features/*.parquet"
+    query = f"select count(*), sum(num_frames) from '{files}' where status = 'ok'"
     assert duckdb.sql(query).fetchall() == [(12, sum(range(40, 52)))]
 
 
@@ -210,7 +211,7 @@ def test_a_killed_node_costs_nothing(
 
 
 @pytest.fixture
-def poison(many: Path, tmp_path: Path) -> Iterator[Path]:
+def poison(many: Path, tmp_path: Path) -> Path:
     """A manifest of good clips, one that hangs when opened, one whose reader is killed."""
     os.mkfifo(tmp_path / "hangs.mp4")
     write_video(tmp_path / "kills.avi", num_frames=3000, codec="mpeg4", width_px=320, height_px=240)
@@ -219,7 +220,7 @@ def poison(many: Path, tmp_path: Path) -> Iterator[Path]:
     manifest.write_text(
         "\n".join(["path", *lines[:3], "hangs.mp4", "kills.avi", "gone.mp4", *lines[3:]])
     )
-    yield manifest
+    return manifest
 
 
 def test_poison_videos_cost_one_row_each(job: Job, poison: Path, tmp_path: Path) -> None:
@@ -281,7 +282,7 @@ def test_videos_added_during_a_run_wait_for_the_next(job: Job, clips: Path, tmp_
     shutil.copytree(clips, source)
     out = tmp_path / "out"
     with job.start("--videos", source, "--out", out, *_CHEAP) as process:
-        _wait_until(lambda: (out / "videos.parquet").exists())
+        _wait_until((out / "videos.parquet").exists)
         process.kill()
     shutil.copyfile(source / "up" / "clip00.mp4", source / "up" / "later.mp4")
     job.run("--videos", source, "--out", out, *_CHEAP)
@@ -293,9 +294,10 @@ def _fails(capsys: pytest.CaptureFixture[str], *flags: object) -> str:
     from jobs import extract
     from vidray import cli
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["extract.py", *map(str, flags)])
-        cli.run(extract.ExtractConfig, extract.main)
+        with pytest.raises(SystemExit) as stop:
+            cli.run(extract.ExtractConfig, extract.main)
     screen = capsys.readouterr()
     assert stop.value.code == 2
     assert screen.out == ""

@@ -17,7 +17,7 @@ from vidray.sources import list_videos
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 _COLOR = Settings(families=("color",))
 
-# Every file of the shared corpus that has no features, and why. FFmpeg's own verdict is in expected.csv.
+# Every file of the shared corpus that has no features, and why. FFmpeg's verdict: expected.csv.
 _CORPUS_FAILURES = {
     # Sound, text or data only.
     **dict.fromkeys(
@@ -32,7 +32,7 @@ _CORPUS_FAILURES = {
         "no_video",
     ),
     "sample_MP.heic": "no_video",  # one still picture; FFmpeg 5.1 finds no video stream in it
-    "sample_fragmented_sideloaded_track.mp4": "no_video",  # a fragment without the header of its tracks
+    "sample_fragmented_sideloaded_track.mp4": "no_video",  # a fragment, no header
     # WebM and CENC encryption, no key.
     "subsample_encrypted_altref.webm": "encrypted",
     "subsample_encrypted_noaltref.webm": "encrypted",
@@ -186,8 +186,14 @@ def test_settings_survive_json_and_have_a_digest() -> None:
 
 
 def test_impossible_settings() -> None:
-    for wrong in ({"families": ()}, {"families": ("color", "color")}, {"families": ("colour",)},
-                  {"enhance": "maybe"}, {"decoder": "ffmpeg"}, {"max_sampled_frames": 0}):  # fmt: skip
+    for wrong in (
+        {"families": ()},
+        {"families": ("color", "color")},
+        {"families": ("colour",)},
+        {"enhance": "maybe"},
+        {"decoder": "ffmpeg"},
+        {"max_sampled_frames": 0},
+    ):
         with pytest.raises(UserError):
             Settings(**wrong)  # type: ignore[arg-type]
 

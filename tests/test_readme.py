@@ -33,7 +33,9 @@ def test_commands_and_snippets(tmp_path: Path, cluster: Cluster, s3_server: str)
     for line in jobs:
         words = [word for word in shlex.split(line) if not word.startswith("RAY_ADDRESS=")]
         assert words[0] == "python"
-        subprocess.run([sys.executable, *words[1:]], cwd=tmp_path, env=cluster.environment, check=True)
+        subprocess.run(
+            [sys.executable, *words[1:]], cwd=tmp_path, env=cluster.environment, check=True
+        )
     for snippet in _blocks("python"):
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, env=environment, check=True)

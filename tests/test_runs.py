@@ -1,4 +1,4 @@
-"""The run folder without Ray: claimed once, written whole, checked, published, on disk and in a bucket."""
+"""The run folder without Ray: claimed, written whole, checked, published; in a bucket too."""
 
 import json
 
@@ -95,7 +95,9 @@ def test_lost_doubled_and_foreign_rows_are_noticed(place: str) -> None:
 
 def test_a_folder_holds_one_run(place: str) -> None:
     _run(place).videos_to_do({"enhance": "off"}, lambda: _videos(3))
-    with pytest.raises(UserError, match="an unfinished run of other settings .enhance: off -> auto."):
+    with pytest.raises(
+        UserError, match=r"an unfinished run of other settings \(enhance: off -> auto\)"
+    ):
         _run(place, digest="d2").check_settings({"enhance": "auto"})
     with pytest.raises(UserError, match="other settings"):
         _run(place, videos="/y").check_settings({"enhance": "off"})
@@ -125,7 +127,9 @@ def test_same_table_same_bytes_and_readable_by_others(tmp_path: str) -> None:
     import pandas as pd
 
     table = _rows(_videos(7))
-    assert runs.parquet_bytes(table) == runs.parquet_bytes(pa.concat_tables([table.slice(0, 3), table.slice(3)]))
+    assert runs.parquet_bytes(table) == runs.parquet_bytes(
+        pa.concat_tables([table.slice(0, 3), table.slice(3)])
+    )
     path = f"{tmp_path}/t.parquet"
     storage.write_bytes(path, runs.parquet_bytes(table))
     assert pd.read_parquet(path)["status"].tolist() == table["status"].to_pylist()
