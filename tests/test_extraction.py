@@ -5,11 +5,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from tests.videos import KINDS, write_video
-from vidray import features, schema
+from vidray import features, quality, schema
+from vidray.decode import read_frames
 from vidray.errors import UserError
 from vidray.extraction import Settings, describe_video, describe_videos, failed_row
 from vidray.sources import list_videos
@@ -122,6 +124,33 @@ def test_more_seconds_than_allowed_are_sampled_more_sparsely(tmp_path: Path) -> 
     assert (few["motion"][number_of_frames], many["motion"][number_of_frames]) == (4, 10)
 
 
+def test_blocks_are_looked_for_in_frames_as_stored(tmp_path: Path) -> None:
+    """A coarse MPEG-4 video shows its 8x8 blocks, though features are computed at another size."""
+    import cv2
+
+    rng = np.random.default_rng(3)
+    scene = cv2.GaussianBlur(rng.integers(0, 256, (480, 640, 3)).astype(np.float32), (0, 0), 4)
+    scene = np.clip((scene - scene.mean()) * 8 + 128, 0, 255).astype(np.uint8)
+    rows = {}
+    for quantiser in (2, 31):
+        path = tmp_path / f"q{quantiser}.avi"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
+            flags = {"qmin": str(quantiser), "qmax": str(quantiser), "g": "1"}
+            stream.codec_context.options = flags
+            for _ in range(10):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(scene, format="rgb24")))
+            container.mux(stream.encode())
+        rows[quantiser] = _row(path)
+    resized = quality.measure(
+        read_frames(path, frame_indices=[0], width_px=320, height_px=240).pixels
+    )
+    assert rows[31]["blockiness"] > 2 * rows[2]["blockiness"]
+    assert resized["blockiness"] is not None
+    assert resized["blockiness"] < 0.7 * rows[31]["blockiness"]
+
+
 def test_enhancement_is_counted(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", num_frames=60)
     rows = {
@@ -163,7 +192,7 @@ def test_other_decoders_read_only_what_they_read_right(
 
 
 def test_an_unexpected_error_is_a_row_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(frames: Any) -> None:
+    def fail(*frames: Any, **others: Any) -> None:
         raise RuntimeError("something\nnobody thought of")
 
     monkeypatch.setattr("vidray.quality.measure", fail)

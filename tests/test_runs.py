@@ -72,7 +72,7 @@ def test_a_kill_while_publishing_is_mended_by_the_next_run(place: str, stop: str
     videos = run.videos_to_do({}, lambda: _videos(5))
     _write_all(run, videos)
     if stop == "half_published" and storage.is_bucket(place):
-        first = storage.read_bytes(run.staged_uri(0))
+        first = storage.read_bytes(run.part_uris(0)[0])
         storage.write_bytes(join(run.out, "features", "part-00000.parquet"), first)
     if stop == "before_success":
         storage.publish(join(run.out, "_staging"), join(run.out, "features"))
@@ -103,6 +103,22 @@ def test_a_folder_holds_one_run(place: str) -> None:
         _run(place, videos="/y").check_settings({"enhance": "off"})
     _run(place).clear()
     _run(place, digest="d2").check_settings({"enhance": "auto"})
+
+
+def test_a_run_that_publishes_does_not_disturb_one_that_still_writes(place: str) -> None:
+    """The second run finds the folder moved away under its feet, and its draft within it."""
+    first, second = _run(place), _run(place)
+    videos = first.videos_to_do({}, lambda: _videos(5))
+    _write_all(first, videos)
+    storage.write_bytes(join(first.out, "_staging", ".0a1b.draft"), b"half of a part")
+    first.publish({}, {"counts": first.check(videos)})
+    assert second.read_part(4) is not None
+    second.write_part(3, _rows(videos.slice(3, 1)))
+    second.publish({}, {"counts": second.check(videos)})
+    files = storage.list_files(first.out, hidden=True)
+    names = sorted(info.uri.removeprefix(storage.canonical(first.out) + "/") for info in files)
+    parts = [f"features/part-{k:05d}.parquet" for k in range(5)]
+    assert names == ["_SUCCESS", *parts, "run.json", "videos.parquet"]
 
 
 def test_clear_leaves_other_files_alone(place: str) -> None:

@@ -126,6 +126,16 @@ class Video:
             raise VideoError("too_large", f"{seconds:.0f} seconds long, the cap is {cap:.0f}")
 
     @property
+    def width_px(self) -> int:
+        """Width of a frame as stored."""
+        return int(self._stream.codec_context.width)
+
+    @property
+    def height_px(self) -> int:
+        """Height of a frame as stored."""
+        return int(self._stream.codec_context.height)
+
+    @property
     def has_exact_index(self) -> bool:
         """Whether packets alone tell every frame, so that reading can seek."""
         return self._packet_index() is not None
@@ -369,6 +379,8 @@ class Video:
         self, frame: VideoFrame, size: tuple[int, int] | None, resize: Resize
     ) -> NDArray[np.uint8]:
         rotation = _upright(frame.rotation)
+        if resize == "as_stored":
+            return frame.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False)
         if size is None:
             size = self._square_pixel_size(frame)
         elif rotation % 180:

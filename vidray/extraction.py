@@ -27,6 +27,8 @@ Enhance = Literal["off", "auto", "always"]
 
 # features.md: every sampled frame is looked at in this size.
 _WIDTH_PX, _HEIGHT_PX = 320, 240
+# Frames looked at in the size they were coded in: as many as fit here, four at the most.
+_STORED_BYTES, _MOST_STORED = 64 << 20, 4
 # Taken where neither the header nor the frames tell a rate; the column stays null.
 _UNKNOWN_RATE = 25.0
 # Raised whenever the same file and settings give other numbers than before.
@@ -143,14 +145,14 @@ def _describe(video: Mapping[str, Any], settings: Settings, clock: Stopwatch) ->
     heard = None
     with _opened(video) as source:
         with clock("decode"), Video(source, limits=settings.limits) as opened:
-            sampled, bursts, decoder = _read(opened, source, settings)
+            sampled, stored, bursts, decoder = _read(opened, source, settings)
             probe = opened.probe()
             damaged_packets = opened.damaged_packets
         if probe.has_sound and _looks_at("sound", settings):
             with clock("sound"):
                 heard = sound.read_sound(source)
     with clock("quality"):
-        looks = quality.measure(sampled.pixels)
+        looks = quality.measure(sampled.pixels, stored=stored.pixels)
     with clock("enhance"):
         frames, enhanced_share = _enhanced(sampled.pixels, settings.enhance)
     with clock("describe"):
@@ -183,8 +185,8 @@ def _looks_at(material: str, settings: Settings) -> bool:
 
 def _read(
     video: Video, source: Source, settings: Settings
-) -> tuple[Frames, NDArray[np.uint8] | None, str]:
-    """Sampled frames, bursts ``uint8 (M, L, H, W, 3)`` where a family wants them, decoder used."""
+) -> tuple[Frames, Frames, NDArray[np.uint8] | None, str]:
+    """Sampled frames, some of them as stored, bursts where a family wants them, decoder used."""
     while True:
         num_frames = video.num_frames
         requests = _requests(video, settings)
@@ -196,11 +198,11 @@ def _read(
             continue  # There are fewer frames than the packets promised: sample those there are.
         if video.num_frames == num_frames:
             break
-    if len(read) == 1:
-        return read[0], None, decoder
-    length = flow.FRAMES_PER_BURST
-    pixels = read[1].pixels.reshape(-1, length, flow.HEIGHT_PX, flow.WIDTH_PX, 3)
-    return read[0], pixels, decoder
+    sampled, stored, *others = read
+    if not others:
+        return sampled, stored, None, decoder
+    shape = (-1, flow.FRAMES_PER_BURST, flow.HEIGHT_PX, flow.WIDTH_PX, 3)
+    return sampled, stored, others[0].pixels.reshape(shape), decoder
 
 
 def _requests(video: Video, settings: Settings) -> list[Request]:
@@ -209,7 +211,13 @@ def _requests(video: Video, settings: Settings) -> list[Request]:
     if len(every_second) > settings.max_sampled_frames:
         spread = sampling.uniform(num_frames=len(every_second), count=settings.max_sampled_frames)
         every_second = every_second[spread]
-    requests = [Request(every_second, _WIDTH_PX, _HEIGHT_PX, "opencv_area")]
+    frame_bytes = 3 * video.width_px * video.height_px
+    most_stored = max(1, min(_MOST_STORED, _STORED_BYTES // frame_bytes))
+    few = every_second[sampling.dense(num_frames=len(every_second), max_frames=most_stored)]
+    requests = [
+        Request(every_second, _WIDTH_PX, _HEIGHT_PX, "opencv_area"),
+        Request(few, resize="as_stored"),
+    ]
     if _looks_at("bursts", settings):
         moments = sampling.bursts(
             num_frames=video.num_frames,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vidray.errors import UserError
 
-Resize = Literal["swscale", "opencv_area"]
+Resize = Literal["swscale", "opencv_area", "as_stored"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,8 @@ class Request:
         frame_indices: ``int64 (T,)``, each 0 or more; any order, repeats allowed.
         width_px, height_px: the size wanted (both or neither); neither gives the display size.
         resize: ``swscale`` scales while converting from YUV; ``opencv_area`` converts at full size
-            and then calls ``cv2.resize(..., INTER_AREA)``, as the notebooks did.
+            and then calls ``cv2.resize(..., INTER_AREA)``, as the notebooks did; ``as_stored``
+            neither scales nor turns.
     """
 
     frame_indices: Sequence[int] | NDArray[np.int64]

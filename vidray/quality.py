@@ -40,11 +40,15 @@ NOISY_RATIO = 11.0
 NOISY_LEVELS = 5.0
 
 
-def measure(frames: NDArray[np.uint8]) -> dict[str, float | None]:
+def measure(
+    frames: NDArray[np.uint8], *, stored: NDArray[np.uint8] | None = None
+) -> dict[str, float | None]:
     """The numbers of a clip: means over its frames, and the shares of poor ones.
 
     Args:
         frames: ``uint8 (T, H, W, 3)`` RGB, in order of time.
+        stored: some frames in the size they were coded in, where ``frames`` are resized: a codec's
+            blocks show only there, so blockiness is measured on these.
 
     Returns:
         one number for each of ``COLUMNS``: the means of what ``measure_frame`` gives;
@@ -59,6 +63,8 @@ def measure(frames: NDArray[np.uint8]) -> dict[str, float | None]:
         for before, after in itertools.pairwise(grays)
     ]
     numbers = {name: _mean([found[name] for found in per_frame]) for name in FRAME_COLUMNS}
+    if stored is not None:
+        numbers["blockiness"] = _mean([_blockiness(_to_gray(frame)) for frame in stored])
     numbers["near_duplicate_share"] = _mean(repeats)
     numbers["black_share"] = _mean([_is_black(gray) for gray in grays])
     return numbers

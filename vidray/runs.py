@@ -106,9 +106,10 @@ class Run:
         size = min(_MOST_VIDEOS_PER_PART, max(1, math.ceil(len(videos) / _PARTS_WANTED)))
         return pa.array((k // size for k in range(len(videos))), pa.int32())
 
-    def staged_uri(self, part: int) -> str:
-        """Where a part lies until the table is published."""
-        return join(self.out, "_staging", f"part-{part:05d}.parquet")
+    def part_uris(self, part: int) -> tuple[str, str]:
+        """Where a part lies until the table is published, and where afterwards."""
+        name = f"part-{part:05d}.parquet"
+        return join(self.out, "_staging", name), join(self.out, self.table, name)
 
     def done_parts(self) -> dict[int, str]:
         """Part number -> URI of every part that is written, published or not."""
@@ -121,13 +122,22 @@ class Run:
         return done
 
     def read_part(self, part: int) -> pa.Table | None:
-        """A staged part, or None where it is not written yet."""
-        uri = self.staged_uri(part)
-        return read_parquet(uri) if storage.exists(uri) else None
+        """A part that is written, or None."""
+        for uri in self.part_uris(part):
+            try:
+                return read_parquet(uri)
+            except FileNotFoundError:
+                continue
+        return None
 
     def write_part(self, part: int, table: pa.Table) -> None:
         """Stage one part, whole or not at all."""
-        storage.write_bytes(self.staged_uri(part), parquet_bytes(table))
+        staged, _ = self.part_uris(part)
+        try:
+            storage.write_bytes(staged, parquet_bytes(table))
+        except FileNotFoundError:
+            # A run beside this one has published, and with it moved the folder away meanwhile.
+            storage.write_bytes(staged, parquet_bytes(table))
 
     def check(self, videos: pa.Table) -> dict[str, Any]:
         """Counts per status and error kind, once every video is known to have exactly one row.
@@ -153,10 +163,17 @@ class Run:
                 storage.remove_tree(join(self.out, "_staging"))  # A run beside this one was first.
             else:
                 storage.publish(join(self.out, "_staging"), join(self.out, self.table))
+        self._remove_drafts()
         storage.write_bytes(
             join(self.out, "run.json"), _to_json({**self._header("finished", config), **report})
         )
         storage.write_bytes(join(self.out, "_SUCCESS"), b"")
+
+    def _remove_drafts(self) -> None:
+        """What a run beside this one was writing when the folder was moved."""
+        for info in storage.list_files(join(self.out, self.table), hidden=True):
+            if not storage.name_of(info.uri).startswith("part-"):
+                storage.remove_tree(info.uri)
 
     def clear(self) -> None:
         """Remove what a run of this table left; other files in the folder stay."""
