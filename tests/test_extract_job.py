@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 import pytest
 import s3fs
 
@@ -18,8 +17,9 @@ from tests.ray_cluster import Cluster, Job, ray_workers, sandboxes, send_signal
 from tests.videos import write_video
 from vidray import runs, storage
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 _CHEAP = ("--families", "color")
 _STEADY = (
     "--families",
@@ -45,6 +45,15 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cut = folder / "down" / "cut.mp4"
     cut.write_bytes(cut.read_bytes()[:-900])  # without its index
     return folder
+
+
+@pytest.fixture(scope="module")
+def extracted(clips: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished run folder of ``clips``, with what the job printed beside it."""
+    out = tmp_path_factory.mktemp("extracted") / "out"
+    told = Job("extract.py", cluster).run("--videos", clips, "--out", out, "--show", 20, *_CHEAP)
+    (out.parent / "told.txt").write_text(told)
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +102,9 @@ def _staged(out: Path) -> dict[str, int]:
     )
 
 
-def test_every_input_has_one_row_and_run_json_adds_up(
-    job: Job, clips: Path, tmp_path: Path
-) -> None:
-    told = job.run("--videos", clips, "--out", tmp_path / "out", *_CHEAP)
-    table = runs.read_table(str(tmp_path / "out"))
+def test_every_input_has_one_row_and_run_json_adds_up(extracted: Path) -> None:
+    told = (extracted.parent / "told.txt").read_text()
+    table = runs.read_table(str(extracted))
     rows = {Path(row["uri"]).name: row for row in table.to_pylist()}
     assert len(rows) == len(table) == 15
     assert {name for name, row in rows.items() if row["status"] == "failed"} == {
@@ -115,20 +122,19 @@ def test_every_input_has_one_row_and_run_json_adds_up(
         None,
         None,
     )
-    report = json.loads((tmp_path / "out" / "run.json").read_text())
+    report = json.loads((extracted / "run.json").read_text())
     assert report["state"] == "finished"
     assert report["counts"] == {
         "videos": 15, "ok": 12, "failed": 3, "skipped": 0, "error_kinds": {"unreadable": 3},
     }  # fmt: skip
     assert set(report["seconds"]["in_workers"]) >= {"decode", "quality", "describe"}
     assert "15 videos: 12 ok, 3 failed, 0 skipped" in told
-    assert (tmp_path / "out" / "_SUCCESS").exists()
-    assert not (tmp_path / "out" / "_staging").exists()
+    assert (extracted / "_SUCCESS").exists()
+    assert not (extracted / "_staging").exists()
 
 
-def test_other_tools_read_the_table(job: Job, clips: Path, tmp_path: Path) -> None:
-    job.run("--videos", clips, "--out", tmp_path / "out", *_CHEAP)
-    files = f"{tmp_path}/out/features/*.parquet"
+def test_other_tools_read_the_table(extracted: Path) -> None:
+    files = f"{extracted}/features/*.parquet"
     query = f"select count(*), sum(num_frames) from '{files}' where status = 'ok'"
     assert duckdb.sql(query).fetchall() == [(12, sum(range(40, 52)))]
 
@@ -144,22 +150,19 @@ def test_one_block_and_forty_blocks_give_the_same_bytes(
 
 
 def test_a_bucket_gives_the_bytes_a_folder_gives(
-    job: Job, clips: Path, s3_bucket: str, tmp_path: Path
+    job: Job, clips: Path, extracted: Path, s3_bucket: str, tmp_path: Path
 ) -> None:
     s3fs.S3FileSystem().put(str(clips), f"{s3_bucket}/clips", recursive=True)
-    job.run("--videos", clips, "--out", tmp_path / "local", *_CHEAP)
     job.run("--videos", clips, "--out", f"{s3_bucket}/out", *_CHEAP)
     for info in storage.list_files(f"{s3_bucket}/out/features"):
-        mine = tmp_path / "local" / "features" / storage.name_of(info.uri)
+        mine = extracted / "features" / storage.name_of(info.uri)
         assert storage.read_bytes(info.uri) == mine.read_bytes()
     assert storage.exists(f"{s3_bucket}/out/_SUCCESS")
     assert not list(storage.list_files(f"{s3_bucket}/out/_staging", hidden=True))
 
     job.run("--videos", f"{s3_bucket}/clips", "--out", tmp_path / "from_bucket", *_CHEAP)
-    names = [
-        n for n in runs.read_table(str(tmp_path / "local")).column_names if n not in _PER_SOURCE
-    ]
-    from_folder = runs.read_table(str(tmp_path / "local"), columns=names)
+    names = [n for n in runs.read_table(str(extracted)).column_names if n not in _PER_SOURCE]
+    from_folder = runs.read_table(str(extracted), columns=names)
     from_bucket = runs.read_table(str(tmp_path / "from_bucket"), columns=names)
     assert runs.parquet_bytes(from_folder) == runs.parquet_bytes(from_bucket)
 
@@ -369,11 +372,13 @@ def test_a_finished_folder_is_left_alone(
     assert len(runs.read_table(str(out))) == 14
 
 
-def test_derived_splits_reach_the_table(job: Job, clips: Path, tmp_path: Path) -> None:
-    job.run(
-        "--videos", clips, "--out", tmp_path / "out", *_CHEAP, "--split-fractions", 0.5, 0.2, 0.3
-    )
-    splits = runs.read_table(str(tmp_path / "out"), columns=["split"])["split"]
-    assert set(splits.to_pylist()) <= {"train", "val", "test"}
-    assert isinstance(splits, pa.ChunkedArray)
-    assert splits.null_count == 0
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared data")
+def test_real_clips_from_split_files(job: Job, tmp_path: Path) -> None:
+    job.run("--videos", SHARED / "fight", "--out", tmp_path / "out", *_CHEAP)
+    columns = ["uri", "status", "label", "split"]
+    rows = runs.read_table(str(tmp_path / "out"), columns=columns).to_pylist()
+    assert len(rows) == 233
+    assert {row["status"] for row in rows} == {"ok"}
+    assert all(Path(row["uri"]).parent.name == row["label"] for row in rows)
+    splits = [row["split"] for row in rows]
+    assert [splits.count(name) for name in ("train", "val", "test")] == [159, 17, 57]

@@ -20,7 +20,7 @@ def _blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", _README, flags=re.DOTALL)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_commands_and_snippets(tmp_path: Path, cluster: Cluster, s3_server: str) -> None:
     make_clips(tmp_path / "runs" / "demo" / "videos", clips_per_class=1)
     bucket = s3fs.S3FileSystem(endpoint_url=s3_server)
