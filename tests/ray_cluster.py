@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ class Cluster:
     """A head node; ``add_node`` adds others."""
 
     port: int
+    folder: str
     nodes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     @property
@@ -37,6 +39,7 @@ class Cluster:
             "PYTHONPATH": str(ROOT),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_MODE": "disabled",
+            "RAY_TMPDIR": self.folder,
         }
 
     def start_head(self, cpus: int) -> None:
@@ -105,10 +108,13 @@ def _free_port() -> int:
 @pytest.fixture(scope="session")
 def cluster(s3_server: str) -> Iterator[Cluster]:
     """A head node of two CPUs that reads the session's S3 server."""
-    made = Cluster(_free_port())
-    made.start_head(cpus=2)
-    yield made
-    made.stop()
+    with tempfile.TemporaryDirectory(
+        prefix="ray", dir="/tmp", ignore_cleanup_errors=True
+    ) as folder:
+        made = Cluster(_free_port(), folder)  # a short path: Ray puts sockets there
+        made.start_head(cpus=2)
+        yield made
+        made.stop()
 
 
 @dataclass(frozen=True)

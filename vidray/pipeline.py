@@ -69,7 +69,13 @@ def start_ray(settings: Settings, resources: Resources) -> float:
     if not ray.is_initialized():
         # Nothing is reported to anybody, and no code is shipped: nodes have vidray installed.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(
+            # Not Ray's own default, which joins whatever cluster last ran here, dead ones too.
+            address=os.environ.get("RAY_ADDRESS") or "local",
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     largest = max(
         (node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0
