@@ -157,7 +157,7 @@ def _describe(video: Mapping[str, Any], settings: Settings, clock: Stopwatch) ->
         frames, enhanced_share = _enhanced(sampled.pixels, settings.enhance)
     with clock("describe"):
         vectors = features.describe(
-            frames=frames, bursts=bursts, sound=heard, families=settings.families
+            frames=frames, sound=heard, families=settings.families, **_burst_material(bursts)
         )
     return {
         **dataclasses.asdict(probe),
@@ -185,7 +185,7 @@ def _looks_at(material: str, settings: Settings) -> bool:
 
 def _read(
     video: Video, source: Source, settings: Settings
-) -> tuple[Frames, Frames, NDArray[np.uint8] | None, str]:
+) -> tuple[Frames, Frames, Frames | None, str]:
     """Sampled frames, some of them as stored, bursts where a family wants them, decoder used."""
     while True:
         num_frames = video.num_frames
@@ -199,10 +199,16 @@ def _read(
         if video.num_frames == num_frames:
             break
     sampled, stored, *others = read
-    if not others:
-        return sampled, stored, None, decoder
+    return sampled, stored, others[0] if others else None, decoder
+
+
+def _burst_material(bursts: Frames | None) -> dict[str, Any]:
+    """Bursts as ``features.describe`` takes them: ``uint8 (M, L, H, W, 3)``, times ``(M, L)``."""
+    if bursts is None:
+        return {}
     shape = (-1, flow.FRAMES_PER_BURST, flow.HEIGHT_PX, flow.WIDTH_PX, 3)
-    return sampled, stored, others[0].pixels.reshape(shape), decoder
+    pts_seconds = bursts.pts_seconds.reshape(shape[:2])
+    return {"bursts": bursts.pixels.reshape(shape), "burst_pts_seconds": pts_seconds}
 
 
 def _requests(video: Video, settings: Settings) -> list[Request]:

@@ -25,7 +25,7 @@ class Family:
     """
 
     length: int
-    describe: Callable[[NDArray[Any]], NDArray[np.float32]]
+    describe: Callable[..., NDArray[np.float32]]
     looks_at: Literal["frames", "bursts", "sound"]
     parts: tuple[tuple[str, int], ...]
 
@@ -37,9 +37,17 @@ class Family:
         if len(set(names)) != len(names):
             raise ValueError(f"part names must differ: {', '.join(names)}")
 
-    def __call__(self, material: NDArray[Any]) -> NDArray[np.float32]:
-        """The family's numbers, ``float32 (length,)``; see ``looks_at`` for the material."""
-        vector = self.describe(material)
+    def __call__(
+        self, material: NDArray[Any], pts_seconds: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float32]:
+        """The family's numbers, ``float32 (length,)``; see ``looks_at`` for the material.
+
+        Args:
+            material: what the family looks at.
+            pts_seconds: ``float64 (M, L)``, for bursts only: when each frame is shown.
+        """
+        times = () if pts_seconds is None else (pts_seconds,)
+        vector = self.describe(material, *times)
         if vector.shape != (self.length,) or vector.dtype != np.float32:
             raise ValueError(
                 f"got {vector.dtype} {vector.shape}, a family of {self.length} numbers "
