@@ -121,12 +121,13 @@ def cross_validate(
 ) -> tuple[float, float]:
     """Mean accuracy and AUC over the folds of all shuffles."""
     accuracies, areas = [], []
+    # Medians of 163,828 whole columns would take longer than the models.
+    whole = bool(np.isfinite(matrix).all())
+    impute = [] if whole else [SimpleImputer(strategy="median", keep_empty_features=True)]
     for shuffle in range(SHUFFLES):
         folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=shuffle)
         for train, test in folds.split(matrix, positive, groups):
-            pipeline = make_pipeline(
-                SimpleImputer(strategy="median", keep_empty_features=True), model()
-            )
+            pipeline = make_pipeline(*impute, model())
             pipeline.fit(matrix[train], positive[train])
             accuracies.append(float((pipeline.predict(matrix[test]) == positive[test]).mean()))
             if 0 < positive[test].sum() < len(test):
