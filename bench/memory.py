@@ -2,7 +2,7 @@
 
     python bench/memory.py
 
-Makes the clips first (about two minutes). Each is described in a fresh sandbox under the default cap
+Makes the clips first (two minutes). Each is described in a fresh sandbox under the default cap
 of 2 GiB, and once more under the smallest cap (0.5 GiB), where it is refused if it does not fit.
 """
 
