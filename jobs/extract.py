@@ -92,9 +92,13 @@ def main(config: ExtractConfig) -> None:
     settings, resources = config.settings(), config.resources()
     out = storage.canonical(config.out)
     digest = f"{settings.digest} {config.split_fractions or 'splits as given'}"
-    run = Run(out=out, table="features", videos=storage.canonical(config.videos), digest=digest)
+    source = storage.without_secrets(storage.canonical(config.videos))
+    run = Run(out=out, table="features", videos=source, digest=digest)
     if config.overwrite:
-        run.clear()
+        list_videos(
+            config.videos, splits=config.split_fractions
+        )  # Nothing goes for a wrong source.
+        run.overwrite()
     run.check_settings(_public(config))
     if run.is_finished():
         _say_finished(run, config)
@@ -153,7 +157,7 @@ def _say_finished(run: Run, config: ExtractConfig) -> None:
     )
     if old != new:
         raise UserError(
-            f"{run.out} holds a finished run of {len(before)} videos, and {config.videos} "
+            f"{run.out} holds a finished run of {len(before)} videos, and {run.videos} "
             "has changed since: "
             f"{len(new - old)} rows new or changed, {len(old - new)} gone or changed. "
             "Choose another --out, or give --overwrite to extract all again"

@@ -240,6 +240,45 @@ def test_index_that_the_decoder_contradicts_is_not_used(tmp_path: Path) -> None:
     assert np.array_equal(frames.pixels, pixels[[29, 32, 45]])
 
 
+def test_the_same_frame_whatever_else_is_asked_for(tmp_path: Path) -> None:
+    """A Motion JPEG packet of zeros: 59 frames, and frame 50 is the same alone and among others."""
+    path = write_video(tmp_path / "clip.mov", num_frames=60, codec="mjpeg", pix_fmt="yuvj420p")
+    with av.open(str(path)) as container:
+        packet = [p for p in container.demux(video=0) if p.size][10]
+        position, size = packet.pos, packet.size
+    data = bytearray(path.read_bytes())
+    data[position : position + size] = bytes(size)
+    path.write_bytes(data)
+    pixels, _ = sequential_frames(path, skip_errors=True)
+    assert probe(path).num_frames == len(pixels)
+    for asked in ([50], [5, 50], [5, 10, 50]):
+        frames = read_frames(path, frame_indices=asked)
+        assert np.array_equal(frames.pixels, pixels[asked])
+
+
+def test_a_stream_that_changes_its_size_keeps_the_first(tmp_path: Path) -> None:
+    small = write_video(
+        tmp_path / "a.ts", num_frames=30, codec="mpeg2video", width_px=64, height_px=48
+    )
+    large = write_video(
+        tmp_path / "b.ts", num_frames=30, codec="mpeg2video", width_px=96, height_px=64
+    )
+    both = tmp_path / "both.ts"
+    both.write_bytes(small.read_bytes() + large.read_bytes())
+    with Video(both) as video:
+        upright, stored = video.read(Request([0, 55]), Request([0, 55], resize="as_stored"))
+    assert upright.pixels.shape == stored.pixels.shape == (2, 48, 64, 3)
+    with pytest.raises(VideoError, match="96x64"):
+        read_frames(both, frame_indices=[55], limits=Limits(max_pixels=64 * 48))
+
+
+def test_a_clock_that_starts_again_does_not_spoil_rate_and_duration(zoo: dict[str, Path]) -> None:
+    found = probe(zoo["joined_ts"])
+    assert found.frames_per_second == pytest.approx(25.0, rel=0.01)
+    assert found.num_frames is not None
+    assert found.duration_seconds == pytest.approx(found.num_frames / 25, rel=0.02)
+
+
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpus")
 def test_corpus_counts_are_ffmpegs() -> None:
     text = (SHARED / "corpus" / "expected.csv").read_text()

@@ -365,6 +365,8 @@ def test_a_finished_folder_is_left_alone(
     assert "nothing to do" in job.run(*given)
     assert "other settings (families: " in _fails(capsys, *given[:-1], "texture")
     assert "other settings (videos: " in _fails(capsys, "--videos", source / "up", *given[2:])
+    wrong = ("--videos", tmp_path / "typo", *given[2:], "--overwrite")
+    assert "typo" in _fails(capsys, *wrong)
     (source / "up" / "empty.mp4").unlink()
     assert "has changed since: 0 rows new or changed, 1 gone" in _fails(capsys, *given)
     assert _table_bytes(out) == before

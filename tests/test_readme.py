@@ -41,6 +41,11 @@ def test_commands_and_snippets(tmp_path: Path, cluster: Cluster, s3_server: str)
         subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, env=environment, check=True)
 
 
+def test_nothing_is_left_to_be_filled_in() -> None:
+    assert "<!--" not in _README
+    assert all(block.strip() for block in re.findall(r"```\w+\n(.*?)```", _README, re.DOTALL))
+
+
 def test_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"^make (\w+)", "\n".join(_blocks("bash")), flags=re.MULTILINE)

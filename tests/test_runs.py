@@ -26,6 +26,7 @@ def _rows(videos: pa.Table) -> pa.Table:
             "video_id": videos["video_id"],
             "status": pa.array(["ok" if kind is None else "failed" for kind in kinds]),
             "error_kind": pa.array(kinds, pa.string()),
+            "config_digest": pa.array(["d1"] * len(videos)),
         }
     )
 
@@ -93,6 +94,25 @@ def test_lost_doubled_and_foreign_rows_are_noticed(place: str) -> None:
         run.check(videos)
 
 
+def test_rows_of_other_settings_are_noticed(place: str) -> None:
+    run = _run(place)
+    videos = run.videos_to_do({}, lambda: _videos(2))
+    _write_all(run, videos)
+    foreign = _rows(videos.slice(1, 1)).set_column(3, "config_digest", pa.array(["other"]))
+    run.write_part(1, foreign)
+    with pytest.raises(RuntimeError, match="rows of other settings"):
+        run.check(videos)
+
+
+def test_an_unfinished_run_of_other_versions_is_not_gone_on_with(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run(place).videos_to_do({}, lambda: _videos(2))
+    monkeypatch.setattr(runs, "versions", lambda: {"vidray": "0.0.0"})
+    with pytest.raises(UserError, match="other library versions"):
+        _run(place).check_settings({})
+
+
 def test_a_folder_holds_one_run(place: str) -> None:
     _run(place).videos_to_do({"enhance": "off"}, lambda: _videos(3))
     with pytest.raises(
@@ -101,7 +121,7 @@ def test_a_folder_holds_one_run(place: str) -> None:
         _run(place, digest="d2").check_settings({"enhance": "auto"})
     with pytest.raises(UserError, match="other settings"):
         _run(place, videos="/y").check_settings({"enhance": "off"})
-    _run(place).clear()
+    _run(place).overwrite()
     _run(place, digest="d2").check_settings({"enhance": "auto"})
 
 
@@ -121,11 +141,16 @@ def test_a_run_that_publishes_does_not_disturb_one_that_still_writes(place: str)
     assert names == ["_SUCCESS", *parts, "run.json", "videos.parquet"]
 
 
-def test_clear_leaves_other_files_alone(place: str) -> None:
+def test_overwriting_removes_only_what_a_run_of_this_table_left(place: str) -> None:
     run = _run(place)
+    storage.write_bytes(join(run.out, "videos.parquet"), b"a manifest of the user's")
+    run.overwrite()
+    with pytest.raises(UserError, match=r"holds videos.parquet but no run.json"):
+        run.check_settings({})
+    storage.remove_tree(join(run.out, "videos.parquet"))
     run.videos_to_do({}, lambda: _videos(1))
     storage.write_bytes(join(run.out, "notes.txt"), b"mine")
-    run.clear()
+    run.overwrite()
     assert [storage.name_of(info.uri) for info in storage.list_files(run.out)] == ["notes.txt"]
 
 
@@ -154,5 +179,11 @@ def test_same_table_same_bytes_and_readable_by_others(tmp_path: str) -> None:
 def test_secrets_do_not_reach_run_json(place: str) -> None:
     from jobs.extract import ExtractConfig, _public
 
-    config = ExtractConfig(videos="s3://key:secret@bucket/x", out="/o")
-    assert "secret" not in json.dumps(_public(config))
+    address = "https://bob:hunter2@host/x.mp4?X-Amz-Signature=abc"
+    run = _run(place, videos=storage.without_secrets(address))
+    config = ExtractConfig(videos=address, out="/o")
+    run.videos_to_do(_public(config), lambda: _videos(1))
+    told = json.dumps(runs.read_json(run.out))
+    assert "host/x.mp4" in told
+    assert "hunter2" not in told
+    assert "Signature=abc" not in told

@@ -232,7 +232,7 @@ def test_no_track_no_file_and_no_sound_say_so(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
     for name, said in (
         ("silent.mp4", "no sound track"),
-        ("text.mp4", "Invalid data"),
+        ("text.mp4", "invalid data"),
         ("gone.mp4", "No such file"),
     ):
         found = load_sound(tmp_path / name)

@@ -73,6 +73,7 @@ class Video:
         # One thread per process and as many processes as cores beat threads (measured on 2 cores).
         context.thread_count = 1
         context.thread_type = "SLICE"
+        self._size = (context.width, context.height)
         self._at_start = True  # No packet read since the container was opened.
         self._position: int | None = None  # Index of the next frame to come out, where it is known.
         self._damaged_in_pass = 0
@@ -82,11 +83,13 @@ class Video:
         size_bytes = self._container.size
         if size_bytes > limits.max_bytes:
             raise VideoError("too_large", f"{size_bytes} bytes, the cap is {limits.max_bytes}")
-        if context.width * context.height > limits.max_pixels:
-            size = f"{context.width}x{context.height}"
-            raise VideoError(
-                "too_large", f"frames of {size}, the cap is {limits.max_pixels} pixels"
-            )
+        self._refuse_large_frames(context.width, context.height)
+
+    def _refuse_large_frames(self, width_px: int, height_px: int) -> None:
+        cap = self._limits.max_pixels
+        if width_px * height_px > cap:
+            size = f"{width_px}x{height_px}"
+            raise VideoError("too_large", f"frames of {size}, the cap is {cap} pixels")
 
     def close(self) -> None:
         """Let go of the file and of decoded frames."""
@@ -120,7 +123,7 @@ class Video:
         return self._pts_seconds
 
     def _refuse_what_is_too_long(self, pts_seconds: NDArray[np.float64]) -> None:
-        seconds = float(pts_seconds[-1] - pts_seconds[0]) if len(pts_seconds) else 0.0
+        seconds = self._duration_seconds(pts_seconds, self._frames_per_second(pts_seconds)) or 0.0
         if seconds > self._limits.max_seconds:
             cap = self._limits.max_seconds
             raise VideoError("too_large", f"{seconds:.0f} seconds long, the cap is {cap:.0f}")
@@ -175,6 +178,12 @@ class Video:
             IndexError: a frame beyond the last.
             VideoError: no frame decodes, or a cap is exceeded.
         """
+        try:
+            return self._read(requests)
+        except _IndexContradictedError:
+            return self._read(requests)  # From the start: frames found so far may be others.
+
+    def _read(self, requests: Sequence[Request]) -> list[Frames]:
         indices = [np.asarray(request.frame_indices, dtype=np.int64) for request in requests]
         wanted = np.unique(np.concatenate([np.zeros(0, np.int64), *indices]))  # (U,)
         seconds_of: dict[int, float] = {}
@@ -202,16 +211,17 @@ class Video:
             for k in wanted[wanted < len(self._kept)]:
                 yield self._kept[k], float(self.pts_seconds[k])
             return
-        sparse = self._packet_index()
-        done = 0
-        if sparse is not None:
-            for frame, seconds in self._seek_frames(sparse, wanted):
-                yield frame, seconds
-                done += 1
-            if done == len(wanted) or wanted[done] >= len(sparse.pts):
-                return
+        index = self._packet_index()
+        if index is None:
+            yield from self._sequential_frames(wanted)
+            return
+        found = 0
+        for frame, seconds in self._seek_frames(index, wanted):
+            yield frame, seconds
+            found += 1
+        if found < len(wanted) and wanted[found] < len(index.pts):
             self._distrust_index()
-        yield from self._sequential_frames(wanted[done:])
+            raise _IndexContradictedError
 
     def _distrust_index(self) -> None:
         """The decoder contradicted the packets: from now on this video is decoded sequentially."""
@@ -340,6 +350,7 @@ class Video:
                 self._damaged_in_pass += 1
                 continue
             for frame in frames:
+                self._refuse_large_frames(frame.width, frame.height)
                 if self._rotation_degrees is None:
                     self._rotation_degrees = _upright(frame.rotation)
                 yield frame
@@ -379,10 +390,12 @@ class Video:
         self, frame: VideoFrame, size: tuple[int, int] | None, resize: Resize
     ) -> NDArray[np.uint8]:
         rotation = _upright(frame.rotation)
-        if resize == "as_stored":
+        if resize == "as_stored" and (frame.width, frame.height) == self._size:
             return frame.to_ndarray(format="rgb24", threads=1).astype(np.uint8, copy=False)
+        if resize == "as_stored":
+            size, rotation = self._size, 0  # A stream that changes its size: as it began.
         if size is None:
-            size = self._square_pixel_size(frame)
+            size = self._square_pixel_size()
         elif rotation % 180:
             size = size[::-1]
         if resize == "opencv_area" and size != (frame.width, frame.height):
@@ -399,17 +412,21 @@ class Video:
         upright = np.rot90(pixels, k=rotation // 90) if rotation else pixels
         return np.ascontiguousarray(upright, dtype=np.uint8)
 
-    def _square_pixel_size(self, frame: VideoFrame) -> tuple[int, int]:
-        return max(1, round(frame.width * self._sample_aspect_ratio())), frame.height
+    def _square_pixel_size(self) -> tuple[int, int]:
+        width_px, height_px = self._size
+        return max(1, round(width_px * self._sample_aspect_ratio())), height_px
 
     def _frames_per_second(self, pts_seconds: NDArray[np.float64] | None) -> float | None:
         header = float(self._stream.average_rate) if self._stream.average_rate else None
         if pts_seconds is None or len(pts_seconds) < 2:
             return header
-        span = float(pts_seconds[-1] - pts_seconds[0])
-        if not span > 0:
+        steps = np.diff(pts_seconds)
+        if (steps > 0).all():
+            measured = float(len(steps) / steps.sum())
+        elif (steps > 0).any():
+            measured = float(1 / np.median(steps[steps > 0]))  # The clock starts again somewhere.
+        else:
             return header
-        measured = (len(pts_seconds) - 1) / span
         if header is not None and abs(header - measured) <= 0.005 * measured:
             return header
         return round(measured, 6)
@@ -419,11 +436,19 @@ class Video:
     ) -> float | None:
         """First frame shown to last frame gone: the last frame lasts one mean frame."""
         if pts_seconds is not None:
-            span = float(pts_seconds[-1] - pts_seconds[0])
-            return span + 1 / rate if rate and np.isfinite(span) else None
+            steps = np.diff(pts_seconds)
+            if not rate or not np.isfinite(steps).all():
+                return None
+            if (steps > 0).all():
+                return float(steps.sum()) + 1 / rate
+            return len(pts_seconds) / rate
         if self._stream.duration and self._stream.time_base:
             return float(self._stream.duration * self._stream.time_base)
         return None
+
+
+class _IndexContradictedError(Exception):
+    """Decoding showed other frames than the packets promised."""
 
 
 def _gather(

@@ -55,7 +55,7 @@ def _is_exact(video: Video, source: Source, decoder: str) -> bool:
     if not isinstance(source, str | os.PathLike) or probe.rotation_degrees:
         return False
     if decoder == "opencv":
-        return True  # Sequential, and the number of frames is checked as they come.
+        return True  # Sequential, and the number of frames is compared at the end.
     return (
         video.has_exact_index
         and probe.container in _DECORD_CONTAINERS
@@ -70,7 +70,7 @@ def _read_with(
 ) -> list[Frames] | None:
     wanted = np.unique(np.concatenate([np.asarray(r.frame_indices, np.int64) for r in requests]))
     if decoder == "opencv":
-        decoded = _opencv_frames(path, wanted)
+        decoded = _opencv_frames(path, wanted, num_frames=video.num_frames)
     else:
         decoded = _decord_frames(path, wanted, num_frames=video.num_frames)
     found = dict(zip(wanted.tolist(), decoded, strict=False))
@@ -93,17 +93,24 @@ def _resized(pixels: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
 
 
-def _opencv_frames(path: str, wanted: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+def _opencv_frames(
+    path: str, wanted: NDArray[np.int64], *, num_frames: int
+) -> Iterator[NDArray[np.uint8]]:
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
     try:
-        here = -1
-        for k in wanted.tolist():
-            while here < k:
-                if not capture.grab():
-                    return
-                here += 1
-            _, bgr = capture.retrieve()
-            yield np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        chosen = set(wanted.tolist())
+        frames = []
+        for k in range(num_frames):
+            is_read = capture.grab()
+            bgr = None
+            if is_read and k in chosen:
+                is_read, bgr = capture.retrieve()
+            if not is_read:
+                return
+            if bgr is not None:
+                frames.append(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8))
+        if not capture.grab():  # It found as many frames as there are.
+            yield from frames
     finally:
         capture.release()
 

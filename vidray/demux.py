@@ -45,10 +45,10 @@ _FORMAT_WHITELIST = f"{_VIDEO_FORMATS},{_SOUND_AND_TEXT_FORMATS},{_PICTURE_FORMA
 _PICTURE_NAMES = frozenset(_PICTURE_FORMATS.split(","))
 _PICTURE_BRANDS = frozenset({"heic", "heix", "mif1", "avif", "miaf"})
 
-# One packet is one shown frame in these, checked against sequential decoding in the tests. VP9
-# is there because packets that show nothing can be recognised; VP8's cannot as surely.
+# One packet is one shown frame in these, checked against sequential decoding in the tests, and a
+# damaged packet, or one that shows nothing, can be told by its bytes; not so in others.
 _INDEXABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
-_INDEXABLE_CODECS = frozenset({"h264", "hevc", "vp9", "av1", "mjpeg", "prores"})
+_INDEXABLE_CODECS = frozenset({"h264", "hevc", "vp9"})
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,11 @@ class PacketIndex:
         pts: ``int64 (N,)`` in stream time base, strictly increasing.
         key_frames: ``int64 (K,)`` indices of key frames, increasing; the first is 0.
         key_seek_timestamps: ``int64 (K,)`` where to seek for each key frame.
-        end_pts: pts plus duration of the last frame, or None where packets carry no duration.
     """
 
     pts: NDArray[np.int64]
     key_frames: NDArray[np.int64]
     key_seek_timestamps: NDArray[np.int64]
-    end_pts: int | None
 
 
 def open_container(source: Source) -> InputContainer:
@@ -196,30 +194,27 @@ def index_packets(
     if container.format.name not in _INDEXABLE_FORMATS or codec not in _INDEXABLE_CODECS:
         return None
     shows_one_frame = _packet_check(codec, stream.codec_context.extradata or b"")
+    if shows_one_frame is None:
+        return None
     rows: list[tuple[int, int, bool]] = []
-    end_pts: int | None = None
     try:
         for packet in container.demux(stream):
             if packet.size == 0:
                 continue
-            if packet.pts is None or packet.is_discard or packet.is_corrupt:
-                return None
-            if not shows_one_frame(memoryview(packet)):
+            if packet.pts is None or packet.is_discard or not _is_whole(packet, shows_one_frame):
                 return None
             seek = packet.dts if packet.dts is not None else packet.pts
             rows.append((packet.pts, min(seek, packet.pts), packet.is_keyframe))
-            if packet.duration:
-                end_pts = max(end_pts or 0, packet.pts + packet.duration)
             if len(rows) > max_frames:
                 raise VideoError("too_large", f"over {max_frames} frames, the cap on frames")
     except MemoryError:
         raise
     except (av.error.FFmpegError, OSError):
         return None  # A damaged tail: decoding finds how far it goes.
-    return _sorted_index(rows, end_pts)
+    return _sorted_index(rows)
 
 
-def _sorted_index(rows: list[tuple[int, int, bool]], end_pts: int | None) -> PacketIndex | None:
+def _sorted_index(rows: list[tuple[int, int, bool]]) -> PacketIndex | None:
     if not rows or not rows[0][2]:
         return None
     table = np.array(rows, dtype=np.int64)  # (N, 3): pts, seek timestamp, is key
@@ -228,10 +223,14 @@ def _sorted_index(rows: list[tuple[int, int, bool]], end_pts: int | None) -> Pac
     if not is_key[0] or (np.diff(pts) <= 0).any():
         return None
     keys = np.flatnonzero(is_key)
-    return PacketIndex(np.ascontiguousarray(pts), keys, seeks[keys], end_pts)
+    return PacketIndex(np.ascontiguousarray(pts), keys, seeks[keys])
 
 
-def _packet_check(codec: str, extradata: bytes) -> Callable[[memoryview], bool]:
+def _is_whole(packet: av.Packet, shows_one_frame: Callable[[memoryview], bool]) -> bool:
+    return not packet.is_corrupt and shows_one_frame(memoryview(packet))
+
+
+def _packet_check(codec: str, extradata: bytes) -> Callable[[memoryview], bool] | None:
     """A cheap look at a packet's bytes that tells damage and hidden frames before decoding."""
     if codec == "vp9":
         return _vp9_shows_a_frame
@@ -239,7 +238,7 @@ def _packet_check(codec: str, extradata: bytes) -> Callable[[memoryview], bool]:
         return partial(_is_whole_access_unit, nal_length_bytes=(extradata[4] & 3) + 1)
     if codec == "hevc" and len(extradata) > 21 and extradata[0] == 1:
         return partial(_is_whole_access_unit, nal_length_bytes=(extradata[21] & 3) + 1)
-    return bool
+    return None  # H.264 without length prefixes (Annex B).
 
 
 def _is_whole_access_unit(data: memoryview, *, nal_length_bytes: int) -> bool:
@@ -256,6 +255,8 @@ def _is_whole_access_unit(data: memoryview, *, nal_length_bytes: int) -> bool:
 def _vp9_shows_a_frame(data: memoryview) -> bool:
     """False for a packet of one hidden frame (VP9 bitstream specification, section 6.2)."""
     first, last = data[0], data[-1]
+    if first >> 6 != 0b10:
+        return False  # Without the frame marker it is no VP9 frame at all.
     if last & 0b1110_0000 == 0b1100_0000:
         return True  # A superframe: hidden frames travel with a shown one.
     profile_three = first & 0b0011_0000 == 0b0011_0000

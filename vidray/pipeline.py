@@ -77,9 +77,8 @@ def start_ray(settings: Settings, resources: Resources) -> float:
             log_to_driver=False,
         )
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    largest = max(
-        (node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]), default=0
-    )
+    nodes = _nodes_with_cpus()
+    largest = max((memory_bytes for _, memory_bytes in nodes), default=0)
     if largest < resources.memory_bytes:
         raise UserError(
             f"a worker needs {resources.memory_bytes / 2**30:.1f} GiB and the largest node offers "
@@ -97,9 +96,16 @@ def _warm_up(settings: Settings, resources: Resources) -> None:
         pass
 
 
+def _nodes_with_cpus() -> list[tuple[int, int]]:
+    """(CPUs, memory in bytes) of each node that can run a task at all."""
+    sizes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(int(s["CPU"]), int(s.get("memory", 0))) for s in sizes if s.get("CPU", 0) >= 1]
+
+
 def _workers(resources: Resources) -> int:
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    return min(resources.workers or cpus, cpus)
+    """How many tasks fit on the cluster at once, at most as many as asked for."""
+    fit = sum(min(cpus, memory // resources.memory_bytes) for cpus, memory in _nodes_with_cpus())
+    return max(1, min(resources.workers or fit, fit))
 
 
 def _run(

@@ -69,10 +69,10 @@ class Run:
         if storage.exists(self.out) and not storage.is_folder(self.out):
             raise UserError(f"{self.out} is a file: --out must name a folder")
         if not storage.exists(join(self.out, "run.json")):
-            if storage.exists(join(self.out, self.table)):
-                raise UserError(
-                    f"{self.out} holds a {self.table} table of another origin: choose another --out"
-                )
+            for name in (self.table, "videos.parquet", "_staging"):
+                if storage.exists(join(self.out, name)):
+                    message = f"{self.out} holds {name} but no run.json: choose another --out"
+                    raise UserError(message)
             return
         before = read_json(self.out)
         if (before.get("videos"), before.get("digest")) != (self.videos, self.digest):
@@ -82,6 +82,25 @@ class Run:
                 f"({_difference(before, config)}): "
                 "choose another --out, or give --overwrite to start afresh"
             )
+        if before.get("state") == "running" and before.get("versions") != versions():
+            raise UserError(
+                f"{self.out} holds an unfinished run of other library versions, and their numbers "
+                "may differ: finish it with those, or give --overwrite to start afresh"
+            )
+
+    def overwrite(self) -> None:
+        """Remove what an earlier run of this table left; other files in the folder stay.
+
+        Raises:
+            UserError: what is there was not left by a run of this table.
+        """
+        if not storage.exists(join(self.out, "run.json")):
+            return  # Nothing of ours; check_settings refuses what is in the way.
+        if read_json(self.out).get("table") != self.table:
+            raise UserError(f"{self.out} holds another job's run: choose another --out")
+        # run.json goes last: a kill in between leaves a folder that is still known as ours.
+        for name in ("_SUCCESS", "_staging", self.table, "videos.parquet", "run.json"):
+            storage.remove_tree(join(self.out, name))
 
     def _header(self, state: str, config: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -146,7 +165,7 @@ class Run:
             RuntimeError: rows are missing, doubled or foreign.
         """
         done = sorted(self.done_parts().items())
-        columns = ["video_id", "status", "error_kind"]
+        columns = ["video_id", "status", "error_kind", "config_digest"]
         with ThreadPoolExecutor(16) as pool:
             parts = list(pool.map(lambda item: read_parquet(item[1], columns), done))
         rows = pa.concat_tables(parts) if parts else pa.table({name: [] for name in columns})
@@ -154,6 +173,9 @@ class Run:
             raise RuntimeError(
                 f"{len(rows)} rows for {len(videos)} videos in {self.out}: lost or doubled"
             )
+        digests = rows["config_digest"].unique().to_pylist()
+        if any(not self.digest.startswith(digest) for digest in digests):
+            raise RuntimeError(f"{self.out} holds rows of other settings: {digests}")
         return {"videos": len(videos), **count(rows)}
 
     def publish(self, config: dict[str, Any], report: dict[str, Any]) -> None:
@@ -174,11 +196,6 @@ class Run:
         for info in storage.list_files(join(self.out, self.table), hidden=True):
             if not storage.name_of(info.uri).startswith("part-"):
                 storage.remove_tree(info.uri)
-
-    def clear(self) -> None:
-        """Remove what a run of this table left; other files in the folder stay."""
-        for name in ("_SUCCESS", "run.json", "videos.parquet", self.table, "_staging"):
-            storage.remove_tree(join(self.out, name))
 
 
 def read_json(out: str) -> dict[str, Any]:
@@ -228,8 +245,13 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
     """A Parquet file, or some of its columns."""
+    if storage.is_bucket(uri) and columns is None:
+        return pq.read_table(io.BytesIO(storage.read_bytes(uri)))
     if storage.is_bucket(uri):
-        return pq.read_table(io.BytesIO(storage.read_bytes(uri)), columns=columns)
+        # Only the wanted columns' bytes: a part of the notebooks' numbers has 42 MB.
+        fs, path = storage.filesystem(uri)
+        with fs.open(path, "rb", block_size=1 << 18, cache_type="readahead") as file:
+            return pq.read_table(file, columns=columns)
     return pq.read_table(uri, columns=columns, partitioning=None)
 
 

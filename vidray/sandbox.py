@@ -2,7 +2,7 @@
 
 Ray retries a task whose process dies for ever; here the child dies instead, and the caller gets a
 ``VideoError``. Requests go down as JSON and results come back as Arrow IPC: nothing is unpickled,
-so that even a decoder taken over by a hostile file cannot run code in the caller.
+so that a decoder taken over by a hostile file has no short way into the caller.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -32,6 +33,7 @@ Work = Callable[[Request], pa.RecordBatch]
 _START_SECONDS = 120.0
 # A crash may be the machine's fault (out of memory, an operator's kill): one more try tells.
 _ATTEMPTS = 2
+_MOST_RESULT_BYTES = 1 << 30
 # Exit status of a child whose work ran out of memory.
 _OUT_OF_MEMORY = 77
 
@@ -73,6 +75,7 @@ class Sandbox:
                 second try in a fresh process.
         """
         for attempt in range(1, _ATTEMPTS + 1):
+            self.start()  # What keeps the child from starting is no fault of the video's.
             try:
                 return self._try(request)
             except _ChildDiedError as death:
@@ -91,7 +94,6 @@ class Sandbox:
         raise AssertionError("unreachable")
 
     def _try(self, request: Request) -> pa.RecordBatch:
-        self.start()
         assert self._child is not None
         assert self._child.stdin is not None
         try:
@@ -100,12 +102,16 @@ class Sandbox:
             raise self._death() from None
         payload = self._read(self._timeout_seconds)
         with pa.ipc.open_stream(payload) as reader:
-            return reader.read_next_batch()
+            batch = reader.read_next_batch()
+        batch.validate(full=True)
+        return batch
 
     def _start(self) -> None:
         results, child_end = os.pipe()
-        command = [sys.executable, "-m", "vidray.sandbox", self._target, str(child_end)]
-        path = os.pathsep.join(entry for entry in sys.path if entry)
+        # -P: nothing is imported from the current folder, which may be full of somebody's files.
+        command = [sys.executable, "-P", "-m", "vidray.sandbox", self._target, str(child_end)]
+        home = str(Path(__file__).resolve().parents[1])  # where this vidray is imported from
+        path = os.pathsep.join([*(entry for entry in sys.path if entry), home])
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self._child = subprocess.Popen(
             [*command, str(self._memory_bytes)],
@@ -118,8 +124,13 @@ class Sandbox:
         os.close(child_end)
         self._results = results
         assert self._child.stdin is not None
-        _write(self._child.stdin.fileno(), json.dumps(self._config).encode())
-        ready = self._read(_START_SECONDS)
+        try:
+            _write(self._child.stdin.fileno(), json.dumps(self._config).encode())
+            ready = self._read(_START_SECONDS)
+        except (BrokenPipeError, TimeoutError, _ChildDiedError) as error:
+            self.close()
+            why = str(error) or f"not ready after {_START_SECONDS:g} seconds"
+            raise RuntimeError(f"the decoding process does not start: {why}") from error
         if ready != b"ready":
             raise RuntimeError(f"{self._target} cannot start: {ready.decode()}")
 
@@ -130,6 +141,8 @@ class Sandbox:
         )  # Not select(): a Ray worker may hold more than 1,024 descriptors.
         self._poll.register(self._results, select.POLLIN)
         (size,) = struct.unpack("<Q", self._read_exactly(8, deadline))
+        if size > _MOST_RESULT_BYTES:
+            raise _ChildDiedError(-int(signal.SIGABRT))  # No row is so long: its memory is spoilt.
         return self._read_exactly(size, deadline)
 
     def _read_exactly(self, size: int, deadline: float) -> bytes:

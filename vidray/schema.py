@@ -14,7 +14,7 @@ ERROR_KINDS = {
     "unreadable": "not a video file, or damaged beyond its first frame",
     "no_video": "opens, but holds no video stream",
     "encrypted": "the video is encrypted and no key is given",
-    "unsupported": "no decoder for its codec, or the chosen decoder returns wrong frames for it",
+    "unsupported": "no decoder for its codec",
     "too_short": "fewer frames than the task needs",
     "too_large": "over a cap on pixels, frames, seconds, bytes or memory",
     "timeout": "not finished within the seconds allowed",

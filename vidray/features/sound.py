@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
-from typing import IO, Any
+from typing import Any
 
 import av
 import numpy as np
@@ -19,6 +19,9 @@ import scipy.fft
 from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
+from vidray import demux
+from vidray.demux import Source
+from vidray.errors import VideoError
 from vidray.features.family import Family
 
 SAMPLE_RATE = 16_000
@@ -66,9 +69,7 @@ class Sound:
             raise ValueError(f"samples have shape {self.samples.shape}, should be (n,) with n >= 1")
 
 
-def read_sound(
-    source: str | PathLike[str] | IO[bytes], *, max_seconds: float = MAX_SECONDS
-) -> NDArray[np.float32] | None:
+def read_sound(source: Source, *, max_seconds: float = MAX_SECONDS) -> NDArray[np.float32] | None:
     """The first sound track, mean of its channels, ``float32 (n,)`` at 16 kHz; None without one.
 
     ``load_sound`` says why there is none, and what else is wrong.
@@ -76,9 +77,7 @@ def read_sound(
     return load_sound(source, max_seconds=max_seconds).samples
 
 
-def load_sound(
-    source: str | PathLike[str] | IO[bytes], *, max_seconds: float = MAX_SECONDS
-) -> Sound:
+def load_sound(source: Source, *, max_seconds: float = MAX_SECONDS) -> Sound:
     """The first sound track and what is wrong with it. Damage costs the damaged part only.
 
     Args:
@@ -94,9 +93,9 @@ def load_sound(
     try:
         if not isinstance(source, str | PathLike):
             source.seek(0)
-        with av.open(source) as container:
+        with demux.open_container(source) as container:
             reader.read(container)
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (av.FFmpegError, OSError, ValueError, VideoError) as error:
         # What was decoded before a container broke off is still worth hearing.
         reader.problem = f"the sound cannot be read on: {_why(error)}"
     return reader.result()
