@@ -233,7 +233,7 @@ def test_no_track_no_file_and_no_sound_say_so(tmp_path: Path) -> None:
     for name, said in (
         ("silent.mp4", "no sound track"),
         ("text.mp4", "invalid data"),
-        ("gone.mp4", "No such file"),
+        ("gone.mp4", "the file is gone"),
     ):
         found = load_sound(tmp_path / name)
         assert found.samples is None
