@@ -226,7 +226,9 @@ def _sorted_index(rows: list[tuple[int, int, bool]]) -> PacketIndex | None:
     return PacketIndex(np.ascontiguousarray(pts), keys, seeks[keys])
 
 
-def _is_whole(packet: av.Packet[VideoStream], shows_one_frame: Callable[[memoryview], bool]) -> bool:
+def _is_whole(
+    packet: av.Packet[VideoStream], shows_one_frame: Callable[[memoryview], bool]
+) -> bool:
     return not packet.is_corrupt and shows_one_frame(memoryview(packet))
 
 
