@@ -475,15 +475,11 @@ def test_any_text_survives_csv(rows: list[tuple[str, str]]) -> None:
 # Derived splits
 
 
-def test_derived_splits_keep_groups_and_the_given_ones(place: str) -> None:
+def test_derived_splits_keep_groups(place: str) -> None:
     _put(place, *(f"A/v_A_g{group:02d}_c{clip}.avi" for group in range(8) for clip in (1, 2)))
     rows = _rows(place, place, splits=(0.5, 0.25, 0.25))
     assert len({(row[1], row[2]) for row in rows.values()}) == 8
     assert all(row[1] for row in rows.values())
-    _write(place, "splits/train.txt", "A/v_A_g01_c1.avi")
-    assert _rows(place, place, splits=(0.0, 0.0, 1.0)) == {
-        "A/v_A_g01_c1.avi": ("A", "train", "A_g01")
-    }
 
 
 def test_derived_splits_are_the_same_in_folder_and_bucket(tmp_path: Path, s3_bucket: str) -> None:
@@ -496,6 +492,14 @@ def test_derived_splits_are_the_same_in_folder_and_bucket(tmp_path: Path, s3_buc
     storage.remove_tree(storage.join(s3_bucket, "b"))  # the rest stays where it was
     rest = _rows(s3_bucket, s3_bucket, splits=(0.5, 0.25, 0.25))
     assert rest == {path: row for path, row in found[0].items() if path.startswith("a/")}
+
+
+def test_given_splits_are_neither_mixed_with_derived_ones_nor_silently_kept(place: str) -> None:
+    _put(place, "a/1.mp4", "a/2.mp4")
+    text = b"path,split\na/1.mp4,train\na/2.mp4,\n"
+    storage.write_bytes(storage.join(place, "list.csv"), text)
+    with pytest.raises(UserError, match="gives the splits of 1 of its 2 videos"):
+        list_videos(storage.join(place, "list.csv"), splits=(0.5, 0.25, 0.25))
 
 
 # Real data

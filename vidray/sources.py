@@ -87,9 +87,12 @@ def list_videos(source: str, *, splits: Sequence[float] | None = None) -> pa.Tab
     check_splits(table)
     if splits is None:
         return table
-    if table.column("split").null_count < table.num_rows:
-        logger.info("the splits that %s gives are kept: none are derived", _shown(source))
-        return table
+    given = table.num_rows - table.column("split").null_count
+    if given:
+        raise UserError(
+            f"{_shown(source)} gives the splits of {given} of its {table.num_rows} videos: leave "
+            "--split-fractions out to keep them, or give a list without splits to derive new ones"
+        )
     return derive_splits(table, splits, root=folder)
 
 
