@@ -175,7 +175,7 @@ def test_killed_workers_cost_nothing(
             before = len(_staged(tmp_path / "out"))
             _wait_until(lambda n=before: len(_staged(tmp_path / "out")) > n + 3)
             # Between two tasks a worker is idle and has no task's name: look until one has.
-            _wait_until(lambda: any([send_signal(w, signal.SIGKILL) for w in ray_workers(cluster)]))
+            _wait_until(lambda: any(send_signal(w, signal.SIGKILL) for w in ray_workers(cluster)))
         told, _ = process.communicate()
     assert process.returncode == 0, told
     assert _table_bytes(tmp_path / "out") == _table_bytes(undisturbed)
