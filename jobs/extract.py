@@ -13,8 +13,10 @@ import dataclasses
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any, Literal
 
+import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
@@ -94,20 +96,17 @@ def main(config: ExtractConfig) -> None:
     digest = f"{settings.digest} {config.split_fractions or 'splits as given'}"
     source = storage.without_secrets(storage.canonical(config.videos))
     run = Run(out=out, table="features", videos=source, digest=digest)
+    listing = cache(partial(list_videos, config.videos, splits=config.split_fractions))
     if config.overwrite:
-        list_videos(
-            config.videos, splits=config.split_fractions
-        )  # Nothing goes for a wrong source.
+        listing()  # Nothing goes for a wrong source.
         run.overwrite()
     run.check_settings(_public(config))
     if run.is_finished():
-        _say_finished(run, config)
+        _say_finished(run, listing(), config.show)
         return
 
     began = time.monotonic()
-    videos = run.videos_to_do(
-        _public(config), lambda: list_videos(config.videos, splits=config.split_fractions)
-    )
+    videos = run.videos_to_do(_public(config), listing)
     videos = videos.append_column("part", run.part_numbers(videos))
     done = set(run.done_parts())
     todo = videos.filter([part not in done for part in videos["part"].to_pylist()])
@@ -148,10 +147,9 @@ def _public(config: ExtractConfig) -> dict[str, Any]:
     }
 
 
-def _say_finished(run: Run, config: ExtractConfig) -> None:
+def _say_finished(run: Run, now: pa.Table, show: int) -> None:
     """A finished run asked for again: nothing to do, unless the source is not what it was."""
     before = run.read_videos()
-    now = list_videos(config.videos, splits=config.split_fractions)
     old, new = (
         set(zip(*(t[c].to_pylist() for c in t.column_names), strict=True)) for t in (before, now)
     )
@@ -163,22 +161,13 @@ def _say_finished(run: Run, config: ExtractConfig) -> None:
             "Choose another --out, or give --overwrite to extract all again"
         )
     print(f"nothing to do: {run.out} holds the finished table of these {len(before)} videos")
-    _show_rows(run, config.show)
+    _show_rows(run, show)
     _summarise(run, read_json(run.out))
 
 
 def _show_rows(run: Run, most: int) -> None:
     """The first rows of the table, a line each."""
-    columns = [
-        "uri",
-        "label",
-        "status",
-        "error_kind",
-        "error_message",
-        "codec",
-        "width_px",
-        "height_px",
-    ]
+    columns = ["uri", "label", "status", "error_kind", "codec", "width_px", "height_px"]
     numbers = ["num_frames", "frames_per_second", "sharpness", "noise"]
     table = Table(
         "video", "label", "codec", "size", "frames", "fps", "sharpness", "noise", box=None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 
 import av
 import av.error
@@ -99,12 +98,7 @@ class Video:
     def __enter__(self) -> Video:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -341,9 +335,7 @@ class Video:
                 self._damaged_in_pass += 1
                 return  # The container is cut off here: what decoded so far is all there is.
             if packet.has_sidedata("encryption_info"):
-                raise VideoError(
-                    "encrypted", "the video stream is encrypted and there is no key for it"
-                )
+                raise _encrypted()
             try:
                 frames = packet.decode()
             except (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.UnknownError):
@@ -363,9 +355,7 @@ class Video:
 
     def _why_no_frame(self) -> VideoError:
         if demux.declares_encryption(self._container, self._stream, self._source):
-            return VideoError(
-                "encrypted", "the video stream is encrypted and there is no key for it"
-            )
+            return _encrypted()
         if self._damaged_in_pass:
             message = f"no frame decodes: the decoder refuses all {self._damaged_in_pass} packets"
         else:
@@ -449,6 +439,10 @@ class Video:
 
 class _IndexContradictedError(Exception):
     """Decoding showed other frames than the packets promised."""
+
+
+def _encrypted() -> VideoError:
+    return VideoError("encrypted", "the video stream is encrypted and there is no key for it")
 
 
 def _gather(

@@ -130,8 +130,9 @@ def failed_row(video: Mapping[str, Any], settings: Settings, error: VideoError) 
 
 def _row(video: Mapping[str, Any], settings: Settings, values: Mapping[str, Any]) -> pa.RecordBatch:
     columns = {**video, **values, "config_digest": settings.digest}
-    arrays = [_column(columns.get(field.name), field.type) for field in settings.schema]
-    return pa.RecordBatch.from_arrays(arrays, schema=settings.schema)
+    fields = settings.schema
+    arrays = [_column(columns.get(field.name), field.type) for field in fields]
+    return pa.RecordBatch.from_arrays(arrays, schema=fields)
 
 
 def _column(value: Any, kind: pa.DataType) -> pa.Array:

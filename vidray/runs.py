@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from vidray import __version__, storage
 from vidray.errors import UserError
+from vidray.schema import STATUSES
 from vidray.storage import join
 
 # Many parts balance the work and bound what a kill loses; a part of 64 rows has 0.6 to 42 MB.
@@ -227,7 +228,7 @@ def read_parts(
 
 def count(rows: pa.Table) -> dict[str, Any]:
     """``status`` -> rows, and ``error_kinds``: kind -> rows."""
-    by_status = dict.fromkeys(("ok", "failed", "skipped"), 0)
+    by_status = dict.fromkeys(STATUSES, 0)
     for value in pc.value_counts(rows["status"]).to_pylist():
         by_status[value["values"]] = value["counts"]
     kinds = pc.value_counts(rows["error_kind"].drop_null()).to_pylist()

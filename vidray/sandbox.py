@@ -123,6 +123,8 @@ class Sandbox:
         )
         os.close(child_end)
         self._results = results
+        self._poll = select.poll()  # Not select(): Ray workers may hold over 1,024 descriptors.
+        self._poll.register(results, select.POLLIN)
         assert self._child.stdin is not None
         try:
             _write(self._child.stdin.fileno(), json.dumps(self._config).encode())
@@ -136,10 +138,6 @@ class Sandbox:
 
     def _read(self, seconds: float) -> bytes:
         deadline = time.monotonic() + seconds
-        self._poll = (
-            select.poll()
-        )  # Not select(): a Ray worker may hold more than 1,024 descriptors.
-        self._poll.register(self._results, select.POLLIN)
         (size,) = struct.unpack("<Q", self._read_exactly(8, deadline))
         if size > _MOST_RESULT_BYTES:
             raise _ChildDiedError(-int(signal.SIGABRT))  # No row is so long: its memory is spoilt.
@@ -219,9 +217,8 @@ def _child_main(target: str, results: int, memory_bytes: int) -> None:
         _write(results, f"{type(error).__name__}: {error}".encode())
         raise
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    resource.setrlimit(
-        resource.RLIMIT_CORE, (0, 0)
-    )  # A crash is a row, not a core file of gigabytes.
+    # A crash is a row, not a core file of gigabytes.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _write(results, b"ready")
     while (message := _read_message()) is not None:
         try:
