@@ -6,6 +6,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
 
+# Ray starts a dozen processes, and each would compile all it imports (5 s): let them keep it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint bench lock clean
 

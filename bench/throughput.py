@@ -20,19 +20,22 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import av
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import tyro
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests import features_reference as reference
-from vidray import features, runs, sources
+from vidray import features, pipeline, runs, sources
 from vidray.enhance import sharpen
 from vidray.extraction import Settings, describe_videos
 from vidray.features import motion
@@ -72,6 +75,7 @@ def main(bench: Bench) -> None:
                 _notebooks_way, paths, bench.enhance, 1
             ),
             "pool": lambda: _pool(settings, paths, bench.workers),
+            "pool, Ray's task": lambda: _task_pool(bench, settings, source, Path(folder) / "out"),
             "ray": lambda: _ray(bench, source, Path(folder) / "out"),
             "decode": lambda: _decode_pool(paths, bench.workers),
         }
@@ -96,6 +100,7 @@ def _report(seconds: dict[str, list[float]], videos: int) -> None:
         ("pool", "notebooks"),
         ("ray", "notebooks"),
         ("ray", "pool"),
+        ("ray", "pool, Ray's task"),
         ("decode", "ray"),
     ):
         if mine in seconds and other in seconds:
@@ -174,6 +179,31 @@ def _pool(settings: Settings, paths: list[str], workers: int) -> float:
         workers, initializer=_start_worker, initargs=(asdict(settings),)
     ) as pool:
         return _timed(pool, _describe_path, paths, workers)
+
+
+def _task_pool(bench: Bench, settings: Settings, source: str, out: Path) -> float:
+    """The very function that Ray maps over blocks, which also writes the table, in a bare pool."""
+    shutil.rmtree(out, ignore_errors=True)
+    run = runs.Run(out=str(out), table="features", videos=source, digest=settings.digest)
+    videos = sources.list_videos(source)
+    videos = videos.append_column("part", run.part_numbers(videos))
+    resources = pipeline.Resources(workers=bench.workers)
+    parts = [videos.filter(pc.equal(videos["part"], k)) for k in videos["part"].unique()]
+    work = partial(_task, run=run, settings=settings, resources=resources)
+    with ProcessPoolExecutor(bench.workers) as pool:
+        list(pool.map(partial(_start_task, settings, resources), range(2 * bench.workers)))
+        began = time.perf_counter()
+        list(pool.map(work, parts))
+        return time.perf_counter() - began
+
+
+def _start_task(settings: Settings, resources: pipeline.Resources, _: int) -> None:
+    pipeline.start_worker(settings, resources)
+    time.sleep(1)  # The other processes of the pool get one each.
+
+
+def _task(part: pa.Table, **settings: Any) -> int:
+    return sum(len(receipt) for receipt in pipeline.extract_block(part, **settings))
 
 
 def _decode_pool(paths: list[str], workers: int) -> float:

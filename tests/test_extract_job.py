@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 import s3fs
 
@@ -376,12 +377,37 @@ def test_a_finished_folder_is_left_alone(
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared data")
-def test_real_clips_from_split_files(job: Job, tmp_path: Path) -> None:
-    job.run("--videos", SHARED / "fight", "--out", tmp_path / "out", *_CHEAP)
+def test_real_clips_give_the_same_bytes_from_every_source(
+    job: Job, s3_bucket: str, tmp_path: Path
+) -> None:
+    fight = SHARED / "fight"
+    job.run("--videos", fight, "--out", tmp_path / "splits", *_CHEAP)
     columns = ["uri", "status", "label", "split"]
-    rows = runs.read_table(str(tmp_path / "out"), columns=columns).to_pylist()
+    rows = runs.read_table(str(tmp_path / "splits"), columns=columns).to_pylist()
     assert len(rows) == 233
     assert {row["status"] for row in rows} == {"ok"}
     assert all(Path(row["uri"]).parent.name == row["label"] for row in rows)
     splits = [row["split"] for row in rows]
     assert [splits.count(name) for name in ("train", "val", "test")] == [159, 17, 57]
+
+    (tmp_path / "classes").mkdir()
+    for label in ("fight", "no_fight"):
+        (tmp_path / "classes" / label).symlink_to(fight / label)
+    s3fs.S3FileSystem().put(str(fight), f"{s3_bucket}/fight", recursive=True)
+    expected = _what_was_seen(tmp_path / "splits")
+    for name, source in {
+        "from_classes": tmp_path / "classes",
+        "from_csv": fight / "videos.csv",
+        "from_bucket": f"{s3_bucket}/fight",
+    }.items():
+        job.run("--videos", source, "--out", tmp_path / name, *_CHEAP)
+        assert _what_was_seen(tmp_path / name) == expected, name
+
+
+def _what_was_seen(out: Path) -> bytes:
+    """The table by file name, without the columns that tell sources apart."""
+    table = runs.read_table(str(out))
+    names = [Path(uri).name for uri in table["uri"].to_pylist()]
+    assert len(set(names)) == 233
+    table = table.append_column("name", pa.array(names)).sort_by("name")
+    return runs.parquet_bytes(table.drop_columns([*_PER_SOURCE, "split", "group"]))

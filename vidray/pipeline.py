@@ -8,8 +8,10 @@ task down with it. What comes back through Ray is one small receipt per part.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
+import math
 import os
 import time
 from collections import Counter
@@ -28,11 +30,13 @@ from vidray.extraction import Settings, failed_row
 from vidray.runs import Run
 from vidray.sandbox import Sandbox
 
-# The last blocks leave workers idle: a 32nd of the time at the most. More cost about 10 ms each.
-_BLOCKS_PER_WORKER = 32
-_MOST_BLOCKS = 4000
-# Further workers warm up while these work already.
-_MOST_WARM = 64
+# Ray Data looks for finished tasks every 100 ms and leaves a worker idle for 160 ms after each, so
+# tasks of some seconds; the last ones are shorter, or workers would wait for one another.
+_VIDEOS_PER_BLOCK = 64
+_LAST_BLOCKS_PER_WORKER = 2
+_MOST_BLOCKS = 4000  # Each costs the driver about 10 ms.
+_RAY_DATA_ACTORS = ("_dataset_stats_actor", "AutoscalingCoordinator", "AutoscalingRequester")
+_MOST_WARMING_SECONDS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +93,19 @@ def start_ray(settings: Settings, resources: Resources) -> float:
 
 
 def _warm_up(settings: Settings, resources: Resources) -> None:
-    """Start Ray Data, workers and sandboxes, so that what cannot start fails here, at once."""
-    blocks = [pa.table({"worker": [k]}) for k in range(min(_workers(resources), _MOST_WARM))]
-    work = partial(_start_sandbox, settings=settings, resources=resources)
-    for _ in _run(blocks, work, resources):
+    """Start workers, sandboxes and Ray Data, so that what cannot start fails here, at once."""
+    start = ray.remote(start_worker).options(
+        num_cpus=1, memory=resources.memory_bytes, scheduling_strategy="SPREAD"
+    )
+    ray.get([start.remote(settings, resources) for _ in range(_workers(resources))])
+    for _ in _run([pa.table({"nothing": [0]})], _same, resources):
         pass
+    # Ray Data's own actors start for seconds too, and would do so beside the first videos.
+    named = ray.util.list_named_actors(all_namespaces=True)
+    actors = [ray.get_actor(**name) for name in named if name["namespace"] in _RAY_DATA_ACTORS]
+    ready: list[Any] = [actor.__ray_ready__.remote() for actor in actors]
+    if ready:
+        ray.wait(ready, num_returns=len(ready), timeout=_MOST_WARMING_SECONDS)
 
 
 def _nodes_with_cpus() -> list[tuple[int, int]]:
@@ -109,13 +121,14 @@ def _workers(resources: Resources) -> int:
 
 
 def _run(
-    blocks: list[pa.Table], work: Callable[[pa.Table], pa.Table], resources: Resources
+    blocks: list[pa.Table], work: Callable[[pa.Table], Iterator[pa.Table]], resources: Resources
 ) -> Iterator[pa.Table]:
     """One task per block on as many workers as allowed; results as they come."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     # Ray ends a job in which no block ends for 30 minutes; here each video has its own timeout.
     context.execution_no_progress_timeout_s = -1
+    context.target_max_block_size = 1  # Each receipt comes at once, not with its block's last.
     results = ray.data.from_arrow(blocks).map_batches(
         work,
         batch_size=None,
@@ -127,9 +140,13 @@ def _run(
     return iter(results.iter_batches(batch_size=None, batch_format="pyarrow"))
 
 
-def _start_sandbox(block: pa.Table, settings: Settings, resources: Resources) -> pa.Table:
+def start_worker(settings: Settings, resources: Resources) -> None:
+    """Runs in a Ray worker: what takes seconds once. This module's imports are half of it."""
     _sandbox(settings, resources).start()
-    return block
+
+
+def _same(block: pa.Table) -> Iterator[pa.Table]:
+    yield block
 
 
 def extract(
@@ -140,26 +157,47 @@ def extract(
     A receipt: ``part``, ``videos``, ``failed``, ``seconds`` (in the sandbox, by stage). Parts come
     in the order they are finished. Needs ``start_ray`` before.
     """
-    blocks = _blocks(videos, resources.num_blocks or _BLOCKS_PER_WORKER * _workers(resources))
-    work = partial(_extract_block, run=run, settings=settings, resources=resources)
+    blocks = _blocks(videos, resources)
+    work = partial(extract_block, run=run, settings=settings, resources=resources)
     for receipts in _run(blocks, work, resources):
         for row in receipts.to_pylist():
             yield {**row, "seconds": json.loads(row["seconds"])}
 
 
-def _blocks(videos: pa.Table, num_blocks: int) -> list[pa.Table]:
-    """Whole parts, dealt out evenly: a manifest as one block would be one task."""
+def _blocks(videos: pa.Table, resources: Resources) -> list[pa.Table]:
+    """Whole parts, dealt out in rows: a manifest as one block would be one task."""
     parts = videos["part"].unique().to_pylist()
-    wanted = min(num_blocks, len(parts), _MOST_BLOCKS)
-    starts = [videos["part"].index(parts[len(parts) * k // wanted]).as_py() for k in range(wanted)]
-    ends = [*starts[1:], len(videos)]
-    return [videos.slice(start, end - start) for start, end in zip(starts, ends, strict=True)]
+    starts = [videos["part"].index(part).as_py() for part in parts] + [len(videos)]
+    if resources.num_blocks:
+        number = min(resources.num_blocks, len(parts))
+        cuts = [len(parts) * k // number for k in range(number + 1)]
+    else:
+        per_part = math.ceil(len(videos) / len(parts))
+        cuts = _cuts(len(parts), max(1, _VIDEOS_PER_BLOCK // per_part), _workers(resources))
+    return [
+        videos.slice(starts[begin], starts[end] - starts[begin])
+        for begin, end in itertools.pairwise(cuts)
+    ]
 
 
-def _extract_block(block: pa.Table, run: Run, settings: Settings, resources: Resources) -> pa.Table:
-    """Runs in a Ray worker. A part that is there (the task is a retry) is not done again."""
+def _cuts(parts: int, most: int, workers: int) -> list[int]:
+    """Where blocks begin and end: of ``most`` parts, then ever fewer, as work runs out."""
+    most = max(most, math.ceil(parts / _MOST_BLOCKS))
+    cuts = [0]
+    while cuts[-1] < parts:
+        left = parts - cuts[-1]
+        cuts.append(cuts[-1] + min(most, max(1, left // (_LAST_BLOCKS_PER_WORKER * workers))))
+    return cuts
+
+
+def extract_block(
+    block: pa.Table, run: Run, settings: Settings, resources: Resources
+) -> Iterator[pa.Table]:
+    """Runs in a Ray worker: parts of the table are written, their receipts come back.
+
+    A part that is there (the task is a retry) is not done again.
+    """
     sandbox = _sandbox(settings, resources)
-    receipts = []
     for part in block["part"].unique().to_pylist():
         table, seconds = run.read_part(part), dict[str, float]()
         if table is None:
@@ -167,10 +205,8 @@ def _extract_block(block: pa.Table, run: Run, settings: Settings, resources: Res
             table, seconds = _describe_part(rows, settings, sandbox)
             run.write_part(part, table)
         failed = sum(status != "ok" for status in table["status"].to_pylist())
-        receipts.append(
-            {"part": part, "videos": len(table), "failed": failed, "seconds": json.dumps(seconds)}
-        )
-    return pa.Table.from_pylist(receipts, schema=_RECEIPT)
+        receipt = {"part": part, "videos": len(table), "failed": failed}
+        yield pa.Table.from_pylist([{**receipt, "seconds": json.dumps(seconds)}], schema=_RECEIPT)
 
 
 _RECEIPT = pa.schema(

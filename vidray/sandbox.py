@@ -144,15 +144,16 @@ class Sandbox:
         return self._read_exactly(size, deadline)
 
     def _read_exactly(self, size: int, deadline: float) -> bytes:
-        data = bytearray()
-        while len(data) < size:
+        data = bytearray(size)
+        missing = memoryview(data)
+        while missing:
             left = deadline - time.monotonic()
             if left <= 0 or not self._poll.poll(left * 1000):
                 raise TimeoutError
-            chunk = os.read(self._results, min(size - len(data), 1 << 20))
-            if not chunk:
+            got = os.readv(self._results, [missing])
+            if not got:
                 raise self._death()
-            data += chunk
+            missing = missing[got:]
         return bytes(data)
 
     def _death(self) -> _ChildDiedError:
