@@ -10,24 +10,18 @@ and it goes on.
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections import Counter
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal
 
-import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from vidray import cli, features, pipeline, storage
+from vidray import cli, features, pipeline, storage, summary
 from vidray.decode import Limits
-from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.pipeline import Resources
-from vidray.progress import Meter, duration
-from vidray.runs import Run, read_json, read_parts
-from vidray.schema import ERROR_KINDS, STATUSES
+from vidray.runs import Run, read_parts
 from vidray.sources import list_videos
 
 
@@ -90,52 +84,24 @@ class ExtractConfig:
 
 
 def main(config: ExtractConfig) -> None:
-    """List, extract what is not done yet, check, publish, summarise."""
+    """List, extract what is not done yet, show it."""
     settings, resources = config.settings(), config.resources()
     out = storage.canonical(config.out)
     digest = f"{settings.digest} {config.split_fractions or 'splits as given'}"
     source = storage.without_secrets(storage.canonical(config.videos))
     run = Run(out=out, table="features", videos=source, digest=digest)
-    listing = cache(partial(list_videos, config.videos, splits=config.split_fractions))
-    if config.overwrite:
-        listing()  # Nothing goes for a wrong source.
-        run.overwrite()
-    run.check_settings(_public(config))
-    if run.is_finished():
-        _say_finished(run, listing(), config.show)
-        return
-
-    began = time.monotonic()
-    videos = run.videos_to_do(_public(config), listing)
-    videos = videos.append_column("part", run.part_numbers(videos))
-    done = set(run.done_parts())
-    todo = videos.filter([part not in done for part in videos["part"].to_pylist()])
-    listed = time.monotonic()
-
-    startup_seconds = pipeline.start_ray(settings, resources) if len(todo) else 0.0
-    stages: Counter[str] = Counter()
-    working = time.monotonic()
-    with Meter("extract", total=len(videos), done=len(videos) - len(todo)) as meter:
-        for receipt in pipeline.extract(todo, run, settings, resources) if len(todo) else ():
-            stages.update(receipt["seconds"])
-            meter.add(done=receipt["videos"], failed=receipt["failed"])
-    worked_seconds = time.monotonic() - working
-
-    counts = run.check(videos)
-    report = {
-        "counts": counts,
-        "seconds": {
-            "listing": round(listed - began, 3),
-            "startup": round(startup_seconds, 3),
-            "working": round(worked_seconds, 3),
-            "in_workers": {name: round(seconds, 3) for name, seconds in sorted(stages.items())},
-        },
-        "videos_done_before": len(videos) - len(todo),
-        "videos_per_second": round(len(todo) / worked_seconds, 3) if len(todo) else None,
-    }
-    run.publish(_public(config), report)
+    listing = partial(list_videos, config.videos, splits=config.split_fractions)
+    report = pipeline.make_run(
+        run,
+        listing,
+        settings,
+        resources,
+        _public(config),
+        verb="extract",
+        overwrite=config.overwrite,
+    )
     _show_rows(run, config.show)
-    _summarise(run, report)
+    summary.print_run(run, report)
 
 
 def _public(config: ExtractConfig) -> dict[str, Any]:
@@ -145,24 +111,6 @@ def _public(config: ExtractConfig) -> dict[str, Any]:
     return {
         name: storage.without_secrets(v) if isinstance(v, str) else v for name, v in values.items()
     }
-
-
-def _say_finished(run: Run, now: pa.Table, show: int) -> None:
-    """A finished run asked for again: nothing to do, unless the source is not what it was."""
-    before = run.read_videos()
-    old, new = (
-        set(zip(*(t[c].to_pylist() for c in t.column_names), strict=True)) for t in (before, now)
-    )
-    if old != new:
-        raise UserError(
-            f"{run.out} holds a finished run of {len(before)} videos, and {run.videos} "
-            "has changed since: "
-            f"{len(new - old)} rows new or changed, {len(old - new)} gone or changed. "
-            "Choose another --out, or give --overwrite to extract all again"
-        )
-    print(f"nothing to do: {run.out} holds the finished table of these {len(before)} videos")
-    _show_rows(run, show)
-    _summarise(run, read_json(run.out))
 
 
 def _show_rows(run: Run, most: int) -> None:
@@ -182,24 +130,7 @@ def _show_rows(run: Run, most: int) -> None:
             else:
                 table.add_row(name, row["label"], f"[red]{row['error_kind']}[/red]")
     if most:
-        Console(width=110).print(table)
-
-
-def _summarise(run: Run, report: dict[str, Any]) -> None:
-    """What a person wants to know at the end, on stdout."""
-    counts, seconds = report["counts"], report["seconds"]
-    by_status = ", ".join(f"{counts[status]} {status}" for status in STATUSES)
-    print(f"{counts['videos']} videos: {by_status}")
-    if counts["error_kinds"]:
-        table = Table("error kind", "videos", "what it means", box=None)
-        for kind, number in sorted(counts["error_kinds"].items(), key=lambda item: -item[1]):
-            table.add_row(kind, str(number), ERROR_KINDS[kind])
-        Console(width=110).print(table)
-    rate = report["videos_per_second"]
-    speed = f"{rate:.1f} videos/s, " if rate else ""
-    work, start = duration(seconds["working"]), duration(seconds["startup"])
-    print(f"{speed}{work} of work, {start} to start Ray")
-    print(f"table: {storage.join(run.out, 'features')}")
+        Console(width=summary.WIDTH).print(table)
 
 
 if __name__ == "__main__":

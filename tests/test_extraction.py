@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tests.videos import KINDS, write_video
-from vidray import features, quality, schema
+from vidray import features, quality, rows, schema
 from vidray.decode import read_frames
 from vidray.errors import UserError
-from vidray.extraction import Settings, describe_video, describe_videos, failed_row
+from vidray.extraction import Settings, describe_video, describe_videos
 from vidray.sources import list_videos
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -230,7 +230,8 @@ def test_impossible_settings() -> None:
 def test_failed_row_has_the_schema() -> None:
     from vidray.errors import VideoError
 
-    batch = failed_row(_video(Path("/x")), _COLOR, VideoError("timeout", "too slow"))
+    error = VideoError("timeout", "too slow")
+    batch = rows.failed(_video(Path("/x")), _COLOR.schema, _COLOR.digest, error)
     assert batch.schema.equals(_COLOR.schema)
 
 

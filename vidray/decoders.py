@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -48,6 +48,27 @@ def read(
     if decoder != "pyav" and _is_exact(video, source, decoder):
         frames = _read_with(video, str(source), requests, decoder)
     return (frames, decoder) if frames is not None else (video.read(*requests), "pyav")
+
+
+def read_planned(
+    video: Video, source: Source, plan: Callable[[Video], list[Request]], *, decoder: str
+) -> tuple[list[Frames], str]:
+    """``read`` of what ``plan`` asks for, planned again where fewer frames decode than promised.
+
+    Raises:
+        VideoError: as ``Video.read``.
+    """
+    while True:
+        num_frames = video.num_frames
+        requests = plan(video)
+        try:
+            frames = read(video, source, requests, decoder=decoder)
+        except IndexError:
+            if video.num_frames == num_frames:
+                raise
+            continue
+        if video.num_frames == num_frames:
+            return frames
 
 
 def _is_exact(video: Video, source: Source, decoder: str) -> bool:

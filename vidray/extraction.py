@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from functools import partial
+from typing import Any, ClassVar, Literal, get_args
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import decoders, features, quality, sampling, schema, storage
+from vidray import decoders, features, quality, rows, sampling, schema, storage
 from vidray.decode import Frames, Limits, Request, Video
-from vidray.demux import Source
 from vidray.enhance import enhance
-from vidray.errors import UserError, VideoError
+from vidray.errors import UserError
 from vidray.features import flow, sound
 
 Enhance = Literal["off", "auto", "always"]
@@ -38,6 +36,8 @@ _VERSION = 1
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Everything that decides the numbers of a row."""
+
+    TARGET: ClassVar[str] = "vidray.extraction:describe_videos"
 
     families: tuple[str, ...] = features.PRESETS["default"]
     enhance: Enhance = "off"
@@ -76,22 +76,6 @@ class Settings:
         return schema.features_schema({f: features.FAMILIES[f].length for f in self.families})
 
 
-class Stopwatch:
-    """Seconds by stage: ``with clock("decode"): ...``."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Add the seconds until the block ends, also when it ends with an error."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - began
-
-
 def describe_videos(config: Mapping[str, Any]) -> Any:
     """The work of a sandbox: ``Settings`` as JSON -> (VIDEOS row -> FEATURES batch of one row)."""
     cv2.setNumThreads(1)
@@ -102,51 +86,23 @@ def describe_videos(config: Mapping[str, Any]) -> Any:
 
 
 def describe_video(video: Mapping[str, Any], settings: Settings) -> pa.RecordBatch:
-    """The FEATURES row of one VIDEOS row; whatever is wrong with the video is in the row.
-
-    Only MemoryError is raised: the caller knows how much was allowed (``Sandbox`` does).
-    The batch's schema metadata holds ``seconds``: JSON, stage -> seconds.
-    """
-    clock = Stopwatch()
-    try:
-        row = _row(video, settings, {"status": "ok", **_describe(video, settings, clock)})
-    except VideoError as error:
-        row = failed_row(video, settings, error)
-    except MemoryError:
-        raise
-    except Exception as unexpected:  # noqa: BLE001  One bad video costs one row: it says why.
-        message = (
-            f"unexpected {type(unexpected).__name__}: {' '.join(str(unexpected).split())[:300]}"
-        )
-        row = failed_row(video, settings, VideoError("crashed", message))
-    return row.replace_schema_metadata({"seconds": json.dumps(clock.seconds)})
+    """The FEATURES row of one VIDEOS row; whatever is wrong with the video is in the row."""
+    return rows.made_by(
+        lambda clock: [_describe(video, settings, clock)], video, settings.schema, settings.digest
+    )
 
 
-def failed_row(video: Mapping[str, Any], settings: Settings, error: VideoError) -> pa.RecordBatch:
-    """The FEATURES row of a video that has no features, with the reason."""
-    reason = {"status": "failed", "error_kind": error.kind, "error_message": error.message}
-    return _row(video, settings, reason)
-
-
-def _row(video: Mapping[str, Any], settings: Settings, values: Mapping[str, Any]) -> pa.RecordBatch:
-    columns = {**video, **values, "config_digest": settings.digest}
-    fields = settings.schema
-    arrays = [_column(columns.get(field.name), field.type) for field in fields]
-    return pa.RecordBatch.from_arrays(arrays, schema=fields)
-
-
-def _column(value: Any, kind: pa.DataType) -> pa.Array:
-    if isinstance(value, np.ndarray):
-        return pa.FixedSizeListArray.from_arrays(pa.array(value, kind.value_type), type=kind)
-    return pa.array([value], kind)
-
-
-def _describe(video: Mapping[str, Any], settings: Settings, clock: Stopwatch) -> dict[str, Any]:
+def _describe(
+    video: Mapping[str, Any], settings: Settings, clock: rows.Stopwatch
+) -> dict[str, Any]:
     """Probe, quality, features and the decoder used."""
     heard = None
-    with _opened(video) as source:
+    with storage.opened(video["uri"], video["size_bytes"]) as source:
         with clock("decode"), Video(source, limits=settings.limits) as opened:
-            sampled, stored, bursts, decoder = _read(opened, source, settings)
+            read, decoder = decoders.read_planned(
+                opened, source, partial(_requests, settings=settings), decoder=settings.decoder
+            )
+            sampled, stored = read[:2]  # And bursts, where a family wants them.
             probe = opened.probe()
             damaged_packets = opened.damaged_packets
         if probe.has_sound and _looks_at("sound", settings):
@@ -158,7 +114,7 @@ def _describe(video: Mapping[str, Any], settings: Settings, clock: Stopwatch) ->
         frames, enhanced_share = _enhanced(sampled.pixels, settings.enhance)
     with clock("describe"):
         vectors = features.describe(
-            frames=frames, sound=heard, families=settings.families, **_burst_material(bursts)
+            frames=frames, sound=heard, families=settings.families, **_burst_material(read[2:])
         )
     return {
         **dataclasses.asdict(probe),
@@ -170,43 +126,15 @@ def _describe(video: Mapping[str, Any], settings: Settings, clock: Stopwatch) ->
     }
 
 
-@contextlib.contextmanager
-def _opened(video: Mapping[str, Any]) -> Iterator[Source]:
-    uri = str(video["uri"])
-    if storage.is_bucket(uri):
-        with storage.open_binary(uri, size_bytes=video["size_bytes"]) as file:
-            yield file
-    else:
-        yield uri
-
-
 def _looks_at(material: str, settings: Settings) -> bool:
     return any(features.FAMILIES[family].looks_at == material for family in settings.families)
 
 
-def _read(
-    video: Video, source: Source, settings: Settings
-) -> tuple[Frames, Frames, Frames | None, str]:
-    """Sampled frames, some of them as stored, bursts where a family wants them, decoder used."""
-    while True:
-        num_frames = video.num_frames
-        requests = _requests(video, settings)
-        try:
-            read, decoder = decoders.read(video, source, requests, decoder=settings.decoder)
-        except IndexError:
-            if video.num_frames == num_frames:
-                raise
-            continue  # There are fewer frames than the packets promised: sample those there are.
-        if video.num_frames == num_frames:
-            break
-    sampled, stored, *others = read
-    return sampled, stored, others[0] if others else None, decoder
-
-
-def _burst_material(bursts: Frames | None) -> dict[str, Any]:
+def _burst_material(read: Sequence[Frames]) -> dict[str, Any]:
     """Bursts as ``features.describe`` takes them: ``uint8 (M, L, H, W, 3)``, times ``(M, L)``."""
-    if bursts is None:
+    if not read:
         return {}
+    (bursts,) = read
     shape = (-1, flow.FRAMES_PER_BURST, flow.HEIGHT_PX, flow.WIDTH_PX, 3)
     pts_seconds = bursts.pts_seconds.reshape(shape[:2])
     return {"bursts": bursts.pixels.reshape(shape), "burst_pts_seconds": pts_seconds}

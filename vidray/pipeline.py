@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pyarrow as pa
@@ -25,8 +25,11 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
+from vidray import rows, runs
+from vidray.clips import ClipSettings
 from vidray.errors import UserError, VideoError
-from vidray.extraction import Settings, failed_row
+from vidray.extraction import Settings
+from vidray.progress import Meter
 from vidray.runs import Run
 from vidray.sandbox import Sandbox
 
@@ -37,6 +40,10 @@ _LAST_BLOCKS_PER_WORKER = 2
 _MOST_BLOCKS = 4000  # Each costs the driver about 10 ms.
 _RAY_DATA_ACTORS = ("_dataset_stats_actor", "AutoscalingCoordinator", "AutoscalingRequester")
 _MOST_WARMING_SECONDS = 30
+
+
+# What a table is made with; each names the function that makes it (``TARGET``).
+TableSettings = Settings | ClipSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +70,8 @@ class Resources:
                 raise UserError(f"{name} is {given}: it must be {value} or more")
 
 
-def start_ray(settings: Settings, resources: Resources) -> float:
-    """Join the cluster of RAY_ADDRESS or start one here, and warm workers up; returns the seconds.
-
-    Raises:
-        UserError: no node can hold one worker.
-    """
-    began = time.monotonic()
+def connect() -> None:
+    """Join the cluster of RAY_ADDRESS or start one here, once."""
     if not ray.is_initialized():
         # Nothing is reported to anybody, and no code is shipped: nodes have vidray installed.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -80,6 +82,16 @@ def start_ray(settings: Settings, resources: Resources) -> float:
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
+
+
+def start_ray(settings: TableSettings, resources: Resources) -> float:
+    """Join or start a cluster, and warm workers up; returns the seconds it took.
+
+    Raises:
+        UserError: no node can hold one worker.
+    """
+    began = time.monotonic()
+    connect()
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     nodes = _nodes_with_cpus()
     largest = max((memory_bytes for _, memory_bytes in nodes), default=0)
@@ -92,7 +104,7 @@ def start_ray(settings: Settings, resources: Resources) -> float:
     return time.monotonic() - began
 
 
-def _warm_up(settings: Settings, resources: Resources) -> None:
+def _warm_up(settings: TableSettings, resources: Resources) -> None:
     """Start workers, sandboxes and Ray Data, so that what cannot start fails here, at once."""
     start = ray.remote(start_worker).options(
         num_cpus=1, memory=resources.memory_bytes, scheduling_strategy="SPREAD"
@@ -140,7 +152,7 @@ def _run(
     return iter(results.iter_batches(batch_size=None, batch_format="pyarrow"))
 
 
-def start_worker(settings: Settings, resources: Resources) -> None:
+def start_worker(settings: TableSettings, resources: Resources) -> None:
     """Runs in a Ray worker: what takes seconds once. This module's imports are half of it."""
     _sandbox(settings, resources).start()
 
@@ -149,16 +161,91 @@ def _same(block: pa.Table) -> Iterator[pa.Table]:
     yield block
 
 
-def extract(
-    videos: pa.Table, run: Run, settings: Settings, resources: Resources
+def make_run(
+    run: Run,
+    listing: Callable[[], pa.Table],
+    settings: TableSettings,
+    resources: Resources,
+    config: dict[str, Any],
+    *,
+    verb: str,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """A run folder from start to end, or to the end of one that was killed; its report.
+
+    A finished run asked for again has nothing to do.
+
+    Args:
+        listing: gives VIDEOS; asked at most once.
+        config: what run.json shows of the job's settings.
+        verb: what the progress line calls it, such as ``extract``.
+
+    Raises:
+        UserError: the folder holds something else, or the source has changed since it was finished.
+    """
+    listing = cache(listing)
+    if overwrite:
+        listing()  # Nothing goes for a wrong source.
+        run.overwrite()
+    run.check_settings(config)
+    if not run.is_finished():
+        return _make_table(run, listing, settings, resources, config, verb)
+    run.refuse_changes(listing())
+    report = runs.read_json(run.out)
+    print(f"nothing to do: {run.out} is finished, with all {report['counts']['videos']} videos")
+    return report
+
+
+def _make_table(
+    run: Run,
+    listing: Callable[[], pa.Table],
+    settings: TableSettings,
+    resources: Resources,
+    config: dict[str, Any],
+    verb: str,
+) -> dict[str, Any]:
+    """Make what is not made yet of ``run``'s table, check it, publish it; returns the report."""
+    began = time.monotonic()
+    videos = run.videos_to_do(config, listing)
+    videos = videos.append_column("part", run.part_numbers(videos))
+    done = set(run.done_parts())
+    todo = videos.filter([part not in done for part in videos["part"].to_pylist()])
+    listed = time.monotonic()
+
+    startup_seconds = start_ray(settings, resources) if len(todo) else 0.0
+    stages: Counter[str] = Counter()
+    working = time.monotonic()
+    with Meter(verb, total=len(videos), done=len(videos) - len(todo)) as meter:
+        for receipt in _work_off(todo, run, settings, resources) if len(todo) else ():
+            stages.update(receipt["seconds"])
+            meter.add(done=receipt["videos"], failed=receipt["failed"])
+    worked_seconds = time.monotonic() - working
+
+    report = {
+        "counts": run.check(videos),
+        "seconds": {
+            "listing": round(listed - began, 3),
+            "startup": round(startup_seconds, 3),
+            "working": round(worked_seconds, 3),
+            "in_workers": {name: round(seconds, 3) for name, seconds in sorted(stages.items())},
+        },
+        "videos_done_before": len(videos) - len(todo),
+        "videos_per_second": round(len(todo) / worked_seconds, 3) if len(todo) else None,
+    }
+    run.publish(config, report)
+    return report
+
+
+def _work_off(
+    videos: pa.Table, run: Run, settings: TableSettings, resources: Resources
 ) -> Iterator[dict[str, Any]]:
-    """Describe ``videos`` (VIDEOS plus ``part``) into staged parts of ``run``; yields receipts.
+    """Make ``videos`` (VIDEOS plus ``part``) into staged parts of ``run``; yields receipts.
 
     A receipt: ``part``, ``videos``, ``failed``, ``seconds`` (in the sandbox, by stage). Parts come
     in the order they are finished. Needs ``start_ray`` before.
     """
     blocks = _blocks(videos, resources)
-    work = partial(extract_block, run=run, settings=settings, resources=resources)
+    work = partial(make_parts, run=run, settings=settings, resources=resources)
     for receipts in _run(blocks, work, resources):
         for row in receipts.to_pylist():
             yield {**row, "seconds": json.loads(row["seconds"])}
@@ -190,8 +277,8 @@ def _cuts(parts: int, most: int, workers: int) -> list[int]:
     return cuts
 
 
-def extract_block(
-    block: pa.Table, run: Run, settings: Settings, resources: Resources
+def make_parts(
+    block: pa.Table, run: Run, settings: TableSettings, resources: Resources
 ) -> Iterator[pa.Table]:
     """Runs in a Ray worker: parts of the table are written, their receipts come back.
 
@@ -201,11 +288,12 @@ def extract_block(
     for part in block["part"].unique().to_pylist():
         table, seconds = run.read_part(part), dict[str, float]()
         if table is None:
-            rows = block.filter(pc.equal(block["part"], part)).drop_columns(["part"])
-            table, seconds = _describe_part(rows, settings, sandbox)
+            videos = block.filter(pc.equal(block["part"], part)).drop_columns(["part"])
+            table, seconds = _make_part(videos, settings, sandbox)
             run.write_part(part, table)
-        failed = sum(status != "ok" for status in table["status"].to_pylist())
-        receipt = {"part": part, "videos": len(table), "failed": failed}
+        counts = runs.count(table)
+        failed = counts["videos"] - counts["ok"]
+        receipt = {"part": part, "videos": counts["videos"], "failed": failed}
         yield pa.Table.from_pylist([{**receipt, "seconds": json.dumps(seconds)}], schema=_RECEIPT)
 
 
@@ -214,16 +302,16 @@ _RECEIPT = pa.schema(
 )
 
 
-def _describe_part(
-    rows: pa.Table, settings: Settings, sandbox: Sandbox
+def _make_part(
+    videos: pa.Table, settings: TableSettings, sandbox: Sandbox
 ) -> tuple[pa.Table, dict[str, float]]:
     batches: list[pa.RecordBatch] = []
     seconds: Counter[str] = Counter()
-    for video in rows.to_pylist():
+    for video in videos.to_pylist():
         try:
             batch = sandbox.run(video)
         except VideoError as error:
-            batch = failed_row(video, settings, error)
+            batch = rows.failed(video, settings.schema, settings.digest, error)
         seconds.update(json.loads((batch.schema.metadata or {}).get(b"seconds", b"{}")))
         batches.append(batch.replace_schema_metadata(None))
     return pa.Table.from_batches(batches, schema=settings.schema), dict(seconds)
@@ -232,7 +320,7 @@ def _describe_part(
 _sandboxes: dict[str, Sandbox] = {}
 
 
-def _sandbox(settings: Settings, resources: Resources) -> Sandbox:
+def _sandbox(settings: TableSettings, resources: Resources) -> Sandbox:
     """One per Ray worker process, kept from task to task: its imports take about a second."""
     config: Mapping[str, Any] = dataclasses.asdict(settings)
     key = json.dumps([config, resources.memory_bytes, resources.timeout_seconds])
@@ -241,7 +329,7 @@ def _sandbox(settings: Settings, resources: Resources) -> Sandbox:
             other.close()
         _sandboxes.clear()
         _sandboxes[key] = Sandbox(
-            "vidray.extraction:describe_videos",
+            settings.TARGET,
             dict(config),
             memory_bytes=resources.memory_bytes,
             timeout_seconds=resources.timeout_seconds,

@@ -4,7 +4,7 @@
       run.json             what ran: settings, versions, counts, seconds ("running" until the end)
       videos.parquet       the VIDEOS table, frozen at the first start: a rerun goes on with these
       _staging/            finished parts, while the job runs; readers leave "_" folders out
-      features/            the table: part-00000.parquet, part-00001.parquet, ...
+      features/ or clips/  the table: part-00000.parquet, part-00001.parquet, ... (see shards)
       _SUCCESS             written last
 
 A part is a fixed run of VIDEOS rows, so a table has the same bytes whatever the workers and blocks;
@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -117,6 +118,21 @@ class Run:
         """Whether the table is whole and published."""
         return storage.exists(join(self.out, "_SUCCESS"))
 
+    def refuse_changes(self, now: pa.Table) -> None:
+        """Raise UserError unless the finished run is of the VIDEOS that are there ``now``."""
+        before = self.read_videos()
+        old, new = (
+            set(zip(*(t[c].to_pylist() for c in t.column_names), strict=True))
+            for t in (before, now)
+        )
+        if old != new:
+            raise UserError(
+                f"{self.out} holds a finished run of {len(before)} videos, and {self.videos} "
+                "has changed since: "
+                f"{len(new - old)} rows new or changed, {len(old - new)} gone or changed. "
+                "Choose another --out, or give --overwrite to make all again"
+            )
+
     def read_videos(self) -> pa.Table:
         """The frozen VIDEOS."""
         return read_parquet(join(self.out, "videos.parquet"))
@@ -151,13 +167,19 @@ class Run:
         return None
 
     def write_part(self, part: int, table: pa.Table) -> None:
-        """Stage one part, whole or not at all."""
+        """Stage one part, whole or not at all; pixels go to a file beside it, before it."""
         staged, _ = self.part_uris(part)
+        if "pixels" in table.column_names:
+            table, pixels = _take_out_pixels(table)
+            self._stage(staged.removesuffix(".parquet") + ".npy", pixels)
+        self._stage(staged, parquet_bytes(table))
+
+    def _stage(self, uri: str, data: bytes) -> None:
         try:
-            storage.write_bytes(staged, parquet_bytes(table))
+            storage.write_bytes(uri, data)
         except FileNotFoundError:
             # A run beside this one has published, and with it moved the folder away meanwhile.
-            storage.write_bytes(staged, parquet_bytes(table))
+            storage.write_bytes(uri, data)
 
     def check(self, videos: pa.Table) -> dict[str, Any]:
         """Counts per status and error kind, once every video is known to have exactly one row.
@@ -167,17 +189,19 @@ class Run:
         """
         done = sorted(self.done_parts().items())
         columns = ["video_id", "status", "error_kind", "config_digest"]
+        clips = ["clip_index"] if self.table == "clips" else []
         with ThreadPoolExecutor(16) as pool:
-            parts = list(pool.map(lambda item: read_parquet(item[1], columns), done))
+            parts = list(pool.map(lambda item: read_parquet(item[1], columns + clips), done))
         rows = pa.concat_tables(parts) if parts else pa.table({name: [] for name in columns})
-        if not rows["video_id"].combine_chunks().equals(videos["video_id"].combine_chunks()):
+        firsts = _first_rows(rows)
+        if not firsts["video_id"].combine_chunks().equals(videos["video_id"].combine_chunks()):
             raise RuntimeError(
-                f"{len(rows)} rows for {len(videos)} videos in {self.out}: lost or doubled"
+                f"{len(firsts)} rows for {len(videos)} videos in {self.out}: lost or doubled"
             )
         digests = rows["config_digest"].unique().to_pylist()
         if any(not self.digest.startswith(digest) for digest in digests):
             raise RuntimeError(f"{self.out} holds rows of other settings: {digests}")
-        return {"videos": len(videos), **count(rows)}
+        return {**count(rows), **({"rows": len(rows)} if clips else {})}
 
     def publish(self, config: dict[str, Any], report: dict[str, Any]) -> None:
         """Show the table to readers; run.json and then _SUCCESS are written last."""
@@ -227,12 +251,21 @@ def read_parts(
 
 
 def count(rows: pa.Table) -> dict[str, Any]:
-    """``status`` -> rows, and ``error_kinds``: kind -> rows."""
+    """``videos``, each ``status`` -> videos, and ``error_kinds``: kind -> videos."""
+    rows = _first_rows(rows)
     by_status = dict.fromkeys(STATUSES, 0)
     for value in pc.value_counts(rows["status"]).to_pylist():
         by_status[value["values"]] = value["counts"]
     kinds = pc.value_counts(rows["error_kind"].drop_null()).to_pylist()
-    return {**by_status, "error_kinds": {kind["values"]: kind["counts"] for kind in kinds}}
+    error_kinds = {kind["values"]: kind["counts"] for kind in kinds}
+    return {"videos": len(rows), **by_status, "error_kinds": error_kinds}
+
+
+def _first_rows(rows: pa.Table) -> pa.Table:
+    """One row of each video: of CLIPS, which has one per clip, that of the first clip."""
+    if "clip_index" not in rows.column_names:
+        return rows
+    return rows.filter(pc.equal(pc.fill_null(rows["clip_index"], 0), 0))
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -262,6 +295,27 @@ def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
         with fs.open(path, "rb", block_size=1 << 18, cache_type="readahead") as file:
             return pq.read_table(file, columns=columns)
     return pq.read_table(uri, columns=columns, partitioning=None)
+
+
+def _take_out_pixels(table: pa.Table) -> tuple[pa.Table, bytes]:
+    """A part of CLIPS with ``pixels`` -> the same with ``pixels_row``, and the file of the pixels.
+
+    The field's metadata tells the shape of a clip: ``{"shape": "16,112,112,3"}``.
+    """
+    field = table.schema.field("pixels")
+    shape = tuple(int(side) for side in field.metadata[b"shape"].decode().split(","))
+    column = table["pixels"].combine_chunks()
+    clips = [
+        np.frombuffer(value.as_buffer(), np.uint8).reshape(shape) for value in column.drop_null()
+    ]
+    pixels = np.stack(clips) if clips else np.zeros((0, *shape), np.uint8)
+    is_there = column.is_valid()
+    rows = np.cumsum(is_there.to_numpy(zero_copy_only=False)) - 1
+    numbers = pc.if_else(is_there, pa.array(rows, pa.int32()), pa.scalar(None, pa.int32()))
+    at = table.schema.get_field_index("pixels")
+    sink = io.BytesIO()
+    np.save(sink, pixels, allow_pickle=False)
+    return table.set_column(at, "pixels_row", numbers), sink.getvalue()
 
 
 def versions() -> dict[str, str]:

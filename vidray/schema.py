@@ -85,3 +85,22 @@ def features_schema(lengths: Mapping[str, int]) -> pa.Schema:
     """
     families = [pa.field(name, pa.list_(pa.float32(), size)) for name, size in lengths.items()]
     return pa.schema([*RESULT_HEAD, *_PROBE, *_QUALITY, *families, *_PROVENANCE])
+
+
+def clips_schema(shape: tuple[int, int, int, int]) -> pa.Schema:
+    """CLIPS on its way to the run folder, where ``shards`` puts the pixels beside the table.
+
+    Args:
+        shape: (T, H, W, 3) of every clip.
+    """
+    told = {"shape": ",".join(map(str, shape))}
+    return pa.schema(
+        [
+            *RESULT_HEAD,
+            pa.field("clip_index", pa.int32()),
+            pa.field("begin_seconds", pa.float64()),  # of the first frame shown
+            pa.field("end_seconds", pa.float64()),  # of the last one
+            pa.field("pixels", pa.large_binary(), metadata=told),  # uint8, C order
+            *_PROVENANCE,
+        ]
+    )

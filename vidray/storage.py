@@ -10,6 +10,7 @@ Unless said otherwise, functions raise ``FileNotFoundError``, ``PermissionError`
 ``OSError``; those that read one video raise ``VideoError``, which becomes the row of that video.
 """
 
+import contextlib
 import io
 import itertools
 import os
@@ -199,6 +200,16 @@ def open_binary(uri: str, *, size_bytes: int | None = None) -> BinaryIO:
         return cast(BinaryIO, buckets.BlockFile(buckets.call(buckets.open_blocks, fs, path)))
     except OSError as error:
         raise buckets.video_error(error) from error
+
+
+@contextlib.contextmanager
+def opened(uri: str, size_bytes: int | None = None) -> Iterator[str | BinaryIO]:
+    """What a decoder opens: a local path as it is, a file in a bucket by ``open_binary``."""
+    if not is_bucket(uri):
+        yield uri
+        return
+    with open_binary(uri, size_bytes=size_bytes) as file:
+        yield file
 
 
 def read_bytes(uri: str) -> bytes:

@@ -1,0 +1,160 @@
+"""One labelled video in, its clips out: decoded once, trained on for many epochs. No Ray here."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vidray import decoders, rows, sampling, schema, storage
+from vidray.decode import Limits, Request, Video
+from vidray.errors import UserError
+
+Fit = Literal["squash", "crop"]
+
+# Raised whenever the same file and settings give other pixels than before.
+_VERSION = 1
+# Taken where neither the header nor the frames tell a rate.
+_UNKNOWN_RATE = 25.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSettings:
+    """Everything that decides the pixels of a clip."""
+
+    TARGET: ClassVar[str] = "vidray.clips:cut_videos"
+
+    frames_per_clip: int = 16
+    """Frames of one clip; a video of fewer gives some of them more than once."""
+    size_px: int = 112
+    """Width and height of a clip."""
+    clips_per_video: int = 1
+    """The video is divided into so many equal stretches, and each gives one clip."""
+    clip_seconds: float | None = None
+    """What a clip spans, in the middle of its stretch; None spans the whole stretch."""
+    fit: Fit = "squash"
+    """squash keeps the whole picture and changes its shape; crop keeps the middle square."""
+    decoder: str = "pyav"
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        for name, most in (("frames_per_clip", 4096), ("size_px", 4096), ("clips_per_video", 4096)):
+            if not 1 <= getattr(self, name) <= most:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be 1 to {most}")
+        if self.clip_seconds is not None and self.clip_seconds <= 0:
+            raise UserError(f"clip_seconds is {self.clip_seconds}: it must be above 0")
+        decoders.check_decoder(self.decoder)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ClipSettings:
+        """The settings that ``dataclasses.asdict`` was taken of."""
+        return cls(**{**values, "limits": Limits(**values["limits"])})
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits that change when the pixels of a clip may."""
+        values = json.dumps([_VERSION, dataclasses.asdict(self)], sort_keys=True)
+        return hashlib.sha256(values.encode()).hexdigest()[:12]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """CLIPS with its pixels, as they cross from process to process."""
+        return schema.clips_schema((self.frames_per_clip, self.size_px, self.size_px, 3))
+
+
+def cut_videos(config: Mapping[str, Any]) -> Any:
+    """The work of a sandbox: ``ClipSettings`` as JSON -> (VIDEOS row -> CLIPS batch)."""
+    cv2.setNumThreads(1)
+    settings = ClipSettings.from_json(config)
+    return lambda video: cut_video(video, settings)
+
+
+def cut_video(video: Mapping[str, Any], settings: ClipSettings) -> pa.RecordBatch:
+    """The CLIPS rows of one VIDEOS row, one a clip; one row with the reason if there are none.
+
+    A video without a label is ``skipped``: nothing can be learnt from it.
+    """
+
+    def work(clock: rows.Stopwatch) -> list[rows.Values]:
+        if video.get("label") is None:
+            return [{"status": "skipped", "error_message": "it has no label to learn"}]
+        with clock("decode"):
+            return _cut(video, settings)
+
+    return rows.made_by(work, video, settings.schema, settings.digest)
+
+
+def _cut(video: Mapping[str, Any], settings: ClipSettings) -> list[rows.Values]:
+    with (
+        storage.opened(video["uri"], video["size_bytes"]) as source,
+        Video(source, limits=settings.limits) as opened,
+    ):
+        plan = partial(_requests, settings=settings)
+        (frames,), decoder = decoders.read_planned(opened, source, plan, decoder=settings.decoder)
+    pixels = _middle_square(frames.pixels, settings.size_px)
+    length = settings.frames_per_clip
+    clips = pixels.reshape(-1, length, *pixels.shape[1:])  # (clips, T, H, W, 3)
+    seconds = frames.pts_seconds.reshape(-1, length)
+    return [
+        {
+            "clip_index": number,
+            "begin_seconds": _or_none(times.min()),
+            "end_seconds": _or_none(times.max()),
+            "pixels": np.ascontiguousarray(clip).tobytes(),
+            "decoder": decoder,
+        }
+        for number, (clip, times) in enumerate(zip(clips, seconds, strict=True))
+    ]
+
+
+def _requests(video: Video, settings: ClipSettings) -> list[Request]:
+    rate = video.frames_per_second or _UNKNOWN_RATE
+    indices = clip_frames(video.num_frames, rate, settings)
+    return [Request(indices.reshape(-1), *_size_px(video, settings))]
+
+
+def clip_frames(
+    num_frames: int, frames_per_second: float, settings: ClipSettings
+) -> NDArray[np.int64]:
+    """Which frames: ``int64 (clips_per_video, frames_per_clip)``, pure arithmetic."""
+    clips = settings.clips_per_video
+    bounds = np.arange(clips + 1, dtype=np.int64) * num_frames // clips
+    chosen = []
+    for start, end in itertools.pairwise(bounds.tolist()):
+        begin = min(start, num_frames - 1)
+        span = stretch = max(1, end - begin)
+        if settings.clip_seconds is not None:
+            span = min(stretch, max(1, round(settings.clip_seconds * frames_per_second)))
+        first = begin + (stretch - span) // 2
+        chosen.append(first + sampling.uniform(num_frames=span, count=settings.frames_per_clip))
+    return np.stack(chosen)
+
+
+def _size_px(video: Video, settings: ClipSettings) -> tuple[int, int]:
+    """What a frame is scaled to: the clip's square, or for a crop one that just covers it."""
+    if settings.fit == "squash":
+        return settings.size_px, settings.size_px
+    probe = video.probe()
+    width, height = probe.display_width_px, probe.display_height_px
+    scale = settings.size_px / min(width, height)
+    return max(settings.size_px, round(width * scale)), max(settings.size_px, round(height * scale))
+
+
+def _middle_square(pixels: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    height, width = pixels.shape[1:3]
+    top, left = (height - size_px) // 2, (width - size_px) // 2
+    return pixels[:, top : top + size_px, left : left + size_px]
+
+
+def _or_none(seconds: float) -> float | None:
+    return float(seconds) if np.isfinite(seconds) else None

@@ -1,0 +1,32 @@
+"""What a job tells a person at its end, on stdout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vidray import storage
+from vidray.progress import duration
+from vidray.runs import Run
+from vidray.schema import ERROR_KINDS, STATUSES
+
+WIDTH = 110
+
+
+def print_run(run: Run, report: dict[str, Any]) -> None:
+    """Videos by status and error kind, speed, and where the table is."""
+    counts, seconds = report["counts"], report["seconds"]
+    by_status = ", ".join(f"{counts[status]} {status}" for status in STATUSES)
+    print(f"{counts['videos']} videos: {by_status}")
+    if counts["error_kinds"]:
+        table = Table("error kind", "videos", "what it means", box=None)
+        for kind, number in sorted(counts["error_kinds"].items(), key=lambda item: -item[1]):
+            table.add_row(kind, str(number), ERROR_KINDS[kind])
+        Console(width=WIDTH).print(table)
+    rate = report["videos_per_second"]
+    speed = f"{rate:.1f} videos/s, " if rate else ""
+    work, start = duration(seconds["working"]), duration(seconds["startup"])
+    print(f"{speed}{work} of work, {start} to start Ray")
+    print(f"table: {storage.join(run.out, run.table)}")
