@@ -96,7 +96,7 @@ def main(config: ExtractConfig) -> None:
         listing,
         settings,
         resources,
-        _public(config),
+        _public(config, settings),
         verb="extract",
         overwrite=config.overwrite,
     )
@@ -104,13 +104,12 @@ def main(config: ExtractConfig) -> None:
     summary.print_run(run, report)
 
 
-def _public(config: ExtractConfig) -> dict[str, Any]:
-    """The config as run.json shows it: what was asked for, without secrets in addresses."""
+def _public(config: ExtractConfig, settings: Settings) -> dict[str, Any]:
+    """The config as run.json shows it, with all a model must know to extract alike; no secrets."""
     values = dataclasses.asdict(config)
     del values["overwrite"], values["show"]
-    return {
-        name: storage.without_secrets(v) if isinstance(v, str) else v for name, v in values.items()
-    }
+    shown = {k: storage.without_secrets(v) if isinstance(v, str) else v for k, v in values.items()}
+    return {**shown, "extraction": dataclasses.asdict(settings)}
 
 
 def _show_rows(run: Run, most: int) -> None:

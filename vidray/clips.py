@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import decoders, rows, sampling, schema, storage
+from vidray import decoders, digests, rows, sampling, schema, storage
 from vidray.decode import Limits, Request, Video
 from vidray.errors import UserError
 
@@ -63,8 +61,7 @@ class ClipSettings:
     @property
     def digest(self) -> str:
         """Twelve hex digits that change when the pixels of a clip may."""
-        values = json.dumps([_VERSION, dataclasses.asdict(self)], sort_keys=True)
-        return hashlib.sha256(values.encode()).hexdigest()[:12]
+        return digests.of([_VERSION, dataclasses.asdict(self)])
 
     @property
     def schema(self) -> pa.Schema:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import decoders, features, quality, rows, sampling, schema, storage
+from vidray import decoders, digests, features, quality, rows, sampling, schema, storage
 from vidray.decode import Frames, Limits, Request, Video
 from vidray.enhance import enhance
 from vidray.errors import UserError
@@ -67,8 +65,7 @@ class Settings:
     @property
     def digest(self) -> str:
         """Twelve hex digits that change when the numbers of a row may."""
-        values = json.dumps([_VERSION, dataclasses.asdict(self)], sort_keys=True)
-        return hashlib.sha256(values.encode()).hexdigest()[:12]
+        return digests.of([_VERSION, dataclasses.asdict(self)])
 
     @property
     def schema(self) -> pa.Schema:

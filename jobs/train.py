@@ -1,0 +1,393 @@
+"""Labelled features or clips -> a model folder, ready for jobs/evaluate.py and jobs/label.py.
+
+    python jobs/train.py --data runs/features --model extra_trees --out models/trees
+    python jobs/train.py --data runs/clips --model r3d_18 --out models/r3d --epochs 30 --workers 2
+
+Classical models learn from a run folder of jobs/extract.py in seconds to minutes; deep ones from
+one of jobs/clips.py, on as many workers (CPUs or GPUs) as given, epoch after epoch. Run the same
+command again after a kill and it goes on from the last epoch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from vidray import cli, digests, learning, models, plots, storage, summary, training
+from vidray.augment import Augmentation
+from vidray.errors import UserError
+from vidray.learning import Examples
+from vidray.loop import EpochRow, Training, best_epoch
+from vidray.models import classical, importance
+from vidray.models.build import FLOW_MODELS
+from vidray.models.claim import CHECKPOINTS, ModelRun
+from vidray.models.folder import save_classical, save_deep, write_json
+from vidray.preprocess import IMAGENET, KINETICS, Preprocessing, dataset_statistics
+from vidray.progress import duration
+from vidray.training import DeepJob, Trained, Workers
+
+# A flag is named after the field alone: --batch-size, not --training.batch-size.
+Flat = tyro.conf.arg(name="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassicalSettings:
+    """Classical models only."""
+
+    families: tuple[str, ...] = ()
+    """Feature families to learn from; all that were extracted if none is named."""
+    folds: int = 5
+    """Folds of the cross-validation on split train; no recording is in two. 0 leaves it out."""
+    repeats: int = 3
+    """Times it is done, each with other folds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepSettings:
+    """Deep models only."""
+
+    weights: str = "none"
+    """Start from none, from the published ones (default), or from a safetensors file."""
+    head: Literal["linear", "layernorm_dropout_linear"] = "linear"
+    """What maps features to classes."""
+    dropout: float = 0.5
+    """Before the last layer of layernorm_dropout_linear."""
+    trained: str = "all"
+    """all, head, or last_N_blocks and the head."""
+    frames: int | None = None
+    """Frames the network is given, spread over the stored ones; all of them if not given."""
+    crop_px: int | None = None
+    """Width and height it is given; as stored if not given."""
+    normalise: Literal["kinetics", "imagenet", "dataset"] = "kinetics"
+    """Whose mean and standard deviation of colours; dataset measures split train."""
+    workers: int = 1
+    """Processes that share each batch; the result does not depend on their number."""
+    min_workers: int | None = None
+    """Go on with as few when a node is lost; waits for all of them if not given."""
+    gpu: bool | None = None
+    """A GPU for each worker; where there are enough if not given."""
+    max_failures: int = 3
+    """How often workers are started again after one died."""
+    tensorboard: bool = False
+    """Write curves for TensorBoard too; needs the extra of that name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train one model, classical or deep."""
+
+    data: str
+    """Finished run folder: of jobs/extract.py for a classical model, of jobs/clips.py for a deep
+    one; local or in a bucket. Learns from split train, is judged on val."""
+    model: str
+    """svm, extra_trees, ... or r3d_18, resnet18_avg, ...: a wrong name lists them all."""
+    out: str
+    """Model folder to write, local or in a bucket."""
+    resume: bool = True
+    """Go on with an unfinished training of the same settings; --no-resume starts afresh."""
+    classical: Annotated[ClassicalSettings, Flat] = field(default_factory=ClassicalSettings)
+    deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
+    training: Annotated[Training, Flat] = field(default_factory=Training)
+    augmentation: Annotated[Augmentation, Flat] = field(default_factory=Augmentation)
+
+
+def main(config: TrainConfig) -> None:
+    """Train, judge on the validation split, write the model folder."""
+    if config.model in classical.NAMES:
+        _refuse(config, deep=DeepSettings(), training=Training(seed=config.training.seed),
+                augmentation=Augmentation())  # fmt: skip
+        _train_classical(config, learning.read_features(config.data, config.classical.families))
+    elif config.model in models.DEEP:
+        _refuse(config, classical=ClassicalSettings())
+        _train_deep(config, learning.read_clips(config.data))
+    else:
+        names = (*classical.NAMES, *models.DEEP)
+        near = difflib.get_close_matches(config.model, names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"model {config.model!r} is unknown: one of {', '.join(names)}{hint}")
+
+
+def _refuse(config: TrainConfig, **defaults: Any) -> None:
+    """A flag that this model would ignore is a mistake, and is said to be one."""
+    for name, default in defaults.items():
+        given = dataclasses.asdict(getattr(config, name))
+        for key, value in dataclasses.asdict(default).items():
+            if given[key] != value:
+                flag = "--" + key.replace("_", "-")
+                raise UserError(f"{flag} is of no meaning to {config.model}: leave it out")
+
+
+def _train_classical(config: TrainConfig, examples: Examples) -> None:
+    names = examples.class_names
+    seed = config.training.seed
+    run = _run(config, examples, dataclasses.asdict(config.classical) | {"seed": seed})
+    if not run.claim(resume=config.resume):
+        _say_finished(config)
+        return
+    began = time.monotonic()
+    train, val = examples.of_split("train"), examples.of_split("val")
+    x, y = train.matrix(), train.targets(names)
+    pipeline = classical.fit(config.model, x, y, train.groups, names, seed=seed)
+    fitted = time.monotonic()
+    metrics: dict[str, Any] = {"val": None, "cross_validation": None}
+    if len(val.table):
+        metrics["val"] = learning.judge(
+            val.table, classical.predict(pipeline, val.matrix())
+        ).metrics(names)
+    if config.classical.folds:
+        metrics["cross_validation"] = _cross_validation(config, train, names)
+    held_out = val if len(val.table) > 1 else train
+    matters = importance.by_columns(
+        pipeline, held_out.matrix(), held_out.targets(names),
+        classical.family_columns(examples.families), seed=seed,
+    )  # fmt: skip
+    named = importance.by_feature(
+        pipeline, held_out.matrix(), held_out.targets(names),
+        classical.feature_names(examples.families), seed=seed,
+    )  # fmt: skip
+    info = {
+        **_info(config, "classical", examples, names),
+        "families": examples.families,
+        "features": examples.settings,
+    }
+    save_classical(run.out, info, pipeline)
+    write_json(storage.join(run.out, "metrics.json"), metrics)
+    measured_on = "val" if held_out is val else "train"
+    write_json(
+        storage.join(run.out, "importance.json"),
+        {"split": measured_on, "families": matters, "features": named},
+    )
+    run.finish({"seconds": {"training": fitted - began, "all": time.monotonic() - began}})
+    _say(config, metrics, fitted - began)
+
+
+def _cross_validation(
+    config: TrainConfig, train: Examples, names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Every video of split train judged by models that saw no video of its recording."""
+    found = classical.cross_validate(
+        config.model,
+        train.matrix(),
+        train.targets(names),
+        train.groups,
+        names,
+        seed=config.training.seed,
+        folds=config.classical.folds,
+        repeats=config.classical.repeats,
+    )
+    repeats = [learning.judge(train.table, one).metrics(names) for one in found.probabilities]
+    keys = ("accuracy", "macro_f1", "macro_auc", "log_loss")
+    means = {key: _mean([repeat[key] for repeat in repeats]) for key in keys}
+    return {**means, "repeats": repeats, "folds": found.metrics}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _train_deep(config: TrainConfig, examples: Examples) -> None:
+    names = examples.class_names
+    assert examples.clips is not None
+    job = deep_job(config, examples, names)
+    settings = job.to_json() | {"data": config.data}
+    run = _run(config, examples, settings)
+    if config.deep.tensorboard:
+        _check_tensorboard()
+    if not run.claim(resume=config.resume):
+        _say_finished(config)
+        return
+    training.make_network(job, fresh=True)  # What is wrong with it is said here, and once.
+    began = time.monotonic()
+    trained = training.train(
+        job,
+        folder=storage.join(run.out, CHECKPOINTS),
+        workers=Workers(
+            workers=config.deep.workers,
+            min_workers=config.deep.min_workers,
+            use_gpu=config.deep.gpu,
+            max_failures=config.deep.max_failures,
+        ),
+        on_row=_Epochs(config.training.epochs, began),
+    )
+    seconds = time.monotonic() - began
+    save_deep(run.out, _deep_info(config, job, examples, names), trained.state)
+    metrics = {"val": _judge_deep(run.out, examples, names), "best_epoch": _best(trained)}
+    write_json(storage.join(run.out, "metrics.json"), metrics)
+    history = [dataclasses.asdict(row) for row in trained.rows]
+    write_json(storage.join(run.out, "history.json"), history)
+    plots.save(plots.training_curve(history), storage.join(run.out, "curve.png"))
+    if config.deep.tensorboard:
+        _write_tensorboard(run.out, trained.rows)
+    run.finish({"seconds": {"training": seconds}, "epochs": len(history)})
+    _say(config, metrics, seconds)
+
+
+def deep_job(config: TrainConfig, examples: Examples, names: tuple[str, ...]) -> DeepJob:
+    """What the workers are told; raises UserError for what can't be trained."""
+    clips = examples.clips
+    assert clips is not None
+    frames = config.deep.frames or clips.num_frames
+    size_px = config.deep.crop_px or clips.size_px
+    if frames > clips.num_frames or size_px > clips.size_px:
+        stored = f"{clips.num_frames} frames of {clips.size_px} px"
+        raise UserError(
+            f"{frames} frames of {size_px} px are wanted and {config.data} holds {stored}: cut "
+            "with a larger --frames-per-clip or --size-px"
+        )
+    colours = {"kinetics": KINETICS, "imagenet": IMAGENET}
+    if config.deep.normalise == "dataset":
+        rows = examples.of_split("train").table["row"].to_numpy()
+        mean, std = dataset_statistics(clips.read(rows[k : k + 8]) for k in range(0, len(rows), 8))
+    else:
+        mean, std = colours[config.deep.normalise]
+    return DeepJob(
+        data=clips.uri,
+        class_names=names,
+        network={
+            "name": config.model,
+            "num_classes": len(names),
+            "head": config.deep.head,
+            "dropout": config.deep.dropout,
+            "frames": frames,
+            "size_px": size_px,
+        },
+        weights=config.deep.weights,
+        trained=config.deep.trained,
+        training=config.training,
+        augmentation=config.augmentation,
+        preprocessing=Preprocessing(
+            num_frames=frames,
+            size_px=size_px,
+            mean=mean,
+            std=std,
+            flow=config.model in FLOW_MODELS,
+        ),
+    )
+
+
+def _deep_info(
+    config: TrainConfig, job: DeepJob, examples: Examples, names: tuple[str, ...]
+) -> dict[str, Any]:
+    return {
+        **_info(config, "deep", examples, names),
+        "network": job.network,
+        "preprocessing": dataclasses.asdict(job.preprocessing),
+        "clip": examples.settings,
+    }
+
+
+def _judge_deep(out: str, examples: Examples, names: tuple[str, ...]) -> dict[str, Any] | None:
+    """The saved model, loaded as a user would, on the validation split."""
+    val = examples.of_split("val")
+    if not len(val.table):
+        return None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = models.load(out, device=device)
+    return learning.judge(val.table, learning.predict(model, val)).metrics(names)
+
+
+def _best(trained: Trained) -> int:
+    return trained.rows[best_epoch(trained.rows)].epoch
+
+
+def _run(config: TrainConfig, examples: Examples, settings: dict[str, Any]) -> ModelRun:
+    public = {"data": storage.without_secrets(config.data), "model": config.model}
+    values = {**settings, **public}
+    digest = digests.of([values, examples.digest])
+    return ModelRun(out=storage.canonical(config.out), digest=digest, config=values)
+
+
+def _info(
+    config: TrainConfig, family: str, examples: Examples, names: tuple[str, ...]
+) -> dict[str, Any]:
+    return {
+        "family": family,
+        "name": config.model,
+        "class_names": names,
+        "data_digest": examples.digest,
+    }
+
+
+class _Epochs:
+    """Prints a line an epoch, with what is left."""
+
+    def __init__(self, epochs: int, began: float) -> None:
+        self._epochs, self._began, self._first = epochs, began, 0
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        if not self._first:
+            self._first = row["epoch"]
+            self._began = time.monotonic() - row["seconds"] - row["seconds_validating"]
+        done = row["epoch"] - self._first + 1
+        left = (time.monotonic() - self._began) / done * (self._epochs - row["epoch"])
+        val = "" if row["val_loss"] is None else (
+            f"val {row['val_loss']:.3f} {row['val_accuracy']:.1%}, "
+        )  # fmt: skip
+        waited = row["seconds_waiting_for_data"] / row["seconds"]
+        print(
+            f"epoch {row['epoch']}/{self._epochs}: "
+            f"loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.1%}, {val}"
+            f"{row['clips_per_second']:.1f} clips/s, {waited:.1%} waiting for data, "
+            f"{row['peak_memory_bytes'] / 2**30:.2f} GiB, {duration(left)} left",
+            flush=True,
+        )
+
+
+def _check_tensorboard() -> None:
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        message = "--tensorboard needs the extra: pip install 'vidray[tensorboard]'"
+        raise UserError(message) from None
+
+
+def _write_tensorboard(out: str, rows: list[EpochRow]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    if storage.is_bucket(out):
+        raise UserError(f"{out} is in a bucket, and TensorBoard's files are written locally")
+    with SummaryWriter(storage.join(out, "tensorboard")) as writer:
+        for row in rows:
+            for name, value in dataclasses.asdict(row).items():
+                if name != "epoch" and value is not None:
+                    writer.add_scalar(name, value, row.epoch)
+
+
+def _say_finished(config: TrainConfig) -> None:
+    print(f"nothing to do: {config.out} holds the finished model of this training")
+
+
+def _say(config: TrainConfig, metrics: dict[str, Any], seconds: float) -> None:
+    """What a person wants to know at the end."""
+    table = Table("judged on", "videos", "accuracy", "95 %", "macro F1", "macro AUC", box=None)
+    shown = {"val": metrics["val"], "cross-validation": metrics.get("cross_validation")}
+    for name, found in shown.items():
+        if found is None:
+            continue
+        source = found if "intervals" in found else found["repeats"][0]
+        low, high = source["intervals"]["accuracy"] or (float("nan"), float("nan"))
+        auc = found["macro_auc"]
+        table.add_row(
+            name,
+            str(source["num_videos"]),
+            f"{found['accuracy']:.3f}",
+            f"{low:.2f} to {high:.2f}",
+            f"{found['macro_f1']:.3f}",
+            "-" if auc is None else f"{auc:.3f}",
+        )
+    if table.row_count:
+        Console(width=summary.WIDTH).print(table)
+    print(f"{config.model}: trained in {duration(seconds)}, model folder {config.out}")
+
+
+if __name__ == "__main__":
+    cli.run(TrainConfig, main)

@@ -1,0 +1,33 @@
+"""A network with the two things that training needs to know of it: its blocks and its head."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A network and its parts; every builder of this package returns one."""
+
+    network: nn.Module
+    """Clips ``float (N, C, T, H, W)`` to logits ``float (N, num_classes)``."""
+    blocks: list[nn.Module]
+    """Its stages from input to output, without the head: what is checkpointed, or frozen. What
+    lies between or after them (a last norm, the pooling over time) is in none."""
+    head: nn.Module
+    """The submodule of ``network`` that maps embeddings ``(N, D)`` to logits."""
+
+    def embed(self, clips: Tensor) -> Tensor:
+        """What the head sees: ``float (N, C, T, H, W)`` -> ``float (N, D)``."""
+        seen: list[Tensor] = []
+
+        def keep(_head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen.append(inputs[0])
+
+        # A hook, so that torchvision's networks, which have no such method, are no exception.
+        handle = self.head.register_forward_pre_hook(keep)
+        try:
+            self.network(clips)
+        finally:
+            handle.remove()
+        return seen[0]

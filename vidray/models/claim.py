@@ -1,0 +1,91 @@
+"""A model folder that is being written: claimed, gone on with after a kill, finished last."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from vidray import runs, storage
+from vidray.errors import UserError
+from vidray.models.folder import MODEL, PIPELINE, WEIGHTS, write_json
+
+# Ray keeps its checkpoints here until the model is written.
+CHECKPOINTS = "_checkpoints"
+_OURS = (
+    "_SUCCESS", MODEL, WEIGHTS, PIPELINE, "metrics.json", "history.json", "curve.png",
+    "importance.json", "tensorboard", CHECKPOINTS, "run.json",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRun:
+    """One training and the folder it fills.
+
+    Args:
+        out: the model folder.
+        digest: changes when the weights may.
+        config: the job's settings, as run.json shows them.
+    """
+
+    out: str
+    digest: str
+    config: dict[str, Any]
+
+    def claim(self, *, resume: bool) -> bool:
+        """Take the folder, or take it up again; False if this very training is finished already.
+
+        Raises:
+            UserError: the folder holds something else.
+        """
+        if storage.exists(self.out) and not storage.is_folder(self.out):
+            raise UserError(f"{self.out} is a file: --out must name a folder")
+        where = storage.join(self.out, "run.json")
+        if not storage.exists(where):
+            if storage.exists(storage.join(self.out, MODEL)):
+                raise UserError(f"{self.out} holds a model but no run.json: choose another --out")
+        elif not resume:
+            self._remove()
+        else:
+            before = json.loads(storage.read_bytes(where))
+            self._refuse_others(before)
+            if storage.exists(storage.join(self.out, "_SUCCESS")):
+                return False
+        write_json(where, self._header("running"))
+        return True
+
+    def _remove(self) -> None:
+        before = json.loads(storage.read_bytes(storage.join(self.out, "run.json")))
+        if before.get("kind") != "model":
+            raise UserError(f"{self.out} holds another job's run: choose another --out")
+        for name in _OURS:
+            storage.remove_tree(storage.join(self.out, name))
+
+    def _refuse_others(self, before: dict[str, Any]) -> None:
+        if before.get("kind") != "model":
+            raise UserError(f"{self.out} holds another job's run: choose another --out")
+        if before["digest"] != self.digest:
+            old = before["config"]
+            changed = [
+                f"{k}: {old.get(k)} -> {v}" for k, v in self.config.items() if old.get(k) != v
+            ]
+            what = "; ".join(changed[:3]) or "the data or vidray has changed"
+            raise UserError(
+                f"{self.out} holds a training of other settings ({what}): choose another --out, "
+                "or give --no-resume to start afresh"
+            )
+
+    def _header(self, state: str) -> dict[str, Any]:
+        return {
+            "kind": "model",
+            "state": state,
+            "digest": self.digest,
+            "config": self.config,
+            "versions": runs.versions(),
+        }
+
+    def finish(self, report: dict[str, Any]) -> None:
+        """run.json, and last of all _SUCCESS; checkpoints go."""
+        write_json(storage.join(self.out, "run.json"), {**self._header("finished"), **report})
+        storage.remove_tree(storage.join(self.out, CHECKPOINTS))
+        storage.write_bytes(storage.join(self.out, "_SUCCESS"), b"")
