@@ -14,10 +14,9 @@ import dataclasses
 import difflib
 import time
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
-import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -27,15 +26,11 @@ from vidray.errors import UserError
 from vidray.learning import Examples
 from vidray.loop import EpochRow, Training, best_epoch
 from vidray.models import classical, importance
-from vidray.models.build import FLOW_MODELS
 from vidray.models.claim import CHECKPOINTS, ModelRun
 from vidray.models.folder import save_classical, save_deep, write_json
-from vidray.preprocess import IMAGENET, KINETICS, Preprocessing, dataset_statistics
 from vidray.progress import duration
-from vidray.training import DeepJob, Trained, Workers
-
-# A flag is named after the field alone: --batch-size, not --training.batch-size.
-Flat = tyro.conf.arg(name="")
+from vidray.train_config import DeepSettings, Flat, deep_job
+from vidray.training import DeepJob, Trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,36 +43,6 @@ class ClassicalSettings:
     """Folds of the cross-validation on split train; no recording is in two. 0 leaves it out."""
     repeats: int = 3
     """Times it is done, each with other folds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeepSettings:
-    """Deep models only."""
-
-    weights: str = "none"
-    """Start from none, from the published ones (default), or from a safetensors file."""
-    head: Literal["linear", "layernorm_dropout_linear"] = "linear"
-    """What maps features to classes."""
-    dropout: float = 0.5
-    """Before the last layer of layernorm_dropout_linear."""
-    trained: str = "all"
-    """all, head, or last_N_blocks and the head."""
-    frames: int | None = None
-    """Frames the network is given, spread over the stored ones; all of them if not given."""
-    crop_px: int | None = None
-    """Width and height it is given; as stored if not given."""
-    normalise: Literal["kinetics", "imagenet", "dataset"] = "kinetics"
-    """Whose mean and standard deviation of colours; dataset measures split train."""
-    workers: int = 1
-    """Processes that share each batch; the result does not depend on their number."""
-    min_workers: int | None = None
-    """Go on with as few when a node is lost; waits for all of them if not given."""
-    gpu: bool | None = None
-    """A GPU for each worker; where there are enough if not given."""
-    max_failures: int = 3
-    """How often workers are started again after one died."""
-    tensorboard: bool = False
-    """Write curves for TensorBoard too; needs the extra of that name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +162,14 @@ def _mean(values: list[float | None]) -> float | None:
 def _train_deep(config: TrainConfig, examples: Examples) -> None:
     names = examples.class_names
     assert examples.clips is not None
-    job = deep_job(config, examples, names)
+    job = deep_job(
+        config.model,
+        examples,
+        names,
+        deep=config.deep,
+        training=config.training,
+        augmentation=config.augmentation,
+    )
     settings = job.to_json() | {"data": config.data}
     run = _run(config, examples, settings)
     if config.deep.tensorboard:
@@ -210,12 +182,7 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
     trained = training.train(
         job,
         folder=storage.join(run.out, CHECKPOINTS),
-        workers=Workers(
-            workers=config.deep.workers,
-            min_workers=config.deep.min_workers,
-            use_gpu=config.deep.gpu,
-            max_failures=config.deep.max_failures,
-        ),
+        workers=config.deep.who,
         on_row=_Epochs(config.training.epochs, began),
     )
     seconds = time.monotonic() - began
@@ -229,49 +196,6 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
         _write_tensorboard(run.out, trained.rows)
     run.finish({"seconds": {"training": seconds}, "epochs": len(history)})
     _say(config, metrics, seconds)
-
-
-def deep_job(config: TrainConfig, examples: Examples, names: tuple[str, ...]) -> DeepJob:
-    """What the workers are told; raises UserError for what can't be trained."""
-    clips = examples.clips
-    assert clips is not None
-    frames = config.deep.frames or clips.num_frames
-    size_px = config.deep.crop_px or clips.size_px
-    if frames > clips.num_frames or size_px > clips.size_px:
-        stored = f"{clips.num_frames} frames of {clips.size_px} px"
-        raise UserError(
-            f"{frames} frames of {size_px} px are wanted and {config.data} holds {stored}: cut "
-            "with a larger --frames-per-clip or --size-px"
-        )
-    colours = {"kinetics": KINETICS, "imagenet": IMAGENET}
-    if config.deep.normalise == "dataset":
-        rows = examples.of_split("train").table["row"].to_numpy()
-        mean, std = dataset_statistics(clips.read(rows[k : k + 8]) for k in range(0, len(rows), 8))
-    else:
-        mean, std = colours[config.deep.normalise]
-    return DeepJob(
-        data=clips.uri,
-        class_names=names,
-        network={
-            "name": config.model,
-            "num_classes": len(names),
-            "head": config.deep.head,
-            "dropout": config.deep.dropout,
-            "frames": frames,
-            "size_px": size_px,
-        },
-        weights=config.deep.weights,
-        trained=config.deep.trained,
-        training=config.training,
-        augmentation=config.augmentation,
-        preprocessing=Preprocessing(
-            num_frames=frames,
-            size_px=size_px,
-            mean=mean,
-            std=std,
-            flow=config.model in FLOW_MODELS,
-        ),
-    )
 
 
 def _deep_info(

@@ -322,6 +322,13 @@ def test_what_tells_only_the_recording_does_not_help() -> None:
     assert scores["by recording"] < 0.65
 
 
+def test_neighbours_are_no_more_than_there_are_rows() -> None:
+    x, y, groups = _made(rows=18)  # folds of 9 rows and 9
+    model = _fit("knn", x, y, groups)
+    assert classical.predict(model, x).shape == (18, 3)
+    assert _fit("knn", x, y, groups, parameters={"n_neighbors": 3}).estimator[-1].n_neighbors == 3
+
+
 def test_the_majority_baseline_is_the_share_of_each_class() -> None:
     y = np.array([0] * 14 + [1] * 6)
     x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)

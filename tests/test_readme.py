@@ -1,5 +1,6 @@
 """Every command and snippet of the README does what it says."""
 
+import dataclasses
 import os
 import re
 import shlex
@@ -20,9 +21,9 @@ def _blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", _README, flags=re.DOTALL)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_commands_and_snippets(tmp_path: Path, cluster: Cluster, s3_server: str) -> None:
-    make_clips(tmp_path / "runs" / "demo" / "videos", clips_per_class=1)
+    make_clips(tmp_path / "runs" / "demo" / "videos")
     bucket = s3fs.S3FileSystem(endpoint_url=s3_server)
     bucket.mkdir("my-bucket")
     bucket.put(str(tmp_path / "runs" / "demo" / "videos"), "my-bucket/clips", recursive=True)
@@ -55,8 +56,16 @@ def test_targets_exist() -> None:
 
 
 def test_flags_of_the_table_exist() -> None:
+    from jobs.clips import ClipsConfig
+    from jobs.evaluate import EvaluateConfig
     from jobs.extract import ExtractConfig
+    from jobs.study import StudyConfig
+    from jobs.train import TrainConfig
 
     flags = set(re.findall(r"`--([a-z][a-z-]+)", _README)) - {"help"}
-    fields = {name.replace("_", "-") for name in ExtractConfig.__dataclass_fields__}
-    assert flags <= fields
+    configs = (ExtractConfig, ClipsConfig, EvaluateConfig, TrainConfig, StudyConfig)
+    fields = {field.name for config in configs for field in dataclasses.fields(config)}
+    for nested in ("classical", "deep", "training", "augmentation"):
+        made = TrainConfig.__dataclass_fields__[nested].default_factory
+        fields |= {field.name for field in dataclasses.fields(made)}
+    assert flags <= {name.replace("_", "-") for name in fields}

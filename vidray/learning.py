@@ -51,9 +51,11 @@ class Examples:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits that change with the videos, their labels, their splits."""
+        """Twelve hex digits that change with the videos, their labels, their splits, and with how
+        the rows were made.
+        """
         columns = [self.table[name].to_pylist() for name in _HEAD[:6]]
-        return digests.of(columns)
+        return digests.of([columns, self.settings])
 
     def of_split(self, split: str) -> Examples:
         """The rows of one split."""
@@ -119,7 +121,8 @@ def _report(uri: str, table: str, job: str) -> dict[str, Any]:
     report = runs.read_json(uri)
     if report.get("table") != table:
         raise UserError(
-            f"{uri} holds {report.get('table')}, and this model learns from {table}: {job}"
+            f"{uri} holds {report.get('table', 'a model')}, and this model learns from {table}: "
+            f"give a run folder of {job}"
         )
     return report
 

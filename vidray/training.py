@@ -171,14 +171,19 @@ def train(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
         ),
     )
+    failure: Exception | None = None
     try:
         result = trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        failure = error
     finally:
         stop.set()
         listener.join()
         queue.shutdown(force=True)
     if errors:
         raise UserError(errors[0])
+    if failure is not None:
+        raise failure
     if result.checkpoint is None:
         raise RuntimeError("the training ended without a checkpoint")
     with result.checkpoint.as_directory() as local:
@@ -235,8 +240,7 @@ def _learn(config: Mapping[str, Any]) -> None:
         _fit(job, config["queue"])
     except UserError as error:
         # Trying again would end the same way: told to the person instead of to Ray.
-        if ray.train.get_context().get_world_rank() == 0:
-            config["queue"].put({"error": str(error)})
+        config["queue"].put({"error": str(error)})
 
 
 def _fit(job: DeepJob, queue: Queue) -> None:

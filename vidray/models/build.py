@@ -131,7 +131,7 @@ def _fresh(
     if published_wanted:
         if fill is None:
             raise UserError(
-                f"{name} has no published weights: start fresh with --weights none, or give a file"
+                "there are no published weights: start fresh with --weights none, or give a file"
             )
         fill()
     return built
@@ -176,14 +176,15 @@ _OWN: dict[str, Callable[[str, int, dict[str, Any], dict[str, int]], _Filled]] =
 
 
 def _load_file(built: Architecture, uri: str) -> None:
-    """Weights of a file; a head for other classes stays fresh."""
+    """Weights of a file; where its head is another one, for other classes or kind, ours stays."""
     state = published.read_safetensors(uri)
-    ours = built.network.state_dict()
-    inside = {id(tensor) for tensor in built.head.state_dict(keep_vars=True).values()}
-    head = [k for k, v in built.network.state_dict(keep_vars=True).items() if id(v) in inside]
-    if any(name not in state or state[name].shape != ours[name].shape for name in head):
-        state = {k: v for k, v in state.items() if k not in head}
-        state = {**state, **{name: ours[name] for name in head}}
+    prefix = next(k for k, module in built.network.named_modules() if module is built.head) + "."
+    ours, theirs = (
+        {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        for tensors in (built.network.state_dict(), state)
+    )
+    if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
+        state = {k: v for k, v in state.items() if k not in theirs} | ours
     published.load_state(built.network, state, source=uri)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,28 +48,34 @@ class ModelRun:
         elif not resume:
             self._remove()
         else:
-            before = json.loads(storage.read_bytes(where))
+            before = self._before()
             self._refuse_others(before)
-            if storage.exists(storage.join(self.out, "_SUCCESS")):
+            if before["state"] == "finished":
+                self._close()  # Again: a kill may have come between run.json and _SUCCESS.
                 return False
         write_json(where, self._header("running"))
         return True
 
-    def _remove(self) -> None:
-        before = json.loads(storage.read_bytes(storage.join(self.out, "run.json")))
-        if before.get("kind") != "model":
+    def _before(self) -> dict[str, Any]:
+        """run.json of the training that has the folder."""
+        try:
+            before = json.loads(storage.read_bytes(storage.join(self.out, "run.json")))
+        except ValueError:
+            before = None
+        if not isinstance(before, dict) or before.get("kind") != "model":
             raise UserError(f"{self.out} holds another job's run: choose another --out")
+        return before
+
+    def _remove(self) -> None:
+        self._before()
         for name in _OURS:
             storage.remove_tree(storage.join(self.out, name))
 
     def _refuse_others(self, before: dict[str, Any]) -> None:
-        if before.get("kind") != "model":
-            raise UserError(f"{self.out} holds another job's run: choose another --out")
         if before["digest"] != self.digest:
-            old = before["config"]
-            changed = [
-                f"{k}: {old.get(k)} -> {v}" for k, v in self.config.items() if old.get(k) != v
-            ]
+            # As JSON gives it back, which knows no tuples.
+            old, new = _flat(before["config"]), _flat(json.loads(json.dumps(self.config)))
+            changed = [f"{k}: {old.get(k)} -> {v}" for k, v in new.items() if old.get(k) != v]
             what = "; ".join(changed[:3]) or "the data or vidray has changed"
             raise UserError(
                 f"{self.out} holds a training of other settings ({what}): choose another --out, "
@@ -87,5 +94,20 @@ class ModelRun:
     def finish(self, report: dict[str, Any]) -> None:
         """run.json, and last of all _SUCCESS; checkpoints go."""
         write_json(storage.join(self.out, "run.json"), {**self._header("finished"), **report})
+        self._close()
+
+    def _close(self) -> None:
         storage.remove_tree(storage.join(self.out, CHECKPOINTS))
-        storage.write_bytes(storage.join(self.out, "_SUCCESS"), b"")
+        if not storage.exists(storage.join(self.out, "_SUCCESS")):
+            storage.write_bytes(storage.join(self.out, "_SUCCESS"), b"")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings within settings by names such as ``training.epochs``."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -82,6 +82,8 @@ _CALIBRATION_FOLDS = 5
 # on two busy cores 186 rows took ten times as long with them.
 _ROWS_WORTH_THREADS = 10_000
 
+_NEIGHBORS = 9  # Of knn; all there are where a table is smaller.
+
 # Name -> (seed, parameters) -> classifier. Defaults by 5-fold cross-validation over recordings of
 # the 362 flow numbers of 233 fight clips.
 _CLASSIFIERS: dict[str, Callable[[int, Mapping[str, Any]], Any]] = {
@@ -91,7 +93,7 @@ _CLASSIFIERS: dict[str, Callable[[int, Mapping[str, Any]], Any]] = {
     ),
     "knn": lambda _, own: KNeighborsClassifier(
         # A tree of neighbours gains nothing in many dimensions, and is one more type to trust.
-        **{"n_neighbors": 9, "weights": "distance", "algorithm": "brute", **own}
+        **{"n_neighbors": _NEIGHBORS, "weights": "distance", "algorithm": "brute", **own}
     ),
     "logistic_regression": lambda seed, own: LogisticRegression(
         **{"C": 0.1, "max_iter": 2000, "random_state": seed, **own}
@@ -425,6 +427,10 @@ def fit(
         )
         folds = max(2, min(_CALIBRATION_FOLDS, smallest))
         splits = group_folds(labels, groups, folds=folds, seed=seed, class_names=class_names)
+    if name == "knn":
+        fewest = min(len(rows) for rows, _ in splits) if splits else len(labels)
+        own = {"n_neighbors": _NEIGHBORS, **(options.get("parameters") or {})}
+        options["parameters"] = {**own, "n_neighbors": min(own["n_neighbors"], fewest)}
     model = make_pipeline(name, seed=seed, calibration_splits=splits, **options)
     with _threads_worth(len(matrix)):
         model.fit(matrix, labels)

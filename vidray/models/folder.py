@@ -127,11 +127,10 @@ def load(model_dir: str, *, device: str = "cpu") -> Model:
         )
     info = json.loads(storage.read_bytes(storage.join(uri, MODEL)))
     if info["family"] == "classical":
-        data = storage.read_bytes(storage.join(uri, PIPELINE))
         return ClassicalModel(
             name=info["name"],
             class_names=tuple(info["class_names"]),
-            pipeline=classical.loads(data),
+            pipeline=classical.load(_part(uri, PIPELINE)),
             families=tuple(info["families"]),
             features=Settings.from_json(info["features"]),
             info=info,
@@ -141,7 +140,7 @@ def load(model_dir: str, *, device: str = "cpu") -> Model:
 
 def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
     network = build_model(**info["network"])
-    where = storage.join(uri, WEIGHTS)
+    where = _part(uri, WEIGHTS)
     published.load_state(network, published.read_safetensors(where), source=where)
     return DeepModel(
         name=info["name"],
@@ -151,6 +150,13 @@ def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
         clip=ClipSettings.from_json(info["clip"]),
         info=info,
     )
+
+
+def _part(uri: str, name: str) -> str:
+    where = storage.join(uri, name)
+    if not storage.exists(where):
+        raise UserError(f"{uri} is not a whole model folder (no {name}): copy or train it again")
+    return where
 
 
 def save_deep(uri: str, info: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> None:

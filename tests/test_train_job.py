@@ -1,0 +1,248 @@
+"""jobs/train.py and jobs/evaluate.py as a user runs them: both families, killed, on two workers."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import psutil
+import pytest
+import s3fs
+import safetensors.numpy
+import torch
+
+from tests.ray_cluster import ROOT, Cluster, Job
+from vidray import models, storage, synthetic
+
+pytestmark = pytest.mark.timeout(600)
+
+_SPLITS = ("--split-fractions", "0.5", "0.25", "0.25")
+# Without dropout, so that the number of workers must not matter; and slow, since in faster training
+# of so few clips the last digit of a sum (two threads for one) is 2 % of the loss after 3 epochs.
+_DEEP = (
+    "--model", "resnet18_avg", "--epochs", "4", "--frames", "4", "--batch-size", "8",
+    "--optimizer", "sgd", "--learning-rate", "0.0005",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two dozen clips in four classes of motion, and two files that cannot be read."""
+    folder = tmp_path_factory.mktemp("videos")
+    synthetic.make_clips(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def features(videos: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("features") / "run"
+    Job("extract.py", cluster).run("--videos", videos, "--out", out, *_SPLITS)
+    return out
+
+
+@pytest.fixture(scope="module")
+def clips(videos: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("clips") / "run"
+    size = ("--frames-per-clip", "8", "--size-px", "32")
+    told = Job("clips.py", cluster).run("--videos", videos, "--out", out, *size, *_SPLITS)
+    assert "26 videos: 24 ok, 2 failed, 0 skipped" in told
+    return out
+
+
+@pytest.fixture(scope="module")
+def undisturbed(clips: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "model"
+    told = Job("train.py", cluster).run("--data", clips, "--out", out, *_DEEP)
+    assert len(re.findall(r"^epoch \d/4: loss", told, flags=re.MULTILINE)) == 4
+    return out
+
+
+@pytest.fixture
+def job(cluster: Cluster) -> Job:
+    return Job("train.py", cluster)
+
+
+def _weights(out: Path) -> bytes:
+    return (out / "weights.safetensors").read_bytes()
+
+
+def _history(out: Path) -> list[dict[str, float]]:
+    rows: list[dict[str, float]] = json.loads((out / "history.json").read_text())
+    return rows
+
+
+def _wait_for_epoch(process: "subprocess.Popen[str]", epoch: int) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(f"epoch {epoch}/"):
+            return
+    raise AssertionError(f"it ended before epoch {epoch}")
+
+
+def test_classical_model_from_features_to_figures(
+    job: Job, features: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    out = tmp_path / "model"
+    flags = ("--data", features, "--model", "extra_trees", "--out", out, "--folds", "0")
+    told = job.run(*flags)
+    assert re.search(r"^ val +\d", told, flags=re.MULTILINE)
+    assert {path.name for path in out.iterdir()} == {
+        "model.json", "pipeline.skops", "metrics.json", "importance.json", "run.json", "_SUCCESS",
+    }  # fmt: skip
+    importance = json.loads((out / "importance.json").read_text())
+    assert [row["name"] for row in importance["families"]] == ["flow"]
+    assert all(row["name"].startswith("flow.") for row in importance["features"])
+    assert "nothing to do" in job.run(*flags)
+
+    judged = tmp_path / "judged"
+    told = Job("evaluate.py", cluster).run("--model", out, "--data", features, "--out", judged)
+    metrics = json.loads((judged / "metrics.json").read_text())
+    assert f"{metrics['accuracy']:.3f}" in told
+    predictions = f"{judged}/predictions.parquet"
+    query = f"select count(*), avg(correct::int), min(correct::int) from '{predictions}'"
+    ((count, accuracy, _),) = duckdb.sql(query).fetchall()
+    assert (count, accuracy) == (metrics["num_videos"], pytest.approx(metrics["accuracy"]))
+    assert metrics["cost"]["end_to_end_seconds_per_video"] > metrics["cost"]["seconds_per_video"]
+    for name in ("confusion", "roc", "precision_recall", "calibration"):
+        assert (judged / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_deep_model_learns_saves_and_is_judged(
+    undisturbed: Path, clips: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    assert {path.name for path in undisturbed.iterdir()} == {
+        "model.json", "weights.safetensors", "metrics.json", "history.json", "curve.png",
+        "run.json", "_SUCCESS",
+    }  # fmt: skip
+    history = _history(undisturbed)
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert all(0 <= r["seconds_waiting_for_data"] <= r["seconds"] for r in history)
+    flags = ("--model", undisturbed, "--data", clips, "--out", tmp_path / "judged")
+    Job("evaluate.py", cluster).run(*flags)
+    metrics = json.loads((tmp_path / "judged" / "metrics.json").read_text())
+    assert metrics["cost"]["parameters"] == 11_178_564  # ResNet-18 with four classes
+    model = models.load(str(undisturbed))
+    assert model.class_names == ("bounce", "drift", "flicker", "spin")
+
+
+def test_a_killed_driver_goes_on_to_the_same_weights(
+    job: Job, clips: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    flags = ("--data", clips, "--out", tmp_path / "model", *_DEEP)
+    with job.start(*flags) as process:
+        _wait_for_epoch(process, 2)
+        process.kill()
+    assert not (tmp_path / "model" / "model.json").exists()
+    time.sleep(3)  # What runs on the cluster ends with its driver.
+    told = job.run(*flags)
+    assert "epoch 1/4" not in told
+    assert "epoch 4/4" in told
+    assert _weights(tmp_path / "model") == _weights(undisturbed)
+    assert [r["train_loss"] for r in _history(tmp_path / "model")] == [
+        r["train_loss"] for r in _history(undisturbed)
+    ]
+
+
+def test_a_killed_worker_starts_again_to_the_same_weights(
+    job: Job, clips: Path, undisturbed: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    with job.start("--data", clips, "--out", tmp_path / "model", *_DEEP) as process:
+        _wait_for_epoch(process, 2)
+        workers = _train_workers(cluster)
+        assert workers
+        for worker in workers:
+            worker.send_signal(signal.SIGKILL)
+        assert process.stdout is not None
+        told = process.stdout.read()
+    assert process.returncode == 0, told
+    assert _weights(tmp_path / "model") == _weights(undisturbed)
+
+
+def _train_workers(cluster: Cluster) -> list[psutil.Process]:
+    found = []
+    for node in cluster.nodes:
+        for process in psutil.Process(node.pid).children(recursive=True):
+            try:
+                if "RayTrainWorker" in " ".join(process.cmdline()):
+                    found.append(process)
+            except psutil.Error:
+                continue
+    return found
+
+
+def test_two_workers_learn_what_one_learns(
+    job: Job, clips: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    job.run("--data", clips, "--out", tmp_path / "model", "--workers", "2", *_DEEP)
+    one, two = _history(undisturbed), _history(tmp_path / "model")
+    for key in ("train_loss", "val_loss"):
+        assert [row[key] for row in two] == pytest.approx([row[key] for row in one], rel=5e-3), key
+    ours, theirs = (safetensors.numpy.load(_weights(p)) for p in (tmp_path / "model", undisturbed))
+    torch.manual_seed(0)
+    start = models.build_model("resnet18_avg", num_classes=4).state_dict()
+    learnt = apart = 0.0
+    for name, tensor in start.items():
+        if tensor.is_floating_point():
+            learnt += float(np.square(theirs[name] - tensor.numpy()).sum())
+            apart += float(np.square(theirs[name] - ours[name]).sum())
+    assert apart < 0.05**2 * learnt  # Gradients of one worker alone would be half as long.
+
+
+def test_model_folder_and_clips_in_a_bucket(
+    job: Job, clips: Path, s3_bucket: str, tmp_path: Path
+) -> None:
+    s3fs.S3FileSystem().put(str(clips), f"{s3_bucket}/clips", recursive=True)
+    out = f"{s3_bucket}/model"
+    flags = ("--model", "resnet18_max", "--epochs", "1", "--frames", "2")
+    job.run("--data", f"{s3_bucket}/clips", "--out", out, *flags)
+    assert storage.exists(f"{out}/_SUCCESS")
+    assert not list(storage.list_files(f"{out}/_checkpoints", hidden=True))
+    probabilities = models.load(out).predict(np.zeros((2, 8, 32, 32, 3), np.uint8))
+    assert probabilities.shape == (2, 4)
+    assert probabilities.sum(axis=1) == pytest.approx(1)
+
+
+def _fails(script: str, *flags: object) -> str:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / script), *map(str, flags)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stderr.strip().splitlines()
+    assert (done.returncode, len(lines)) == (2, 1), done.stderr
+    return lines[0]
+
+
+def test_mistakes_are_one_line(
+    clips: Path, features: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    def train(*flags: object) -> str:
+        return _fails("train.py", "--out", tmp_path / "x", *flags)
+
+    assert "did you mean extra_trees?" in train("--data", features, "--model", "extra_tree")
+    assert "holds clips" in train("--data", clips, "--model", "svm")
+    assert "holds features" in train("--data", features, "--model", "r3d_18")
+    assert "is not a run folder" in train("--data", tmp_path, "--model", "svm")
+    assert "--epochs is of no meaning to svm" in train(
+        "--data", features, "--model", "svm", "--epochs", "3"
+    )
+    assert "no published weights" in train(
+        "--data", clips, "--model", "c3d", "--weights", "default"
+    )
+    assert "16 frames of 32 px are wanted" in train(
+        "--data", clips, "--model", "r3d_18", "--frames", "16"
+    )
+    assert "epochs is 0" in train("--data", clips, "--model", "r3d_18", "--epochs", "0")
+    told = _fails("train.py", "--data", clips, "--out", undisturbed, *_DEEP[:-1], "0.02")
+    assert "training of other settings (training: " in told
+    assert "no model folder" in _fails(
+        "evaluate.py", "--model", tmp_path, "--data", clips, "--out", tmp_path / "y"
+    )
+    flags = ("--model", undisturbed, "--data", features, "--out", tmp_path / "y")
+    assert "holds features" in _fails("evaluate.py", *flags)

@@ -1,0 +1,121 @@
+"""What every job that trains deep models asks for, and the ``DeepJob`` it comes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import tyro
+
+from vidray import storage
+from vidray.augment import Augmentation
+from vidray.errors import UserError
+from vidray.learning import Examples
+from vidray.loop import Training
+from vidray.models.build import FLOW_MODELS
+from vidray.preprocess import IMAGENET, KINETICS, Preprocessing, dataset_statistics
+from vidray.training import DeepJob, Workers
+
+# A flag is named after the field alone: --batch-size, not --training.batch-size.
+Flat: Any = tyro.conf.arg(name="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepSettings:
+    """Deep models only."""
+
+    weights: str = "none"
+    """Start from none, from the published ones (default), or from a safetensors file."""
+    head: Literal["linear", "layernorm_dropout_linear"] = "linear"
+    """What maps features to classes."""
+    dropout: float = 0.5
+    """Before the last layer of layernorm_dropout_linear."""
+    trained: str = "all"
+    """all, head, or last_N_blocks and the head."""
+    frames: int | None = None
+    """Frames the network is given, spread over the stored ones; all of them if not given."""
+    crop_px: int | None = None
+    """Width and height it is given; as stored if not given."""
+    normalise: Literal["kinetics", "imagenet", "dataset"] = "kinetics"
+    """Whose mean and standard deviation of colours; dataset measures split train."""
+    workers: int = 1
+    """Processes that share each batch; the result does not depend on their number."""
+    min_workers: int | None = None
+    """Go on with as few when a node is lost; waits for all of them if not given."""
+    gpu: bool | None = None
+    """A GPU for each worker; where there are enough if not given."""
+    max_failures: int = 3
+    """How often workers are started again after one died."""
+    tensorboard: bool = False
+    """Write curves for TensorBoard too; needs the extra of that name."""
+
+    @property
+    def who(self) -> Workers:
+        """The processes that train."""
+        return Workers(
+            workers=self.workers,
+            min_workers=self.min_workers,
+            use_gpu=self.gpu,
+            max_failures=self.max_failures,
+        )
+
+
+def deep_job(
+    model: str,
+    examples: Examples,
+    class_names: tuple[str, ...],
+    *,
+    deep: DeepSettings,
+    training: Training,
+    augmentation: Augmentation,
+) -> DeepJob:
+    """What the workers are told.
+
+    Args:
+        model: one of ``models.DEEP``.
+        examples: clips; colours are measured on its split train.
+        class_names: in the order of the network's outputs.
+
+    Raises:
+        UserError: what is asked for can't be trained from these clips.
+    """
+    clips = examples.clips
+    assert clips is not None
+    frames = deep.frames or clips.num_frames
+    size_px = deep.crop_px or clips.size_px
+    if frames > clips.num_frames or size_px > clips.size_px:
+        stored = f"{clips.num_frames} frames of {clips.size_px} px"
+        raise UserError(
+            f"{frames} frames of {size_px} px are wanted and "
+            f"{storage.without_secrets(clips.uri)} holds {stored}: cut with a larger "
+            "--frames-per-clip or --size-px"
+        )
+    colours = {"kinetics": KINETICS, "imagenet": IMAGENET}
+    if deep.normalise == "dataset":
+        rows = examples.of_split("train").table["row"].to_numpy()
+        mean, std = dataset_statistics(clips.read(rows[k : k + 8]) for k in range(0, len(rows), 8))
+    else:
+        mean, std = colours[deep.normalise]
+    return DeepJob(
+        data=clips.uri,
+        class_names=class_names,
+        network={
+            "name": model,
+            "num_classes": len(class_names),
+            "head": deep.head,
+            "dropout": deep.dropout,
+            "frames": frames,
+            "size_px": size_px,
+        },
+        weights=deep.weights,
+        trained=deep.trained,
+        training=training,
+        augmentation=augmentation,
+        preprocessing=Preprocessing(
+            num_frames=frames,
+            size_px=size_px,
+            mean=mean,
+            std=std,
+            flow=model in FLOW_MODELS,
+        ),
+    )
