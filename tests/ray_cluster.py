@@ -117,6 +117,15 @@ def cluster(s3_server: str) -> Iterator[Cluster]:
         made.stop()
 
 
+class Process(subprocess.Popen[str]):
+    """One that does not outlive a test that fails or runs out of time."""
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, *error)
+
+
 @dataclass(frozen=True)
 class Job:
     """A job's command line on a cluster."""
@@ -124,8 +133,8 @@ class Job:
     script: str
     cluster: Cluster
 
-    def start(self, *flags: object) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
+    def start(self, *flags: object) -> Process:
+        return Process(
             [sys.executable, str(ROOT / "jobs" / self.script), *map(str, flags)],
             env=self.cluster.environment,
             stdout=subprocess.PIPE,

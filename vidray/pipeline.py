@@ -36,7 +36,7 @@ from vidray.sandbox import Sandbox
 # Ray Data looks for finished tasks every 100 ms and leaves a worker idle for 160 ms after each, so
 # tasks of some seconds; the last ones are shorter, or workers would wait for one another.
 _VIDEOS_PER_BLOCK = 64
-_LAST_BLOCKS_PER_WORKER = 2
+_LAST_BLOCKS_PER_WORKER = 4
 _MOST_BLOCKS = 4000  # Each costs the driver about 10 ms.
 _RAY_DATA_ACTORS = ("_dataset_stats_actor", "AutoscalingCoordinator", "AutoscalingRequester")
 _MOST_WARMING_SECONDS = 30
@@ -133,14 +133,13 @@ def _workers(resources: Resources) -> int:
 
 
 def _run(
-    blocks: list[pa.Table], work: Callable[[pa.Table], Iterator[pa.Table]], resources: Resources
+    blocks: list[pa.Table], work: Callable[[pa.Table], pa.Table], resources: Resources
 ) -> Iterator[pa.Table]:
     """One task per block on as many workers as allowed; results as they come."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     # Ray ends a job in which no block ends for 30 minutes; here each video has its own timeout.
     context.execution_no_progress_timeout_s = -1
-    context.target_max_block_size = 1  # Each receipt comes at once, not with its block's last.
     results = ray.data.from_arrow(blocks).map_batches(
         work,
         batch_size=None,
@@ -157,8 +156,8 @@ def start_worker(settings: TableSettings, resources: Resources) -> None:
     _sandbox(settings, resources).start()
 
 
-def _same(block: pa.Table) -> Iterator[pa.Table]:
-    yield block
+def _same(block: pa.Table) -> pa.Table:
+    return block
 
 
 def make_run(
@@ -279,12 +278,13 @@ def _cuts(parts: int, most: int, workers: int) -> list[int]:
 
 def make_parts(
     block: pa.Table, run: Run, settings: TableSettings, resources: Resources
-) -> Iterator[pa.Table]:
+) -> pa.Table:
     """Runs in a Ray worker: parts of the table are written, their receipts come back.
 
     A part that is there (the task is a retry) is not done again.
     """
     sandbox = _sandbox(settings, resources)
+    receipts = []
     for part in block["part"].unique().to_pylist():
         table, seconds = run.read_part(part), dict[str, float]()
         if table is None:
@@ -294,7 +294,8 @@ def make_parts(
         counts = runs.count(table)
         failed = counts["videos"] - counts["ok"]
         receipt = {"part": part, "videos": counts["videos"], "failed": failed}
-        yield pa.Table.from_pylist([{**receipt, "seconds": json.dumps(seconds)}], schema=_RECEIPT)
+        receipts.append({**receipt, "seconds": json.dumps(seconds)})
+    return pa.Table.from_pylist(receipts, schema=_RECEIPT)
 
 
 _RECEIPT = pa.schema(
