@@ -45,8 +45,8 @@ demo: $(DEMO)/.videos
 	$(BIN)/python jobs/extract.py --videos $(DEMO)/videos --out $(DEMO)/features --split-fractions 0.6 0.2 0.2 --show 30
 	$(BIN)/python jobs/train.py --data $(DEMO)/features --model extra_trees --out $(DEMO)/extra_trees --folds 0
 	$(BIN)/python jobs/clips.py --videos $(DEMO)/videos --out $(DEMO)/clips --split-fractions 0.6 0.2 0.2 \
-		--clips-per-video 4 --frames-per-clip 8 --size-px 48
-	$(BIN)/python jobs/train.py --data $(DEMO)/clips --model r3d_18 --out $(DEMO)/r3d_18 --epochs 6
+		--clips-per-video 2 --frames-per-clip 8 --size-px 48
+	$(BIN)/python jobs/train.py --data $(DEMO)/clips --model r3d_18 --out $(DEMO)/r3d_18 --epochs 3
 	for model in extra_trees:features r3d_18:clips; do \
 		$(BIN)/python jobs/evaluate.py --model $(DEMO)/$${model%:*} --data $(DEMO)/$${model#*:} \
 			--out $(DEMO)/$${model%:*}_test --overwrite || exit 1; \

@@ -22,11 +22,11 @@ from vidray import models, storage, synthetic
 pytestmark = pytest.mark.timeout(600)
 
 _SPLITS = ("--split-fractions", "0.5", "0.25", "0.25")
-# Without dropout, so that the number of workers must not matter; and slow, since in faster training
-# of so few clips the last digit of a sum (two threads for one) is 2 % of the loss after 3 epochs.
+# Without dropout, so that the number of workers must not matter; and slow, since at a hundred times
+# the learning rate the last digit of a sum (two threads for one) is 2 % of the loss after 3 epochs.
 _DEEP = (
     "--model", "resnet18_avg", "--epochs", "4", "--frames", "4", "--batch-size", "8",
-    "--optimizer", "sgd", "--learning-rate", "0.0005",
+    "--optimizer", "sgd", "--learning-rate", "0.00005",
 )  # fmt: skip
 
 
@@ -181,13 +181,13 @@ def test_two_workers_learn_what_one_learns(
     job.run("--data", clips, "--out", tmp_path / "model", "--workers", "2", *_DEEP)
     one, two = _history(undisturbed), _history(tmp_path / "model")
     for key in ("train_loss", "val_loss"):
-        assert [row[key] for row in two] == pytest.approx([row[key] for row in one], rel=5e-3), key
+        assert [row[key] for row in two] == pytest.approx([row[key] for row in one], rel=1e-3), key
     ours, theirs = (safetensors.numpy.load(_weights(p)) for p in (tmp_path / "model", undisturbed))
     torch.manual_seed(0)
     start = models.build_model("resnet18_avg", num_classes=4).state_dict()
     learnt = apart = 0.0
     for name, tensor in start.items():
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() and "running" not in name:
             learnt += float(np.square(theirs[name] - tensor.numpy()).sum())
             apart += float(np.square(theirs[name] - ours[name]).sum())
     assert apart < 0.05**2 * learnt  # Gradients of one worker alone would be half as long.
@@ -240,7 +240,7 @@ def test_mistakes_are_one_line(
     )
     assert "epochs is 0" in train("--data", clips, "--model", "r3d_18", "--epochs", "0")
     told = _fails("train.py", "--data", clips, "--out", undisturbed, *_DEEP[:-1], "0.02")
-    assert "training of other settings (training: " in told
+    assert "(training.learning_rate: 5e-05 -> 0.02)" in told
     assert "no model folder" in _fails(
         "evaluate.py", "--model", tmp_path, "--data", clips, "--out", tmp_path / "y"
     )
