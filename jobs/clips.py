@@ -96,9 +96,7 @@ def main(config: ClipsConfig) -> None:
 
 def _public(config: ClipsConfig, settings: ClipSettings) -> dict[str, Any]:
     """The config as run.json shows it, with all that a model must know to cut clips alike."""
-    values = dataclasses.asdict(config)
-    del values["overwrite"]
-    shown = {k: storage.without_secrets(v) if isinstance(v, str) else v for k, v in values.items()}
+    shown = cli.shown(config, without=("overwrite",))
     return {**shown, "clip": dataclasses.asdict(settings)}
 
 

@@ -109,10 +109,7 @@ def _take_folder(out: str, overwrite: bool) -> None:
 
 
 def _header(config: EvaluateConfig, state: str) -> dict[str, Any]:
-    shown = {
-        key: storage.without_secrets(value) if isinstance(value, str) else value
-        for key, value in dataclasses.asdict(config).items()
-    }
+    shown = cli.shown(config)
     return {"kind": "evaluation", "state": state, "config": shown, "versions": runs.versions()}
 
 

@@ -106,9 +106,7 @@ def main(config: ExtractConfig) -> None:
 
 def _public(config: ExtractConfig, settings: Settings) -> dict[str, Any]:
     """The config as run.json shows it, with all a model must know to extract alike; no secrets."""
-    values = dataclasses.asdict(config)
-    del values["overwrite"], values["show"]
-    shown = {k: storage.without_secrets(v) if isinstance(v, str) else v for k, v in values.items()}
+    shown = cli.shown(config, without=("overwrite", "show"))
     return {**shown, "extraction": dataclasses.asdict(settings)}
 
 

@@ -14,7 +14,6 @@ study.parquet, learning_curve.json and learning_curve.png.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +37,7 @@ from vidray.models import DeepModel, classical
 from vidray.models.folder import write_json
 from vidray.progress import duration
 from vidray.study import Answer, StudyRun, Unit
-from vidray.train_config import DeepSettings, Flat, deep_job
+from vidray.train_config import DeepSettings, Flat, check_model, deep_job
 from vidray.training import DeepJob
 
 # Of DeepSettings: they change how long a training takes, and nothing that comes of it.
@@ -74,7 +73,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         for name in self.models:
-            _check_name(name)
+            check_model(name)
         if not self.models:
             raise UserError("no models are named: give --models extra_trees r3d_18, for instance")
         if self.folds < 0 or self.folds == 1:
@@ -109,14 +108,6 @@ class StudyConfig:
     def deep_models(self) -> list[str]:
         """In the order given, each once."""
         return [name for name in dict.fromkeys(self.models) if name in models.DEEP]
-
-
-def _check_name(name: str) -> None:
-    names = (*classical.NAMES, *models.DEEP)
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"model {name!r} is unknown: one of {', '.join(names)}{hint}")
 
 
 @dataclass(frozen=True, kw_only=True)

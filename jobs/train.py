@@ -11,7 +11,6 @@ command again after a kill and it goes on from the last epoch.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import time
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -29,7 +28,7 @@ from vidray.models import classical, importance
 from vidray.models.claim import CHECKPOINTS, ModelRun
 from vidray.models.folder import save_classical, save_deep, write_json
 from vidray.progress import duration
-from vidray.train_config import DeepSettings, Flat, deep_job
+from vidray.train_config import DeepSettings, Flat, check_model, deep_job
 from vidray.training import DeepJob, Trained
 
 
@@ -66,18 +65,14 @@ class TrainConfig:
 
 def main(config: TrainConfig) -> None:
     """Train, judge on the validation split, write the model folder."""
+    check_model(config.model)
     if config.model in classical.NAMES:
         _refuse(config, deep=DeepSettings(), training=Training(seed=config.training.seed),
                 augmentation=Augmentation())  # fmt: skip
         _train_classical(config, learning.read_features(config.data, config.classical.families))
-    elif config.model in models.DEEP:
+    else:
         _refuse(config, classical=ClassicalSettings())
         _train_deep(config, learning.read_clips(config.data))
-    else:
-        names = (*classical.NAMES, *models.DEEP)
-        near = difflib.get_close_matches(config.model, names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"model {config.model!r} is unknown: one of {', '.join(names)}{hint}")
 
 
 def _refuse(config: TrainConfig, **defaults: Any) -> None:
@@ -110,12 +105,13 @@ def _train_classical(config: TrainConfig, examples: Examples) -> None:
     if config.classical.folds:
         metrics["cross_validation"] = _cross_validation(config, train, names)
     held_out = val if len(val.table) > 1 else train
+    held_x, held_y = held_out.matrix(), held_out.targets(names)
     matters = importance.by_columns(
-        pipeline, held_out.matrix(), held_out.targets(names),
+        pipeline, held_x, held_y,
         classical.family_columns(examples.families), seed=seed,
     )  # fmt: skip
     named = importance.by_feature(
-        pipeline, held_out.matrix(), held_out.targets(names),
+        pipeline, held_x, held_y,
         classical.feature_names(examples.families), seed=seed,
     )  # fmt: skip
     info = {

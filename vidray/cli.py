@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
 import sys
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
 
 import tyro
 
+from vidray import storage
 from vidray.errors import UserError
 
 Config = TypeVar("Config")
@@ -24,6 +26,16 @@ def run(config: type[Config], main: Callable[[Config], None]) -> None:
         _fail(str(error), 2)
     except KeyboardInterrupt:
         _fail("interrupted; run the same command again to go on", 1)
+
+
+def shown(config: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """A config dataclass as run.json shows it: fields but ``without``, no secrets."""
+    values = dataclasses.asdict(config)
+    return {
+        name: storage.without_secrets(value) if isinstance(value, str) else value
+        for name, value in values.items()
+        if name not in without
+    }
 
 
 def _parse(config: type[Config]) -> Config:

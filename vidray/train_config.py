@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from vidray.augment import Augmentation
 from vidray.errors import UserError
 from vidray.learning import Examples
 from vidray.loop import Training
+from vidray.models import DEEP, classical
 from vidray.models.build import FLOW_MODELS
 from vidray.preprocess import IMAGENET, KINETICS, Preprocessing, dataset_statistics
 from vidray.training import DeepJob, Workers
@@ -58,6 +60,15 @@ class DeepSettings:
             use_gpu=self.gpu,
             max_failures=self.max_failures,
         )
+
+
+def check_model(name: str) -> None:
+    """Raise UserError unless there is such a model, classical or deep."""
+    names = (*classical.NAMES, *DEEP)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"model {name!r} is unknown: one of {', '.join(names)}{hint}")
 
 
 def deep_job(
