@@ -203,7 +203,7 @@ def _start_task(settings: Settings, resources: pipeline.Resources, _: int) -> No
 
 
 def _task(part: pa.Table, **settings: Any) -> int:
-    return sum(len(receipt) for receipt in pipeline.extract_block(part, **settings))
+    return len(pipeline.make_parts(part, **settings))
 
 
 def _decode_pool(paths: list[str], workers: int) -> float:

@@ -140,6 +140,9 @@ def _run(
     context.enable_progress_bars = False
     # Ray ends a job in which no block ends for 30 minutes; here each video has its own timeout.
     context.execution_no_progress_timeout_s = -1
+    # Ray Data divides CPUs among the datasets of a cluster in whole numbers: with 2 CPUs and 3 jobs
+    # each gets 0 and waits for ever. Ray's own scheduler shares them out as they become free.
+    context.op_resource_reservation_enabled = False
     results = ray.data.from_arrow(blocks).map_batches(
         work,
         batch_size=None,

@@ -37,8 +37,20 @@ def checkpoint_blocks(network: nn.Module, blocks: Sequence[nn.Module]) -> None:
             if other is not block and any(module is block for module in other.modules()):
                 raise ValueError(f"block {index} is inside another; pass blocks beside each other")
     for block in blocks:
-        # A partial of a function of the module: the network can still be copied and pickled.
-        block.forward = partial(_forward, block)
+        for unit in _units(block):
+            # A partial of a function of the module: the network can still be copied and pickled.
+            unit.forward = partial(_forward, unit)
+
+
+def _units(block: nn.Module) -> list[nn.Module]:
+    """What is computed again at once: of a stage that is a row of blocks, each of these.
+
+    The least memory is that of the largest unit, and a stage of R3D holds twice what a block does.
+    """
+    children = list(block.children())
+    if type(block) is nn.Sequential and all(list(child.children()) for child in children):
+        return [unit for child in children for unit in _units(child)]
+    return [block]
 
 
 def _forward(block: nn.Module, *inputs: Any) -> Any:
