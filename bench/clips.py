@@ -29,7 +29,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -178,22 +178,29 @@ def _timed(epoch: Epoch, batches: list[Rows]) -> _Took:
     return took
 
 
-def cut_all(source: str, out: Path, settings: ClipSettings) -> float:
+def cut_all(
+    source: str,
+    out: Path,
+    settings: ClipSettings,
+    *,
+    splits: tuple[float, float, float] | None = None,
+) -> float:
     """What ``jobs/clips.py`` does, in this process and without Ray; returns the seconds it took.
 
     Videos without a label get one: reading them costs the same.
     """
-    listed = sources.list_videos(source)
+    listed = sources.list_videos(source, splits=splits)
     began = time.perf_counter()
     run = Run(out=str(out), table="clips", videos=source, digest=settings.digest)
-    run.videos_to_do({}, lambda: listed)
+    config = {"clip": asdict(settings)}
+    run.videos_to_do(config, lambda: listed)
     numbered = zip(run.part_numbers(listed).to_pylist(), listed.to_pylist(), strict=True)
     for part, videos in itertools.groupby(numbered, key=itemgetter(0)):
         batches = [
             cut_video({**video, "label": video["label"] or "none"}, settings) for _, video in videos
         ]
         run.write_part(part, pa.Table.from_batches(batches))
-    run.publish({}, {"counts": run.check(listed)})
+    run.publish(config, {"counts": run.check(listed)})
     return time.perf_counter() - began
 
 

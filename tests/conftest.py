@@ -16,6 +16,13 @@ settings.register_profile("vidray", derandomize=True, deadline=None)
 settings.load_profile("vidray")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of a cluster go to one process of pytest-xdist: there is one cluster."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave out tests marked ``gpu`` where there is no NVIDIA driver, unless they are required."""
     if not item.get_closest_marker("gpu") or shutil.which("nvidia-smi"):

@@ -268,6 +268,18 @@ def test_s3d_gives_torchvisions_logits():
         )
 
 
+def test_a_fresh_s3d_learns_the_statistics_it_is_judged_by():
+    """At torchvision's momentum of 0.001 a training of minutes is judged at chance."""
+    network = torchvision_video("s3d", CLASSES).network
+    clips = 3 + torch.randn(2, 3, 8, 32, 32)
+    with torch.no_grad():
+        for _ in range(40):
+            network(clips)
+    norm = network.features[0][0][1]
+    seen = network.features[0][0][0](clips).mean(dim=(0, 2, 3, 4))
+    torch.testing.assert_close(norm.running_mean, seen, atol=1e-3, rtol=0.05)
+
+
 def _step(network: nn.Module, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """A training step's loss, and afterwards all gradients and buffers."""
     torch.manual_seed(1)  # the same dropout
@@ -319,6 +331,19 @@ def test_checkpointed_blocks_are_computed_twice_in_training_and_once_elsewhere()
         assert _passes_through(inner, lambda: network(clips)) == 1
     network.eval()
     assert _passes_through(inner, lambda: network(clips).sum().backward()) == 1
+
+
+def test_a_stage_is_computed_again_block_by_block():
+    """The last block first, or the activations of the whole stage would be there at once."""
+    architecture = frame_pooling(CLASSES)
+    network, clips = architecture.network, torch.randn(2, 3, 2, 32, 32)
+    checkpoint_blocks(network, architecture.blocks)
+    loss = network(clips).sum()
+    again: list[int] = []
+    for index, block in enumerate(architecture.blocks[1]):
+        block.conv1.register_forward_pre_hook(lambda *_, index=index: again.append(index))
+    loss.backward()
+    assert again == [1, 0]
 
 
 def test_a_checkpointed_network_is_copied_and_pickled_as_itself():

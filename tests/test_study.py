@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -558,12 +557,3 @@ def test_a_deep_model_is_studied_on_the_same_videos(cluster: Cluster, tmp_path: 
     assert set(unit["video_ids"]) == set(expected)
     for video, probabilities in zip(unit["video_ids"], unit["probabilities"], strict=True):
         assert probabilities == pytest.approx(expected[video], abs=1e-6)
-
-    # A learning curve added later keeps what there is.
-    shutil.rmtree(model)
-    added = (*flags, "--folds", "0", "--fractions", "0.5", "1.0")
-    told = Job("study.py", cluster).run(*added)
-    assert "2 of 3 units were done already" in told
-    curve = json.loads((out / "learning_curve.json").read_text())
-    assert [one["fraction"] for one in curve] == [0.5, 1.0]
-    assert curve[0]["train_videos"] < curve[1]["train_videos"]

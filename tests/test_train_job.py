@@ -1,6 +1,7 @@
 """jobs/train.py and jobs/evaluate.py as a user runs them: both families, killed, on two workers."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -166,6 +167,8 @@ def test_a_killed_worker_starts_again_to_the_same_weights(
 def _train_workers(cluster: Cluster) -> list[psutil.Process]:
     found = []
     for node in cluster.nodes:
+        if node.poll() is not None:  # Another test has killed it.
+            continue
         for process in psutil.Process(node.pid).children(recursive=True):
             try:
                 if "RayTrainWorker" in " ".join(process.cmdline()):
@@ -213,6 +216,7 @@ def _fails(script: str, *flags: object) -> str:
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     lines = done.stderr.strip().splitlines()
     assert (done.returncode, len(lines)) == (2, 1), done.stderr

@@ -18,6 +18,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import re
 import resource
 import sys
 import time
@@ -646,8 +647,11 @@ def _to_channels_last(network: nn.Module) -> None:
 def _peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else peak * 1024)  # Linux counts KiB
+    if sys.platform == "darwin":
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # Linux's ru_maxrss begins with the memory of the process that started this one.
+    (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return float(peak) * 1024
 
 
 def _rank() -> int:

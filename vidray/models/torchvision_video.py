@@ -26,6 +26,9 @@ RESNETS: dict[ResNetVideo, Callable[..., video.VideoResNet]] = {
 }
 S3D_FEATURES = 1024
 S3D_WINDOW = (2, 7, 7)  # of the average over features of 224x224
+# torchvision's is 0.001, for its own long training: after 500 steps a fresh network would still be
+# judged by statistics of which 60 % are those it began with.
+FRESH_MOMENTUM = 0.1
 MVIT_STRIDE = (2, 4, 4)  # frames, rows and columns from one patch to the next
 
 
@@ -80,6 +83,10 @@ def s3d(
 ) -> Architecture:
     """S3D; the blocks are torchvision's layers, poolings among them left out."""
     features = filled(video.s3d(), weights).features
+    if weights is None:
+        for module in features.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.momentum = FRESH_MOMENTUM
     network = S3D(features, make_head(head, S3D_FEATURES, num_classes, dropout))
     blocks = [layer for layer in features if not isinstance(layer, nn.MaxPool3d)]
     return Architecture(network=network, blocks=blocks, head=network.head)
