@@ -16,6 +16,7 @@ settings.register_profile("vidray", derandomize=True, deadline=None)
 settings.load_profile("vidray")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All tests of a cluster go to one process of pytest-xdist: there is one cluster."""
     for item in items:
