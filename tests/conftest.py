@@ -16,12 +16,10 @@ settings.register_profile("vidray", derandomize=True, deadline=None)
 settings.load_profile("vidray")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of a cluster go to one process of pytest-xdist: there is one cluster."""
-    for item in items:
-        if "cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+    """Files that need a cluster take minutes: they come first, and short ones fill the gaps."""
+    long = {item.path for item in items if "cluster" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in long)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -243,7 +243,7 @@ def test_passing_faults_are_not_seen(faulty_s3: FaultyServer, s3_bucket: str) ->
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        ("503 Service Unavailable", "unreadable"),
+        ("503 Service Unavailable", "unavailable"),
         ("403 Forbidden", "denied"),
         ("404 Not Found", "missing"),
     ],
@@ -255,7 +255,7 @@ def test_lasting_faults_become_the_videos_error(
     for method in ("GET", "HEAD"):
         faulty_s3.fail(method, "a.mp4", 1000, status=status)
     # Repeating a 503 takes seconds, and both ways to read repeat in the same place.
-    for read in (storage.open_binary, storage.file_info)[: 1 if kind == "unreadable" else 2]:
+    for read in (storage.open_binary, storage.file_info)[: 1 if kind == "unavailable" else 2]:
         with pytest.raises(VideoError) as caught:
             read(storage.join(s3_bucket, "a.mp4"))
         assert caught.value.kind == kind
@@ -267,7 +267,7 @@ def test_a_cut_connection_is_no_shorter_file(faulty_s3: FaultyServer, s3_bucket:
     faulty_s3.fail("GET", "a.mp4", 1000, action="cut")
     with pytest.raises(VideoError) as caught:
         storage.open_binary(storage.join(s3_bucket, "a.mp4"))
-    assert caught.value.kind == "unreadable"
+    assert caught.value.kind == "unavailable"
 
 
 def test_a_fault_in_a_later_block_is_the_videos_error(
@@ -282,7 +282,7 @@ def test_a_fault_in_a_later_block_is_the_videos_error(
     file.seek(10 * 2**20)
     with pytest.raises(VideoError) as caught:
         file.read(100)
-    assert caught.value.kind == "unreadable"
+    assert caught.value.kind == "unavailable"
 
 
 def test_a_file_that_changes_while_read_is_no_mixture(s3_bucket: str) -> None:
@@ -295,7 +295,7 @@ def test_a_file_that_changes_while_read_is_no_mixture(s3_bucket: str) -> None:
     file.seek(10 * 2**20)
     with pytest.raises(VideoError) as caught:
         file.read(100)
-    assert caught.value.kind == "unreadable"
+    assert caught.value.kind == "unavailable"
 
 
 def test_a_dead_endpoint_ends(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +303,7 @@ def test_a_dead_endpoint_ends(s3_server: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(VideoError) as caught:
         storage.open_binary("s3://bucket/a.mp4")
-    assert caught.value.kind == "unreadable"
+    assert caught.value.kind == "unavailable"
 
 
 def test_no_credentials_is_denied(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
