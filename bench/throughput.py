@@ -189,16 +189,17 @@ def _task_pool(bench: Bench, settings: Settings, source: str, out: Path) -> floa
     videos = videos.append_column("part", run.part_numbers(videos))
     resources = pipeline.Resources(workers=bench.workers)
     parts = [videos.filter(pc.equal(videos["part"], k)) for k in videos["part"].unique()]
-    work = partial(_task, run=run, settings=settings, resources=resources)
+    work = pipeline.Work.of(settings)
+    task = partial(_task, run=run, work=work, resources=resources)
     with ProcessPoolExecutor(bench.workers) as pool:
-        list(pool.map(partial(_start_task, settings, resources), range(2 * bench.workers)))
+        list(pool.map(partial(_start_task, work, resources), range(2 * bench.workers)))
         began = time.perf_counter()
-        list(pool.map(work, parts))
+        list(pool.map(task, parts))
         return time.perf_counter() - began
 
 
-def _start_task(settings: Settings, resources: pipeline.Resources, _: int) -> None:
-    pipeline.start_worker(settings, resources)
+def _start_task(work: pipeline.Work, resources: pipeline.Resources, _: int) -> None:
+    pipeline.start_worker(work, resources)
     time.sleep(1)  # The other processes of the pool get one each.
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 pytest_plugins = ["tests.s3", "tests.ray_cluster"]
 
@@ -16,10 +17,26 @@ settings.register_profile("vidray", derandomize=True, deadline=None)
 settings.load_profile("vidray")
 
 
+# Files with tests of jobs on a cluster. Two clusters at once choke two cores.
+_OF_THE_CLUSTER = ("_job.py", "test_readme.py", "test_study.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that need a cluster take minutes: they come first, and short ones fill the gaps."""
-    long = {item.path for item in items if "cluster" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item.path not in long)
+    """They take longest, so they come first."""
+    items.sort(key=lambda item: not item.path.name.endswith(_OF_THE_CLUSTER))
+
+
+class _OneCluster(LoadFileScheduling):  # type: ignore[misc]
+    """What ``--dist loadfile`` does, but all files of the cluster go to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path: str = super()._split_scope(nodeid)
+        return "cluster" if path.endswith(_OF_THE_CLUSTER) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
+    """Asked by pytest-xdist; its own ``xdist_group`` does nothing under pytest 9."""
+    return _OneCluster(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -537,14 +537,15 @@ def test_a_deep_model_is_studied_on_the_same_videos(cluster: Cluster, tmp_path: 
     Job("clips.py", cluster).run("--videos", videos, "--out", clips, *cut)
     deep = ("--epochs", "2", "--batch-size", "8", "--optimizer", "sgd", "--normalise", "dataset")
     flags = ("--clips", clips, "--models", "resnet18_avg", "--out", out, *deep)
-    told = Job("study.py", cluster).run(*flags, "--folds", "2", "--repeats", "1")
-    assert "resnet18_avg.cross-validation.2-folds.repeat-0.fold-1" in told
+    told = Job("study.py", cluster).run(*flags, "--folds", "0", "--fractions", "0.5", "1.0")
+    assert "resnet18_avg.learning-curve.0.5" in told
     assert not (out / "_work").exists()
     found = json.loads((out / "study.json").read_text())
-    assert list(found["test"]) == list(found["cross_validation"]) == ["majority", "resnet18_avg"]
+    assert list(found["test"]) == ["majority", "resnet18_avg"]
     assert found["test"]["resnet18_avg"]["best_epoch"] in (1, 2)
-    (repeat,) = found["cross_validation"]["resnet18_avg"]["repeats"]
-    assert repeat["metrics"]["num_videos"] == found["videos"]["all"] == 24
+    curve = json.loads((out / "learning_curve.json").read_text())
+    assert [one["fraction"] for one in curve] == [0.5, 1.0]
+    assert curve[0]["train_videos"] < curve[1]["train_videos"]
 
     # The test unit is what jobs/train.py trains.
     model = tmp_path / "model"

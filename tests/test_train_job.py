@@ -245,7 +245,7 @@ def test_mistakes_are_one_line(
     assert "epochs is 0" in train("--data", clips, "--model", "r3d_18", "--epochs", "0")
     told = _fails("train.py", "--data", clips, "--out", undisturbed, *_DEEP[:-1], "0.02")
     assert "(training.learning_rate: 5e-05 -> 0.02)" in told
-    assert "no model folder" in _fails(
+    assert "is not a model folder" in _fails(
         "evaluate.py", "--model", tmp_path, "--data", clips, "--out", tmp_path / "y"
     )
     flags = ("--model", undisturbed, "--data", features, "--out", tmp_path / "y")

@@ -179,7 +179,7 @@ def video_error(error: OSError) -> VideoError:
     if isinstance(error, IsADirectoryError):
         return VideoError("unreadable", "it is a folder, not a file")
     reason = without_secrets(" ".join(str(error).split()))[:300]
-    return VideoError("unreadable", f"the storage fails to hand it over: {reason}")
+    return VideoError("unavailable", f"the storage fails to hand it over: {reason}")
 
 
 class BlockFile(io.RawIOBase):

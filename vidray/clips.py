@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -15,7 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vidray import decoders, digests, rows, sampling, schema, storage
-from vidray.decode import Limits, Request, Video
+from vidray.decode import IndexContradictedError, Limits, Request, Video
+from vidray.demux import Source
 from vidray.errors import UserError
 
 Fit = Literal["squash", "crop"]
@@ -96,12 +97,7 @@ def _cut(video: Mapping[str, Any], settings: ClipSettings) -> list[rows.Values]:
         storage.opened(video["uri"], video["size_bytes"]) as source,
         Video(source, limits=settings.limits) as opened,
     ):
-        plan = partial(_requests, settings=settings)
-        (frames,), decoder = decoders.read_planned(opened, source, plan, decoder=settings.decoder)
-    pixels = _middle_square(frames.pixels, settings.size_px)
-    length = settings.frames_per_clip
-    clips = pixels.reshape(-1, length, *pixels.shape[1:])  # (clips, T, H, W, 3)
-    seconds = frames.pts_seconds.reshape(-1, length)
+        clips, seconds, decoder = read_clips(opened, source, settings)
     return [
         {
             "clip_index": number,
@@ -114,10 +110,55 @@ def _cut(video: Mapping[str, Any], settings: ClipSettings) -> list[rows.Values]:
     ]
 
 
+def read_clips(
+    video: Video, source: Source, settings: ClipSettings
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], str]:
+    """A video's clips ``uint8 (clips_per_video, T, H, W, 3)``, the time of each frame (clips, T),
+    and the decoder that read them.
+    """
+    plan = partial(_requests, settings=settings)
+    (frames,), decoder = decoders.read_planned(video, source, plan, decoder=settings.decoder)
+    pixels = _middle_square(frames.pixels, settings.size_px)
+    length = settings.frames_per_clip
+    clips = pixels.reshape(-1, length, *pixels.shape[1:])  # (clips, T, H, W, 3)
+    return clips, frames.pts_seconds.reshape(-1, length), decoder
+
+
+def stream_clips(
+    video: Video, chosen: Sequence[NDArray[np.int64]], settings: ClipSettings
+) -> Iterator[NDArray[np.uint8]]:
+    """Clips of these frames, ``uint8 (T, H, W, 3)`` each, of a video of any length.
+
+    No more frames are held than lie between the first and the last one of a clip.
+
+    Args:
+        chosen: the frames of each clip; no clip begins or ends before the one before it.
+
+    Raises:
+        IndexContradictedError: see ``Video.stream``.
+    """
+    everything = np.concatenate(chosen)
+    stream = video.stream(Request(everything, *_size_px(video, settings)))
+    held: dict[int, NDArray[np.uint8]] = {}
+    at = -1
+    for frames in chosen:
+        while at < frames.max():
+            at, pixels = next(stream, (-1, None))
+            if pixels is None:
+                raise IndexContradictedError  # It ended before the last frame that was counted.
+            held[at] = pixels
+        held = {k: pixels for k, pixels in held.items() if k >= frames.min()}
+        yield _middle_square(np.stack([held[k] for k in frames.tolist()]), settings.size_px)
+
+
 def _requests(video: Video, settings: ClipSettings) -> list[Request]:
-    rate = video.frames_per_second or _UNKNOWN_RATE
-    indices = clip_frames(video.num_frames, rate, settings)
+    indices = clip_frames(video.num_frames, rate_of(video), settings)
     return [Request(indices.reshape(-1), *_size_px(video, settings))]
+
+
+def rate_of(video: Video) -> float:
+    """Frames per second, or what is taken for it where nothing tells."""
+    return video.frames_per_second or _UNKNOWN_RATE
 
 
 def clip_frames(

@@ -174,8 +174,22 @@ class Video:
         """
         try:
             return self._read(requests)
-        except _IndexContradictedError:
+        except IndexContradictedError:
             return self._read(requests)  # From the start: frames found so far may be others.
+
+    def stream(self, request: Request) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """(index, pixels ``uint8 (H, W, 3)``) of each frame wanted, once and in increasing order.
+
+        For more frames than memory holds: one at a time.
+
+        Raises:
+            IndexContradictedError: the frames given so far may be others than they were said to be;
+                what was made of them is to be made again, from ``num_frames`` on.
+            VideoError: as ``read``.
+        """
+        wanted = np.unique(np.asarray(request.frame_indices, dtype=np.int64))
+        for k, (frame, _) in zip(wanted.tolist(), self._frames_at(wanted), strict=False):
+            yield k, self._to_rgb(frame, request.size, request.resize)
 
     def _read(self, requests: Sequence[Request]) -> list[Frames]:
         indices = [np.asarray(request.frame_indices, dtype=np.int64) for request in requests]
@@ -215,7 +229,7 @@ class Video:
             found += 1
         if found < len(wanted) and wanted[found] < len(index.pts):
             self._distrust_index()
-            raise _IndexContradictedError
+            raise IndexContradictedError
 
     def _distrust_index(self) -> None:
         """The decoder contradicted the packets: from now on this video is decoded sequentially."""
@@ -437,7 +451,7 @@ class Video:
         return None
 
 
-class _IndexContradictedError(Exception):
+class IndexContradictedError(Exception):
     """Decoding showed other frames than the packets promised."""
 
 

@@ -427,7 +427,7 @@ class _Loop:
             self.class_weights = balanced_weights(loader.labels, loader.num_classes).to(device)
         self.network = batchnorm.synchronise(network.to(device))
         if training.channels_last:
-            _to_channels_last(self.network)
+            to_channels_last(self.network)
         self.optimizer = make_optimizer(self.network, training)
         self.scaler = GradScaler(device.type) if training.precision == "float16" else None
         self.wrapped = self.network
@@ -636,7 +636,7 @@ def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
-def _to_channels_last(network: nn.Module) -> None:
+def to_channels_last(network: nn.Module) -> None:
     """The kernels of 2D and 3D convolutions; ``Module.to`` can only do one of the two."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in network.parameters():

@@ -15,10 +15,10 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,9 +26,7 @@ import ray
 import ray.data
 
 from vidray import rows, runs
-from vidray.clips import ClipSettings
 from vidray.errors import UserError, VideoError
-from vidray.extraction import Settings
 from vidray.progress import Meter
 from vidray.runs import Run
 from vidray.sandbox import Sandbox
@@ -42,8 +40,39 @@ _RAY_DATA_ACTORS = ("_dataset_stats_actor", "AutoscalingCoordinator", "Autoscali
 _MOST_WARMING_SECONDS = 30
 
 
-# What a table is made with; each names the function that makes it (``TARGET``).
-TableSettings = Settings | ClipSettings
+class TableSettings(Protocol):
+    """What a table is made with: a dataclass of values that JSON can hold."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+    TARGET: ClassVar[str]
+    """``module:function``, the work of a sandbox."""
+
+    @property
+    def digest(self) -> str:
+        """Changes when a row may."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the rows."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker must know of the settings.
+
+    Not these themselves: with their modules it would load what only its sandbox needs, PyTorch
+    among it (2 s).
+    """
+
+    target: str
+    config: dict[str, Any]
+    schema: pa.Schema
+    digest: str
+
+    @classmethod
+    def of(cls, settings: TableSettings) -> Work:
+        """The work that ``settings`` ask for."""
+        return cls(settings.TARGET, dataclasses.asdict(settings), settings.schema, settings.digest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +97,10 @@ class Resources:
             given = getattr(self, name)
             if given is not None and given < value:
                 raise UserError(f"{name} is {given}: it must be {value} or more")
+
+
+class RunGoneError(Exception):
+    """The folder of the run is not there any more."""
 
 
 def connect() -> None:
@@ -100,16 +133,16 @@ def start_ray(settings: TableSettings, resources: Resources) -> float:
             f"a worker needs {resources.memory_bytes / 2**30:.1f} GiB and the largest node offers "
             f"{largest / 2**30:.1f} GiB: lower --memory-gib or use larger nodes"
         )
-    _warm_up(settings, resources)
+    _warm_up(Work.of(settings), resources)
     return time.monotonic() - began
 
 
-def _warm_up(settings: TableSettings, resources: Resources) -> None:
+def _warm_up(work: Work, resources: Resources) -> None:
     """Start workers, sandboxes and Ray Data, so that what cannot start fails here, at once."""
     start = ray.remote(start_worker).options(
         num_cpus=1, memory=resources.memory_bytes, scheduling_strategy="SPREAD"
     )
-    ray.get([start.remote(settings, resources) for _ in range(_workers(resources))])
+    ray.get([start.remote(work, resources) for _ in range(_workers(resources))])
     for _ in _run([pa.table({"nothing": [0]})], _same, resources):
         pass
     # Ray Data's own actors start for seconds too, and would do so beside the first videos.
@@ -154,9 +187,9 @@ def _run(
     return iter(results.iter_batches(batch_size=None, batch_format="pyarrow"))
 
 
-def start_worker(settings: TableSettings, resources: Resources) -> None:
+def start_worker(work: Work, resources: Resources) -> None:
     """Runs in a Ray worker: what takes seconds once. This module's imports are half of it."""
-    _sandbox(settings, resources).start()
+    _sandbox(work, resources).start()
 
 
 def _same(block: pa.Table) -> pa.Table:
@@ -209,11 +242,27 @@ def _make_table(
     """Make what is not made yet of ``run``'s table, check it, publish it; returns the report."""
     began = time.monotonic()
     videos = run.videos_to_do(config, listing)
+    listing_seconds = time.monotonic() - began
+    report = make_all_parts(run, videos, settings, resources, verb)
+    report["seconds"]["listing"] = round(listing_seconds, 3)
+    run.publish(config, report)
+    return report
+
+
+def make_all_parts(
+    run: Run, videos: pa.Table, settings: TableSettings, resources: Resources, verb: str
+) -> dict[str, Any]:
+    """Make the parts of ``run`` that are not there yet, check that all are; returns the report.
+
+    Args:
+        videos: the frozen plan of the run: VIDEOS, or what its settings make rows of.
+
+    Raises:
+        RunGoneError: the run was finished and removed by a process beside this one.
+    """
     videos = videos.append_column("part", run.part_numbers(videos))
     done = set(run.done_parts())
     todo = videos.filter([part not in done for part in videos["part"].to_pylist()])
-    listed = time.monotonic()
-
     startup_seconds = start_ray(settings, resources) if len(todo) else 0.0
     stages: Counter[str] = Counter()
     working = time.monotonic()
@@ -222,11 +271,12 @@ def _make_table(
             stages.update(receipt["seconds"])
             meter.add(done=receipt["videos"], failed=receipt["failed"])
     worked_seconds = time.monotonic() - working
+    if not run.is_there():
+        raise RunGoneError(run.out)
 
-    report = {
+    return {
         "counts": run.check(videos),
         "seconds": {
-            "listing": round(listed - began, 3),
             "startup": round(startup_seconds, 3),
             "working": round(worked_seconds, 3),
             "in_workers": {name: round(seconds, 3) for name, seconds in sorted(stages.items())},
@@ -234,8 +284,6 @@ def _make_table(
         "videos_done_before": len(videos) - len(todo),
         "videos_per_second": round(len(todo) / worked_seconds, 3) if len(todo) else None,
     }
-    run.publish(config, report)
-    return report
 
 
 def _work_off(
@@ -247,8 +295,8 @@ def _work_off(
     in the order they are finished. Needs ``start_ray`` before.
     """
     blocks = _blocks(videos, resources)
-    work = partial(make_parts, run=run, settings=settings, resources=resources)
-    for receipts in _run(blocks, work, resources):
+    task = partial(make_parts, run=run, work=Work.of(settings), resources=resources)
+    for receipts in _run(blocks, task, resources):
         for row in receipts.to_pylist():
             yield {**row, "seconds": json.loads(row["seconds"])}
 
@@ -279,20 +327,20 @@ def _cuts(parts: int, most: int, workers: int) -> list[int]:
     return cuts
 
 
-def make_parts(
-    block: pa.Table, run: Run, settings: TableSettings, resources: Resources
-) -> pa.Table:
+def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> pa.Table:
     """Runs in a Ray worker: parts of the table are written, their receipts come back.
 
     A part that is there (the task is a retry) is not done again.
     """
-    sandbox = _sandbox(settings, resources)
+    sandbox = _sandbox(work, resources)
     receipts = []
     for part in block["part"].unique().to_pylist():
         table, seconds = run.read_part(part), dict[str, float]()
+        if table is None and not run.is_there():
+            break  # Others have finished it, and what is made now would be of no use.
         if table is None:
             videos = block.filter(pc.equal(block["part"], part)).drop_columns(["part"])
-            table, seconds = _make_part(videos, settings, sandbox)
+            table, seconds = _make_part(videos, work, sandbox)
             run.write_part(part, table)
         counts = runs.count(table)
         failed = counts["videos"] - counts["ok"]
@@ -306,35 +354,32 @@ _RECEIPT = pa.schema(
 )
 
 
-def _make_part(
-    videos: pa.Table, settings: TableSettings, sandbox: Sandbox
-) -> tuple[pa.Table, dict[str, float]]:
+def _make_part(videos: pa.Table, work: Work, sandbox: Sandbox) -> tuple[pa.Table, dict[str, float]]:
     batches: list[pa.RecordBatch] = []
     seconds: Counter[str] = Counter()
     for video in videos.to_pylist():
         try:
             batch = sandbox.run(video)
         except VideoError as error:
-            batch = rows.failed(video, settings.schema, settings.digest, error)
+            batch = rows.failed(video, work.schema, work.digest, error)
         seconds.update(json.loads((batch.schema.metadata or {}).get(b"seconds", b"{}")))
         batches.append(batch.replace_schema_metadata(None))
-    return pa.Table.from_batches(batches, schema=settings.schema), dict(seconds)
+    return pa.Table.from_batches(batches, schema=work.schema), dict(seconds)
 
 
 _sandboxes: dict[str, Sandbox] = {}
 
 
-def _sandbox(settings: TableSettings, resources: Resources) -> Sandbox:
+def _sandbox(work: Work, resources: Resources) -> Sandbox:
     """One per Ray worker process, kept from task to task: its imports take about a second."""
-    config: Mapping[str, Any] = dataclasses.asdict(settings)
-    key = json.dumps([config, resources.memory_bytes, resources.timeout_seconds])
+    key = json.dumps([work.target, work.config, resources.memory_bytes, resources.timeout_seconds])
     if key not in _sandboxes:
         for other in _sandboxes.values():
             other.close()
         _sandboxes.clear()
         _sandboxes[key] = Sandbox(
-            settings.TARGET,
-            dict(config),
+            work.target,
+            work.config,
             memory_bytes=resources.memory_bytes,
             timeout_seconds=resources.timeout_seconds,
         )

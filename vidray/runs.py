@@ -56,7 +56,7 @@ class Run:
             UserError: the folder holds another run or a foreign table, or the source is wrong.
         """
         self.check_settings(config)
-        if not storage.exists(join(self.out, "videos.parquet")):
+        if not self.is_there():
             videos = list_videos()
             # Of two starts at once, one claims the folder and one listing wins.
             storage.write_once(
@@ -132,6 +132,10 @@ class Run:
                 f"{len(new - old)} rows new or changed, {len(old - new)} gone or changed. "
                 "Choose another --out, or give --overwrite to make all again"
             )
+
+    def is_there(self) -> bool:
+        """Whether it was started, and nobody has removed it since."""
+        return storage.exists(join(self.out, "videos.parquet"))
 
     def read_videos(self) -> pa.Table:
         """The frozen VIDEOS."""
@@ -291,10 +295,20 @@ def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
         return pq.read_table(io.BytesIO(storage.read_bytes(uri)))
     if storage.is_bucket(uri):
         # Only the wanted columns' bytes: a part of the notebooks' numbers has 42 MB.
-        fs, path = storage.filesystem(uri)
-        with fs.open(path, "rb", block_size=1 << 18, cache_type="readahead") as file:
+        with _opened(uri) as file:
             return pq.read_table(file, columns=columns)
     return pq.read_table(uri, columns=columns, partitioning=None)
+
+
+def read_metadata(uri: str) -> dict[bytes, bytes]:
+    """What a Parquet file's schema says beside its columns."""
+    with _opened(uri) as file:
+        return pq.read_schema(file).metadata or {}
+
+
+def _opened(uri: str) -> Any:
+    fs, path = storage.filesystem(uri)
+    return fs.open(path, "rb", block_size=1 << 18, cache_type="readahead")
 
 
 def _take_out_pixels(table: pa.Table) -> tuple[pa.Table, bytes]:

@@ -11,15 +11,19 @@ import pyarrow as pa
 ERROR_KINDS = {
     "missing": "listed, but gone when it was opened",
     "denied": "the storage refused to hand it over",
+    "unavailable": "the storage failed while it was read, every try of it",
     "unreadable": "not a video file, or damaged beyond its first frame",
     "no_video": "opens, but holds no video stream",
     "encrypted": "the video is encrypted and no key is given",
     "unsupported": "no decoder for its codec",
     "too_short": "fewer frames than the task needs",
     "too_large": "over a cap on pixels, frames, seconds, bytes or memory",
+    "changed": "replaced by another file since it was listed",
     "timeout": "not finished within the seconds allowed",
     "crashed": "killed the decoding process, or met an error nobody expected",
 }
+# What may be otherwise the next time; the others are the video's own.
+PASSING_KINDS = ("missing", "denied", "unavailable", "changed", "timeout", "crashed")
 STATUSES = ("ok", "failed", "skipped")
 SPLITS = ("train", "val", "test")
 
@@ -104,3 +108,36 @@ def clips_schema(shape: tuple[int, int, int, int]) -> pa.Schema:
             *_PROVENANCE,
         ]
     )
+
+
+_SEGMENT = pa.struct(
+    [
+        pa.field("begin_seconds", pa.float64()),
+        pa.field("end_seconds", pa.float64()),
+        pa.field("label", pa.string()),
+        pa.field("probability", pa.float64()),  # mean of its windows
+    ]
+)
+# LABELS as a worker makes them: ``label`` is the predicted one.
+LABELLED = pa.schema(
+    [
+        *RESULT_HEAD,
+        pa.field("true_label", pa.string()),
+        pa.field("probability", pa.float64()),  # of ``label``
+        pa.field("probabilities", pa.list_(pa.float64())),  # in the model's class order
+        pa.field("segments", pa.list_(_SEGMENT)),  # of a long video
+        pa.field("embedding", pa.list_(pa.float32())),
+        pa.field("duration_seconds", pa.float64()),
+        pa.field("attempts", pa.int32(), nullable=False),  # with this content, this one included
+        *_PROVENANCE,
+    ]
+)
+# As committed.
+LABELS = pa.schema(
+    [
+        *LABELLED,
+        pa.field("model_digest", pa.string(), nullable=False),
+        pa.field("labelled_at", pa.timestamp("us", "UTC"), nullable=False),  # of the commit
+        pa.field("commit", pa.int32(), nullable=False),  # of two rows of a video, the higher counts
+    ]
+)

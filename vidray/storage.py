@@ -153,14 +153,14 @@ def file_info(uri: str) -> FileInfo:
     """Size and fingerprint of one file.
 
     Raises:
-        VideoError: ``missing``, ``denied``, or ``unreadable`` (a folder; a storage that fails).
+        VideoError: ``missing``, ``denied``, ``unavailable``, or ``unreadable`` (a folder).
     """
     return _file_info(uri, *filesystem(uri))
 
 
 def file_infos(uris: Iterable[str]) -> list[FileInfo]:
     """``file_info`` of many files in parallel; a file without one has size 0 and, for fingerprint,
-    the kind of error (``missing``, ``denied``, ``unreadable``).
+    the kind of error (``missing``, ``denied``, ``unavailable``, ``unreadable``).
     """
 
     def info(opened: tuple[str, Any, str]) -> FileInfo:
@@ -187,7 +187,7 @@ def open_binary(uri: str, *, size_bytes: int | None = None) -> BinaryIO:
         size_bytes: the size where known, which saves one request for bigger files.
 
     Raises:
-        VideoError: ``missing``, ``denied`` or ``unreadable``, here or at any later read.
+        VideoError: ``missing``, ``denied`` or ``unavailable``, here or at any later read.
     """
     try:
         if not is_bucket(uri):

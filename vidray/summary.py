@@ -17,6 +17,12 @@ WIDTH = 110
 
 def print_run(run: Run, report: dict[str, Any]) -> None:
     """Videos by status and error kind, speed, and where the table is."""
+    print_counts(report)
+    print(f"table: {storage.join(run.out, run.table)}")
+
+
+def print_counts(report: dict[str, Any]) -> None:
+    """Videos by status and error kind, and speed."""
     counts, seconds = report["counts"], report["seconds"]
     by_status = ", ".join(f"{counts[status]} {status}" for status in STATUSES)
     print(f"{counts['videos']} videos: {by_status}")
@@ -29,4 +35,3 @@ def print_run(run: Run, report: dict[str, Any]) -> None:
     speed = f"{rate:.1f} videos/s, " if rate else ""
     work, start = duration(seconds["working"]), duration(seconds["startup"])
     print(f"{speed}{work} of work, {start} to start Ray")
-    print(f"table: {storage.join(run.out, run.table)}")

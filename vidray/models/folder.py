@@ -31,7 +31,7 @@ from vidray.extraction import Settings
 from vidray.loader import Read
 from vidray.loop import Precision, predict_logits
 from vidray.models import classical, published
-from vidray.models.build import build_model
+from vidray.models.build import build
 from vidray.preprocess import Preprocessing
 
 WEIGHTS, PIPELINE, MODEL = "weights.safetensors", "pipeline.skops", "model.json"
@@ -45,6 +45,7 @@ class DeepModel:
         class_names: in the order of the probabilities.
         network: the torch module, in eval mode; takes ``float (N, C, T, H, W)``.
         clip: how a video is cut into the clips it takes.
+        head: the part of ``network`` that takes embeddings; None if nobody asks for these.
     """
 
     name: str
@@ -53,6 +54,7 @@ class DeepModel:
     preprocessing: Preprocessing
     clip: ClipSettings
     info: Mapping[str, Any]
+    head: nn.Module | None = None
 
     def predict(
         self, clips: NDArray[np.uint8], *, batch_size: int = 8, precision: Precision = "float32"
@@ -139,7 +141,8 @@ def load(model_dir: str, *, device: str = "cpu") -> Model:
 
 
 def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
-    network = build_model(**info["network"])
+    built = build(**info["network"])
+    network = built.network
     where = _part(uri, WEIGHTS)
     published.load_state(network, published.read_safetensors(where), source=where)
     return DeepModel(
@@ -149,6 +152,7 @@ def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
         preprocessing=Preprocessing.from_json(info["preprocessing"]),
         clip=ClipSettings.from_json(info["clip"]),
         info=info,
+        head=built.head,
     )
 
 

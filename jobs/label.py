@@ -1,0 +1,179 @@
+"""Videos -> labels, night by night: those that are new, changed, or failed and may succeed now.
+
+    python jobs/label.py --model s3://b/model --videos s3://b/clips --out s3://b/labels
+
+Needs a model folder of either family (jobs/train.py). A run commits all its labels at once; killed
+at any moment and started again, it goes on where it stopped. Started twice at once, both share the
+work. With nothing new it does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow.compute as pc
+from rich.console import Console
+from rich.table import Table
+
+from vidray import cli, commits, models, pipeline, runs, storage, summary
+from vidray.commits import LabelSet, Todo
+from vidray.decode import Limits
+from vidray.errors import UserError
+from vidray.labelling import LabelSettings, digest_of_model
+from vidray.models.folder import write_json
+from vidray.pipeline import Resources
+from vidray.progress import duration
+from vidray.runs import Run
+from vidray.sources import list_videos
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """Label videos with a trained model."""
+
+    model: str
+    """Model folder, local or in a bucket."""
+    videos: str
+    """Folder, CSV or Parquet manifest, one video, a glob; local or in a bucket."""
+    out: str
+    """Folder of the labels, local or in a bucket; every run adds to it."""
+    clips_per_video: int | None = None
+    """Clips of a short video whose probabilities are averaged; as in training if not given."""
+    long_seconds: float = 60.0
+    """A longer video is labelled window by window, and gets segments."""
+    window_seconds: float = 4.0
+    """What a window spans."""
+    step_seconds: float = 2.0
+    """From the beginning of a window to that of the next."""
+    embedding: bool = False
+    """Keep what a deep model's head sees."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of a deep model; bfloat16 is faster where the processor has it."""
+    decoder: Literal["pyav", "opencv", "decord"] = "pyav"
+    """Decoder of short videos; where the chosen one is not known to be exact, PyAV reads."""
+    max_attempts: int = 3
+    """A video that failed so often, for a reason that may pass, is left alone until it changes."""
+    max_pixels: int = 36_000_000
+    """A video of larger frames fails as too_large."""
+    max_seconds: float = 43_200.0
+    """A longer video fails as too_large."""
+    timeout_seconds: float = 600.0
+    """A video that takes longer fails as timeout."""
+    memory_gib: float = 3.0
+    """Memory of one worker; a video that needs more fails as too_large."""
+    workers: int | None = None
+    """Videos at once; every CPU of the cluster if not given."""
+    dry_run: bool = False
+    """Say what would be labelled, and label nothing."""
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise UserError(f"max_attempts is {self.max_attempts}: it must be 1 or more")
+
+    def settings(self) -> LabelSettings:
+        """What decides a label."""
+        return LabelSettings(
+            model=storage.canonical(self.model),
+            model_digest=digest_of_model(self.model),
+            clips_per_video=self.clips_per_video,
+            long_seconds=self.long_seconds,
+            window_seconds=self.window_seconds,
+            step_seconds=self.step_seconds,
+            embedding=self.embedding,
+            precision=self.precision,
+            decoder=self.decoder,
+            limits=Limits(max_pixels=self.max_pixels, max_seconds=self.max_seconds),
+        )
+
+    def resources(self) -> Resources:
+        """What the job may use."""
+        return Resources(
+            workers=self.workers,
+            memory_bytes=int(self.memory_gib * 2**30),
+            timeout_seconds=self.timeout_seconds,
+        )
+
+
+def main(config: LabelConfig) -> None:
+    """Finish what was begun, list, label what is left, commit."""
+    model = models.load(config.model)
+    settings = config.settings()
+    labels = LabelSet(out=storage.canonical(config.out), name=f"{model.name}-{settings.digest}")
+    source = storage.without_secrets(storage.canonical(config.videos))
+    run = None if config.dry_run else labels.unfinished(source, settings.digest)
+    if run is not None:
+        print("going on with a run that was not finished")
+        _label(config, labels, run, settings)
+    while True:
+        began = time.monotonic()
+        todo = labels.todo(list_videos(config.videos), max_attempts=config.max_attempts)
+        _say_todo(todo, time.monotonic() - began)
+        if config.dry_run or not len(todo.plan):
+            break
+        run = labels.new_run(source, settings.digest)
+        if labels.claim(run, todo, _public(config)):
+            _label(config, labels, run, settings)
+            break
+        run = labels.unfinished(source, settings.digest)
+        if run is not None:
+            print("sharing the work with a run that started just before")
+            _label(config, labels, run, settings)
+    if not config.dry_run:
+        labels.compact()
+
+
+def _label(config: LabelConfig, labels: LabelSet, run: Run, settings: LabelSettings) -> None:
+    """Work a claimed run off and commit it."""
+    resources = config.resources()
+    number = None
+    with contextlib.suppress(pipeline.RunGoneError, FileNotFoundError):
+        plan = run.read_videos()
+        report = pipeline.make_all_parts(run, plan, settings, resources, verb="label")
+        number = labels.commit(run, model_digest=settings.model_digest)
+    if number is None:
+        if not labels.is_committed(run):
+            raise RuntimeError(f"{run.out} has vanished and was not committed: start the job again")
+        print("the run beside this one has committed")
+        return
+    rows = commits.read_labels(labels.out, set_name=labels.name)
+    mine = rows.filter(pc.equal(rows["commit"], number))
+    report["labels"] = dict(Counter(mine["label"].drop_null().to_pylist()).most_common())
+    seconds = pc.sum(mine["duration_seconds"]).as_py() or 0.0
+    report["hours_of_video"] = round(seconds / 3600, 3)
+    write_json(
+        storage.join(labels.out, "run.json"),
+        {
+            "kind": "label", "state": "finished", "set": labels.name, "commit": number,
+            "config": _public(config), "versions": runs.versions(), **report,
+        },
+    )  # fmt: skip
+    _say(labels, number, report)
+
+
+def _public(config: LabelConfig) -> dict[str, Any]:
+    return cli.shown(config, without=("dry_run",))
+
+
+def _say_todo(todo: Todo, seconds: float) -> None:
+    told = ", ".join(f"{number} {kind}" for kind, number in todo.counts.items() if number)
+    print(f"{told or 'no videos'} ({duration(seconds)} to list and compare)")
+    if not len(todo.plan):
+        print("nothing to label")
+
+
+def _say(labels: LabelSet, number: int, report: dict[str, Any]) -> None:
+    table = Table("label", "videos", box=None)
+    for label, videos in list(report["labels"].items())[:20]:
+        table.add_row(label, str(videos))
+    Console(width=summary.WIDTH).print(table)
+    summary.print_counts(report)
+    where = storage.join(labels.out, "labels", f"set={labels.name}")
+    print(f"commit {number}: {storage.without_secrets(where)}")
+
+
+if __name__ == "__main__":
+    cli.run(LabelConfig, main)

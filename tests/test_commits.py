@@ -1,0 +1,281 @@
+"""The table of labels: plans, commits that are there whole or not, what readers see."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from vidray import commits, runs, schema, storage
+from vidray.commits import LabelSet, read_labels
+from vidray.errors import UserError
+from vidray.runs import Run
+
+DIGEST = "0123456789ab"
+NEWEST = "qualify row_number() over (partition by video_id order by commit desc) = 1"
+
+
+def videos(**fingerprints: str) -> pa.Table:
+    """VIDEOS of these names and fingerprints."""
+    rows = [
+        {
+            "video_id": f"id-{name}", "uri": f"/v/{name}.mp4", "size_bytes": 1,
+            "fingerprint": fingerprint, "label": None, "split": None, "group": None,
+        }
+        for name, fingerprint in fingerprints.items()
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema.VIDEOS)
+
+
+def labelled(plan: pa.Table, label: str = "run", **failed: str) -> pa.Table:
+    """What a worker would make of a plan; ``failed``: name -> kind."""
+    rows = []
+    for row in plan.to_pylist():
+        kind = failed.get(row["uri"][3:-4])
+        own: dict[str, Any] = {"status": "ok", "label": label, "probability": 0.5}
+        if kind:
+            own = {"status": "failed", "error_kind": kind, "error_message": "it is so"}
+        rows.append({**row, **own, "config_digest": DIGEST})
+    return pa.Table.from_pylist(rows, schema.LABELLED)
+
+
+def label(labels: LabelSet, listed: pa.Table, *, max_attempts: int = 3, **told: str) -> int | None:
+    """A night: plan, work, commit."""
+    todo = labels.todo(listed, max_attempts=max_attempts)
+    if not len(todo.plan):
+        return None
+    run = labels.new_run("/v", DIGEST)
+    assert labels.claim(run, todo, {})
+    work(run, **told)
+    return labels.commit(run, model_digest="m")
+
+
+def work(run: Run, **told: str) -> None:
+    plan = run.read_videos()
+    numbers = run.part_numbers(plan)
+    for part in numbers.unique().to_pylist():
+        mine = plan.filter(pa.compute.equal(numbers, part))
+        run.write_part(part, labelled(mine, **told))
+
+
+@pytest.fixture
+def labels(place: str) -> LabelSet:
+    return LabelSet(out=storage.join(place, "labels-of-all"), name="model-1")
+
+
+def seen(labels: LabelSet) -> dict[str, tuple[str, str | None, int]]:
+    rows = read_labels(labels.out, set_name=labels.name).to_pylist()
+    assert [row["uri"] for row in rows] == sorted(row["uri"] for row in rows)
+    return {row["uri"][3:-4]: (row["fingerprint"], row["label"], row["commit"]) for row in rows}
+
+
+def test_only_what_is_new_or_changed_is_labelled(labels: LabelSet) -> None:
+    assert label(labels, videos(a="1", b="1")) == 1
+    assert label(labels, videos(a="1", b="1")) is None
+    todo = labels.todo(videos(b="2", c="1"), max_attempts=3)
+    assert todo.counts == {
+        "new": 1, "changed": 1, "retried": 0, "unchanged": 0, "quarantined": 0, "gone": 1,
+    }  # fmt: skip
+    assert todo.plan["uri"].to_pylist() == ["/v/b.mp4", "/v/c.mp4"]
+    assert label(labels, videos(b="2", c="1"), label="sit") == 2
+    # A video that is gone keeps its label; one that changed has the new one only.
+    assert seen(labels) == {"a": ("1", "run", 1), "b": ("2", "sit", 2), "c": ("1", "sit", 2)}
+
+
+def test_the_plan_is_videos_with_their_true_labels(labels: LabelSet) -> None:
+    listed = videos(a="1").set_column(4, "label", pa.array(["jump"]))
+    assert label(labels, listed) == 1
+    (row,) = read_labels(labels.out).to_pylist()
+    assert (row["true_label"], row["label"], row["attempts"]) == ("jump", "run", 1)
+    assert read_labels(labels.out).schema.names == schema.LABELS.names
+
+
+def test_failures_that_may_pass_are_tried_again_and_then_left_alone(labels: LabelSet) -> None:
+    listed = videos(bad="1", slow="1", fine="1")
+    assert label(labels, listed, bad="unreadable", slow="timeout") == 1
+    assert label(labels, listed, slow="unavailable") == 2
+    assert label(labels, listed, slow="timeout") == 3
+    todo = labels.todo(listed, max_attempts=3)
+    assert not len(todo.plan)
+    assert (todo.counts["quarantined"], todo.counts["unchanged"]) == (2, 1)
+    rows = {row["uri"]: row for row in read_labels(labels.out).to_pylist()}
+    assert rows["/v/slow.mp4"]["attempts"] == 3
+    assert rows["/v/slow.mp4"]["error_kind"] == "timeout"
+    assert rows["/v/bad.mp4"]["attempts"] == 1
+    # More patience, or new content, and it has another chance: a new one counts from one.
+    assert labels.todo(listed, max_attempts=4).counts["retried"] == 1
+    assert label(labels, videos(slow="2"), slow="timeout") == 4
+    assert read_labels(labels.out, columns=["uri", "attempts"]).to_pylist()[-1]["attempts"] == 1
+    assert label(labels, videos(slow="2")) == 5
+    assert seen(labels)["slow"] == ("2", "run", 5)
+
+
+def test_a_set_is_of_one_model_and_config(labels: LabelSet) -> None:
+    other = LabelSet(out=labels.out, name="model-2")
+    assert label(labels, videos(a="1", b="1")) == 1
+    assert label(other, videos(a="1"), label="sit") == 2
+    assert commits.list_sets(labels.out) == ["model-1", "model-2"]
+    # The one committed to last is what readers get.
+    assert read_labels(labels.out)["label"].to_pylist() == ["sit"]
+    assert set(seen(labels)) == {"a", "b"}
+    assert label(labels, videos(c="1")) == 3
+    assert commits.list_sets(labels.out) == ["model-2", "model-1"]
+    with pytest.raises(UserError, match="no set model-3: it has model-2, model-1"):
+        read_labels(labels.out, set_name="model-3")
+
+
+def test_nothing_uncommitted_is_seen(labels: LabelSet) -> None:
+    with pytest.raises(UserError, match="no labels yet"):
+        read_labels(labels.out)
+    label(labels, videos(a="1"))
+    todo = labels.todo(videos(a="1", b="1"), max_attempts=3)
+    run = labels.new_run("/v", DIGEST)
+    assert labels.claim(run, todo, {})
+    work(run)
+    assert set(seen(labels)) == {"a"}
+    # Its process was killed; the next one finds it, plan and finished parts and all.
+    again = labels.unfinished("/v", DIGEST)
+    assert again == run
+    assert len(again.done_parts()) == 1
+    assert labels.unfinished("/other", DIGEST) is None
+    assert labels.unfinished("/v", "other") is None
+    assert labels.commit(again, model_digest="m") == 2
+    assert set(seen(labels)) == {"a", "b"}
+    assert labels.unfinished("/v", DIGEST) is None
+    assert not list(storage.list_files(storage.join(labels.out, "_runs"), hidden=True))
+
+
+def test_two_runs_at_once_commit_once(labels: LabelSet) -> None:
+    listed = videos(a="1", b="1")
+    plans = [labels.todo(listed, max_attempts=3) for _ in range(2)]
+    mine, theirs = (labels.new_run("/v", DIGEST) for _ in range(2))
+    assert labels.claim(mine, plans[0], {})
+    assert not labels.claim(theirs, plans[1], {})
+    shared = labels.unfinished("/v", DIGEST)
+    assert shared == mine
+    work(mine)
+    assert labels.commit(mine, model_digest="m") == 1
+    work_again = shared  # It was still at work on the same plan, and now ends, too.
+    assert labels.commit(work_again, model_digest="m") is None
+    assert seen(labels) == {"a": ("1", "run", 1), "b": ("1", "run", 1)}
+    assert len(commits._commits(labels.out)) == 1
+
+
+def test_a_plan_that_was_overtaken_is_dropped(labels: LabelSet) -> None:
+    listed = videos(a="1")
+    late = labels.todo(listed, max_attempts=3)
+    assert label(labels, listed) == 1
+    run = labels.new_run("/v", DIGEST)
+    assert not labels.claim(run, late, {})
+    assert labels.unfinished("/v", DIGEST) is None
+    assert not len(labels.todo(listed, max_attempts=3).plan)
+
+
+def test_two_sources_commit_one_after_the_other(labels: LabelSet) -> None:
+    """Both take the same number; one is first, the other takes the next."""
+    found = [("/v", labels.todo(videos(a="1"), max_attempts=3))]
+    found.append(("/w", labels.todo(videos(b="1"), max_attempts=3)))
+    for source, todo in found:
+        run = labels.new_run(source, DIGEST)
+        assert labels.claim(run, todo, {})
+        work(run)
+    numbers = []
+    for source in ("/w", "/v"):
+        run = labels.unfinished(source, DIGEST)
+        assert run is not None
+        numbers.append(labels.commit(run, model_digest="m"))
+    assert numbers == [1, 2]
+    assert set(seen(labels)) == {"a", "b"}
+
+
+def test_many_commits_are_compacted_and_read_the_same(
+    labels: LabelSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "_MOST_COMMITS", 4)
+    for night in range(3):
+        label(labels, videos(a=str(night), **{f"n{night}": "1"}))
+    assert not labels.compact()
+    todo = labels.todo(videos(late="1"), max_attempts=3)
+    late = labels.new_run("/late", DIGEST)
+    assert labels.claim(late, todo, {})
+    work(late)
+    assert labels.commit(late, model_digest="m") == 4
+    before = read_labels(labels.out)
+    assert labels.compact()
+    assert [(c.first, c.last) for c in labels.commits()] == [(1, 4)]
+    assert read_labels(labels.out).equals(before)
+    assert seen(labels)["a"] == ("2", "run", 3)
+    # A process that still works on a run that is in the compacted file knows that it is.
+    assert labels.commit(late, model_digest="m") is None
+    assert label(labels, videos(b="1")) == 5
+    assert [(c.first, c.last) for c in labels.commits()] == [(1, 4), (5, 5)]
+
+
+def test_a_kill_while_compacting_is_not_seen(
+    labels: LabelSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "_MOST_COMMITS", 2)
+    for night in range(2):
+        label(labels, videos(a=str(night), **{f"n{night}": "1"}))
+    before = read_labels(labels.out)
+    with monkeypatch.context() as patch:
+        patch.setattr(LabelSet, "_remove_compacted", lambda _labels: None)
+        assert labels.compact()
+    assert len(commits._commits(labels.out)) == 3
+    assert read_labels(labels.out).equals(before)
+    assert not labels.compact()
+    assert len(commits._commits(labels.out)) == 1
+    assert read_labels(labels.out).equals(before)
+
+
+def test_other_readers_see_the_same(tmp_path: Path) -> None:
+    labels = LabelSet(out=str(tmp_path / "out"), name="model-1")
+    label(labels, videos(a="1", b="1"))
+    label(labels, videos(a="2", c="1"), label="sit")
+    todo = labels.todo(videos(d="1"), max_attempts=3)
+    run = labels.new_run("/v", DIGEST)
+    labels.claim(run, todo, {})
+    work(run)  # staged, not committed
+    ours = read_labels(labels.out, columns=["uri", "label", "commit"]).to_pylist()
+    files = f"{labels.out}/labels/*/*.parquet"
+    query = f"select uri, label, commit from '{files}' {NEWEST} order by uri"
+    rows = duckdb.sql(query).fetchall()
+    assert [dict(zip(("uri", "label", "commit"), row, strict=True)) for row in rows] == ours
+    frame = pd.read_parquet(f"{labels.out}/labels")
+    frame = frame.sort_values(["uri", "commit"]).drop_duplicates("video_id", keep="last")
+    assert frame[["uri", "label", "commit"]].to_dict("records") == ours
+    assert set(frame["set"]) == {"model-1"}
+
+
+def test_a_commit_is_there_whole_or_not(labels: LabelSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before its one write, and after it, before it could tidy up."""
+    todo = labels.todo(videos(a="1"), max_attempts=3)
+    run = labels.new_run("/v", DIGEST)
+    labels.claim(run, todo, {})
+    work(run)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for target, name in ((storage, "write_once"), (LabelSet, "remove")):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, killed)
+            with pytest.raises(KeyboardInterrupt):
+                labels.commit(run, model_digest="m")
+        assert len(commits._commits(labels.out)) == (0 if target is storage else 1)
+    assert set(seen(labels)) == {"a"}
+    assert labels.unfinished("/v", DIGEST) is None  # committed: tidied up now
+    assert not storage.exists(run.out)
+
+
+def test_numbers_are_those_of_all_sets(labels: LabelSet) -> None:
+    names = itertools.cycle(["x", "y"])
+    for night in range(4):
+        own = LabelSet(out=labels.out, name=next(names))
+        assert label(own, videos(**{f"n{night}": "1"})) == night + 1
+    assert runs.read_parquet(own.commits()[-1].uri)["commit"].to_pylist() == [4]
