@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make setup   install the locked versions into .venv"
-	@echo "make demo    make two dozen small clips, extract features, train and judge two models"
+	@echo "make demo    make two dozen small clips, extract, train and judge two models, label"
 	@echo "make test    lint, types and tests"
 	@echo "make lint    format and lint, mending what can be mended"
 	@echo "make bench   the benchmarks, and how to run each"
@@ -50,6 +50,9 @@ demo: $(DEMO)/.videos
 	for model in extra_trees:features r3d_18:clips; do \
 		$(BIN)/python jobs/evaluate.py --model $(DEMO)/$${model%:*} --data $(DEMO)/$${model#*:} \
 			--out $(DEMO)/$${model%:*}_test --overwrite || exit 1; \
+	done
+	for night in 1 2; do \
+		$(BIN)/python jobs/label.py --model $(DEMO)/r3d_18 --videos $(DEMO)/videos --out $(DEMO)/labels || exit 1; \
 	done
 
 test: $(READY)

@@ -19,12 +19,11 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
-from vidray import cli, commits, models, pipeline, runs, storage, summary
+from vidray import cli, commits, pipeline, runs, storage, summary
 from vidray.commits import LabelSet, Todo
 from vidray.decode import Limits
 from vidray.errors import UserError
-from vidray.labelling import LabelSettings, digest_of_model
-from vidray.models.folder import write_json
+from vidray.labelling import LabelSettings, name_and_digest
 from vidray.pipeline import Resources
 from vidray.progress import duration
 from vidray.runs import Run
@@ -74,11 +73,11 @@ class LabelConfig:
         if self.max_attempts < 1:
             raise UserError(f"max_attempts is {self.max_attempts}: it must be 1 or more")
 
-    def settings(self) -> LabelSettings:
+    def settings(self, model_digest: str) -> LabelSettings:
         """What decides a label."""
         return LabelSettings(
             model=storage.canonical(self.model),
-            model_digest=digest_of_model(self.model),
+            model_digest=model_digest,
             clips_per_video=self.clips_per_video,
             long_seconds=self.long_seconds,
             window_seconds=self.window_seconds,
@@ -100,9 +99,9 @@ class LabelConfig:
 
 def main(config: LabelConfig) -> None:
     """Finish what was begun, list, label what is left, commit."""
-    model = models.load(config.model)
-    settings = config.settings()
-    labels = LabelSet(out=storage.canonical(config.out), name=f"{model.name}-{settings.digest}")
+    name, digest = name_and_digest(config.model)
+    settings = config.settings(digest)
+    labels = LabelSet(out=storage.canonical(config.out), name=f"{name}-{settings.digest}")
     source = storage.without_secrets(storage.canonical(config.videos))
     run = None if config.dry_run else labels.unfinished(source, settings.digest)
     if run is not None:
@@ -144,13 +143,11 @@ def _label(config: LabelConfig, labels: LabelSet, run: Run, settings: LabelSetti
     report["labels"] = dict(Counter(mine["label"].drop_null().to_pylist()).most_common())
     seconds = pc.sum(mine["duration_seconds"]).as_py() or 0.0
     report["hours_of_video"] = round(seconds / 3600, 3)
-    write_json(
-        storage.join(labels.out, "run.json"),
-        {
-            "kind": "label", "state": "finished", "set": labels.name, "commit": number,
-            "config": _public(config), "versions": runs.versions(), **report,
-        },
-    )  # fmt: skip
+    told = {
+        "kind": "label", "state": "finished", "set": labels.name, "commit": number,
+        "config": _public(config), "versions": runs.versions(), **report,
+    }  # fmt: skip
+    runs.write_json(labels.out, told)
     _say(labels, number, report)
 
 

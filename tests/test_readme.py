@@ -59,11 +59,19 @@ def test_flags_of_the_table_exist() -> None:
     from jobs.clips import ClipsConfig
     from jobs.evaluate import EvaluateConfig
     from jobs.extract import ExtractConfig
+    from jobs.label import LabelConfig
     from jobs.study import StudyConfig
     from jobs.train import TrainConfig
 
     flags = set(re.findall(r"`--([a-z][a-z-]+)", _README)) - {"help"}
-    configs = (ExtractConfig, ClipsConfig, EvaluateConfig, TrainConfig, StudyConfig)
+    configs = (
+        ExtractConfig,
+        ClipsConfig,
+        EvaluateConfig,
+        TrainConfig,
+        StudyConfig,
+        LabelConfig,
+    )
     fields = {field.name for config in configs for field in dataclasses.fields(config)}
     for nested in ("classical", "deep", "training", "augmentation"):
         made = TrainConfig.__dataclass_fields__[nested].default_factory

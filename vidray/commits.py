@@ -93,7 +93,12 @@ class LabelSet:
         """
         last_commit = self._last_commit()
         before = _newest(_read(self, [*_STATE, "commit"])).drop_columns("commit")
-        both = videos.join(before, "video_id", right_suffix="_before", join_type="left outer")
+        # Only what is compared is joined: a million videos with all their columns are 0.2 GB more.
+        both = (
+            videos.select(["video_id", "fingerprint"])
+            .append_column("row", pa.array(np.arange(len(videos))))
+            .join(before, "video_id", right_suffix="_before", join_type="left outer")
+        )
         is_new = pc.is_null(both["fingerprint_before"])
         is_same = pc.fill_null(pc.equal(both["fingerprint"], both["fingerprint_before"]), False)
         has_failed = pc.and_(is_same, pc.fill_null(pc.equal(both["status"], "failed"), False))
@@ -102,11 +107,10 @@ class LabelSet:
         is_retried = pc.and_(has_failed, pc.and_(may_pass, may_try))
         attempts = pc.if_else(is_retried, pc.add(both["attempts"], 1), 1).cast(pa.int32())
         wanted = pc.or_(pc.invert(is_same), is_retried)
-        plan = both.select(schema.VIDEOS.names).rename_columns(
+        plan = videos.take(both["row"].filter(wanted)).rename_columns(
             ["true_label" if name == "label" else name for name in schema.VIDEOS.names]
         )
-        # ``attempts`` of the join was that of the row before.
-        plan = plan.append_column("attempts", attempts).filter(wanted).sort_by("uri")
+        plan = plan.append_column("attempts", attempts.filter(wanted)).sort_by("uri")
         still_there = pc.is_in(before["video_id"], videos["video_id"].combine_chunks())
         counts = {
             "new": _true(is_new),

@@ -215,9 +215,7 @@ class Run:
             else:
                 storage.publish(join(self.out, "_staging"), join(self.out, self.table))
         self._remove_drafts()
-        storage.write_bytes(
-            join(self.out, "run.json"), _to_json({**self._header("finished", config), **report})
-        )
+        write_json(self.out, {**self._header("finished", config), **report})
         storage.write_bytes(join(self.out, "_SUCCESS"), b"")
 
     def _remove_drafts(self) -> None:
@@ -231,6 +229,11 @@ def read_json(out: str) -> dict[str, Any]:
     """The contents of a run folder's run.json."""
     values: dict[str, Any] = json.loads(storage.read_bytes(join(out, "run.json")))
     return values
+
+
+def write_json(out: str, values: dict[str, Any]) -> None:
+    """Write a folder's run.json."""
+    storage.write_bytes(join(out, "run.json"), _to_json(values))
 
 
 def read_table(out: str, table: str = "features", columns: list[str] | None = None) -> pa.Table:

@@ -19,6 +19,7 @@ import logging
 import os
 import posixpath
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -139,25 +140,23 @@ def _from_folder(folder: _Folder) -> list[_Row]:
             f"{_shown(folder.root)} has splits/, but its files are {', '.join(inside[:3])}: name "
             "them train, val and test (.txt or .csv), or rename the folder"
         )
-    paths = [folder.relative(video).split("/") for video in folder.videos]
+    depths = [folder.relative(video).count("/") for video in folder.videos]
     listed = [name for name in ("videos.csv", "videos.parquet") if name in folder.lists]
-    if listed and all(len(path) == 1 for path in paths):
+    if listed and not any(depths):
         logger.info("%s lists the videos of %s", listed[0], _shown(folder.root))
         return _from_manifest(storage.join(folder.root, listed[0]))
-    if not paths:
+    if not depths:
         raise UserError(_nothing_in(folder))
     if folder.others:
         logger.info("left out, not videos: %s", _counted(folder.others))
-    tops = {path[0] for path in paths}
-    if len(tops) > 1 and all(map(manifests.split_named, tops)) and min(map(len, paths)) > 2:
+    tops = [_top(folder, video) for video in folder.videos]
+    names = {top for top in tops if top is not None}
+    if len(names) > 1 and all(map(manifests.split_named, names)) and min(depths) > 1:
         return [
-            _Row(video, path[1], manifests.split_named(path[0]))
-            for video, path in zip(folder.videos, paths, strict=True)
+            _Row(video, folder.relative(video).split("/")[1], manifests.split_named(str(top)))
+            for video, top in zip(folder.videos, tops, strict=True)
         ]
-    return [
-        _Row(video, path[0] if len(path) > 1 else None)
-        for video, path in zip(folder.videos, paths, strict=True)
-    ]
+    return [_Row(video, top) for video, top in zip(folder.videos, tops, strict=True)]
 
 
 def _from_manifest(uri: str) -> list[_Row]:
@@ -246,7 +245,8 @@ def _top(folder: _Folder, file: FileInfo) -> str | None:
     """The class folder of a file below the source."""
     inside = file.uri.startswith(folder.root.rstrip("/") + "/")
     top, slash, _ = folder.relative(file).partition("/")
-    return top if inside and slash else None
+    # Interned: a million videos have a few labels.
+    return sys.intern(top) if inside and slash else None
 
 
 def _class_names(folder: _Folder, tops: list[str | None]) -> tuple[list[str], int]:
@@ -271,11 +271,13 @@ def _merged(rows: Iterable[_Row]) -> list[_Row]:
     Raises:
         UserError: two mentions contradict each other.
     """
-    merged: dict[str, _Row] = {}
-    for row in rows:
-        seen = merged.get(row.file.uri)
-        merged[row.file.uri] = row if seen is None else _both(seen, row)
-    return [merged[uri] for uri in sorted(merged)]
+    merged: list[_Row] = []
+    for row in sorted(rows, key=lambda row: row.file.uri):
+        if merged and merged[-1].file.uri == row.file.uri:
+            merged[-1] = _both(merged[-1], row)
+        else:
+            merged.append(row)
+    return merged
 
 
 def _both(one: _Row, two: _Row) -> _Row:

@@ -1,0 +1,165 @@
+"""jobs/label.py as a nightly job: incremental, killed, started twice, in a bucket."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import s3fs
+
+from tests.ray_cluster import Cluster, Job
+from tests.test_models_folder import fitted, save, trained
+from tests.video_writer import write_video
+from vidray.commits import read_labels
+from vidray.models.folder import save_classical
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = str(tmp_path_factory.mktemp("model") / "resnet18")
+    save(trained("resnet18_avg"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty clips that differ, and a file that is none."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number in range(40):
+        path = folder / f"clip{number:02d}.avi"
+        write_video(
+            path, num_frames=100 + number, codec="mpeg4", width_px=320, height_px=240,
+            first_number=number,
+        )  # fmt: skip
+    (folder / "text.mp4").write_text("no video")
+    return folder
+
+
+@pytest.fixture
+def job(cluster: Cluster) -> Job:
+    return Job("label.py", cluster)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    model: str, many: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    Job("label.py", cluster).run("--model", model, "--videos", many, "--out", out)
+    return out
+
+
+def table(out: object) -> pa.Table:
+    """All that does not tell when it was committed."""
+    return read_labels(str(out)).drop_columns(["labelled_at", "commit"])
+
+
+def parts(out: Path) -> int:
+    return len(list(out.glob("_runs/*/*/_staging/part-*.parquet")))
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+def test_nights_of_a_folder_that_grows(
+    job: Job, model: str, many: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    rows = read_labels(str(undisturbed)).to_pylist()
+    assert len(rows) == 41
+    assert [row["status"] for row in rows] == ["ok"] * 40 + ["failed"]
+    assert {row["label"] for row in rows[:40]} <= {"clap", "jump", "run"}
+    assert rows[40]["error_kind"] == "unreadable"
+    report = json.loads((undisturbed / "run.json").read_text())
+    assert report["counts"]["ok"] == sum(report["labels"].values()) == 40
+    assert report["hours_of_video"] == pytest.approx(40 * 119.5 / 25 / 3600, abs=2e-3)
+
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    shutil.copytree(many, videos)
+    shutil.copytree(undisturbed, out)  # Of the same set, and of other videos.
+    for path in sorted(videos.glob("clip*"))[3:]:
+        path.unlink()
+    flags = ("--model", model, "--videos", videos, "--out", out)
+    told = job.run(*flags, "--dry-run")
+    assert "4 new, 41 gone" in told
+    assert len(read_labels(str(out))) == 41
+    assert "4 new, 41 gone" in job.run(*flags)
+    assert "3 unchanged, 1 quarantined, 41 gone" in (told := job.run(*flags))
+    assert "nothing to label" in told
+
+    shutil.copyfile(many / "clip30.avi", videos / "new.avi")
+    shutil.copyfile(many / "clip31.avi", videos / "clip00.avi")
+    (videos / "clip01.avi").unlink()
+    assert "1 new, 1 changed, 1 unchanged, 1 quarantined, 42 gone" in job.run(*flags)
+    rows = {row["uri"]: row for row in read_labels(str(out)).to_pylist()}
+    assert len(rows) == 46
+    by_name = {Path(row["uri"]).name: row for row in read_labels(str(undisturbed)).to_pylist()}
+    for name, source in (("new", "clip30"), ("clip00", "clip31"), ("clip01", "clip01")):
+        found = rows[str(videos / f"{name}.avi")]
+        assert found["probabilities"] == by_name[f"{source}.avi"]["probabilities"]
+    assert sorted(row["commit"] for row in rows.values()) == [1] * 41 + [2] * 3 + [3] * 2
+
+    # Another way to label is another set, and the first one stays.
+    told = job.run(*flags, "--clips-per-video", "2")
+    assert "4 new" in told
+    assert len(read_labels(str(out))) == 4
+
+
+def test_a_killed_run_is_finished_and_committed_once(
+    job: Job, model: str, many: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    flags = ("--model", model, "--videos", many, "--out", out)
+    with job.start(*flags) as process:
+        wait_until(lambda: parts(out) >= 5)
+        process.kill()
+    assert not (out / "labels").exists()
+    time.sleep(3)  # What is in flight on the cluster ends with its driver.
+    finished = parts(out)
+    assert 5 <= finished < 41
+    told = job.run(*flags)
+    assert "going on with a run that was not finished" in told
+    assert f"label: {finished} of 41 were done already" in told
+    assert "nothing to label" in told
+    assert table(out).equals(table(undisturbed))
+    assert not list(out.glob("_runs/*/*"))
+
+
+def test_two_runs_at_once_share_the_work(
+    job: Job, model: str, many: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    flags = ("--model", model, "--videos", many, "--out", out)
+    with job.start(*flags) as one, job.start(*flags) as two:
+        told = [process.communicate()[0] for process in (one, two)]
+    assert (one.returncode, two.returncode) == (0, 0), told
+    assert table(out).equals(table(undisturbed))
+    assert len(list(out.glob("labels/*/*.parquet"))) == 1
+    assert not list(out.glob("_runs/*/*"))
+
+
+def test_a_bucket_and_a_classical_model(
+    job: Job, many: Path, s3_bucket: str, tmp_path: Path
+) -> None:
+    made = fitted("knn")
+    save_classical(f"{s3_bucket}/model", made.info, made.pipeline)
+    for name in ("clip00.avi", "clip01.avi", "text.mp4"):
+        s3fs.S3FileSystem().put(str(many / name), f"{s3_bucket}/videos/{name}")
+    flags = ("--videos", f"{s3_bucket}/videos", "--out", f"{s3_bucket}/out")
+    told = job.run("--model", f"{s3_bucket}/model", *flags)
+    assert re.search(r"3 videos: 2 ok, 1 failed", told)
+    rows = read_labels(f"{s3_bucket}/out").to_pylist()
+    assert [row["status"] for row in rows] == ["ok", "ok", "failed"]
+    assert all(sum(row["probabilities"]) == pytest.approx(1) for row in rows[:2])
+    assert "2 unchanged, 1 quarantined" in job.run("--model", f"{s3_bucket}/model", *flags)

@@ -1,0 +1,306 @@
+"""Labels of one video: of the model's own clips, of a long one's windows; reasons of bad ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from tests.ray_cluster import ROOT
+from tests.video_writer import write_video
+from vidray import clips, labeller, labelling, models, schema, storage
+from vidray.clips import ClipSettings, cut_video
+from vidray.decode import Video, read_frames
+from vidray.errors import UserError
+from vidray.extraction import Settings, describe_video
+from vidray.labeller import join_windows, label_video
+from vidray.labelling import LabelSettings, name_and_digest
+from vidray.models.folder import ClassicalModel, DeepModel, save_deep
+from vidray.preprocess import Preprocessing
+
+FEATURES = Settings(families=("color",))
+SETTINGS = LabelSettings(
+    model="m", model_digest="d", long_seconds=8.0, window_seconds=2.0, step_seconds=1.0
+)
+RATE = 10
+
+
+class Brightness(nn.Module):
+    """Logits (mean, 0) of a clip; the head is fed the mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 2)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.tensor([[20.0], [0.0]]))
+            self.head.bias.zero_()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.head(inputs.mean(dim=(1, 2, 3, 4))[:, None])
+        return logits
+
+
+@pytest.fixture
+def deep() -> DeepModel:
+    network = Brightness().eval()
+    return DeepModel(
+        name="brightness",
+        class_names=("bright", "dark"),
+        network=network,
+        preprocessing=Preprocessing(num_frames=4, size_px=8, mean=(0.5,) * 3, std=(1.0,) * 3),
+        clip=ClipSettings(frames_per_clip=4, size_px=8, clips_per_video=2),
+        info={},
+        head=network.head,
+    )
+
+
+class FirstNumber:
+    """A fitted model of two classes: the first number is the probability of the second one."""
+
+    n_features_in_ = 432
+    classes_ = np.array([0, 1])
+
+    def predict_proba(self, rows: np.ndarray) -> np.ndarray:
+        return np.stack([1 - rows[:, 0], rows[:, 0]], axis=1)
+
+
+@pytest.fixture
+def classical() -> ClassicalModel:
+    return ClassicalModel(
+        name="first_number",
+        class_names=("a", "b"),
+        pipeline=FirstNumber(),
+        families=FEATURES.families,
+        features=FEATURES,
+        info={},
+    )
+
+
+def write_scenes(path: Path, *scenes: tuple[float, int]) -> Path:
+    """A video of (seconds, gray level) one after the other."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE, options={"g": "20"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for seconds, level in scenes:
+            for _ in range(round(seconds * RATE)):
+                pixels = np.full((48, 64, 3), level, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def planned(path: Path, **changed: Any) -> dict[str, Any]:
+    """A row of a plan."""
+    info = storage.file_info(str(path))
+    row = {
+        "video_id": "id", "uri": str(path), "size_bytes": info.size_bytes,
+        "fingerprint": info.fingerprint, "true_label": "dark", "split": None, "group": "g",
+        "attempts": 2,
+    }  # fmt: skip
+    return {**row, **changed}
+
+
+def answer(batch: pa.RecordBatch) -> dict[str, Any]:
+    assert batch.schema.equals(schema.LABELLED)
+    (row,) = batch.to_pylist()
+    assert isinstance(row, dict)
+    return row
+
+
+def test_a_short_video_has_the_probabilities_of_its_training_clips(
+    deep: DeepModel, tmp_path: Path
+) -> None:
+    path = write_scenes(tmp_path / "a.mp4", (2, 100), (3, 200))
+    row = answer(label_video(planned(path), deep, SETTINGS))
+    pixels = cut_video({**planned(path), "label": "x"}, deep.clip)["pixels"].to_pylist()
+    stored = np.frombuffer(b"".join(pixels), np.uint8).reshape(2, 4, 8, 8, 3)
+    expected = deep.predict(stored).mean(axis=0)
+    assert row["probabilities"] == expected.tolist()
+    assert (row["label"], row["probability"]) == ("bright", expected.max())
+    assert (row["true_label"], row["attempts"], row["group"]) == ("dark", 2, "g")
+    assert (row["status"], row["segments"], row["embedding"]) == ("ok", None, None)
+    assert row["duration_seconds"] == pytest.approx(5)
+    assert row["config_digest"] == SETTINGS.digest
+    more = dataclasses.replace(SETTINGS, clips_per_video=1, embedding=True)
+    row = answer(label_video(planned(path), deep, more))
+    whole = dataclasses.replace(deep.clip, clips_per_video=1)
+    (pixels,) = cut_video({**planned(path), "label": "x"}, whole)["pixels"].to_pylist()
+    assert row["embedding"] == pytest.approx([np.frombuffer(pixels, np.uint8).mean() / 255 - 0.5])
+
+
+def test_a_long_video_is_cut_where_its_scenes_change(deep: DeepModel, tmp_path: Path) -> None:
+    path = write_scenes(tmp_path / "a.mp4", (7, 30), (12, 220), (5, 30))
+    row = answer(label_video(planned(path), deep, SETTINGS))
+    segments = row["segments"]
+    assert [segment["label"] for segment in segments] == ["dark", "bright", "dark"]
+    bounds = [segment["begin_seconds"] for segment in segments] + [segments[-1]["end_seconds"]]
+    assert bounds == pytest.approx([0, 7, 19, 24], abs=SETTINGS.window_seconds)
+    assert [s["end_seconds"] for s in segments[:-1]] == bounds[1:-1]
+    assert bounds[0] == 0
+    assert bounds[-1] == pytest.approx(24)
+    assert all(segment["probability"] > 0.5 for segment in segments)
+    assert row["label"] == ("bright" if row["probabilities"][0] > 0.5 else "dark")
+
+
+def test_windows_have_the_frames_of_a_plain_read(deep: DeepModel, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", num_frames=90, codec="mpeg4", options={"bf": "2"})
+    chosen = [np.array([k, k + 3, k + 3, k + 9]) for k in range(0, 80, 7)]
+    settings = ClipSettings(frames_per_clip=4, size_px=32)
+    with Video(str(path)) as video:
+        cut = list(clips.stream_clips(video, chosen, settings))
+    for pixels, frames in zip(cut, chosen, strict=True):
+        plain = read_frames(str(path), frame_indices=frames, width_px=32, height_px=32)
+        assert np.array_equal(pixels, plain.pixels)
+
+
+def test_windows_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", num_frames=200)
+    chosen = [np.arange(k, k + 10) for k in range(0, 190, 5)]
+    with Video(str(path)) as video:
+        read: list[int] = []
+        stream: Callable[..., Any] = video.stream
+
+        def watched(request: Any) -> Any:
+            for k, pixels in stream(request):
+                read.append(k)
+                yield k, pixels
+
+        video.stream = watched  # type: ignore[method-assign]
+        cut = clips.stream_clips(video, chosen, ClipSettings(frames_per_clip=10, size_px=16))
+        next(cut)
+        assert read == list(range(10))
+        next(cut)
+        assert read == list(range(15))
+
+
+@given(frames=st.integers(1, 500), span=st.integers(1, 100), step=st.integers(1, 100))
+def test_windows_see_the_whole_video(frames: int, span: int, step: int) -> None:
+    step = min(step, span)
+    begins = labeller.window_begins(frames, span, step)
+    ends = np.minimum(begins + span, frames)
+    seen = np.zeros(frames, bool)
+    for begin, end in zip(begins, ends, strict=True):
+        seen[begin:end] = True
+    assert seen.all()
+    assert (np.diff(begins) > 0).all()
+    assert (np.diff(begins) <= step).all()
+
+
+def _joined(labels: Sequence[int]) -> list[dict[str, Any]]:
+    bounds = np.array([[k, k + 2.0] for k in range(len(labels))])
+    probabilities = np.eye(3)[list(labels)] * 0.8 + 0.1
+    return join_windows(bounds, probabilities, ("a", "b", "c"))
+
+
+def test_segments_by_hand() -> None:
+    # Middles at 1, 2, 3, 4 s: a change between the windows at 2 and 3 lies at 2.5.
+    assert _joined([0, 0, 2, 2]) == [
+        {"begin_seconds": 0.0, "end_seconds": 2.5, "label": "a", "probability": pytest.approx(0.9)},
+        {"begin_seconds": 2.5, "end_seconds": 5.0, "label": "c", "probability": pytest.approx(0.9)},
+    ]
+    (only,) = _joined([1])
+    assert (only["begin_seconds"], only["end_seconds"], only["label"]) == (0.0, 2.0, "b")
+
+
+@given(labels=st.lists(st.integers(0, 2), min_size=1, max_size=30))
+def test_segments_follow_each_other(labels: list[int]) -> None:
+    segments = _joined(labels)
+    assert segments[0]["begin_seconds"] == 0
+    assert segments[-1]["end_seconds"] == len(labels) + 1
+    for one, two in itertools.pairwise(segments):
+        assert one["end_seconds"] == two["begin_seconds"]
+        assert one["label"] != two["label"]
+        assert one["begin_seconds"] < one["end_seconds"]
+
+
+def test_a_classical_model_labels_by_its_own_features(
+    classical: ClassicalModel, tmp_path: Path
+) -> None:
+    path = write_scenes(tmp_path / "a.mp4", (2, 30))
+    row = answer(label_video(planned(path), classical, SETTINGS))
+    (described,) = describe_video({**planned(path), "label": None}, FEATURES).to_pylist()
+    first = float(np.float32(described["color"][0]))
+    assert row["probabilities"] == pytest.approx([1 - first, first])
+    assert row["duration_seconds"] == pytest.approx(2)
+
+
+def test_bad_videos_are_rows_with_a_reason(
+    deep: DeepModel, classical: ClassicalModel, tmp_path: Path
+) -> None:
+    text, video = tmp_path / "text.mp4", write_scenes(tmp_path / "a.mp4", (2, 30))
+    text.write_text("no video")
+    gone = planned(video, uri=str(tmp_path / "gone.mp4"))
+    replaced = planned(video, fingerprint="another")
+    for model in (deep, classical):
+        for row, kind in ((planned(text), "unreadable"), (gone, "missing"), (replaced, "changed")):
+            found = answer(label_video(row, model, SETTINGS))
+            assert (found["status"], found["error_kind"]) == ("failed", kind)
+            assert found["error_message"]
+            assert (found["label"], found["probabilities"]) == (None, None)
+            assert (found["true_label"], found["attempts"]) == ("dark", 2)
+
+
+def test_the_digest_is_of_what_decides_a_label() -> None:
+    moved = dataclasses.replace(SETTINGS, model="elsewhere")
+    assert moved.digest == SETTINGS.digest
+    for changed in ({"model_digest": "e"}, {"window_seconds": 3.0}, {"embedding": True}):
+        assert dataclasses.replace(SETTINGS, **changed).digest != SETTINGS.digest
+    as_json = LabelSettings.from_json(dataclasses.asdict(SETTINGS))
+    assert as_json == SETTINGS
+
+
+def test_a_model_that_changes_during_the_job_is_refused(tmp_path: Path) -> None:
+    from tests.test_models_folder import save, trained
+
+    folder = str(tmp_path / "model")
+    save(trained("resnet18_avg"), folder)
+    settings = dataclasses.replace(SETTINGS, model=folder, model_digest=name_and_digest(folder)[1])
+    label = labeller.label_videos(dataclasses.asdict(settings))
+    path = write_scenes(tmp_path / "a.mp4", (1, 30))
+    assert answer(label(planned(path)))["status"] == "ok"
+    model = trained("resnet18_avg")
+    save_deep(folder, {**model.info, "class_names": ("x", "y", "z")}, model.network.state_dict())
+    assert name_and_digest(folder)[1] != settings.model_digest
+    with pytest.raises(UserError, match="has changed since the job began"):
+        labeller.label_videos(dataclasses.asdict(settings))
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"window_seconds": 0.0}, "window_seconds is 0"),
+        ({"step_seconds": 3.0}, "none may be above the next"),
+        ({"long_seconds": 1.0}, "none may be above the next"),
+        ({"clips_per_video": 0}, "clips_per_video is 0"),
+        ({"precision": "int8"}, "one of float32, bfloat16"),
+    ],
+)
+def test_wrong_settings_are_told(changed: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        dataclasses.replace(SETTINGS, **changed)
+
+
+def test_a_driver_needs_no_torch() -> None:
+    """It only lists and compares: PyTorch would be 0.3 GB of the 1 GiB it may take."""
+    code = "import sys; from vidray import labelling, commits; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
+    names = (labelling._MODEL, labelling._WEIGHTS, labelling._PIPELINE)
+    assert names == (models.folder.MODEL, models.folder.WEIGHTS, models.folder.PIPELINE)
+
+
+def test_what_is_no_model_is_told(place: str) -> None:
+    with pytest.raises(UserError, match=r"is not a model folder \(no model.json\)"):
+        name_and_digest(storage.join(place, "nothing"))
