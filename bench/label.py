@@ -78,7 +78,7 @@ def main(bench: Bench) -> None:
         source = bench.videos or str(_make_clips(Path(folder) / "clips", bench.clips))
         videos = sources.list_videos(source).to_pylist()
         model = f"{folder}/model"
-        _save(bench, model)
+        save_model(bench, model)
         settings = LabelSettings(
             model=model,
             model_digest=name_and_digest(model)[1],
@@ -119,7 +119,8 @@ def _report(found: dict[Way, list[tuple[float, list[str]]]], videos: int) -> Non
         print(f"decoding and network one after the other: {videos / floor:.2f} videos/s")
 
 
-def _save(bench: Bench, folder: str) -> None:
+def save_model(bench: Bench, folder: str) -> None:
+    """A model folder of fresh weights."""
     torch.manual_seed(0)
     network = {
         "name": bench.model, "num_classes": len(_CLASSES), "frames": bench.frames,

@@ -113,15 +113,17 @@ def main(config: LabelConfig) -> None:
         _say_todo(todo, time.monotonic() - began)
         if config.dry_run or not len(todo.plan):
             break
-        run = labels.new_run(source, settings.digest)
-        if labels.claim(run, todo, _public(config)):
-            _label(config, labels, run, settings)
+        mine = labels.new_run(source, settings.digest)
+        run = labels.claim(mine, todo, _public(config))
+        if run is None:
+            continue  # A run beside this one has committed: look again.
+        if run != mine:
+            print("sharing the work with a run that has started, too")
+        _label(config, labels, run, settings)
+        if run == mine:
             break
-        run = labels.unfinished(source, settings.digest)
-        if run is not None:
-            print("sharing the work with a run that started just before")
-            _label(config, labels, run, settings)
     if not config.dry_run:
+        labels.remove_leftovers()
         labels.compact()
 
 
@@ -136,6 +138,7 @@ def _label(config: LabelConfig, labels: LabelSet, run: Run, settings: LabelSetti
     if number is None:
         if not labels.is_committed(run):
             raise RuntimeError(f"{run.out} has vanished and was not committed: start the job again")
+        labels.remove(run)  # What was written since.
         print("the run beside this one has committed")
         return
     rows = commits.read_labels(labels.out, set_name=labels.name)

@@ -99,7 +99,8 @@ class Cluster:
                 self.kill(node)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
@@ -111,7 +112,7 @@ def cluster(s3_server: str) -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(
         prefix="ray", dir="/tmp", ignore_cleanup_errors=True
     ) as folder:
-        made = Cluster(_free_port(), folder)  # a short path: Ray puts sockets there
+        made = Cluster(free_port(), folder)  # a short path: Ray puts sockets there
         made.start_head(cpus=2)
         yield made
         made.stop()

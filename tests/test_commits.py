@@ -50,7 +50,7 @@ def label(labels: LabelSet, listed: pa.Table, *, max_attempts: int = 3, **told: 
     if not len(todo.plan):
         return None
     run = labels.new_run("/v", DIGEST)
-    assert labels.claim(run, todo, {})
+    assert labels.claim(run, todo, {}) == run
     work(run, **told)
     return labels.commit(run, model_digest="m")
 
@@ -135,7 +135,7 @@ def test_nothing_uncommitted_is_seen(labels: LabelSet) -> None:
     label(labels, videos(a="1"))
     todo = labels.todo(videos(a="1", b="1"), max_attempts=3)
     run = labels.new_run("/v", DIGEST)
-    assert labels.claim(run, todo, {})
+    assert labels.claim(run, todo, {}) == run
     work(run)
     assert set(seen(labels)) == {"a"}
     # Its process was killed; the next one finds it, plan and finished parts and all.
@@ -154,10 +154,9 @@ def test_two_runs_at_once_commit_once(labels: LabelSet) -> None:
     listed = videos(a="1", b="1")
     plans = [labels.todo(listed, max_attempts=3) for _ in range(2)]
     mine, theirs = (labels.new_run("/v", DIGEST) for _ in range(2))
-    assert labels.claim(mine, plans[0], {})
-    assert not labels.claim(theirs, plans[1], {})
-    shared = labels.unfinished("/v", DIGEST)
-    assert shared == mine
+    assert labels.claim(mine, plans[0], {}) == mine
+    shared = labels.claim(theirs, plans[1], {})
+    assert shared == mine == labels.unfinished("/v", DIGEST)
     work(mine)
     assert labels.commit(mine, model_digest="m") == 1
     work_again = shared  # It was still at work on the same plan, and now ends, too.
@@ -166,12 +165,30 @@ def test_two_runs_at_once_commit_once(labels: LabelSet) -> None:
     assert len(commits._commits(labels.out)) == 1
 
 
+def test_a_claim_without_a_plan_is_gone_on_with(
+    labels: LabelSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process has just begun, or died at once: the next one gives it its plan."""
+    todo = labels.todo(videos(a="1"), max_attempts=3)
+    first, second = (labels.new_run("/v", DIGEST) for _ in range(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "videos_to_do", lambda *_: None)
+        assert labels.claim(first, todo, {}) == first
+    assert labels.unfinished("/v", DIGEST) is None
+    assert labels.claim(second, todo, {}) == first
+    assert labels.unfinished("/v", DIGEST) == first
+    work(first)
+    labels.remove(second)  # Not the claim, which is the first one's.
+    assert labels.unfinished("/v", DIGEST) == first
+    assert labels.commit(first, model_digest="m") == 1
+
+
 def test_a_plan_that_was_overtaken_is_dropped(labels: LabelSet) -> None:
     listed = videos(a="1")
     late = labels.todo(listed, max_attempts=3)
     assert label(labels, listed) == 1
     run = labels.new_run("/v", DIGEST)
-    assert not labels.claim(run, late, {})
+    assert labels.claim(run, late, {}) is None
     assert labels.unfinished("/v", DIGEST) is None
     assert not len(labels.todo(listed, max_attempts=3).plan)
 
@@ -182,7 +199,7 @@ def test_two_sources_commit_one_after_the_other(labels: LabelSet) -> None:
     found.append(("/w", labels.todo(videos(b="1"), max_attempts=3)))
     for source, todo in found:
         run = labels.new_run(source, DIGEST)
-        assert labels.claim(run, todo, {})
+        assert labels.claim(run, todo, {}) == run
         work(run)
     numbers = []
     for source in ("/w", "/v"):
@@ -202,7 +219,7 @@ def test_many_commits_are_compacted_and_read_the_same(
     assert not labels.compact()
     todo = labels.todo(videos(late="1"), max_attempts=3)
     late = labels.new_run("/late", DIGEST)
-    assert labels.claim(late, todo, {})
+    assert labels.claim(late, todo, {}) == late
     work(late)
     assert labels.commit(late, model_digest="m") == 4
     before = read_labels(labels.out)
@@ -271,6 +288,19 @@ def test_a_commit_is_there_whole_or_not(labels: LabelSet, monkeypatch: pytest.Mo
     assert set(seen(labels)) == {"a"}
     assert labels.unfinished("/v", DIGEST) is None  # committed: tidied up now
     assert not storage.exists(run.out)
+
+
+def test_what_late_processes_leave_is_removed_and_nothing_else(labels: LabelSet) -> None:
+    label(labels, videos(a="1"))
+    late, todo = labels.new_run("/v", DIGEST), labels.todo(videos(b="1"), max_attempts=3)
+    storage.write_bytes(storage.join(late.out, "_staging", "part-00003.parquet"), b"late")
+    run = labels.new_run("/w", DIGEST)
+    assert labels.claim(run, todo, {}) == run
+    work(run)
+    labels.remove_leftovers()
+    assert not storage.exists(late.out)
+    assert labels.unfinished("/w", DIGEST) == run
+    assert labels.commit(run, model_digest="m") == 2
 
 
 def test_numbers_are_those_of_all_sets(labels: LabelSet) -> None:

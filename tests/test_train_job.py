@@ -1,7 +1,6 @@
 """jobs/train.py and jobs/evaluate.py as a user runs them: both families, killed, on two workers."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -17,10 +16,13 @@ import s3fs
 import safetensors.numpy
 import torch
 
-from tests.ray_cluster import ROOT, Cluster, Job
-from vidray import models, storage, synthetic
+from jobs import evaluate, train
+from tests.ray_cluster import Cluster, Job
+from vidray import cli, models, storage, synthetic
 
 pytestmark = pytest.mark.timeout(600)
+
+Captured = pytest.CaptureFixture[str]
 
 _SPLITS = ("--split-fractions", "0.5", "0.25", "0.25")
 # Without dropout, so that the number of workers must not matter; and slow, since at a hundred times
@@ -210,24 +212,26 @@ def test_model_folder_and_clips_in_a_bucket(
     assert probabilities.sum(axis=1) == pytest.approx(1)
 
 
-def _fails(script: str, *flags: object) -> str:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "jobs" / script), *map(str, flags)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    lines = done.stderr.strip().splitlines()
-    assert (done.returncode, len(lines)) == (2, 1), done.stderr
-    return lines[0]
+def _fails(capsys: Captured, script: str, *flags: object) -> str:
+    """Run in this process, as the command line does; returns the one line it must print."""
+    job = {
+        "train": (train.TrainConfig, train.main),
+        "evaluate": (evaluate.EvaluateConfig, evaluate.main),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{script}.py", *map(str, flags)])
+        with pytest.raises(SystemExit) as stop:
+            cli.run(*job[script])
+    told = capsys.readouterr().err.strip().splitlines()
+    assert (stop.value.code, len(told)) == (2, 1), told
+    return told[0]
 
 
 def test_mistakes_are_one_line(
-    clips: Path, features: Path, undisturbed: Path, tmp_path: Path
+    clips: Path, features: Path, undisturbed: Path, tmp_path: Path, capsys: Captured
 ) -> None:
     def train(*flags: object) -> str:
-        return _fails("train.py", "--out", tmp_path / "x", *flags)
+        return _fails(capsys, "train", "--out", tmp_path / "x", *flags)
 
     assert "did you mean extra_trees?" in train("--data", features, "--model", "extra_tree")
     assert "holds clips" in train("--data", clips, "--model", "svm")
@@ -243,10 +247,10 @@ def test_mistakes_are_one_line(
         "--data", clips, "--model", "r3d_18", "--frames", "16"
     )
     assert "epochs is 0" in train("--data", clips, "--model", "r3d_18", "--epochs", "0")
-    told = _fails("train.py", "--data", clips, "--out", undisturbed, *_DEEP[:-1], "0.02")
+    told = _fails(capsys, "train", "--data", clips, "--out", undisturbed, *_DEEP[:-1], "0.02")
     assert "(training.learning_rate: 5e-05 -> 0.02)" in told
     assert "is not a model folder" in _fails(
-        "evaluate.py", "--model", tmp_path, "--data", clips, "--out", tmp_path / "y"
+        capsys, "evaluate", "--model", tmp_path, "--data", clips, "--out", tmp_path / "y"
     )
     flags = ("--model", undisturbed, "--data", features, "--out", tmp_path / "y")
-    assert "holds features" in _fails("evaluate.py", *flags)
+    assert "holds features" in _fails(capsys, "evaluate", *flags)

@@ -2,7 +2,7 @@
 
     OUT/labels/set=MODEL-DIGEST/commit-000001.parquet   a commit is one file, there whole or not
     OUT/labels/set=…/commit-000001-000016.parquet       commits 1 to 16, compacted
-    OUT/_runs/set=MODEL-DIGEST/KEY.json                 names the run folder of an unfinished run
+    OUT/_runs/set=MODEL-DIGEST/KEY.claim                names the run folder of an unfinished run
     OUT/_runs/set=MODEL-DIGEST/RUN/                     its frozen plan and finished parts (runs)
 
 A set holds the labels of one model and one way to label: another model or config makes another
@@ -16,6 +16,7 @@ commit, the conflict check and what every reader reads; the price is a commit he
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
 import json
@@ -122,20 +123,21 @@ class LabelSet:
         }
         return Todo(plan, counts, last_commit)
 
-    def claim(self, run: Run, todo: Todo, config: dict[str, Any]) -> bool:
-        """Freeze the plan of a new run and let others join it; False if it is overtaken already.
+    def claim(self, run: Run, todo: Todo, config: dict[str, Any]) -> Run | None:
+        """The run to work on: this new one, or the one that another process claimed just before.
 
-        Then another process has claimed or committed since ``todo`` was made: look again.
+        None if another process has committed since ``todo`` was made: look again.
         """
-        token = storage.name_of(run.out)
-        is_ours = storage.write_once(self._claim_uri(run), json.dumps({"run": token}).encode())
-        if not is_ours:
-            return False
-        if self._last_commit() != todo.last_commit:
-            self.remove(run)
-            return False
-        run.videos_to_do(config, lambda: todo.plan)
-        return True
+        token = storage.name_of(run.out).encode()
+        is_ours = storage.write_once(self._claim_uri(run), token)
+        claimed = self._claimed(run)
+        is_overtaken = is_ours and self._last_commit() != todo.last_commit
+        if claimed is None or is_overtaken or self.is_committed(claimed):
+            self.remove(claimed or run)
+            return None
+        # Whoever is first freezes the plan; who claimed it may have been killed before.
+        claimed.videos_to_do(config, lambda: todo.plan)
+        return claimed
 
     def new_run(self, source: str, digest: str) -> Run:
         """A folder to work in, not claimed yet.
@@ -151,16 +153,20 @@ class LabelSet:
 
         One that was committed, but whose process died before it could tidy up, is removed.
         """
+        run = self._claimed(self._run("", source, digest))
+        if run is not None and self.is_committed(run):
+            self.remove(run)
+            return None
+        # A claim without a plan is that of a process that has just begun, or died at once.
+        return run if run is not None and run.is_there() else None
+
+    def _claimed(self, like: Run) -> Run | None:
+        """The run that is claimed for the source and settings of this one."""
         try:
-            uri = self._claim_uri(self._run("", source, digest))
-            token = json.loads(storage.read_bytes(uri))["run"]
+            token = storage.read_bytes(self._claim_uri(like)).decode()
         except FileNotFoundError:
             return None
-        run = self._run(token, source, digest)
-        if run.is_there() and not self.is_committed(run):
-            return run
-        self.remove(run)
-        return None
+        return self._run(token, like.videos, like.digest)
 
     def is_committed(self, run: Run) -> bool:
         """Whether readers see the rows of ``run``."""
@@ -184,8 +190,9 @@ class LabelSet:
         return number
 
     def remove(self, run: Run) -> None:
-        """Let go of a run's claim and folder."""
-        storage.remove_tree(self._claim_uri(run))
+        """Let go of a run's claim, if it has not gone to another run, and of its folder."""
+        if self._claimed(run) == run:
+            storage.remove_tree(self._claim_uri(run))
         storage.remove_tree(run.out)
 
     def compact(self) -> bool:
@@ -204,6 +211,24 @@ class LabelSet:
         self._remove_compacted()
         return True
 
+    def remove_leftovers(self) -> None:
+        """Remove what late processes of committed runs wrote after these were tidied up."""
+        folder = self._runs()
+        # In this order: the claim of a run is there before its folder.
+        names = [info.uri[len(folder) + 1 :] for info in storage.list_files(folder, hidden=True)]
+        found = {name.partition("/")[0] for name in names if "/" in name}
+        for token in found - self._all_claimed():
+            storage.remove_tree(join(folder, token))
+
+    def _all_claimed(self) -> set[str]:
+        """The runs that claims name."""
+        tokens = set()
+        for info in storage.list_files(self._runs(), hidden=True):
+            if storage.parent_of(info.uri) == self._runs():
+                with contextlib.suppress(FileNotFoundError):  # committed meanwhile
+                    tokens.add(storage.read_bytes(info.uri).decode())
+        return tokens
+
     def _remove_compacted(self) -> None:
         files = _commits(self._uri())
         for commit in set(files) - set(_standing(files)):
@@ -216,14 +241,16 @@ class LabelSet:
     def _uri(self, *names: str) -> str:
         return join(self.out, "labels", f"set={self.name}", *names)
 
+    def _runs(self, *names: str) -> str:
+        return join(self.out, "_runs", f"set={self.name}", *names)
+
     def _run(self, token: str, source: str, digest: str) -> Run:
-        folder = join(self.out, "_runs", f"set={self.name}", token)
-        return Run(out=folder, table="labels", videos=source, digest=digest)
+        return Run(out=self._runs(token), table="labels", videos=source, digest=digest)
 
     def _claim_uri(self, run: Run) -> str:
         # A run of other library versions is not gone on with: its labels may differ.
         key = digests.of([run.videos, run.digest, runs.versions()])
-        return join(self.out, "_runs", f"set={self.name}", f"{key}.json")
+        return self._runs(f"{key}.claim")
 
 
 def read_labels(
