@@ -185,7 +185,7 @@ def _task_pool(bench: Bench, settings: Settings, source: str, out: Path) -> floa
     """The very function that Ray maps over blocks, which also writes the table, in a bare pool."""
     shutil.rmtree(out, ignore_errors=True)
     run = runs.Run(out=str(out), table="features", videos=source, digest=settings.digest)
-    videos = sources.list_videos(source)
+    videos = run.videos_to_do({}, lambda: sources.list_videos(source))
     videos = videos.append_column("part", run.part_numbers(videos))
     resources = pipeline.Resources(workers=bench.workers)
     parts = [videos.filter(pc.equal(videos["part"], k)) for k in videos["part"].unique()]

@@ -160,9 +160,14 @@ def _nodes_with_cpus() -> list[tuple[int, int]]:
 
 
 def _workers(resources: Resources) -> int:
-    """How many tasks fit on the cluster at once, at most as many as asked for."""
-    fit = sum(min(cpus, memory // resources.memory_bytes) for cpus, memory in _nodes_with_cpus())
-    return max(1, min(resources.workers or fit, fit))
+    """How many tasks run at once: as many as fit on the cluster, at most as many as asked for."""
+    fit = _fit(resources)
+    return min(resources.workers or fit, fit)
+
+
+def _fit(resources: Resources) -> int:
+    nodes = _nodes_with_cpus()
+    return max(1, sum(min(cpus, memory // resources.memory_bytes) for cpus, memory in nodes))
 
 
 def _run(
@@ -176,13 +181,17 @@ def _run(
     # Ray Data divides CPUs among the datasets of a cluster in whole numbers: with 2 CPUs and 3 jobs
     # each gets 0 and waits for ever. Ray's own scheduler shares them out as they become free.
     context.op_resource_reservation_enabled = False
+    # A cap makes Ray Data hold tasks back, and a worker waits 0.2 s for each; without one they
+    # queue where the workers are.
+    workers = _workers(resources)
+    cap = None if workers == _fit(resources) else workers
     results = ray.data.from_arrow(blocks).map_batches(
         work,
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=1,
         memory=resources.memory_bytes,
-        compute=ray.data.TaskPoolStrategy(size=resources.workers),
+        compute=ray.data.TaskPoolStrategy(size=cap),
     )
     return iter(results.iter_batches(batch_size=None, batch_format="pyarrow"))
 
