@@ -46,13 +46,13 @@ demo: $(DEMO)/.videos
 	$(BIN)/python jobs/train.py --data $(DEMO)/features --model extra_trees --out $(DEMO)/extra_trees --folds 0
 	$(BIN)/python jobs/clips.py --videos $(DEMO)/videos --out $(DEMO)/clips --split-fractions 0.6 0.2 0.2 \
 		--clips-per-video 2 --frames-per-clip 8 --size-px 48
-	$(BIN)/python jobs/train.py --data $(DEMO)/clips --model r3d_18 --out $(DEMO)/r3d_18 --epochs 3
-	for model in extra_trees:features r3d_18:clips; do \
+	$(BIN)/python jobs/train.py --data $(DEMO)/clips --model mc3_18 --out $(DEMO)/mc3_18 --epochs 3
+	for model in extra_trees:features mc3_18:clips; do \
 		$(BIN)/python jobs/evaluate.py --model $(DEMO)/$${model%:*} --data $(DEMO)/$${model#*:} \
 			--out $(DEMO)/$${model%:*}_test --overwrite || exit 1; \
 	done
 	for night in 1 2; do \
-		$(BIN)/python jobs/label.py --model $(DEMO)/r3d_18 --videos $(DEMO)/videos --out $(DEMO)/labels || exit 1; \
+		$(BIN)/python jobs/label.py --model $(DEMO)/mc3_18 --videos $(DEMO)/videos --out $(DEMO)/labels || exit 1; \
 	done
 
 test: $(READY)
