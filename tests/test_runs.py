@@ -187,3 +187,15 @@ def test_secrets_do_not_reach_run_json(place: str) -> None:
     assert "host/x.mp4" in told
     assert "hunter2" not in told
     assert "Signature=abc" not in told
+
+
+def test_a_run_beside_this_one_may_publish_while_it_is_checked(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = _run(place)
+    videos = run.videos_to_do({}, lambda: _videos(5))
+    _write_all(run, videos)
+    staged = run.done_parts()
+    run.publish({}, {})  # just after this run had listed its parts
+    monkeypatch.setattr(Run, "done_parts", lambda _run: staged)
+    assert run.check(videos)["videos"] == 5

@@ -161,11 +161,13 @@ class Run:
                     done[int(name[1])] = info.uri
         return done
 
-    def read_part(self, part: int) -> pa.Table | None:
-        """A part that is written, or None."""
-        for uri in self.part_uris(part):
+    def read_part(self, part: int, columns: list[str] | None = None) -> pa.Table | None:
+        """A part that is written, or some of its columns; or None."""
+        staged, published = self.part_uris(part)
+        # In this order: a run beside this one may publish it between the two looks.
+        for uri in (staged, published):
             try:
-                return read_parquet(uri)
+                return read_parquet(uri, columns)
             except FileNotFoundError:
                 continue
         return None
@@ -191,11 +193,12 @@ class Run:
         Raises:
             RuntimeError: rows are missing, doubled or foreign.
         """
-        done = sorted(self.done_parts().items())
+        done = sorted(self.done_parts())
         columns = ["video_id", "status", "error_kind", "config_digest"]
         clips = ["clip_index"] if self.table == "clips" else []
         with ThreadPoolExecutor(16) as pool:
-            parts = list(pool.map(lambda item: read_parquet(item[1], columns + clips), done))
+            found = list(pool.map(lambda part: self.read_part(part, columns + clips), done))
+        parts = [part for part in found if part is not None]
         rows = pa.concat_tables(parts) if parts else pa.table({name: [] for name in columns})
         firsts = _first_rows(rows)
         if not firsts["video_id"].combine_chunks().equals(videos["video_id"].combine_chunks()):
