@@ -10,7 +10,6 @@ or whole commits. At the end the table must equal the one of an undisturbed run.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
@@ -22,7 +21,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import tyro
 
@@ -30,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.label import Bench as LabelBench
 from bench.label import save_model
-from tests.ray_cluster import Cluster, Job, Process, free_port, ray_workers
+from tests.ray_cluster import Cluster, Job, Process, free_port, ray_workers, sandboxes, send_signal
 from tests.video_writer import write_video
 from vidray.commits import read_labels
 from vidray.errors import UserError
@@ -143,26 +141,10 @@ def _kill(
     if what == "node":
         job.cluster.kill(second)
         return job.cluster.add_node(cpus=1), process
-    found = ray_workers(job.cluster) if what == "worker" else _decoders(job.cluster)
+    found = ray_workers(job.cluster) if what == "worker" else sandboxes()
     if found:
-        try:
-            os.kill(rng.choice(found).pid, signal.SIGKILL)
-        except ProcessLookupError:
-            return second, process
+        send_signal(rng.choice(found), signal.SIGKILL)
     return second, process
-
-
-def _decoders(cluster: Cluster) -> list[psutil.Process]:
-    found = []
-    for node in cluster.nodes:
-        if node.poll() is None:
-            for process in psutil.Process(node.pid).children(recursive=True):
-                try:
-                    if "vidray.sandbox" in " ".join(process.cmdline()):
-                        found.append(process)
-                except psutil.Error:
-                    continue
-    return found
 
 
 if __name__ == "__main__":

@@ -141,7 +141,8 @@ def _label(config: LabelConfig, labels: LabelSet, run: Run, settings: LabelSetti
         labels.remove(run)  # What was written since.
         print("the run beside this one has committed")
         return
-    rows = commits.read_labels(labels.out, set_name=labels.name)
+    columns = ["label", "duration_seconds", "commit"]
+    rows = commits.read_labels(labels.out, set_name=labels.name, columns=columns)
     mine = rows.filter(pc.equal(rows["commit"], number))
     report["labels"] = dict(Counter(mine["label"].drop_null().to_pylist()).most_common())
     seconds = pc.sum(mine["duration_seconds"]).as_py() or 0.0

@@ -297,7 +297,7 @@ def test_a_driver_needs_no_torch() -> None:
     """It only lists and compares: PyTorch would be 0.3 GB of the 1 GiB it may take."""
     code = "import sys; from vidray import labelling, commits; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
-    names = (labelling._MODEL, labelling._WEIGHTS, labelling._PIPELINE)
+    names = (labelling.MODEL, labelling.WEIGHTS, labelling.PIPELINE)
     assert names == (models.folder.MODEL, models.folder.WEIGHTS, models.folder.PIPELINE)
 
 

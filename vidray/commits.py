@@ -217,16 +217,16 @@ class LabelSet:
         # In this order: the claim of a run is there before its folder.
         names = [info.uri[len(folder) + 1 :] for info in storage.list_files(folder, hidden=True)]
         found = {name.partition("/")[0] for name in names if "/" in name}
-        for token in found - self._all_claimed():
+        for token in found - (self._all_claimed() if found else set()):
             storage.remove_tree(join(folder, token))
 
     def _all_claimed(self) -> set[str]:
         """The runs that claims name."""
         tokens = set()
-        for info in storage.list_files(self._runs(), hidden=True):
-            if storage.parent_of(info.uri) == self._runs():
+        for name in storage.list_names(self._runs()):
+            if name.endswith(".claim"):
                 with contextlib.suppress(FileNotFoundError):  # committed meanwhile
-                    tokens.add(storage.read_bytes(info.uri).decode())
+                    tokens.add(storage.read_bytes(self._runs(name)).decode())
         return tokens
 
     def _remove_compacted(self) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
@@ -18,6 +17,7 @@ from vidray import decoders, digests, schema, storage
 from vidray.commits import list_sets, read_labels
 from vidray.decode import Limits
 from vidray.errors import UserError
+from vidray.model_files import MODEL, PIPELINE, WEIGHTS, read_info
 
 __all__ = ["LabelSettings", "Precision", "list_sets", "name_and_digest", "read_labels"]
 
@@ -25,8 +25,6 @@ Precision = Literal["float32", "bfloat16"]
 
 # Raised whenever the same file, model and settings give another label than before.
 _VERSION = 1
-# ``models.folder``'s names: of its imports PyTorch alone takes 0.3 GB and seconds.
-_MODEL, _WEIGHTS, _PIPELINE = "model.json", "weights.safetensors", "pipeline.skops"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,19 +92,12 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
     Raises:
         UserError: not a model folder.
     """
-    uri = storage.canonical(model_dir)
-    contents: dict[str, bytes] = {}
-    for name in (_MODEL, _WEIGHTS, _PIPELINE):
-        try:
-            contents[name] = storage.read_bytes(storage.join(uri, name))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    if _MODEL not in contents:
-        raise UserError(
-            f"{storage.without_secrets(model_dir)} is not a model folder (no {_MODEL}): make one "
-            "with jobs/train.py"
-        )
+    info = read_info(model_dir)
     digest = hashlib.sha256()
-    for name, content in contents.items():
+    for name in (MODEL, WEIGHTS, PIPELINE):
+        try:
+            content = storage.read_bytes(storage.join(storage.canonical(model_dir), name))
+        except FileNotFoundError:
+            continue  # A model has weights or a pipeline.
         digest.update(f"{name} {len(content)}\n".encode() + content)
-    return str(json.loads(contents[_MODEL])["name"]), digest.hexdigest()[:12]
+    return str(info["name"]), digest.hexdigest()[:12]

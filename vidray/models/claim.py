@@ -9,7 +9,8 @@ from typing import Any
 
 from vidray import runs, storage
 from vidray.errors import UserError
-from vidray.models.folder import MODEL, PIPELINE, WEIGHTS, write_json
+from vidray.model_files import MODEL, PIPELINE, WEIGHTS
+from vidray.models.folder import write_json
 
 # Ray keeps its checkpoints here until the model is written.
 CHECKPOINTS = "_checkpoints"

@@ -30,11 +30,10 @@ from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.loader import Read
 from vidray.loop import Precision, predict_logits
+from vidray.model_files import MODEL, PIPELINE, WEIGHTS, read_info
 from vidray.models import classical, published
 from vidray.models.build import build
 from vidray.preprocess import Preprocessing
-
-WEIGHTS, PIPELINE, MODEL = "weights.safetensors", "pipeline.skops", "model.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +122,7 @@ def load(model_dir: str, *, device: str = "cpu") -> Model:
         UserError: not a finished model folder, or a file in it that could run code.
     """
     uri = storage.canonical(model_dir)
-    if not storage.exists(storage.join(uri, MODEL)):
-        raise UserError(
-            f"{model_dir} is not a model folder (no {MODEL}): make one with jobs/train.py"
-        )
-    info = json.loads(storage.read_bytes(storage.join(uri, MODEL)))
+    info = read_info(model_dir)
     if info["family"] == "classical":
         return ClassicalModel(
             name=info["name"],
