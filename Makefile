@@ -75,7 +75,7 @@ bench: $(READY)
 lock: | $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate \
-		--extra dev --extra decord --extra enhance --extra tensorboard $(UPGRADE) pyproject.toml -o requirements.lock
+		--extra dev --extra cluster --extra decord --extra enhance --extra tensorboard $(UPGRADE) pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info $(DEMO)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,8 +24,9 @@ from vidray import cli, commits, pipeline, runs, storage, summary
 from vidray.commits import LabelSet, Todo
 from vidray.decode import Limits
 from vidray.errors import UserError
-from vidray.labelling import LabelSettings, name_and_digest
-from vidray.pipeline import Resources
+from vidray.labelling import LabelSettings, check_model, name_and_digest
+from vidray.model_files import read_info
+from vidray.pipeline import Predictors, Resources
 from vidray.progress import duration
 from vidray.runs import Run
 from vidray.sources import list_videos
@@ -42,6 +44,9 @@ class LabelConfig:
     """Folder of the labels, local or in a bucket; every run adds to it."""
     clips_per_video: int | None = None
     """Clips of a short video whose probabilities are averaged; as in training if not given."""
+    crops: int = 1
+    """Squares of each frame, from edge to edge, whose probabilities are averaged; of models that
+    learnt from clips of --fit crop."""
     long_seconds: float = 60.0
     """A longer video is labelled window by window, and gets segments."""
     window_seconds: float = 4.0
@@ -66,12 +71,20 @@ class LabelConfig:
     """Memory of one worker; a video that needs more fails as too_large."""
     workers: int | None = None
     """Videos at once; every CPU of the cluster if not given."""
+    predictors: int | None = None
+    """Processes that hold a deep model while workers decode; one on each GPU if not given, and
+    without GPUs none: every worker has the model itself."""
+    gpus_per_predictor: float | None = None
+    """1 if not given, or 0 where the cluster has no GPU."""
     dry_run: bool = False
     """Say what would be labelled, and label nothing."""
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
             raise UserError(f"max_attempts is {self.max_attempts}: it must be 1 or more")
+        for name in ("predictors", "gpus_per_predictor"):
+            if (getattr(self, name) or 0) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or more")
 
     def settings(self, model_digest: str) -> LabelSettings:
         """What decides a label."""
@@ -79,6 +92,7 @@ class LabelConfig:
             model=storage.canonical(self.model),
             model_digest=model_digest,
             clips_per_video=self.clips_per_video,
+            crops=self.crops,
             long_seconds=self.long_seconds,
             window_seconds=self.window_seconds,
             step_seconds=self.step_seconds,
@@ -88,25 +102,44 @@ class LabelConfig:
             limits=Limits(max_pixels=self.max_pixels, max_seconds=self.max_seconds),
         )
 
-    def resources(self) -> Resources:
-        """What the job may use."""
+    def resources(self, family: str) -> Resources:
+        """What the job may use of the cluster, which is joined or started to know its GPUs."""
         return Resources(
             workers=self.workers,
             memory_bytes=int(self.memory_gib * 2**30),
             timeout_seconds=self.timeout_seconds,
+            predictors=self._predictors(family),
         )
+
+    def _predictors(self, family: str) -> Predictors | None:
+        if family == "classical":
+            return None
+        pipeline.connect()
+        gpus = pipeline.num_gpus()
+        each, number = self.gpus_per_predictor, self.predictors
+        if each is None:
+            each = 1.0 if gpus else 0.0
+        if number is None:
+            number = int(gpus / each) if each else 0
+        if not number:
+            return None
+        return Predictors(target=LabelSettings.PREDICTOR, number=number, gpus_each=each)
 
 
 def main(config: LabelConfig) -> None:
     """Finish what was begun, list, label what is left, commit."""
     name, digest = name_and_digest(config.model)
     settings = config.settings(digest)
+    info = read_info(config.model)
+    check_model(settings, info)
+    if info["family"] == "classical" and (config.predictors or config.gpus_per_predictor):
+        raise UserError(f"predictors hold deep models, and {name} is a classical one")
     labels = LabelSet(out=storage.canonical(config.out), name=f"{name}-{settings.digest}")
     source = storage.without_secrets(storage.canonical(config.videos))
     run = None if config.dry_run else labels.unfinished(source, settings.digest)
     if run is not None:
         print("going on with a run that was not finished")
-        _label(config, labels, run, settings)
+        _label(config, labels, run, settings, info)
     while True:
         began = time.monotonic()
         todo = labels.todo(list_videos(config.videos), max_attempts=config.max_attempts)
@@ -119,7 +152,7 @@ def main(config: LabelConfig) -> None:
             continue  # A run beside this one has committed: look again.
         if run != mine:
             print("sharing the work with a run that has started, too")
-        _label(config, labels, run, settings)
+        _label(config, labels, run, settings, info)
         if run == mine:
             break
     if not config.dry_run:
@@ -127,9 +160,15 @@ def main(config: LabelConfig) -> None:
         labels.compact()
 
 
-def _label(config: LabelConfig, labels: LabelSet, run: Run, settings: LabelSettings) -> None:
+def _label(
+    config: LabelConfig,
+    labels: LabelSet,
+    run: Run,
+    settings: LabelSettings,
+    info: Mapping[str, Any],
+) -> None:
     """Work a claimed run off and commit it."""
-    resources = config.resources()
+    resources = config.resources(info["family"])
     number = None
     with contextlib.suppress(pipeline.RunGoneError, FileNotFoundError):
         plan = run.read_videos()

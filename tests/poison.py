@@ -10,6 +10,19 @@ import numpy as np
 import pyarrow as pa
 
 
+def doubled(config: dict[str, Any], ask: Any) -> Any:
+    """Asks ``config["questions"]`` times what the double is."""
+
+    def work(request: dict[str, Any]) -> pa.RecordBatch:
+        batch = pa.RecordBatch.from_pydict({"number": [request["number"]]})
+        for _ in range(config["questions"]):
+            batch = ask(batch)
+        time.sleep(request.get("sleep", 0))
+        return batch
+
+    return work
+
+
 def misbehave(config: dict[str, Any]) -> Any:
     """``config["marks"]``: a folder that notes each attempt."""
     if config.get("refuse"):

@@ -151,15 +151,15 @@ class Job:
         return told
 
 
-def ray_workers(cluster: Cluster) -> list[psutil.Process]:
-    """The processes in which tasks run, on every node."""
+def ray_workers(
+    cluster: Cluster, name: str = r"ray::\w*(MapBatches|_extract)"
+) -> list[psutil.Process]:
+    """The processes in which tasks of that name run, on every node."""
     found: list[psutil.Process] = []
     for node in cluster.nodes:
         if node.poll() is None:
             children = psutil.Process(node.pid).children(recursive=True)
-            found += [
-                p for p in children if re.match(r"ray::\w*(MapBatches|_extract)", _command(p))
-            ]
+            found += [p for p in children if re.match(name, _command(p))]
     return found
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 import s3fs
 
-from tests.ray_cluster import Cluster, Job
+from tests.ray_cluster import Cluster, Job, ray_workers
 from tests.test_models_folder import fitted, save, trained
 from tests.video_writer import write_video
 from vidray.commits import read_labels
@@ -147,6 +147,40 @@ def test_two_runs_at_once_share_the_work(
     assert table(out).equals(table(undisturbed))
     assert len(list(out.glob("labels/*/*.parquet"))) == 1
     assert not list(out.glob("_runs/*/*"))
+
+
+def test_a_network_of_its_own_process_that_dies(
+    job: Job, model: str, many: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    flags = ("--model", model, "--videos", many, "--out", out, "--predictors", 1)
+    with job.start(*flags) as process:
+        wait_until(lambda: parts(out) >= 3)
+        (predictor,) = ray_workers(job.cluster, "ray::Predict")
+        predictor.kill()
+        told, _ = process.communicate()
+    assert process.returncode == 0, told
+    assert table(out).equals(table(undisturbed))
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--predictors", 2), "leave no CPU to decode on"),
+        (("--predictors", 1, "--gpus-per-predictor", 0.5), "need 0.5 GPUs and the cluster has 0"),
+        (("--predictors", -1), "predictors is -1: it must be 0 or more"),
+        (("--crops", 3), "has learnt from whole pictures"),
+        (("--memory-gib", 4000), "a worker needs 4000.0 GiB and the largest node offers"),
+    ],
+)
+def test_what_the_cluster_or_the_model_lacks_is_told_at_once(
+    job: Job, model: str, many: Path, tmp_path: Path, flags: tuple[object, ...], told: str
+) -> None:
+    given = ("--model", model, "--videos", many, "--out", tmp_path / "out", *flags)
+    with job.start(*given) as process:
+        said, _ = process.communicate()
+    assert process.returncode == 2, said
+    assert told in said.splitlines()[-1]
 
 
 def test_a_bucket_and_a_classical_model(

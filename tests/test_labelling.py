@@ -7,6 +7,7 @@ import itertools
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ from vidray.clips import ClipSettings, cut_video
 from vidray.decode import Video, read_frames
 from vidray.errors import UserError
 from vidray.extraction import Settings, describe_video
-from vidray.labeller import join_windows, label_video
+from vidray.labeller import ClipModel, join_windows
 from vidray.labelling import LabelSettings, name_and_digest
 from vidray.models.folder import ClassicalModel, DeepModel, save_deep
+from vidray.predictor import Batches, Predictor, answer_questions
 from vidray.preprocess import Preprocessing
 
 FEATURES = Settings(families=("color",))
@@ -113,6 +115,14 @@ def planned(path: Path, **changed: Any) -> dict[str, Any]:
     return {**row, **changed}
 
 
+def label_video(row: dict[str, Any], model: Any, settings: LabelSettings) -> pa.RecordBatch:
+    """By a model as it is loaded."""
+    if isinstance(model, DeepModel):
+        predict = Predictor(model, settings)
+        model = ClipModel(class_names=model.class_names, clip=model.clip, predict=predict)
+    return labeller.label_video(row, model, settings)
+
+
 def answer(batch: pa.RecordBatch) -> dict[str, Any]:
     assert batch.schema.equals(schema.LABELLED)
     (row,) = batch.to_pylist()
@@ -160,7 +170,7 @@ def test_windows_have_the_frames_of_a_plain_read(deep: DeepModel, tmp_path: Path
     chosen = [np.array([k, k + 3, k + 3, k + 9]) for k in range(0, 80, 7)]
     settings = ClipSettings(frames_per_clip=4, size_px=32)
     with Video(str(path)) as video:
-        cut = list(clips.stream_clips(video, chosen, settings))
+        cut = [pixels for (pixels,) in clips.stream_clips(video, chosen, settings)]
     for pixels, frames in zip(cut, chosen, strict=True):
         plain = read_frames(str(path), frame_indices=frames, width_px=32, height_px=32)
         assert np.array_equal(pixels, plain.pixels)
@@ -184,6 +194,90 @@ def test_windows_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
         assert read == list(range(10))
         next(cut)
         assert read == list(range(15))
+
+
+def test_crops_are_averaged(deep: DeepModel, tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:  # dark on the left, bright on the right
+        stream = container.add_stream("ffv1", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 96, 32, "bgr0"
+        row = np.repeat(np.array([20, 120, 220], np.uint8), 32)
+        pixels = np.broadcast_to(row[None, :, None], (32, 96, 3))
+        for _ in range(200):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels))))
+        container.mux(stream.encode())
+    model = dataclasses.replace(deep, clip=dataclasses.replace(deep.clip, fit="crop"))
+
+    def expected(levels: Sequence[int]) -> float:
+        return float(np.mean([1 / (1 + np.exp(-20 * (level / 255 - 0.5))) for level in levels]))
+
+    for long_seconds in (8.0, 60.0):  # by windows, and in one piece
+        for crops, levels in ((1, [120]), (3, [20, 120, 220])):
+            settings = dataclasses.replace(SETTINGS, crops=crops, long_seconds=long_seconds)
+            row = answer(label_video(planned(path), model, settings))
+            assert row["probabilities"][0] == pytest.approx(expected(levels), abs=0.01)
+            assert (row["segments"] is None) == (long_seconds == 60)
+
+
+def test_a_network_elsewhere_gives_the_same_row(tmp_path: Path) -> None:
+    from tests.test_models_folder import save, trained
+
+    folder = str(tmp_path / "model")
+    save(trained("resnet18_avg"), folder)
+    settings = dataclasses.replace(
+        SETTINGS, model=folder, model_digest=name_and_digest(folder)[1], embedding=True
+    )
+    config = dataclasses.asdict(settings)
+    here, answers = labeller.label_videos(config), answer_questions(config)
+    elsewhere = labeller.label_videos(config, answers)
+    paths = [write_scenes(tmp_path / f"{k}.mp4", (k, 20 * k)) for k in (1, 2, 5, 12)]
+    expected = [here(planned(path)) for path in paths]
+    with ThreadPoolExecutor(4) as pool:  # Four who ask at once.
+        found = list(pool.map(elsewhere, [planned(path) for path in paths] * 3))
+    for one, other in zip(expected * 3, found, strict=True):
+        assert answer(one)["status"] == "ok"
+        assert one.equals(other)
+
+
+def test_what_a_network_says_does_not_depend_on_who_else_asks(deep: DeepModel) -> None:
+    """Also where passes are of several clips, as on a GPU."""
+    predictor = Predictor(deep, dataclasses.replace(SETTINGS, embedding=True))
+    predictor.batch_size = 4
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 4, 8, 8, 3), np.uint8)
+    expected = predictor(pixels)
+    batches = Batches(predictor, threads=2)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(batches, np.array_split(pixels, 9)))
+    assert np.array_equal(np.concatenate([f.probabilities for f in found]), expected.probabilities)
+    seen = [f.embeddings for f in found if f.embeddings is not None]
+    assert np.array_equal(np.concatenate(seen), expected.embeddings)
+
+
+def test_a_wrong_question_is_told_to_who_asked(deep: DeepModel) -> None:
+    with pytest.raises(ValueError, match="no clips of"):
+        labeller.read_question(labeller.question(np.zeros((1, 4, 9, 9, 3), np.uint8)), deep.clip)
+    batches = Batches(Predictor(deep, SETTINGS), threads=1)
+    with pytest.raises(ValueError, match="give uint8"):
+        batches(np.zeros((1, 4, 8, 8), np.uint8))
+    assert batches(np.zeros((2, 4, 8, 8, 3), np.uint8)).probabilities.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "info", "told"),
+    [
+        ({"crops": 3}, {"family": "deep", "clip": {"fit": "squash"}}, "train on clips of --fit"),
+        ({"embedding": True}, {"family": "classical"}, "embedding is for deep models"),
+        ({"clips_per_video": 2}, {"family": "classical"}, "clips_per_video is for deep models"),
+        ({"precision": "bfloat16"}, {"family": "classical"}, "precision is for deep models"),
+    ],
+)
+def test_what_a_model_cannot_do_is_told(
+    changed: dict[str, Any], info: dict[str, Any], told: str
+) -> None:
+    settings = dataclasses.replace(SETTINGS, **changed)
+    with pytest.raises(UserError, match=told):
+        labelling.check_model(settings, {"name": "m", **info})
+    labelling.check_model(settings, {"name": "m", "family": "deep", "clip": {"fit": "crop"}})
 
 
 @given(frames=st.integers(1, 500), span=st.integers(1, 100), step=st.integers(1, 100))
@@ -285,6 +379,7 @@ def test_a_model_that_changes_during_the_job_is_refused(tmp_path: Path) -> None:
         ({"step_seconds": 3.0}, "none may be above the next"),
         ({"long_seconds": 1.0}, "none may be above the next"),
         ({"clips_per_video": 0}, "clips_per_video is 0"),
+        ({"crops": 0}, "crops is 0"),
         ({"precision": "int8"}, "one of float32, bfloat16"),
     ],
 )
@@ -294,8 +389,8 @@ def test_wrong_settings_are_told(changed: dict[str, Any], told: str) -> None:
 
 
 def test_a_driver_needs_no_torch() -> None:
-    """It only lists and compares: PyTorch would be 0.3 GB of the 1 GiB it may take."""
-    code = "import sys; from vidray import labelling, commits; sys.exit('torch' in sys.modules)"
+    """Nor does a worker that asks a predictor: PyTorch would be 0.3 GB in each."""
+    code = "import sys; from vidray import labeller, commits; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
     names = (labelling.MODEL, labelling.WEIGHTS, labelling.PIPELINE)
     assert names == (models.folder.MODEL, models.folder.WEIGHTS, models.folder.PIPELINE)

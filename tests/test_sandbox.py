@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 
 from vidray.errors import VideoError
@@ -101,3 +102,44 @@ def test_a_hung_child_dies_with_its_parent(tmp_path: Path) -> None:
         parent.kill()
     child.wait(timeout=10)
     assert not child.is_running()
+
+
+@pytest.fixture
+def asking() -> Iterator[Sandbox]:
+    made = Sandbox(
+        "tests.poison:doubled", {"questions": 3}, memory_bytes=1 << 30, timeout_seconds=3, asks=True
+    )
+    yield made
+    made.close()
+
+
+def _double(question: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"number": [2 * question["number"][0].as_py()]})
+
+
+def test_a_child_asks_on_its_way(asking: Sandbox) -> None:
+    for number in (1, 5):
+        assert asking.run({"number": number}, _double)["number"].to_pylist() == [8 * number]
+    with pytest.raises(RuntimeError, match="asks, and nobody answers"):
+        asking.run({"number": 1})
+
+
+def test_who_cannot_answer_tells_and_the_next_request_is_not_taken_for_an_answer(
+    asking: Sandbox,
+) -> None:
+    def confused(_: pa.RecordBatch) -> pa.RecordBatch:
+        raise ValueError("no idea")
+
+    with pytest.raises(ValueError, match="no idea"):
+        asking.run({"number": 1}, confused)
+    assert asking.run({"number": 1}, _double)["number"].to_pylist() == [8]
+
+
+def test_time_spent_on_answers_is_not_the_videos(asking: Sandbox) -> None:
+    def slow(question: pa.RecordBatch) -> pa.RecordBatch:
+        time.sleep(1.2)
+        return _double(question)
+
+    assert asking.run({"number": 1}, slow)["number"].to_pylist() == [8]  # 3.6 s of 3
+    with pytest.raises(VideoError, match="not finished after 3 seconds"):
+        asking.run({"number": 1, "sleep": 60}, _double)

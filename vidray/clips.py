@@ -111,23 +111,26 @@ def _cut(video: Mapping[str, Any], settings: ClipSettings) -> list[rows.Values]:
 
 
 def read_clips(
-    video: Video, source: Source, settings: ClipSettings
+    video: Video, source: Source, settings: ClipSettings, *, crops: int = 1
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], str]:
-    """A video's clips ``uint8 (clips_per_video, T, H, W, 3)``, the time of each frame (clips, T),
-    and the decoder that read them.
+    """A video's clips ``uint8 (crops * clips_per_video, T, H, W, 3)``, the time of each frame
+    (clips_per_video, T), and the decoder that read them.
+
+    Args:
+        crops: squares taken of each frame, see ``squares``; those of the first crop come first.
     """
     plan = partial(_requests, settings=settings)
     (frames,), decoder = decoders.read_planned(video, source, plan, decoder=settings.decoder)
-    pixels = _middle_square(frames.pixels, settings.size_px)
+    pixels = squares(frames.pixels, settings.size_px, crops)  # (crops, clips * T, H, W, 3)
     length = settings.frames_per_clip
-    clips = pixels.reshape(-1, length, *pixels.shape[1:])  # (clips, T, H, W, 3)
+    clips = pixels.reshape(-1, length, *pixels.shape[2:])
     return clips, frames.pts_seconds.reshape(-1, length), decoder
 
 
 def stream_clips(
-    video: Video, chosen: Sequence[NDArray[np.int64]], settings: ClipSettings
+    video: Video, chosen: Sequence[NDArray[np.int64]], settings: ClipSettings, *, crops: int = 1
 ) -> Iterator[NDArray[np.uint8]]:
-    """Clips of these frames, ``uint8 (T, H, W, 3)`` each, of a video of any length.
+    """Clips of these frames, ``uint8 (crops, T, H, W, 3)`` each, of a video of any length.
 
     No more frames are held than lie between the first and the last one of a clip.
 
@@ -148,7 +151,7 @@ def stream_clips(
                 raise IndexContradictedError  # It ended before the last frame that was counted.
             held[at] = pixels
         held = {k: pixels for k, pixels in held.items() if k >= frames.min()}
-        yield _middle_square(np.stack([held[k] for k in frames.tolist()]), settings.size_px)
+        yield squares(np.stack([held[k] for k in frames.tolist()]), settings.size_px, crops)
 
 
 def _requests(video: Video, settings: ClipSettings) -> list[Request]:
@@ -188,10 +191,20 @@ def _size_px(video: Video, settings: ClipSettings) -> tuple[int, int]:
     return max(settings.size_px, round(width * scale)), max(settings.size_px, round(height * scale))
 
 
-def _middle_square(pixels: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+def squares(pixels: NDArray[np.uint8], size_px: int, crops: int) -> NDArray[np.uint8]:
+    """Squares of each frame: the middle one, or ``crops`` spread evenly from edge to edge.
+
+    Args:
+        pixels: ``uint8 (T, H, W, 3)``, H and W not below ``size_px``.
+
+    Returns:
+        ``uint8 (crops, T, size_px, size_px, 3)``, from the top left to the bottom right.
+    """
+    shares = [0.5] if crops == 1 else np.linspace(0, 1, crops).tolist()
     height, width = pixels.shape[1:3]
-    top, left = (height - size_px) // 2, (width - size_px) // 2
-    return pixels[:, top : top + size_px, left : left + size_px]
+    corners = [(int((height - size_px) * s), int((width - size_px) * s)) for s in shares]
+    cut = [pixels[:, top : top + size_px, left : left + size_px] for top, left in corners]
+    return cut[0][None] if crops == 1 else np.stack(cut)
 
 
 def _or_none(seconds: float) -> float | None:

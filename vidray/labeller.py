@@ -4,54 +4,147 @@ short video       the very clips the model was judged on ──> probabilities, 
 long video        windows, a few in memory at a time ──────> probabilities, averaged, and
                                                              ``segments``: neighbours joined
 classical model   the features it learnt from ─────────────> probabilities
+
+The network is in this process, or in one that is asked (``predictor``): then nothing here needs
+PyTorch.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from vidray import clips, loop, models, rows, sampling, storage
+from vidray import clips, rows, sampling, storage
+from vidray.clips import ClipSettings
 from vidray.decode import IndexContradictedError, Video
-from vidray.errors import UserError, VideoError
+from vidray.errors import VideoError
 from vidray.extraction import describe_video
-from vidray.labelling import LabelSettings, name_and_digest
-from vidray.models.folder import ClassicalModel, DeepModel, Model
+from vidray.labelling import LabelSettings, check_unchanged
+from vidray.model_files import read_info
+from vidray.sandbox import Ask
+
+if TYPE_CHECKING:
+    from vidray.models.folder import ClassicalModel
 
 _WINDOWS_AT_ONCE = 8
 
 
-def label_videos(config: Mapping[str, Any]) -> Any:
+@dataclass(frozen=True)
+class Answer:
+    """What a network says of clips: probabilities ``float64 (N, K)``, and what its head saw,
+    ``float32 (N, D)``, where that is wanted.
+    """
+
+    probabilities: NDArray[np.float64]
+    embeddings: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipModel:
+    """A network, here or elsewhere: how videos are cut for it, and whom to ask.
+
+    Attributes:
+        clip: how a video is cut into the clips it takes.
+        predict: ``uint8 (N, T, H, W, 3)`` -> ``Answer``.
+    """
+
+    class_names: tuple[str, ...]
+    clip: ClipSettings
+    predict: Callable[[NDArray[np.uint8]], Answer]
+
+
+def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
     """The work of a sandbox: ``LabelSettings`` as JSON -> (row of a plan -> LABELS batch of one).
+
+    Args:
+        ask: answers ``question`` with ``write_answer``, if the network is in another process.
 
     Raises:
         UserError: the model is not the one the job began with.
     """
     # One thread in each of as many processes as there are cores: decoding has no use for more.
     cv2.setNumThreads(1)
-    torch.set_num_threads(1)
     cv2.ipp.setUseIPP(False)  # It rounds by where an array lies in memory.
     settings = LabelSettings.from_json(config)
-    model = models.load(settings.model)
-    if name_and_digest(settings.model)[1] != settings.model_digest:
-        where = storage.without_secrets(settings.model)
-        raise UserError(f"{where} has changed since the job began: start the job again")
-    if isinstance(model, DeepModel):
-        loop.to_channels_last(model.network)
+    check_unchanged(settings)
+    model = _model_here(settings) if ask is None else _model_elsewhere(settings, ask)
     return lambda video: label_video(video, model, settings)
 
 
-def label_video(video: Mapping[str, Any], model: Model, settings: LabelSettings) -> pa.RecordBatch:
+def _model_here(settings: LabelSettings) -> ClipModel | ClassicalModel:
+    # Not for a process that asks another: PyTorch takes 0.3 GB and 2 seconds.
+    from vidray import models
+    from vidray.predictor import Predictor, use_one_thread
+
+    use_one_thread()
+    model = models.load(settings.model)
+    if not isinstance(model, models.DeepModel):
+        return model
+    predict = Predictor(model, settings)
+    return ClipModel(class_names=model.class_names, clip=model.clip, predict=predict)
+
+
+def _model_elsewhere(settings: LabelSettings, ask: Ask) -> ClipModel:
+    info = read_info(settings.model)
+
+    def predict(pixels: NDArray[np.uint8]) -> Answer:
+        return read_answer(ask(question(pixels)))
+
+    return ClipModel(
+        class_names=tuple(info["class_names"]),
+        clip=ClipSettings.from_json(info["clip"]),
+        predict=predict,
+    )
+
+
+def question(pixels: NDArray[np.uint8]) -> pa.RecordBatch:
+    """Clips ``uint8 (N, T, H, W, 3)`` as a batch of one column."""
+    data = pa.py_buffer(np.ascontiguousarray(pixels))
+    kind = pa.binary(pixels[0].size)
+    return pa.record_batch({"pixels": pa.Array.from_buffers(kind, len(pixels), [None, data])})
+
+
+def read_question(asked: pa.RecordBatch, clip: ClipSettings) -> NDArray[np.uint8]:
+    """The clips of ``question``.
+
+    Raises:
+        ValueError: they are none of ``clip``.
+    """
+    shape = (clip.frames_per_clip, clip.size_px, clip.size_px, 3)
+    column = asked["pixels"]
+    if column.type != pa.binary(int(np.prod(shape))) or column.null_count:
+        raise ValueError(f"{column.type} with {column.null_count} nulls are no clips of {shape}")
+    pixels = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, *shape)
+    return pixels[column.offset : column.offset + len(column)]
+
+
+def write_answer(answer: Answer) -> pa.RecordBatch:
+    """An ``Answer`` as a batch: a row per clip."""
+    columns = {"probabilities": pa.array(list(answer.probabilities), pa.list_(pa.float64()))}
+    if answer.embeddings is not None:
+        columns["embeddings"] = pa.array(list(answer.embeddings), pa.list_(pa.float32()))
+    return pa.record_batch(columns)
+
+
+def read_answer(batch: pa.RecordBatch) -> Answer:
+    """The ``Answer`` of ``write_answer``."""
+    found = {
+        name: np.stack(batch[name].to_numpy(zero_copy_only=False)) for name in batch.schema.names
+    }
+    return Answer(found["probabilities"], found.get("embeddings"))
+
+
+def label_video(
+    video: Mapping[str, Any], model: ClipModel | ClassicalModel, settings: LabelSettings
+) -> pa.RecordBatch:
     """The LABELS row of one row of a plan; whatever is wrong with the video is in the row.
 
     Args:
@@ -59,10 +152,10 @@ def label_video(video: Mapping[str, Any], model: Model, settings: LabelSettings)
     """
 
     def work(clock: rows.Stopwatch) -> list[rows.Values]:
-        if isinstance(model, ClassicalModel):
-            values = _by_features(video, model, clock)
-        else:
+        if isinstance(model, ClipModel):
             values = _by_clips(video, model, settings, clock)
+        else:
+            values = _by_features(video, model, clock)
         # The label must be of the content that the fingerprint of the row tells.
         if storage.file_info(video["uri"]).fingerprint != video["fingerprint"]:
             raise VideoError("changed", "replaced by another file since it was listed")
@@ -84,10 +177,10 @@ def _by_features(
     with clock("predict"):
         (probabilities,) = model.predict(pa.Table.from_batches([described]))
     told = {name: row[name] for name in ("duration_seconds", "decoder")}
-    return {**_answer(probabilities, model.class_names), **told}
+    return {**_told(probabilities, model.class_names), **told}
 
 
-def _answer(probabilities: NDArray[np.float64], class_names: Sequence[str]) -> dict[str, Any]:
+def _told(probabilities: NDArray[np.float64], class_names: Sequence[str]) -> dict[str, Any]:
     best = int(probabilities.argmax())
     return {
         "label": class_names[best],
@@ -97,7 +190,7 @@ def _answer(probabilities: NDArray[np.float64], class_names: Sequence[str]) -> d
 
 
 def _by_clips(
-    video: Mapping[str, Any], model: DeepModel, settings: LabelSettings, clock: rows.Stopwatch
+    video: Mapping[str, Any], model: ClipModel, settings: LabelSettings, clock: rows.Stopwatch
 ) -> dict[str, Any]:
     with (
         storage.opened(video["uri"], video["size_bytes"]) as source,
@@ -108,18 +201,19 @@ def _by_clips(
         if seconds is not None and seconds > settings.long_seconds:
             return {**_by_windows(opened, model, settings, clock), "duration_seconds": seconds}
         with clock("decode"):
-            pixels, _, decoder = clips.read_clips(opened, source, _short(model, settings))
-    predict = _Predict(model, settings, clock)
-    predict(pixels)
+            cut = _short(model, settings)
+            pixels, _, decoder = clips.read_clips(opened, source, cut, crops=settings.crops)
+    with clock("predict"):
+        answer = model.predict(pixels)
     told = {"duration_seconds": seconds, "decoder": decoder}
     return {
-        **_answer(predict.probabilities.mean(axis=0), model.class_names),
+        **_told(answer.probabilities.mean(axis=0), model.class_names),
         **told,
-        **predict.embedding,
+        **_embedding([answer]),
     }
 
 
-def _short(model: DeepModel, settings: LabelSettings) -> clips.ClipSettings:
+def _short(model: ClipModel, settings: LabelSettings) -> ClipSettings:
     """How a short video is cut."""
     changed: dict[str, Any] = {"decoder": settings.decoder, "limits": settings.limits}
     if settings.clips_per_video is not None:
@@ -128,7 +222,7 @@ def _short(model: DeepModel, settings: LabelSettings) -> clips.ClipSettings:
 
 
 def _by_windows(
-    opened: Video, model: DeepModel, settings: LabelSettings, clock: rows.Stopwatch
+    opened: Video, model: ClipModel, settings: LabelSettings, clock: rows.Stopwatch
 ) -> dict[str, Any]:
     try:
         return _stream_windows(opened, model, settings, clock)
@@ -138,71 +232,39 @@ def _by_windows(
 
 
 def _stream_windows(
-    opened: Video, model: DeepModel, settings: LabelSettings, clock: rows.Stopwatch
+    opened: Video, model: ClipModel, settings: LabelSettings, clock: rows.Stopwatch
 ) -> dict[str, Any]:
     with clock("decode"):
         rate, times = clips.rate_of(opened), opened.pts_seconds
     span, step = (max(1, round(s * rate)) for s in (settings.window_seconds, settings.step_seconds))
     begins = window_begins(len(times), span, step)
     within = sampling.uniform(num_frames=min(span, len(times)), count=model.clip.frames_per_clip)
-    cut = clips.stream_clips(opened, [begin + within for begin in begins], model.clip)
-    predict = _Predict(model, settings, clock)
+    chosen = [begin + within for begin in begins]
+    cut = clips.stream_clips(opened, chosen, model.clip, crops=settings.crops)
+    answers: list[Answer] = []
     while True:
         with clock("decode"):
-            pixels = list(itertools.islice(cut, _WINDOWS_AT_ONCE))
-        if not pixels:
+            windows = list(itertools.islice(cut, _WINDOWS_AT_ONCE))
+        if not windows:
             break
-        predict(np.stack(pixels))
+        with clock("predict"):
+            answers.append(model.predict(np.concatenate(windows)))  # (windows * crops, T, H, W, 3)
+    found = np.concatenate([answer.probabilities for answer in answers])
+    probabilities = found.reshape(len(begins), settings.crops, -1).mean(axis=1)
     gone = np.append(times, times[-1] + 1 / rate)  # when each frame begins, and the last one ends
     bounds = np.stack([gone[begins], gone[np.minimum(begins + span, len(times))]], axis=1)
     return {
-        **_answer(predict.probabilities.mean(axis=0), model.class_names),
-        **predict.embedding,
-        "segments": join_windows(bounds, predict.probabilities, model.class_names),
+        **_told(probabilities.mean(axis=0), model.class_names),
+        **_embedding(answers),
+        "segments": join_windows(bounds, probabilities, model.class_names),
         "decoder": "pyav",
     }
 
 
-class _Predict:
-    """Probabilities and, if wanted, embeddings of one video's clips, batch after batch."""
-
-    def __init__(self, model: DeepModel, settings: LabelSettings, clock: rows.Stopwatch) -> None:
-        self._model, self._settings, self._clock = model, settings, clock
-        self._found: list[NDArray[np.float64]] = []
-        self._seen: list[Tensor] = []
-
-    def __call__(self, pixels: NDArray[np.uint8]) -> None:
-        """``uint8 (N, T, H, W, 3)``."""
-        with self._clock("predict"), self._watched_head():
-            self._found.append(self._model.predict(pixels, precision=self._settings.precision))
-
-    @contextlib.contextmanager
-    def _watched_head(self) -> Iterator[None]:
-        if not self._settings.embedding:
-            yield
-            return
-
-        def keep(_head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self._seen.append(inputs[0].float())
-
-        assert self._model.head is not None
-        handle = self._model.head.register_forward_pre_hook(keep)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    @property
-    def probabilities(self) -> NDArray[np.float64]:
-        """(clips, K)."""
-        return np.concatenate(self._found)
-
-    @property
-    def embedding(self) -> dict[str, Any]:
-        """The column, where it is wanted."""
-        if not self._seen:
-            return {}
-        return {"embedding": torch.cat(self._seen).mean(dim=0).numpy().tolist()}
+def _embedding(answers: Sequence[Answer]) -> dict[str, Any]:
+    """The column, where it is wanted."""
+    found = [answer.embeddings for answer in answers if answer.embeddings is not None]
+    return {"embedding": np.concatenate(found).mean(axis=0).tolist()} if found else {}
 
 
 def window_begins(num_frames: int, span: int, step: int) -> NDArray[np.int64]:

@@ -32,6 +32,7 @@ class LabelSettings:
     """Everything that decides the label of a video."""
 
     TARGET: ClassVar[str] = "vidray.labeller:label_videos"
+    PREDICTOR: ClassVar[str] = "vidray.predictor:answer_questions"
 
     model: str
     """Model folder, local or in a bucket."""
@@ -39,6 +40,8 @@ class LabelSettings:
     """``name_and_digest`` when the job began."""
     clips_per_video: int | None = None
     """Clips of a short video, whose probabilities are averaged; None cuts it as for training."""
+    crops: int = 1
+    """Squares of each frame, from edge to edge, whose probabilities are averaged."""
     long_seconds: float = 60.0
     """A longer video is labelled window by window."""
     window_seconds: float = 4.0
@@ -63,6 +66,8 @@ class LabelSettings:
             )
         if self.clips_per_video is not None and self.clips_per_video < 1:
             raise UserError(f"clips_per_video is {self.clips_per_video}: it must be 1 or more")
+        if not 1 <= self.crops <= 9:
+            raise UserError(f"crops is {self.crops}: it must be 1 to 9")
         if self.precision not in get_args(Precision):
             kinds = ", ".join(get_args(Precision))
             raise UserError(f"precision is {self.precision!r}: one of {kinds}")
@@ -101,3 +106,29 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
             continue  # A model has weights or a pipeline.
         digest.update(f"{name} {len(content)}\n".encode() + content)
     return str(info["name"]), digest.hexdigest()[:12]
+
+
+def check_model(settings: LabelSettings, info: Mapping[str, Any]) -> None:
+    """Raise UserError where a model cannot do what ``settings`` ask for.
+
+    Args:
+        info: of its model.json.
+    """
+    name, is_deep = info["name"], info["family"] == "deep"
+    if settings.crops > 1 and not (is_deep and info["clip"]["fit"] == "crop"):
+        raise UserError(
+            f"crops is {settings.crops}, and {name} has learnt from whole pictures: "
+            "leave it at 1, or train on clips of --fit crop"
+        )
+    for flag in ("embedding", "clips_per_video"):
+        if getattr(settings, flag) and not is_deep:
+            raise UserError(f"{flag} is for deep models, and {name} is a classical one")
+    if settings.precision != "float32" and not is_deep:
+        raise UserError(f"precision is for deep models, and {name} is a classical one")
+
+
+def check_unchanged(settings: LabelSettings) -> None:
+    """Raise UserError unless the model folder is the one the job began with."""
+    if name_and_digest(settings.model)[1] != settings.model_digest:
+        where = storage.without_secrets(settings.model)
+        raise UserError(f"{where} has changed since the job began: start the job again")

@@ -8,6 +8,7 @@ task down with it. What comes back through Ray is one small receipt per part.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
 import json
 import logging
@@ -15,7 +16,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, ClassVar, Protocol
@@ -29,7 +30,7 @@ from vidray import rows, runs
 from vidray.errors import UserError, VideoError
 from vidray.progress import Meter
 from vidray.runs import Run
-from vidray.sandbox import Sandbox
+from vidray.sandbox import Ask, Sandbox
 
 # Ray Data looks for finished tasks every 100 ms and leaves a worker idle for 160 ms after each, so
 # tasks of some seconds; the last ones are shorter, or workers would wait for one another.
@@ -38,6 +39,10 @@ _LAST_BLOCKS_PER_WORKER = 4
 _MOST_BLOCKS = 4000  # Each costs the driver about 10 ms.
 _RAY_DATA_ACTORS = ("_dataset_stats_actor", "AutoscalingCoordinator", "AutoscalingRequester")
 _MOST_WARMING_SECONDS = 30
+# A predictor loads PyTorch and a network, and may wait for a GPU that another job just leaves.
+_MOST_STARTING_SECONDS = 600
+# That one predictor has in hand; each is of one worker, so more would be idle threads.
+_MOST_QUESTIONS = 128
 
 
 class TableSettings(Protocol):
@@ -68,11 +73,39 @@ class Work:
     config: dict[str, Any]
     schema: pa.Schema
     digest: str
+    predictors: tuple[Any, ...] = ()
+    """``Predict`` actors, which the sandbox asks what a network says; none: it has its own."""
 
     @classmethod
     def of(cls, settings: TableSettings) -> Work:
         """The work that ``settings`` ask for."""
         return cls(settings.TARGET, dataclasses.asdict(settings), settings.schema, settings.digest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictors:
+    """Actors that hold a network apart from the workers, which only decode then.
+
+    Args:
+        target: ``module:function``; ``function(config)`` gives what answers a sandbox's questions.
+        number: of actors.
+        gpus_each: share of a GPU; 0 puts each on a CPU.
+    """
+
+    target: str
+    number: int
+    gpus_each: float
+
+    def __post_init__(self) -> None:
+        if self.number < 1 or self.gpus_each < 0:
+            raise UserError(
+                f"{self.number} predictors of {self.gpus_each:g} GPUs: at least 1, of 0 or more"
+            )
+
+    @property
+    def cpus_each(self) -> int:
+        """Beside a GPU none: all of them decode."""
+        return 0 if self.gpus_each else 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,12 +117,14 @@ class Resources:
         memory_bytes: of one worker; a video that needs more fails as too_large.
         timeout_seconds: for one video.
         num_blocks: tasks in all; None lets vidray choose. The result does not depend on it.
+        predictors: beside the workers; None: each worker has the network itself.
     """
 
     workers: int | None = None
     memory_bytes: int = 2 << 30
     timeout_seconds: float = 600.0
     num_blocks: int | None = None
+    predictors: Predictors | None = None
 
     def __post_init__(self) -> None:
         least = {"workers": 1, "memory_bytes": 512 << 20, "timeout_seconds": 0.001, "num_blocks": 1}
@@ -117,15 +152,25 @@ def connect() -> None:
         )
 
 
-def start_ray(settings: TableSettings, resources: Resources) -> float:
-    """Join or start a cluster, and warm workers up; returns the seconds it took.
+def start_ray(settings: TableSettings, resources: Resources) -> Work:
+    """Join or start a cluster, start predictors, warm workers up: returns the work they can do.
 
     Raises:
-        UserError: no node can hold one worker.
+        UserError: the cluster cannot hold them.
     """
-    began = time.monotonic()
     connect()
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    _check_cluster(resources)
+    work = Work.of(settings)
+    if resources.predictors:
+        predictors = _start_predictors(work.config, resources, resources.predictors)
+        work = dataclasses.replace(work, predictors=tuple(predictors))
+    _warm_up(work, resources)
+    return work
+
+
+def _check_cluster(resources: Resources) -> None:
+    """Raise UserError at once where Ray would wait for ever."""
     nodes = _nodes_with_cpus()
     largest = max((memory_bytes for _, memory_bytes in nodes), default=0)
     if largest < resources.memory_bytes:
@@ -133,8 +178,76 @@ def start_ray(settings: TableSettings, resources: Resources) -> float:
             f"a worker needs {resources.memory_bytes / 2**30:.1f} GiB and the largest node offers "
             f"{largest / 2**30:.1f} GiB: lower --memory-gib or use larger nodes"
         )
-    _warm_up(Work.of(settings), resources)
-    return time.monotonic() - began
+    wanted = resources.predictors
+    if wanted is None:
+        return
+    gpus = num_gpus()
+    if wanted.number * wanted.gpus_each > gpus:
+        raise UserError(
+            f"{wanted.number} predictors need {wanted.number * wanted.gpus_each:g} GPUs and the "
+            f"cluster has {gpus:g}: lower --predictors or --gpus-per-predictor"
+        )
+    if _places(resources) <= wanted.number * wanted.cpus_each:
+        raise UserError(
+            f"{wanted.number} predictors leave no CPU to decode on: the cluster has room for "
+            f"{_places(resources)} processes; lower --predictors"
+        )
+
+
+def num_gpus() -> float:
+    """Of the whole cluster."""
+    return float(ray.cluster_resources().get("GPU", 0.0))
+
+
+def _start_predictors(
+    config: dict[str, Any], resources: Resources, wanted: Predictors
+) -> list[Any]:
+    """Actors that have loaded their network."""
+    start = ray.remote(Predict).options(
+        num_cpus=wanted.cpus_each,
+        num_gpus=wanted.gpus_each,
+        memory=0 if wanted.gpus_each else resources.memory_bytes,
+        max_concurrency=_MOST_QUESTIONS,
+        max_restarts=-1,
+        max_task_retries=-1,
+    )
+    predictors: list[Any] = [start.remote(wanted.target, config) for _ in range(wanted.number)]
+    ready: list[Any] = [predictor.__ray_ready__.remote() for predictor in predictors]
+    done, _ = ray.wait(ready, num_returns=len(ready), timeout=_MOST_STARTING_SECONDS)
+    if len(done) < len(ready):
+        raise UserError(
+            f"{len(ready) - len(done)} of {len(ready)} predictors have not started within "
+            f"{_MOST_STARTING_SECONDS} seconds: other jobs hold the GPUs or CPUs, so start the job "
+            "again when these are done, or lower --predictors"
+        )
+    ray.get(ready)
+    return predictors
+
+
+class Predict:
+    """An actor: holds a network and says what it sees in the clips of many workers."""
+
+    def __init__(self, target: str, config: dict[str, Any]) -> None:
+        module, function = target.split(":")
+        self._answer: Ask = getattr(importlib.import_module(module), function)(config)
+
+    def answer(self, question: pa.RecordBatch) -> pa.RecordBatch:
+        """See ``labeller.question``."""
+        return self._answer(question)
+
+
+def _ask(predictors: Sequence[Any]) -> Ask | None:
+    """Asks one after the other; each process begins with another one."""
+    if not predictors:
+        return None
+    turns = itertools.count(os.getpid())
+
+    def ask(question: pa.RecordBatch) -> pa.RecordBatch:
+        predictor = predictors[next(turns) % len(predictors)]
+        answer: pa.RecordBatch = ray.get(predictor.answer.remote(question))
+        return answer
+
+    return ask
 
 
 def _warm_up(work: Work, resources: Resources) -> None:
@@ -166,8 +279,16 @@ def _workers(resources: Resources) -> int:
 
 
 def _fit(resources: Resources) -> int:
-    nodes = _nodes_with_cpus()
-    return max(1, sum(min(cpus, memory // resources.memory_bytes) for cpus, memory in nodes))
+    """Workers that fit beside the predictors."""
+    taken = (
+        resources.predictors.number * resources.predictors.cpus_each if resources.predictors else 0
+    )
+    return max(1, _places(resources) - taken)
+
+
+def _places(resources: Resources) -> int:
+    """Processes of a CPU and a worker's memory that the cluster has room for."""
+    return sum(min(cpus, memory // resources.memory_bytes) for cpus, memory in _nodes_with_cpus())
 
 
 def _run(
@@ -272,11 +393,13 @@ def make_all_parts(
     videos = videos.append_column("part", run.part_numbers(videos))
     done = set(run.done_parts())
     todo = videos.filter([part not in done for part in videos["part"].to_pylist()])
-    startup_seconds = start_ray(settings, resources) if len(todo) else 0.0
+    began = time.monotonic()
+    work = start_ray(settings, resources) if len(todo) else Work.of(settings)
+    startup_seconds = time.monotonic() - began
     stages: Counter[str] = Counter()
     working = time.monotonic()
     with Meter(verb, total=len(videos), done=len(videos) - len(todo)) as meter:
-        for receipt in _work_off(todo, run, settings, resources) if len(todo) else ():
+        for receipt in _work_off(todo, run, work, resources) if len(todo) else ():
             stages.update(receipt["seconds"])
             meter.add(done=receipt["videos"], failed=receipt["failed"])
     worked_seconds = time.monotonic() - working
@@ -296,7 +419,7 @@ def make_all_parts(
 
 
 def _work_off(
-    videos: pa.Table, run: Run, settings: TableSettings, resources: Resources
+    videos: pa.Table, run: Run, work: Work, resources: Resources
 ) -> Iterator[dict[str, Any]]:
     """Make ``videos`` (VIDEOS plus ``part``) into staged parts of ``run``; yields receipts.
 
@@ -304,7 +427,7 @@ def _work_off(
     in the order they are finished. Needs ``start_ray`` before.
     """
     blocks = _blocks(videos, resources)
-    task = partial(make_parts, run=run, work=Work.of(settings), resources=resources)
+    task = partial(make_parts, run=run, work=work, resources=resources)
     for receipts in _run(blocks, task, resources):
         for row in receipts.to_pylist():
             yield {**row, "seconds": json.loads(row["seconds"])}
@@ -341,7 +464,7 @@ def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> p
 
     A part that is there (the task is a retry) is not done again.
     """
-    sandbox = _sandbox(work, resources)
+    sandbox, ask = _sandbox(work, resources), _ask(work.predictors)
     receipts = []
     for part in block["part"].unique().to_pylist():
         table, seconds = run.read_part(part), dict[str, float]()
@@ -349,7 +472,7 @@ def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> p
             break  # Others have finished it, and what is made now would be of no use.
         if table is None:
             videos = block.filter(pc.equal(block["part"], part)).drop_columns(["part"])
-            table, seconds = _make_part(videos, work, sandbox)
+            table, seconds = _make_part(videos, work, sandbox, ask)
             run.write_part(part, table)
         counts = runs.count(table)
         failed = counts["videos"] - counts["ok"]
@@ -363,12 +486,14 @@ _RECEIPT = pa.schema(
 )
 
 
-def _make_part(videos: pa.Table, work: Work, sandbox: Sandbox) -> tuple[pa.Table, dict[str, float]]:
+def _make_part(
+    videos: pa.Table, work: Work, sandbox: Sandbox, ask: Ask | None
+) -> tuple[pa.Table, dict[str, float]]:
     batches: list[pa.RecordBatch] = []
     seconds: Counter[str] = Counter()
     for video in videos.to_pylist():
         try:
-            batch = sandbox.run(video)
+            batch = sandbox.run(video, ask)
         except VideoError as error:
             batch = rows.failed(video, work.schema, work.digest, error)
         seconds.update(json.loads((batch.schema.metadata or {}).get(b"seconds", b"{}")))
@@ -381,7 +506,9 @@ _sandboxes: dict[str, Sandbox] = {}
 
 def _sandbox(work: Work, resources: Resources) -> Sandbox:
     """One per Ray worker process, kept from task to task: its imports take about a second."""
-    key = json.dumps([work.target, work.config, resources.memory_bytes, resources.timeout_seconds])
+    asks = bool(work.predictors)
+    limits = [resources.memory_bytes, resources.timeout_seconds]
+    key = json.dumps([work.target, work.config, asks, *limits])
     if key not in _sandboxes:
         for other in _sandboxes.values():
             other.close()
@@ -391,5 +518,6 @@ def _sandbox(work: Work, resources: Resources) -> Sandbox:
             work.config,
             memory_bytes=resources.memory_bytes,
             timeout_seconds=resources.timeout_seconds,
+            asks=asks,
         )
     return _sandboxes[key]

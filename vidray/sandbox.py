@@ -3,6 +3,9 @@
 Ray retries a task whose process dies for ever; here the child dies instead, and the caller gets a
 ``VideoError``. Requests go down as JSON and results come back as Arrow IPC: nothing is unpickled,
 so that a decoder taken over by a hostile file has no short way into the caller.
+
+On its way to a result the child may ask the caller something (clips: what does the network say of
+them?), as often as it wants; questions and answers are Arrow IPC, too.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from vidray.errors import VideoError
 
 Request = dict[str, Any]
 Work = Callable[[Request], pa.RecordBatch]
+Ask = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 # The first video of a child waits for its imports too (about 2 s on a busy 2-core machine).
 _START_SECONDS = 120.0
@@ -36,22 +40,33 @@ _ATTEMPTS = 2
 _MOST_RESULT_BYTES = 1 << 30
 # Exit status of a child whose work ran out of memory.
 _OUT_OF_MEMORY = 77
+# The first byte of what a child sends.
+_RESULT, _QUESTION, _READY, _REFUSAL = b"=", b"?", b"+", b"!"
 
 
 class Sandbox:
     """A child process that works on one request after another; made again whenever it dies.
 
     Args:
-        target: ``module:function``; ``function(config)`` gives the ``Work`` done in the child.
+        target: ``module:function``; ``function(config)`` gives the ``Work`` done in the child, or
+            ``function(config, ask)`` of a child that asks.
         config: JSON values handed to it.
+        asks: the child is given ``ask``; ``run`` then needs somebody who answers.
         memory_bytes: cap on the child's data (Linux ``RLIMIT_DATA``: heap and private mappings).
         timeout_seconds: cap on one request.
     """
 
     def __init__(
-        self, target: str, config: Request, *, memory_bytes: int, timeout_seconds: float
+        self,
+        target: str,
+        config: Request,
+        *,
+        memory_bytes: int,
+        timeout_seconds: float,
+        asks: bool = False,
     ) -> None:
         self._target = target
+        self._asks = asks
         self._config = config
         self._memory_bytes = memory_bytes
         self._timeout_seconds = timeout_seconds
@@ -67,8 +82,11 @@ class Sandbox:
         if self._child is None:
             self._start()
 
-    def run(self, request: Request) -> pa.RecordBatch:
+    def run(self, request: Request, answer: Ask | None = None) -> pa.RecordBatch:
         """The child's result for ``request``.
+
+        Args:
+            answer: answers the questions of a child that asks; its time is not the video's.
 
         Raises:
             VideoError: timeout; too_large, when the memory does not suffice; crashed, after a
@@ -77,7 +95,7 @@ class Sandbox:
         for attempt in range(1, _ATTEMPTS + 1):
             self.start()  # What keeps the child from starting is no fault of the video's.
             try:
-                return self._try(request)
+                return self._try(request, answer)
             except _ChildDiedError as death:
                 self.close()
                 if death.code == _OUT_OF_MEMORY:
@@ -93,18 +111,32 @@ class Sandbox:
                 raise VideoError("timeout", message) from None
         raise AssertionError("unreachable")
 
-    def _try(self, request: Request) -> pa.RecordBatch:
+    def _try(self, request: Request, answer: Ask | None) -> pa.RecordBatch:
+        self._send(json.dumps(request).encode())
+        left_seconds = self._timeout_seconds
+        while True:
+            began = time.monotonic()
+            kind, payload = self._read(left_seconds)
+            left_seconds -= time.monotonic() - began
+            batch = _deserialise(payload)
+            if kind != _QUESTION:
+                return batch
+            try:
+                if answer is None:
+                    raise RuntimeError(f"{self._target} asks, and nobody answers")
+                reply = answer(batch)
+            except BaseException:
+                self.close()  # It waits for an answer, and would take the next request for one.
+                raise
+            self._send(_serialise(reply))
+
+    def _send(self, data: bytes) -> None:
         assert self._child is not None
         assert self._child.stdin is not None
         try:
-            _write(self._child.stdin.fileno(), json.dumps(request).encode())
+            _write(self._child.stdin.fileno(), data)
         except BrokenPipeError:
             raise self._death() from None
-        payload = self._read(self._timeout_seconds)
-        with pa.ipc.open_stream(payload) as reader:
-            batch = reader.read_next_batch()
-        batch.validate(full=True)
-        return batch
 
     def _start(self) -> None:
         results, child_end = os.pipe()
@@ -114,7 +146,7 @@ class Sandbox:
         path = os.pathsep.join([*(entry for entry in sys.path if entry), home])
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self._child = subprocess.Popen(
-            [*command, str(self._memory_bytes)],
+            [*command, str(self._memory_bytes), *(["asks"] if self._asks else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,  # FFmpeg and codecs chat; what matters comes back as a row.
             stderr=subprocess.DEVNULL,
@@ -125,23 +157,24 @@ class Sandbox:
         self._results = results
         self._poll = select.poll()  # Not select(): Ray workers may hold over 1,024 descriptors.
         self._poll.register(results, select.POLLIN)
-        assert self._child.stdin is not None
         try:
-            _write(self._child.stdin.fileno(), json.dumps(self._config).encode())
-            ready = self._read(_START_SECONDS)
-        except (BrokenPipeError, TimeoutError, _ChildDiedError) as error:
+            self._send(json.dumps(self._config).encode())
+            kind, said = self._read(_START_SECONDS)
+        except (TimeoutError, _ChildDiedError) as error:
             self.close()
             why = str(error) or f"not ready after {_START_SECONDS:g} seconds"
             raise RuntimeError(f"the decoding process does not start: {why}") from error
-        if ready != b"ready":
-            raise RuntimeError(f"{self._target} cannot start: {ready.decode()}")
+        if kind != _READY:
+            self.close()
+            raise RuntimeError(f"{self._target} cannot start: {bytes(said).decode()}")
 
-    def _read(self, seconds: float) -> bytes:
+    def _read(self, seconds: float) -> tuple[bytes, memoryview]:
+        """What kind of message comes next, and what it says."""
         deadline = time.monotonic() + seconds
         (size,) = struct.unpack("<Q", self._read_exactly(8, deadline))
         if size > _MOST_RESULT_BYTES:
             raise _ChildDiedError(-int(signal.SIGABRT))  # No row is so long: its memory is spoilt.
-        return self._read_exactly(size, deadline)
+        return self._read_exactly(1, deadline), memoryview(self._read_exactly(size, deadline))
 
     def _read_exactly(self, size: int, deadline: float) -> bytes:
         data = bytearray(size)
@@ -178,10 +211,11 @@ class _ChildDiedError(Exception):
         self.code = code
 
 
-def _write(descriptor: int, data: bytes) -> None:
-    message = memoryview(struct.pack("<Q", len(data)) + data)
-    while message:
-        message = message[os.write(descriptor, message) :]
+def _write(descriptor: int, data: bytes, kind: bytes = b"") -> None:
+    for part in (struct.pack("<Q", len(data)) + kind, data):
+        message = memoryview(part)
+        while message:
+            message = message[os.write(descriptor, message) :]
 
 
 def _read_message() -> bytes | None:
@@ -199,6 +233,13 @@ def _serialise(batch: pa.RecordBatch) -> bytes:
     return data
 
 
+def _deserialise(payload: bytes | memoryview) -> pa.RecordBatch:
+    with pa.ipc.open_stream(payload) as reader:
+        batch = reader.read_next_batch()
+    batch.validate(full=True)
+    return batch
+
+
 def _die_with_parent() -> None:
     """A hung decoder cannot notice that its parent is gone: have the kernel kill it (Linux)."""
     if sys.platform == "linux":
@@ -206,28 +247,36 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def _child_main(target: str, results: int, memory_bytes: int) -> None:
+def _child_main(target: str, results: int, memory_bytes: int, *, asks: bool) -> None:
+    def ask(question: pa.RecordBatch) -> pa.RecordBatch:
+        _write(results, _serialise(question), _QUESTION)
+        answer = _read_message()
+        if answer is None:
+            sys.exit()  # The parent has gone.
+        return _deserialise(answer)
+
     _die_with_parent()
     config = _read_message()
     if config is None:
         return
     module, function = target.split(":")
+    given = [json.loads(config), *([ask] if asks else [])]
     try:
-        work: Work = getattr(importlib.import_module(module), function)(json.loads(config))
+        work: Work = getattr(importlib.import_module(module), function)(*given)
     except Exception as error:  # Told to the parent, which raises it.
-        _write(results, f"{type(error).__name__}: {error}".encode())
+        _write(results, f"{type(error).__name__}: {error}".encode(), _REFUSAL)
         raise
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     # A crash is a row, not a core file of gigabytes.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _write(results, b"ready")
+    _write(results, b"", _READY)
     while (message := _read_message()) is not None:
         try:
             result = _serialise(work(json.loads(message)))
         except MemoryError:
             os._exit(_OUT_OF_MEMORY)  # What is left of this heap is not to be relied on.
-        _write(results, result)
+        _write(results, result, _RESULT)
 
 
 if __name__ == "__main__":
-    _child_main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    _child_main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), asks="asks" in sys.argv[4:])

@@ -168,7 +168,10 @@ def _make_scene(rng: np.random.Generator) -> Scene:
         distance_px = np.hypot(axis[:, None], axis[None, :])
         cover = np.clip(diameter_px / 2 - 2 - distance_px, 0, 1).astype(np.float32)
         covers = np.repeat(cover[..., None], 3, axis=2)
-        discs.append((_texture(rng, (diameter_px, diameter_px), grain_px=4) * covers, covers))
+        # One half light and one dark: small pictures show how it moves and turns, too.
+        halves = np.where(axis < 0, 72, -72).astype(np.float32)[:, None, None]
+        texture = _texture(rng, (diameter_px, diameter_px), grain_px=4)
+        discs.append(((texture + halves) * covers, covers))
     background = _texture(rng, (HEIGHT_PX, WIDTH_PX), grain_px=10)
     return Scene(background, tuple(discs), int(rng.integers(MIN_FRAMES, MAX_FRAMES + 1)))
 
@@ -176,11 +179,11 @@ def _make_scene(rng: np.random.Generator) -> Scene:
 def _texture(
     rng: np.random.Generator, shape: tuple[int, int], *, grain_px: int
 ) -> NDArray[np.float32]:
-    """Coloured blobs about ``grain_px`` wide: float32 (H, W, 3), mean 128, deviation 40."""
+    """Coloured blobs about ``grain_px`` wide: float32 (H, W, 3), mean 128, deviation 20."""
     noise = rng.standard_normal((*shape, 3)).astype(np.float32)
     blobs = cv2.GaussianBlur(noise, (0, 0), grain_px)
     blobs = (blobs - blobs.mean(axis=(0, 1))) / blobs.std(axis=(0, 1))
-    levels: NDArray[np.float32] = np.clip(128 + 40 * blobs, 0, 255).astype(np.float32)
+    levels: NDArray[np.float32] = np.clip(128 + 20 * blobs, 0, 255).astype(np.float32)
     return levels
 
 
