@@ -244,7 +244,8 @@ def _ask(predictors: Sequence[Any]) -> Ask | None:
 
     def ask(question: pa.RecordBatch) -> pa.RecordBatch:
         predictor = predictors[next(turns) % len(predictors)]
-        answer: pa.RecordBatch = ray.get(predictor.answer.remote(question))
+        # Not ray.get: while a task waits in it, Ray gives its CPU to one more task.
+        answer: pa.RecordBatch = predictor.answer.remote(question).future().result()
         return answer
 
     return ask
@@ -304,8 +305,9 @@ def _run(
     context.op_resource_reservation_enabled = False
     # A cap makes Ray Data hold tasks back, and a worker waits 0.2 s for each; without one they
     # queue where the workers are.
-    workers = _workers(resources)
-    cap = None if workers == _fit(resources) else workers
+    # But one that takes the CPU of a predictor that died keeps it from coming back.
+    workers, on_cpus = _workers(resources), resources.predictors and resources.predictors.cpus_each
+    cap = None if workers == _fit(resources) and not on_cpus else workers
     results = ray.data.from_arrow(blocks).map_batches(
         work,
         batch_size=None,
