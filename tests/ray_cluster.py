@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-_RAY = str(Path(sys.executable).with_name("ray"))
+RAY = str(Path(sys.executable).with_name("ray"))
 
 
 @dataclass
@@ -29,29 +29,40 @@ class Cluster:
 
     port: int
     folder: str
+    token: str = ""  # asked of everybody, if any
     nodes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     @property
     def environment(self) -> dict[str, str]:
         return {
             **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # jobs say "python"
             "RAY_ADDRESS": f"127.0.0.1:{self.port}",
             "PYTHONPATH": str(ROOT),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_AUTH_MODE": "disabled",
+            **(
+                {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+                if self.token
+                else {"RAY_AUTH_MODE": "disabled"}
+            ),
             "RAY_TMPDIR": self.folder,
         }
 
-    def start_head(self, cpus: int) -> None:
-        flags = ["--head", f"--port={self.port}", "--include-dashboard=false"]
-        self.add_node(cpus, flags)
+    def start_head(self, cpus: int, *, dashboard_port: int | None = None) -> None:
+        """With a dashboard, to which jobs are submitted, or without."""
+        dashboard = (
+            [f"--dashboard-port={dashboard_port}", "--include-dashboard=true"]
+            if dashboard_port
+            else ["--include-dashboard=false"]
+        )
+        self.add_node(cpus, ["--head", f"--port={self.port}", *dashboard])
 
     def add_node(self, cpus: int, flags: list[str] | None = None) -> "subprocess.Popen[bytes]":
         flags = flags or [f"--address=127.0.0.1:{self.port}"]
         sizes = [f"--num-cpus={cpus}", f"--memory={8 << 30}", f"--object-store-memory={200 << 20}"]
         environment = {name: v for name, v in self.environment.items() if name != "RAY_ADDRESS"}
         node = subprocess.Popen(
-            [_RAY, "start", "--block", "--disable-usage-stats", *sizes, *flags],
+            [RAY, "start", "--block", "--disable-usage-stats", *sizes, *flags],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

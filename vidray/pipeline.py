@@ -172,7 +172,12 @@ def start_ray(settings: TableSettings, resources: Resources) -> Work:
 def _check_cluster(resources: Resources) -> None:
     """Raise UserError at once where Ray would wait for ever."""
     nodes = _nodes_with_cpus()
-    largest = max((memory_bytes for _, memory_bytes in nodes), default=0)
+    if not nodes:
+        raise UserError(
+            f"none of the {len(ray.nodes())} nodes of the cluster has a CPU for tasks: "
+            "add workers, or wait until they have joined"
+        )
+    largest = max(memory_bytes for _, memory_bytes in nodes)
     if largest < resources.memory_bytes:
         raise UserError(
             f"a worker needs {resources.memory_bytes / 2**30:.1f} GiB and the largest node offers "

@@ -1,0 +1,97 @@
+"""``ray job submit`` to a live cluster of two nodes that asks for a token."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.ray_cluster import RAY, ROOT, Cluster, Process, free_port
+from tests.test_label_job import parts, table, wait_until
+from tests.test_models_folder import save, trained
+from tests.video_writer import write_video
+from vidray.commits import read_labels
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@dataclass
+class Dashboard:
+    cluster: Cluster
+    second: subprocess.Popen[bytes]
+    address: str
+
+    def submit(self, *flags: object, **environment: str) -> Process:
+        """As a user does who has a clone and the cluster's address."""
+        entrypoint = ["python", "jobs/label.py", *map(str, flags)]
+        command = [RAY, "job", "submit", "--address", self.address, "--working-dir", "."]
+        return Process(
+            [*command, "--", *entrypoint],
+            cwd=ROOT,
+            env={**self.cluster.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+
+@pytest.fixture(scope="module")
+def dashboard(s3_server: str) -> Iterator[Dashboard]:
+    with tempfile.TemporaryDirectory(
+        prefix="ray", dir="/tmp", ignore_cleanup_errors=True
+    ) as folder:
+        port = free_port()
+        cluster = Cluster(free_port(), folder, token="a-token-of-this-test-0123456789abcdef")
+        cluster.start_head(cpus=1, dashboard_port=port)
+        second = cluster.add_node(cpus=1)
+        yield Dashboard(cluster, second, f"http://127.0.0.1:{port}")
+        cluster.stop()
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    folder = tmp_path_factory.mktemp("submitted")
+    save(trained("resnet18_avg"), str(folder / "model"))
+    (folder / "videos").mkdir()
+    for number in range(40):
+        path = folder / "videos" / f"clip{number:02d}.avi"
+        write_video(path, num_frames=100, codec="mpeg4", first_number=number)
+    return "--model", folder / "model", "--videos", folder / "videos"
+
+
+def test_a_submitted_job_outlives_a_node(
+    dashboard: Dashboard, flags: tuple[object, ...], tmp_path: Path
+) -> None:
+    with dashboard.submit(*flags, "--out", tmp_path / "calm") as process:
+        told, _ = process.communicate()
+    assert process.returncode == 0, told
+    assert "40 videos: 40 ok" in told
+    with dashboard.submit(*flags, "--out", tmp_path / "out") as process:
+        wait_until(lambda: parts(tmp_path / "out") >= 4)
+        dashboard.cluster.kill(dashboard.second)
+        told, _ = process.communicate()
+    assert process.returncode == 0, told
+    assert "40 videos: 40 ok" in told
+    assert len(read_labels(str(tmp_path / "out"))) == 40
+    assert table(tmp_path / "out").equals(table(tmp_path / "calm"))
+
+
+def test_a_wrong_flag_fails_the_job_and_says_why(
+    dashboard: Dashboard, flags: tuple[object, ...], tmp_path: Path
+) -> None:
+    with dashboard.submit(*flags, "--out", tmp_path / "out", "--max-attempts", 0) as process:
+        told, _ = process.communicate()
+    assert process.returncode != 0
+    assert "max_attempts is 0: it must be 1 or more" in told
+
+
+def test_who_has_no_token_is_turned_away(dashboard: Dashboard) -> None:
+    jobs = f"{dashboard.address}/api/jobs/"
+    assert requests.get(jobs, timeout=30).status_code in (401, 403)
+    header = {"Authorization": f"Bearer {dashboard.cluster.token}"}
+    assert requests.get(jobs, timeout=30, headers=header).status_code == 200
