@@ -1,6 +1,7 @@
 """Does a label job end as if nothing had happened? Kill whatever it runs on, again and again.
 
     python bench/chaos.py                    # 1,000 small videos, ten kills
+    python bench/chaos.py --bucket           # in an S3 of this machine that fails 5 % of requests
 
 On a cluster of two nodes on this machine a job labels made videos. At random moments its driver, a
 worker, a decoding process or a node is killed (a killed node is replaced); a killed driver is
@@ -10,6 +11,8 @@ or whole commits. At the end the table must equal the one of an undisturbed run.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import shutil
 import signal
@@ -18,10 +21,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import s3fs
 import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -29,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.label import Bench as LabelBench
 from bench.label import save_model
 from tests.ray_cluster import Cluster, Job, Process, free_port, ray_workers, sandboxes, send_signal
+from tests.s3 import ENVIRONMENT, FaultyServer, serving
 from tests.video_writer import write_video
 from vidray.commits import read_labels
 from vidray.errors import UserError
@@ -46,36 +52,60 @@ class Bench:
     """Decides what dies, and when."""
     most_seconds: float = 12.0
     """Until the next kill, at most."""
+    bucket: bool = False
+    """Videos, model and labels in a bucket."""
+    share: float = 0.05
+    """Of the bucket's requests that fail: with a 503, with half of a body, or done but not said."""
 
 
 def main(bench: Bench) -> None:
     """Label undisturbed, label disturbed, compare."""
-    with tempfile.TemporaryDirectory(prefix="chaos", dir="/tmp") as folder:
-        videos, model = f"{folder}/videos", f"{folder}/model"
-        _make(Path(videos), bench.videos)
-        save_model(LabelBench(model="resnet18_avg", frames=2, size_px=32), model)
+    with tempfile.TemporaryDirectory(prefix="chaos", dir="/tmp") as folder, _storage(bench) as s3:
+        _make(Path(f"{folder}/videos"), bench.videos)
+        save_model(LabelBench(model="resnet18_avg", frames=2, size_px=32), f"{folder}/model")
+        where = folder
+        if s3 is not None:
+            where = "s3://chaos"
+            s3fs.S3FileSystem().mkdir(where)
+            s3fs.S3FileSystem().put(folder, where, recursive=True)
+            where = f"{where}/{Path(folder).name}"
         cluster = Cluster(free_port(), folder)
         cluster.start_head(cpus=1)
         second = cluster.add_node(cpus=1)
         job = Job("label.py", cluster)
-        flags = ("--model", model, "--videos", videos, "--memory-gib", 2)
+        flags = ("--model", f"{where}/model", "--videos", f"{where}/videos", "--memory-gib", 2)
         try:
             began = time.monotonic()
-            with job.start(*flags, "--out", f"{folder}/calm") as process:
-                process.communicate()
+            job.run(*flags, "--out", f"{where}/calm", seconds=3600)
             calm_seconds = time.monotonic() - began
+            if s3 is not None:
+                s3.share = bench.share
             began = time.monotonic()
-            killed = _disturbed(bench, job, second, (*flags, "--out", f"{folder}/out"), folder)
+            killed = _disturbed(bench, job, second, (*flags, "--out", f"{where}/out"), where)
             seconds = time.monotonic() - began
         finally:
             cluster.stop()
-        calm, disturbed = _table(f"{folder}/calm"), _table(f"{folder}/out")
+        if s3 is not None:
+            s3.share = 0.0
+            print(f"{s3.failed} of {len(s3.requests)} requests failed")
+        calm, disturbed = _table(f"{where}/calm"), _table(f"{where}/out")
         assert calm is not None
         assert disturbed is not None
         told = ", ".join(f"{number} {what}" for what, number in killed.items())
         print(f"killed: {told}; {seconds:.0f} s, undisturbed {calm_seconds:.0f} s")
         print(f"rows: {len(disturbed)} of {len(calm)}; equal: {disturbed.equals(calm)}")
         sys.exit(not disturbed.equals(calm))
+
+
+@contextlib.contextmanager
+def _storage(bench: Bench) -> Iterator[FaultyServer | None]:
+    """The bucket's server, and the way to it in the environment; None for a folder."""
+    if not bench.bucket:
+        yield None
+        return
+    with serving() as server:
+        os.environ.update(ENVIRONMENT, AWS_ENDPOINT_URL=server.address)
+        yield server
 
 
 def _make(folder: Path, videos: int) -> None:
@@ -101,7 +131,7 @@ def _disturbed(
     job: Job,
     second: subprocess.Popen[bytes],
     flags: tuple[object, ...],
-    folder: str,
+    where: str,
 ) -> Counter[str]:
     """Run, kill, run again, until a run ends by itself; what was killed."""
     rng = random.Random(bench.seed)  # noqa: S311  (nobody attacks a benchmark)
@@ -110,9 +140,9 @@ def _disturbed(
     while True:
         ends = time.monotonic() + rng.uniform(1, bench.most_seconds)
         while time.monotonic() < ends and process.poll() is None:
-            table = _table(f"{folder}/out")
+            table = _table(f"{where}/out")
             assert table is None or len(table) == bench.videos + 1, "a reader saw half a run"
-            time.sleep(0.2)
+            time.sleep(0.2 if where.startswith("/") else 2)
         if process.poll() is not None and process.returncode == 0:
             return killed
         if process.poll() is not None:

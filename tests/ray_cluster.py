@@ -154,10 +154,10 @@ class Job:
             text=True,
         )
 
-    def run(self, *flags: object) -> str:
+    def run(self, *flags: object, seconds: float = 240) -> str:
         """Run to the end; returns what it printed. Fails the test unless it exits with 0."""
         with self.start(*flags) as process:
-            told, _ = process.communicate(timeout=240)
+            told, _ = process.communicate(timeout=seconds)
         assert process.returncode == 0, told
         return told
 

@@ -5,6 +5,8 @@ threads of the test process and share one set of buckets; other processes (Ray w
 reach them through the environment, which is set for as long as the session lasts.
 """
 
+import contextlib
+import random
 import threading
 import uuid
 from collections.abc import Iterable, Iterator
@@ -80,7 +82,10 @@ class FaultyServer:
 
     address: str = ""
     faults: list[Fault] = field(default_factory=list)
+    share: float = 0.0  # of all requests, that fail beside those
+    failed: int = 0
     requests: list[str] = field(default_factory=list)
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def fail(self, method: str, contains: str, times: int, **how: str) -> None:
@@ -95,6 +100,11 @@ class FaultyServer:
                 if fault.times > 0 and fault.method == method and fault.contains in target:
                     fault.times -= 1
                     return fault
+            if self.rng.random() < self.share:
+                self.failed += 1
+                # Half of a body is for what has one.
+                ways = ["refuse", "lose", *(["cut"] if method == "GET" else [])]
+                return Fault(method, "", 0, action=self.rng.choice(ways))
         return None
 
 
@@ -123,21 +133,28 @@ def _with_faults(application: Any, faulty: FaultyServer) -> Any:
     return answer
 
 
-@pytest.fixture
-def faulty_s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
-    """The same buckets behind a server that fails on demand; the environment points to it.
-
-    A request is sent at most twice (``AWS_MAX_ATTEMPTS``), so a test of a lasting fault is quick.
-    """
+@contextlib.contextmanager
+def serving() -> Iterator[FaultyServer]:
+    """Buckets of this process behind a server that fails on demand."""
     faulty = FaultyServer()
     application = _with_faults(DomainDispatcherApplication(create_backend_app), faulty)
     server: BaseWSGIServer = make_server("127.0.0.1", 0, application, True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     faulty.address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("AWS_ENDPOINT_URL", faulty.address)
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     yield faulty
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def faulty_s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+    """The same buckets behind a server that fails on demand; the environment points to it.
+
+    A request is sent at most twice (``AWS_MAX_ATTEMPTS``), so a test of a lasting fault is quick.
+    """
+    with serving() as faulty:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", faulty.address)
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+        yield faulty
