@@ -186,6 +186,10 @@ def _label(
     report["labels"] = dict(Counter(mine["label"].drop_null().to_pylist()).most_common())
     seconds = pc.sum(mine["duration_seconds"]).as_py() or 0.0
     report["hours_of_video"] = round(seconds / 3600, 3)
+    if report["videos_per_second"]:
+        # Of all rows of the commit, some of which an earlier start may have made.
+        each = seconds / report["counts"]["videos"]
+        report["hours_of_video_per_hour"] = round(each * report["videos_per_second"], 1)
     told = {
         "kind": "label", "state": "finished", "set": labels.name, "commit": number,
         "config": _public(config), "versions": runs.versions(), **report,
@@ -211,6 +215,12 @@ def _say(labels: LabelSet, number: int, report: dict[str, Any]) -> None:
         table.add_row(label, str(videos))
     Console(width=summary.WIDTH).print(table)
     summary.print_counts(report)
+    if cost := report["cost_per_thousand_videos"]:
+        gpu = f" and {cost['gpu_seconds']:.0f} GPU-seconds" if cost["gpu_seconds"] else ""
+        print(
+            f"{report['hours_of_video_per_hour']:.1f} hours of video an hour; a thousand videos "
+            f"cost {cost['cpu_seconds']:.0f} CPU-seconds{gpu}"
+        )
     where = storage.join(labels.out, "labels", f"set={labels.name}")
     print(f"commit {number}: {storage.without_secrets(where)}")
 

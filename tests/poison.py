@@ -23,6 +23,15 @@ def doubled(config: dict[str, Any], ask: Any) -> Any:
     return work
 
 
+def die_at_start(config: dict[str, Any]) -> Any:
+    """Is killed the first ``config["times"]`` times, as counted in the folder ``marks``."""
+    with open(os.path.join(config["marks"], "starts"), "a") as file:
+        file.write(".")
+        if file.tell() <= config["times"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return lambda _: pa.RecordBatch.from_pydict({"said": ["here"]})
+
+
 def misbehave(config: dict[str, Any]) -> Any:
     """``config["marks"]``: a folder that notes each attempt."""
     if config.get("refuse"):

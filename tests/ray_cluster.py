@@ -30,6 +30,7 @@ class Cluster:
     port: int
     folder: str
     token: str = ""  # asked of everybody, if any
+    variables: dict[str, str] = field(default_factory=dict)
     nodes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     @property
@@ -46,6 +47,7 @@ class Cluster:
                 else {"RAY_AUTH_MODE": "disabled"}
             ),
             "RAY_TMPDIR": self.folder,
+            **self.variables,
         }
 
     def start_head(self, cpus: int, *, dashboard_port: int | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,8 @@ import pyarrow as pa
 import pytest
 import s3fs
 
-from tests.ray_cluster import Cluster, Job, ray_workers
+from tests.ray_cluster import Cluster, Job, free_port, ray_workers
+from tests.s3 import serving
 from tests.test_models_folder import fitted, save, trained
 from tests.video_writer import write_video
 from vidray.commits import read_labels
@@ -84,6 +86,13 @@ def test_nights_of_a_folder_that_grows(
     report = json.loads((undisturbed / "run.json").read_text())
     assert report["counts"]["ok"] == sum(report["labels"].values()) == 40
     assert report["hours_of_video"] == pytest.approx(40 * 119.5 / 25 / 3600, abs=2e-3)
+    speed = report["videos_per_second"]
+    held = 2 * 41 / speed / 41 * 1000  # seconds of two CPUs
+    assert report["cost_per_thousand_videos"]["cpu_seconds"] == pytest.approx(held, rel=0.01)
+    assert report["cost_per_thousand_videos"]["gpu_seconds"] == 0
+    assert report["hours_of_video_per_hour"] == pytest.approx(
+        report["hours_of_video"] / 41 * speed * 3600, rel=0.1
+    )
 
     videos, out = tmp_path / "videos", tmp_path / "out"
     shutil.copytree(many, videos)
@@ -181,6 +190,28 @@ def test_what_the_cluster_or_the_model_lacks_is_told_at_once(
         said, _ = process.communicate()
     assert process.returncode == 2, said
     assert told in said.splitlines()[-1]
+
+
+def test_a_bucket_that_fails_one_request_in_twenty(
+    cluster: Cluster, model: str, many: Path, s3_bucket: str, tmp_path: Path
+) -> None:
+    fs = s3fs.S3FileSystem()
+    for path in sorted(many.iterdir())[::3]:
+        fs.put(str(path), f"{s3_bucket}/videos/{path.name}")
+    fs.put(model, f"{s3_bucket}/model", recursive=True)
+    flags = ("--model", f"{s3_bucket}/model", "--videos", f"{s3_bucket}/videos")
+    Job("label.py", cluster).run(*flags, "--out", f"{s3_bucket}/calm")
+    with serving() as faulty, tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
+        # Workers have the environment of their node.
+        shaky = Cluster(free_port(), folder, variables={"AWS_ENDPOINT_URL": faulty.address})
+        try:
+            shaky.start_head(cpus=2)
+            faulty.share = 0.05
+            Job("label.py", shaky).run(*flags, "--out", f"{s3_bucket}/out")
+        finally:
+            shaky.stop()
+    assert faulty.failed > 5
+    assert table(f"{s3_bucket}/out").equals(table(f"{s3_bucket}/calm"))
 
 
 def test_a_bucket_and_a_classical_model(

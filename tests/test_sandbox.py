@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -84,6 +85,16 @@ def test_settings_that_do_not_start_are_the_jobs_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="ValueError: no such setting"):
         refused.run({"do": "anything"})
     refused.close()
+
+
+def test_a_child_killed_while_it_starts_is_started_again(tmp_path: Path) -> None:
+    limits: dict[str, Any] = {"memory_bytes": 1 << 30, "timeout_seconds": 10}
+    once = Sandbox("tests.poison:die_at_start", {"marks": str(tmp_path), "times": 1}, **limits)
+    assert once.run({})["said"].to_pylist() == ["here"]
+    once.close()
+    ever = Sandbox("tests.poison:die_at_start", {"marks": str(tmp_path), "times": 9}, **limits)
+    with pytest.raises(RuntimeError, match="does not start: SIGKILL"):
+        ever.start()
 
 
 def test_a_hung_child_dies_with_its_parent(tmp_path: Path) -> None:

@@ -422,6 +422,22 @@ def make_all_parts(
         },
         "videos_done_before": len(videos) - len(todo),
         "videos_per_second": round(len(todo) / worked_seconds, 3) if len(todo) else None,
+        "cost_per_thousand_videos": _cost(len(todo), worked_seconds, resources),
+    }
+
+
+def _cost(videos: int, seconds: float, resources: Resources) -> dict[str, float] | None:
+    """CPU- and GPU-seconds that the job held, start-up apart."""
+    if not videos:
+        return None
+    cpus, gpus = float(_workers(resources)), 0.0
+    if resources.predictors:
+        cpus += resources.predictors.number * resources.predictors.cpus_each
+        gpus = resources.predictors.number * resources.predictors.gpus_each
+    thousands = videos / 1000
+    return {
+        "cpu_seconds": round(cpus * seconds / thousands, 1),
+        "gpu_seconds": round(gpus * seconds / thousands, 1),
     }
 
 

@@ -79,8 +79,20 @@ class Sandbox:
         Raises:
             RuntimeError: the target refuses its config.
         """
-        if self._child is None:
-            self._start()
+        if self._child is not None:
+            return
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._start()
+                return
+            except (TimeoutError, _ChildDiedError) as error:
+                self.close()
+                # Killed (by an operator, or for the machine's memory): one more try tells.
+                if attempt < _ATTEMPTS and isinstance(error, _ChildDiedError) and error.code < 0:
+                    continue
+                why = str(error) or f"not ready after {_START_SECONDS:g} seconds"
+                message = f"the decoding process does not start: {why}"
+                raise RuntimeError(message) from error
 
     def run(self, request: Request, answer: Ask | None = None) -> pa.RecordBatch:
         """The child's result for ``request``.
@@ -157,13 +169,8 @@ class Sandbox:
         self._results = results
         self._poll = select.poll()  # Not select(): Ray workers may hold over 1,024 descriptors.
         self._poll.register(results, select.POLLIN)
-        try:
-            self._send(json.dumps(self._config).encode())
-            kind, said = self._read(_START_SECONDS)
-        except (TimeoutError, _ChildDiedError) as error:
-            self.close()
-            why = str(error) or f"not ready after {_START_SECONDS:g} seconds"
-            raise RuntimeError(f"the decoding process does not start: {why}") from error
+        self._send(json.dumps(self._config).encode())
+        kind, said = self._read(_START_SECONDS)
         if kind != _READY:
             self.close()
             raise RuntimeError(f"{self._target} cannot start: {bytes(said).decode()}")
