@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -26,14 +28,17 @@ class Dashboard:
     second: subprocess.Popen[bytes]
     address: str
 
-    def submit(self, *flags: object, **environment: str) -> Process:
-        """As a user does who has a clone and the cluster's address."""
-        entrypoint = ["python", "jobs/label.py", *map(str, flags)]
-        command = [RAY, "job", "submit", "--address", self.address, "--working-dir", "."]
+    def submit(self, *flags: object) -> Process:
+        """The README's command, as a user gives it who has a clone and the cluster's address."""
+        (told,) = re.findall(
+            r"^ray (job submit .*?)```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
+        )
+        words = shlex.split(told.replace("http://head:8265", self.address))
+        command = words[: words.index("jobs/label.py") + 1]
         return Process(
-            [*command, "--", *entrypoint],
+            [RAY, *command, *map(str, flags)],
             cwd=ROOT,
-            env={**self.cluster.environment, **environment},
+            env=self.cluster.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
