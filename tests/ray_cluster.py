@@ -61,7 +61,15 @@ class Cluster:
 
     def add_node(self, cpus: int, flags: list[str] | None = None) -> "subprocess.Popen[bytes]":
         flags = flags or [f"--address=127.0.0.1:{self.port}"]
-        sizes = [f"--num-cpus={cpus}", f"--memory={8 << 30}", f"--object-store-memory={200 << 20}"]
+        # The agent of every node of this machine would listen at one port, and only the first does:
+        # "No available agent to submit job".
+        agent = f"--dashboard-agent-listen-port={free_port()}"
+        sizes = [
+            agent,
+            f"--num-cpus={cpus}",
+            f"--memory={8 << 30}",
+            f"--object-store-memory={200 << 20}",
+        ]
         environment = {name: v for name, v in self.environment.items() if name != "RAY_ADDRESS"}
         node = subprocess.Popen(
             [RAY, "start", "--block", "--disable-usage-stats", *sizes, *flags],
