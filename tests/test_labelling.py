@@ -165,6 +165,22 @@ def test_a_long_video_is_cut_where_its_scenes_change(deep: DeepModel, tmp_path: 
     assert row["label"] == ("bright" if row["probabilities"][0] > 0.5 else "dark")
 
 
+def test_ten_minutes_of_joined_scenes(deep: DeepModel, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scenes: list[tuple[float, int]] = []
+    while sum(seconds for seconds, _ in scenes) < 590:
+        scenes.append((float(rng.integers(40, 400)) / 10, 220 if len(scenes) % 2 else 30))
+    scenes.append((600 - sum(seconds for seconds, _ in scenes), scenes[-2][1]))
+    path = write_scenes(tmp_path / "a.mp4", *scenes)
+    row = answer(label_video(planned(path), deep, SETTINGS))
+    assert row["duration_seconds"] == pytest.approx(600)
+    segments = row["segments"]
+    assert [s["label"] for s in segments] == ["bright" if v > 99 else "dark" for _, v in scenes]
+    ends = np.cumsum([seconds for seconds, _ in scenes])
+    found = [segment["end_seconds"] for segment in segments]
+    assert np.abs(found - ends).max() <= SETTINGS.window_seconds
+
+
 def test_windows_have_the_frames_of_a_plain_read(deep: DeepModel, tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.avi", num_frames=90, codec="mpeg4", options={"bf": "2"})
     chosen = [np.array([k, k + 3, k + 3, k + 9]) for k in range(0, 80, 7)]
