@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -239,7 +240,10 @@ def _pool(
     workers: int,
 ) -> tuple[float, list[str]]:
     """The work of a sandbox in a bare pool of processes."""
-    with ProcessPoolExecutor(workers, initializer=start, initargs=given) as pool:
+    # Not forked: PyTorch's threads, started by the plain way, are not there in the child, which
+    # waits for them for ever.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=start, initargs=given) as pool:
         list(pool.map(work, videos[: 2 * workers]))  # Start-up apart.
         began = time.perf_counter()
         labels = list(pool.map(work, videos))
