@@ -269,6 +269,28 @@ def test_what_a_network_says_does_not_depend_on_who_else_asks(deep: DeepModel) -
     assert np.array_equal(np.concatenate(seen), expected.embeddings)
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_the_same_labels_whoever_else_asks(tmp_path: Path) -> None:
+    from tests.test_models_folder import save, trained
+
+    folder = str(tmp_path / "model")
+    save(trained("resnet18_avg"), folder)
+    here, there = models.load(folder), models.load(folder, device="cuda")
+    assert isinstance(here, DeepModel)
+    assert isinstance(there, DeepModel)
+    clip = here.clip
+    shape = (50, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    on_gpu = Predictor(there, SETTINGS)
+    expected = on_gpu(pixels).probabilities
+    batches = Batches(on_gpu, threads=2)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(batches, np.array_split(pixels, 17)))
+    assert np.array_equal(np.concatenate([f.probabilities for f in found]), expected)
+    on_cpu = Predictor(here, SETTINGS)(pixels).probabilities
+    np.testing.assert_allclose(expected, on_cpu, atol=5e-3)  # TF32 convolutions
+
+
 def test_a_wrong_question_is_told_to_who_asked(deep: DeepModel) -> None:
     with pytest.raises(ValueError, match="no clips of"):
         labeller.read_question(labeller.question(np.zeros((1, 4, 9, 9, 3), np.uint8)), deep.clip)

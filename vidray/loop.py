@@ -351,7 +351,7 @@ def predict_logits(
             for clips in batches:
                 # torch wants an array it may write to; a view of a file is not one.
                 pixels = np.require(preprocessing.select(clips), requirements=["C", "W"])
-                inputs = preprocessing.to_input(torch.from_numpy(pixels).to(device))
+                inputs = preprocessing.to_input(_moved(torch.from_numpy(pixels), device))
                 logits.append(network(inputs).float())
     finally:
         for module, mode in modes:
@@ -360,6 +360,13 @@ def predict_logits(
         return np.empty((0, 0), np.float32)
     joined: NDArray[np.float32] = torch.cat(logits).cpu().numpy()
     return joined
+
+
+def _moved(pixels: Tensor, device: torch.device) -> Tensor:
+    """Bytes to a GPU from memory that it reads itself, while it computes something else."""
+    if device.type != "cuda":
+        return pixels.to(device)
+    return pixels.pin_memory().to(device, non_blocking=True)
 
 
 def predict_shared(

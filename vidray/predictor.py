@@ -45,8 +45,8 @@ class Predictor:
 
     def __init__(self, model: DeepModel, settings: LabelSettings) -> None:
         self._model, self._precision = model, settings.precision
-        device = next(model.network.parameters()).device
-        self.batch_size = _CLIPS_ON_CPU if device.type == "cpu" else _CLIPS_ON_GPU
+        self.on_gpu = next(model.network.parameters()).device.type == "cuda"
+        self.batch_size = _CLIPS_ON_GPU if self.on_gpu else _CLIPS_ON_CPU
         loop.to_channels_last(model.network)
         self._seen = threading.local()
         self._keeps = settings.embedding
@@ -108,6 +108,9 @@ class Batches:
         )
 
     def _serve(self) -> None:
+        """In a thread: what crosses to a GPU on one stream does not wait for another's kernels."""
+        if self._predictor.on_gpu:
+            torch.cuda.set_stream(torch.cuda.Stream())
         while True:
             taken = [self._waiting.get()]
             while len(taken) < self._predictor.batch_size and not self._waiting.empty():
