@@ -115,12 +115,11 @@ class LabelConfig:
         if family == "classical":
             return None
         pipeline.connect()
-        gpus = pipeline.num_gpus()
         each, number = self.gpus_per_predictor, self.predictors
         if each is None:
-            each = 1.0 if gpus else 0.0
+            each = 1.0 if pipeline.num_gpus() else 0.0
         if number is None:
-            number = int(gpus / each) if each else 0
+            number = pipeline.predictors_that_fit(each) if each else 0
         if not number:
             return None
         return Predictors(target=LabelSettings.PREDICTOR, number=number, gpus_each=each)

@@ -176,7 +176,10 @@ def test_a_network_of_its_own_process_that_dies(
     ("flags", "told"),
     [
         (("--predictors", 2), "leave no CPU to decode on"),
-        (("--predictors", 1, "--gpus-per-predictor", 0.5), "need 0.5 GPUs and the cluster has 0"),
+        (
+            ("--predictors", 1, "--gpus-per-predictor", 0.5),
+            "1 predictors of 0.5 GPUs each do not fit",
+        ),
         (("--predictors", -1), "predictors is -1: it must be 0 or more"),
         (("--crops", 3), "has learnt from whole pictures"),
         (("--memory-gib", 4000), "a worker needs 4000.0 GiB and the largest node offers"),
@@ -190,6 +193,29 @@ def test_what_the_cluster_or_the_model_lacks_is_told_at_once(
         said, _ = process.communicate()
     assert process.returncode == 2, said
     assert told in said.splitlines()[-1]
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="its GPU would be used")
+def test_where_there_are_gpus_they_are_for_predictors(
+    job: Job, model: str, many: Path, tmp_path: Path
+) -> None:
+    """A node that says it has GPUs: Ray starts predictors on it, and these miss the GPU."""
+    flags = ("--model", model, "--videos", many, "--out", tmp_path / "out")
+    address = f"--address=127.0.0.1:{job.cluster.port}"
+    node = job.cluster.add_node(1, [address, "--num-gpus=2"])
+    try:
+        for more, told in (
+            ((), "a predictor cannot start: "),
+            (("--predictors", 5, "--gpus-per-predictor", 0.4), "5 predictors of 0.4 GPUs each do"),
+            (("--predictors", 3), "3 predictors of 1 GPUs each do not fit on the 2 GPUs"),
+        ):
+            with job.start(*flags, *more) as process:
+                said, _ = process.communicate()
+            assert process.returncode == 2, said
+            assert told in said.splitlines()[-1]
+            assert more or "given a GPU that PyTorch cannot use" in said.splitlines()[-1]
+    finally:
+        job.cluster.kill(node)
 
 
 def test_a_bucket_that_fails_one_request_in_twenty(

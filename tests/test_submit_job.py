@@ -33,7 +33,7 @@ class Dashboard:
         (told,) = re.findall(
             r"^ray (job submit .*?)```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
         )
-        words = shlex.split(told.replace("http://head:8265", self.address))
+        words = shlex.split(told.replace("\\\n", " ").replace("http://head:8265", self.address))
         command = words[: words.index("jobs/label.py") + 1]
         return Process(
             [RAY, *command, *map(str, flags)],

@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 import ray.data
+import ray.exceptions
 
 from vidray import rows, runs
 from vidray.errors import UserError, VideoError
@@ -186,11 +187,10 @@ def _check_cluster(resources: Resources) -> None:
     wanted = resources.predictors
     if wanted is None:
         return
-    gpus = num_gpus()
-    if wanted.number * wanted.gpus_each > gpus:
+    if wanted.gpus_each and wanted.number > predictors_that_fit(wanted.gpus_each):
         raise UserError(
-            f"{wanted.number} predictors need {wanted.number * wanted.gpus_each:g} GPUs and the "
-            f"cluster has {gpus:g}: lower --predictors or --gpus-per-predictor"
+            f"{wanted.number} predictors of {wanted.gpus_each:g} GPUs each do not fit on the "
+            f"{num_gpus():g} GPUs of the cluster: lower --predictors or --gpus-per-predictor"
         )
     if _places(resources) <= wanted.number * wanted.cpus_each:
         raise UserError(
@@ -202,6 +202,14 @@ def _check_cluster(resources: Resources) -> None:
 def num_gpus() -> float:
     """Of the whole cluster."""
     return float(ray.cluster_resources().get("GPU", 0.0))
+
+
+def predictors_that_fit(gpus_each: float) -> int:
+    """On the GPUs of the cluster; none spreads over two GPUs unless it takes whole ones."""
+    gpus = [int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]]
+    if gpus_each <= 1:
+        return sum(gpus) * int(1 / gpus_each + 1e-9)
+    return sum(int(number // gpus_each) for number in gpus)
 
 
 def _start_predictors(
@@ -225,7 +233,11 @@ def _start_predictors(
             f"{_MOST_STARTING_SECONDS} seconds: other jobs hold the GPUs or CPUs, so start the job "
             "again when these are done, or lower --predictors"
         )
-    ray.get(ready)
+    try:
+        ray.get(ready)
+    except ray.exceptions.RayActorError as error:
+        reason = [line for line in str(error).splitlines() if line.strip()][-1]
+        raise UserError(f"a predictor cannot start: {reason.strip()}") from error
     return predictors
 
 

@@ -7,6 +7,7 @@ a label on how many processes there were. No Ray here.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidray import labeller, loop, models
+from vidray.errors import UserError
 from vidray.labeller import Answer
 from vidray.labelling import LabelSettings, check_unchanged
 from vidray.models import DeepModel
@@ -139,10 +141,16 @@ def answer_questions(config: Mapping[str, Any]) -> Callable[[pa.RecordBatch], pa
         config: ``LabelSettings`` as JSON.
 
     Raises:
-        UserError: the model is not the one the job began with.
+        UserError: the model is not the one the job began with, or there is a GPU for this process
+            (``CUDA_VISIBLE_DEVICES``, which Ray sets) and PyTorch cannot use it.
     """
     settings = LabelSettings.from_json(config)
     on_gpu = torch.cuda.is_available()
+    if not on_gpu and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        raise UserError(
+            "it was given a GPU that PyTorch cannot use: mend the driver of its node, "
+            "or give --gpus-per-predictor 0"
+        )
     if not on_gpu:
         use_one_thread()
     model = models.load(settings.model, device="cuda" if on_gpu else "cpu")
