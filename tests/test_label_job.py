@@ -197,25 +197,26 @@ def test_what_the_cluster_or_the_model_lacks_is_told_at_once(
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="its GPU would be used")
 def test_where_there_are_gpus_they_are_for_predictors(
-    job: Job, model: str, many: Path, tmp_path: Path
+    model: str, many: Path, tmp_path: Path
 ) -> None:
     """A node that says it has GPUs: Ray starts predictors on it, and these miss the GPU."""
     flags = ("--model", model, "--videos", many, "--out", tmp_path / "out")
-    address = f"--address=127.0.0.1:{job.cluster.port}"
-    node = job.cluster.add_node(1, [address, "--num-gpus=2"])
-    try:
-        for more, told in (
-            ((), "a predictor cannot start: "),
-            (("--predictors", 5, "--gpus-per-predictor", 0.4), "5 predictors of 0.4 GPUs each do"),
-            (("--predictors", 3), "3 predictors of 1 GPUs each do not fit on the 2 GPUs"),
-        ):
-            with job.start(*flags, *more) as process:
-                said, _ = process.communicate()
-            assert process.returncode == 2, said
-            assert told in said.splitlines()[-1]
-            assert more or "given a GPU that PyTorch cannot use" in said.splitlines()[-1]
-    finally:
-        job.cluster.kill(node)
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
+        cluster = Cluster(free_port(), folder)
+        head = ["--head", f"--port={cluster.port}", "--include-dashboard=false", "--num-gpus=2"]
+        try:
+            cluster.add_node(1, head)
+            for more, told in (
+                ((), "given a GPU that PyTorch cannot use"),
+                (("--predictors", 5, "--gpus-per-predictor", 0.4), "5 predictors of 0.4 GPUs"),
+                (("--predictors", 3), "3 predictors of 1 GPUs each do not fit on the 2 GPUs"),
+            ):
+                with Job("label.py", cluster).start(*flags, *more) as process:
+                    said, _ = process.communicate()
+                assert process.returncode == 2, said
+                assert told in said.splitlines()[-1]
+        finally:
+            cluster.stop()
 
 
 def test_a_bucket_that_fails_one_request_in_twenty(
