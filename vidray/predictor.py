@@ -27,7 +27,7 @@ from vidray.labeller import Answer
 from vidray.labelling import LabelSettings, check_unchanged
 from vidray.models import DeepModel
 
-# A GPU is idle with less. A CPU gains nothing from more than one: r3d_18, one thread, 1.00 x.
+# A GPU is idle with less; a thread of a CPU is busy with one.
 _CLIPS_ON_GPU, _CLIPS_ON_CPU = 16, 1
 
 
