@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import torch
@@ -26,6 +25,7 @@ from vidray.errors import UserError
 from vidray.labeller import Answer
 from vidray.labelling import LabelSettings, check_unchanged
 from vidray.models import DeepModel
+from vidray.preprocess import steady_opencv
 
 # A GPU is idle with less; a thread of a CPU is busy with one.
 _CLIPS_ON_GPU, _CLIPS_ON_CPU = 16, 1
@@ -33,8 +33,7 @@ _CLIPS_ON_GPU, _CLIPS_ON_CPU = 16, 1
 
 def use_one_thread() -> None:
     """For one of as many processes as there are cores."""
-    cv2.setNumThreads(1)
-    cv2.ipp.setUseIPP(False)  # It rounds by where an array lies in memory.
+    steady_opencv()
     torch.set_num_threads(1)
 
 
