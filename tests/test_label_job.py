@@ -214,7 +214,8 @@ def test_where_there_are_gpus_they_are_for_predictors(
                 with Job("label.py", cluster).start(*flags, *more) as process:
                     said, _ = process.communicate()
                 assert process.returncode == 2, said
-                assert told in said.splitlines()[-1]
+                (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
+                assert told in error
         finally:
             cluster.stop()
 
