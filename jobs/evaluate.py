@@ -70,7 +70,12 @@ class EvaluateConfig:
 
 
 def main(config: EvaluateConfig) -> None:
-    """Predict, judge, measure, draw, and write it all down."""
+    """Judge a model, and show what came of it."""
+    _say(config, judge(config))
+
+
+def judge(config: EvaluateConfig) -> dict[str, Any]:
+    """Predict, judge, measure, draw, and write it all down; returns what is in metrics.json."""
     out = storage.canonical(config.out)
     _take_folder(out, config.overwrite)
     model = models.load(config.model, device=_device(config.device))
@@ -93,7 +98,7 @@ def main(config: EvaluateConfig) -> None:
         {**_header(config, "finished"), "counts": {"videos": len(judged.video_ids)}},
     )
     storage.write_bytes(storage.join(out, "_SUCCESS"), b"")
-    _say(config, metrics)
+    return metrics
 
 
 def _take_folder(out: str, overwrite: bool) -> None:

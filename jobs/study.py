@@ -39,6 +39,7 @@ from vidray.progress import duration
 from vidray.study import Answer, StudyRun, Unit
 from vidray.train_config import DeepSettings, Flat, check_model, deep_job
 from vidray.training import DeepJob
+from vidray.work_folder import WORK
 
 # Of DeepSettings: they change how long a training takes, and nothing that comes of it.
 _OF_NO_EFFECT = ("workers", "min_workers", "gpu", "max_failures", "tensorboard")
@@ -135,7 +136,7 @@ def main(config: StudyConfig) -> None:
     run = StudyRun(
         out=storage.canonical(config.out), settings=_settings(config, data), asked=_asked(config)
     )
-    run.claim(resume=config.resume)
+    run.folder.claim(resume=config.resume)
     answers = _answer_all(config, run, data, units)
     found = study.summarise(data.videos, units, answers, config.fractions)
     table = study.to_table(found)
@@ -144,7 +145,7 @@ def main(config: StudyConfig) -> None:
     if curve := study.curve_rows(table):
         write_json(storage.join(run.out, f"{study.CURVE}.json"), curve)
         plots.save(plots.learning_curve(curve), storage.join(run.out, f"{study.CURVE}.png"))
-    run.finish(videos=_counts(data), seconds=time.monotonic() - began)
+    run.folder.finish(videos=_counts(data), seconds=time.monotonic() - began)
     _say(config, data, found)
 
 
@@ -283,16 +284,16 @@ class _Teacher:
 
     def _deep(self, unit: Unit) -> Answer:
         job = self._unit_job(unit)
-        folder = storage.join(self._run.out, study.WORK, unit.name)
+        folder = storage.join(self._run.out, WORK, unit.name)
         began = time.monotonic()
         trained = training.train(
-            job, folder=folder, workers=self._config.deep.who, on_row=lambda _: None
+            job, folder=folder, workers=self._config.deep.who, on_rows=lambda _: None
         )
         seconds = time.monotonic() - began
         answer = Answer(
             probabilities=self._predict(unit, job, trained.state),
             training_seconds=seconds,
-            best_epoch=trained.rows[best_epoch(trained.rows)].epoch,
+            best_epoch=trained.rows[best_epoch(trained.rows, job.training)].epoch,
         )
         storage.remove_tree(folder)
         return answer

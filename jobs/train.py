@@ -179,11 +179,11 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
         job,
         folder=storage.join(run.out, CHECKPOINTS),
         workers=config.deep.who,
-        on_row=_Epochs(config.training.epochs, began),
+        on_rows=_Epochs(config.training.epochs, began),
     )
     seconds = time.monotonic() - began
     save_deep(run.out, _deep_info(config, job, examples, names), trained.state)
-    metrics = {"val": _judge_deep(run.out, examples, names), "best_epoch": _best(trained)}
+    metrics = {"val": _judge_deep(run.out, examples, names), "best_epoch": _best(job, trained)}
     write_json(storage.join(run.out, "metrics.json"), metrics)
     history = [dataclasses.asdict(row) for row in trained.rows]
     write_json(storage.join(run.out, "history.json"), history)
@@ -215,8 +215,8 @@ def _judge_deep(out: str, examples: Examples, names: tuple[str, ...]) -> dict[st
     return learning.judge(val.table, learning.predict(model, val)).metrics(names)
 
 
-def _best(trained: Trained) -> int:
-    return trained.rows[best_epoch(trained.rows)].epoch
+def _best(job: DeepJob, trained: Trained) -> int:
+    return trained.rows[best_epoch(trained.rows, job.training)].epoch
 
 
 def _run(config: TrainConfig, examples: Examples, settings: dict[str, Any]) -> ModelRun:
@@ -243,7 +243,8 @@ class _Epochs:
     def __init__(self, epochs: int, began: float) -> None:
         self._epochs, self._began, self._first = epochs, began, 0
 
-    def __call__(self, row: dict[str, Any]) -> None:
+    def __call__(self, rows: list[dict[str, Any]]) -> None:
+        row = rows[-1]
         if not self._first:
             self._first = row["epoch"]
             self._began = time.monotonic() - row["seconds"] - row["seconds_validating"]

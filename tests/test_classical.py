@@ -232,8 +232,9 @@ def test_calibrated_probabilities_are_nearer_the_truth_than_raw_ones() -> None:
         )
     ]
     assert losses[0] < 0.8 * losses[1]
-    with pytest.raises(UserError, match="svm has no probabilities"):
-        _fit("svm", x, y, None, ("a", "b"), calibrated=False)
+    certain = classical.predict(_fit("svm", x, y, None, ("a", "b"), calibrated=False), x)
+    assert set(np.unique(certain)) == {0.0, 1.0}
+    assert (certain.sum(axis=1) == 1).all()
 
 
 @pytest.mark.parametrize("name", classical.NAMES)

@@ -171,6 +171,7 @@ def test_a_constant_rate_and_a_warm_up_cut_at_half_of_the_training() -> None:
         ("precision", "float64"),
         ("patience", -1),
         ("stop_on", "f1"),
+        ("keep", "f1"),
         ("clip_gradient_norm", -1.0),
         ("mixup_alpha", math.nan),
         ("seed", -1),
@@ -419,9 +420,14 @@ def row(epoch: int, loss: float, accuracy: float) -> EpochRow:
 
 def test_the_best_epoch() -> None:
     rows = [row(1, 0.9, 0.5), row(2, 0.8, 0.7), row(3, 0.7, 0.7), row(4, 0.6, 0.6)]
-    assert loop.best_epoch(rows) == 2  # the better loss of the two that are the most accurate
-    assert loop.best_epoch([*rows, row(5, 0.7, 0.7)]) == 2  # the first of equals
-    assert loop.best_epoch([replace(r, val_loss=None, val_accuracy=None) for r in rows]) == 3
+    default = Training()
+    assert (
+        loop.best_epoch(rows, default) == 2
+    )  # the better loss of the two that are the most accurate
+    assert loop.best_epoch([*rows, row(5, 0.7, 0.7)], default) == 2  # the first of equals
+    assert loop.best_epoch(rows, Training(keep="loss")) == 3
+    unknown = [replace(r, val_loss=None, val_accuracy=None) for r in rows]
+    assert loop.best_epoch(unknown, default) == 3
 
 
 def test_when_to_stop() -> None:

@@ -335,23 +335,23 @@ def test_an_answer_comes_back_to_the_last_bit(tmp_path: Path) -> None:
 
 def test_a_folder_is_one_studys(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    _run(out, epochs=3, aspect=(0.8, 1.25)).claim(resume=True)
-    _run(out, epochs=3, aspect=(0.8, 1.25)).claim(resume=True)
+    _run(out, epochs=3, aspect=(0.8, 1.25)).folder.claim(resume=True)
+    _run(out, epochs=3, aspect=(0.8, 1.25)).folder.claim(resume=True)
     with pytest.raises(UserError, match=r"other settings \(epochs: 3 -> 4\)"):
-        _run(out, epochs=4).claim(resume=True)
-    _run(out).claim(resume=True)  # Now without a deep model ...
+        _run(out, epochs=4).folder.claim(resume=True)
+    _run(out).folder.claim(resume=True)  # Now without a deep model ...
     with pytest.raises(UserError, match="epochs: 3 -> 4"):  # ... which is not forgotten.
-        _run(out, epochs=4).claim(resume=True)
+        _run(out, epochs=4).folder.claim(resume=True)
     wide = _run(out, epochs=3, features="x")
-    wide.claim(resume=True)
-    wide.finish()
+    wide.folder.claim(resume=True)
+    wide.folder.finish()
     report = json.loads((out / "run.json").read_text())
     assert (report["state"], report["settings"]) == (
         "finished",
         {"seed": 0, "epochs": 3, "aspect": [0.8, 1.25], "features": "x"},
     )
     (out / "notes.txt").write_text("mine")
-    _run(out, epochs=4).claim(resume=False)
+    _run(out, epochs=4).folder.claim(resume=False)
     assert not (out / "_SUCCESS").exists()
     assert (out / "notes.txt").exists()
 
@@ -368,7 +368,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     }.items():
         for resume in (True, False):
             with pytest.raises(UserError, match=message):
-                _run(tmp_path / name).claim(resume=resume)
+                _run(tmp_path / name).folder.claim(resume=resume)
 
 
 # The job

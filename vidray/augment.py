@@ -31,7 +31,8 @@ class Augmentation:
     """How far a training clip may be changed. The defaults are light: for hundreds of videos."""
 
     temporal_jitter: float = 0.2
-    """A stretch of the stored frames is shown, at a random place: 1 - this, to all, of them."""
+    """A stretch of the stored frames is shown, at a random place: 1 - this, to all, of them. With a
+    stride the stretch is given, and any amount lets it begin anywhere."""
     scale: tuple[float, float] = (0.6, 1.0)
     """Least and greatest share of the middle square's area that is shown."""
     aspect: tuple[float, float] = (0.8, 1.25)
@@ -93,6 +94,7 @@ def augment(
     out_px: int,
     augmentation: Augmentation,
     rng: np.random.Generator,
+    stride: int | None = None,
 ) -> Pixels:
     """One random view of a clip.
 
@@ -103,13 +105,14 @@ def augment(
         out_px: width and height wanted.
         augmentation: how far it may be changed.
         rng: gives every random number.
+        stride: as in ``Preprocessing``.
 
     Returns:
         ``uint8 (out_frames, out_px, out_px, 3)``.
     """
     if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[-1] != 3 or not len(clip):
         raise ValueError(f"a clip is {clip.dtype} {clip.shape}: give uint8 (T, H, W, 3), T >= 1")
-    frames = _stretch(len(clip), out_frames, augmentation, rng)
+    frames = _stretch(len(clip), out_frames, stride, augmentation, rng)
     pixels = _reframe(clip, frames, out_px, augmentation, rng)
     return _recolour(pixels, augmentation, rng)
 
@@ -181,10 +184,18 @@ def _edges(middle: float, length: float, limit: int) -> tuple[int, int]:
 
 
 def _stretch(
-    num_frames: int, count: int, augmentation: Augmentation, rng: np.random.Generator
+    num_frames: int,
+    count: int,
+    stride: int | None,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
 ) -> NDArray[np.int64]:
     """Which stored frames are shown: ``int64 (count,)``, not decreasing."""
     share, place = 1 - augmentation.temporal_jitter * rng.random(), rng.random()
+    if stride is not None:
+        rest = num_frames - (count - 1) * stride - 1
+        first = int(place * (rest + 1)) if augmentation.temporal_jitter else rest // 2
+        return first + stride * np.arange(count)
     if share == 1:
         return sampling.uniform(num_frames=num_frames, count=count)
     # As ``uniform``, the middle frame of each of ``count`` equal parts, but of the stretch.

@@ -106,6 +106,13 @@ def read_features(data: str, families: Sequence[str] = ()) -> Examples:
     return Examples(table=table, families=chosen, settings=report["config"]["extraction"])
 
 
+def with_families(examples: Examples, families: Sequence[str]) -> Examples:
+    """Features of some families only, and the settings by which just these are extracted."""
+    chosen = tuple(families)
+    settings = {**examples.settings, "families": list(chosen)}
+    return dataclasses.replace(examples, families=chosen, settings=settings)
+
+
 def read_clips(data: str) -> Examples:
     """The labelled clips of a finished run of ``jobs/clips.py``."""
     uri = storage.canonical(data)

@@ -194,6 +194,7 @@ class TrainingLoader:
             out_frames=self.preprocessing.num_frames,
             out_px=self.preprocessing.size_px,
             augmentation=self.augmentation,
+            stride=self.preprocessing.stride,
             rng=_rng(_VIEW, self.seed, epoch, row),
         )
 

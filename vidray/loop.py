@@ -84,6 +84,8 @@ class Training:
     """Stop after this many epochs without a better validation; 0 never stops early."""
     stop_on: Quantity = "loss"
     """What must get better: the validation's loss or accuracy."""
+    keep: Quantity = "accuracy"
+    """By what the epoch whose weights are kept is chosen; equals by the other."""
     class_weights: bool = False
     """Every class counts the same in the loss, however few clips it has."""
     clip_gradient_norm: float = 0.0
@@ -122,6 +124,7 @@ class Training:
             ("schedule", Schedule),
             ("precision", Precision),
             ("stop_on", Quantity),
+            ("keep", Quantity),
         ):
             value = getattr(self, name)
             _check(name, value, value in get_args(kind), f"one of {', '.join(get_args(kind))}")
@@ -213,14 +216,14 @@ def fit(
     return rows
 
 
-def best_epoch(rows: Sequence[EpochRow]) -> int:
-    """Index into ``rows`` of the one to keep: best validation accuracy, then loss, then earliest.
+def best_epoch(rows: Sequence[EpochRow], training: Training) -> int:
+    """Index into ``rows`` of the one to keep: best by ``training.keep``, of equals the earliest.
 
     Without validation it is the last: nothing says that another was better.
     """
     if not rows or rows[-1].val_loss is None:
         return len(rows) - 1
-    return _best(rows, "accuracy")
+    return _best(rows, training.keep)
 
 
 def should_stop(rows: Sequence[EpochRow], training: Training) -> bool:
@@ -235,7 +238,7 @@ def _best(rows: Sequence[EpochRow], quantity: Quantity) -> int:
         loss, accuracy = rows[index].val_loss, rows[index].val_accuracy
         assert loss is not None
         assert accuracy is not None
-        return (accuracy, -loss) if quantity == "accuracy" else (-loss, 0.0)
+        return (accuracy, -loss) if quantity == "accuracy" else (-loss, accuracy)
 
     return max(range(len(rows)), key=worth)  # the first of equals
 

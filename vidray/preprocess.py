@@ -41,19 +41,24 @@ class Preprocessing:
     """
 
     num_frames: int
-    """Frames a network is given, spread evenly over the stored ones."""
+    """Frames a network is given."""
     size_px: int
     """Width and height a network is given."""
     mean: Colour
     """Of red, green, blue, for pixels between 0 and 1: taken off."""
     std: Colour
     """The same: divided by, after."""
+    stride: int | None = None
+    """From one of them to the next, in stored frames, around the middle; None spreads them evenly
+    over all that are stored."""
     flow: bool = False
     """Two more channels behind the colours: ``two_stream.add_flow`` of the same pixels."""
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
             raise UserError(f"num_frames is {self.num_frames}: a clip has 1 frame or more")
+        if self.stride is not None and self.stride < 1:
+            raise UserError(f"stride is {self.stride}: 1 (adjacent stored frames) or more")
         # two_stream.LEAST_SIDE_PX
         least, reason = (16, " for optical flow") if self.flow else (1, "")
         if self.size_px < least:
@@ -76,6 +81,11 @@ class Preprocessing:
         """Channels of the network's input."""
         return 5 if self.flow else 3
 
+    @property
+    def span(self) -> int:
+        """Stored frames from the first to the last that is given, least."""
+        return 1 if self.stride is None else (self.num_frames - 1) * self.stride + 1
+
     def select(self, clips: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The frames and the size wanted, of the middle square where frames are not square.
 
@@ -87,13 +97,22 @@ class Preprocessing:
         """
         if clips.dtype != np.uint8 or clips.ndim != 5 or clips.shape[-1] != 3:
             raise ValueError(f"clips are {clips.dtype} {clips.shape}: give uint8 (N, T, H, W, 3)")
+        if clips.shape[1] < self.span:
+            raise UserError(
+                f"{self.num_frames} frames {self.stride} apart are wanted of clips of "
+                f"{clips.shape[1]}: store more frames, or lower frames or stride"
+            )
         if clips.shape[1:4] == (self.num_frames, self.size_px, self.size_px):
             return clips
         wanted = np.empty((len(clips), *self.clip_shape), np.uint8)
         for clip, out in zip(clips, wanted, strict=True):
-            frames = sampling.uniform(num_frames=len(clip), count=self.num_frames)
-            out[:] = fit_frames(clip[frames], self.size_px)
+            out[:] = fit_frames(clip[self._frames(len(clip))], self.size_px)
         return wanted
+
+    def _frames(self, num_stored: int) -> NDArray[np.int64]:
+        if self.stride is None:
+            return sampling.uniform(num_frames=num_stored, count=self.num_frames)
+        return (num_stored - self.span) // 2 + self.stride * np.arange(self.num_frames)
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:

@@ -20,7 +20,6 @@ that was killed goes on with its next unit, and one that is widened keeps what i
 from __future__ import annotations
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,11 +29,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import digests, learning, runs, splits, storage
+from vidray import digests, learning, splits, storage
 from vidray.errors import UserError
 from vidray.learning import Examples
 from vidray.models import classical
-from vidray.models.folder import write_json
+from vidray.work_folder import WorkFolder
 
 Purpose = Literal["test", "cross-validation", "learning-curve"]
 Rows = NDArray[np.int64]
@@ -43,12 +42,8 @@ Rows = NDArray[np.int64]
 METADATA = "metadata"
 BASELINES = (classical.MAJORITY, METADATA)
 CURVE = "learning_curve"
-WORK = "_work"
 _COLUMNS = ("video_id", "uri", "fingerprint", "label", "split", "group")
-_OURS = (
-    "_SUCCESS", "study.json", "study.parquet", f"{CURVE}.json", f"{CURVE}.png", WORK, "units",
-    "run.json",
-)  # fmt: skip
+_OURS = ("study.json", "study.parquet", f"{CURVE}.json", f"{CURVE}.png", "units")
 _MEANS = ("accuracy", "macro_f1", "macro_auc", "log_loss")
 
 STUDY = pa.schema(
@@ -303,75 +298,23 @@ def seconds_left(known: Sequence[tuple[str, float]], left: Sequence[str]) -> flo
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRun:
-    """The folder of one study.
-
-    Args:
-        out: the folder, local or in a bucket.
-        settings: flat; what every answer in the folder depends on. What a model needs that is not
-            studied is left out.
-        asked: the rest of run.json: it may change from run to run.
-    """
+    """The folder of one study; arguments as of ``WorkFolder``."""
 
     out: str
     settings: dict[str, Any]
     asked: dict[str, Any]
 
-    def claim(self, *, resume: bool) -> None:
-        """Take the folder, or take it up again.
-
-        Raises:
-            UserError: it holds something else.
-        """
-        if storage.exists(self.out) and not storage.is_folder(self.out):
-            raise UserError(f"{self.out} is a file: --out must name a folder")
-        before = self._before()
-        if not resume:
-            for name in _OURS:
-                storage.remove_tree(storage.join(self.out, name))
-            before = {}
-        now = json.loads(json.dumps(self.settings))  # As JSON gives it back, which knows no tuples.
-        for name in sorted(now.keys() & before.keys()):
-            if now[name] != before[name]:
-                raise UserError(
-                    f"{self.out} holds a study of other settings ({name}: {before[name]} -> "
-                    f"{now[name]}): choose another --out, or give --no-resume to start "
-                    "afresh"
-                )
-        self.settings.update(before | now)  # What an earlier run needed more is not forgotten.
-        self._write("running")
-        storage.remove_tree(storage.join(self.out, "_SUCCESS"))
-
-    def _before(self) -> dict[str, Any]:
-        """Settings of the study that has the folder; none if it is free."""
-        where = storage.join(self.out, "run.json")
-        if not storage.exists(where):
-            for name in _OURS:
-                if storage.exists(storage.join(self.out, name)):
-                    raise UserError(
-                        f"{self.out} holds {name} but no run.json: choose another --out"
-                    )
-            return {}
-        report = json.loads(storage.read_bytes(where))
-        if not isinstance(report, dict) or report.get("kind") != "study":
-            raise UserError(f"{self.out} holds another job's run: choose another --out")
-        settings: dict[str, Any] = report["settings"]
-        return settings
-
-    def _write(self, state: str, **report: Any) -> None:
-        header = {"kind": "study", "state": state, "settings": self.settings, "asked": self.asked}
-        write_json(
-            storage.join(self.out, "run.json"), {**header, "versions": runs.versions(), **report}
+    @property
+    def folder(self) -> WorkFolder:
+        """Where all of it lies."""
+        return WorkFolder(
+            out=self.out, kind="study", ours=_OURS, settings=self.settings, asked=self.asked
         )
-
-    def _where(self, unit: Unit) -> str:
-        return storage.join(self.out, "units", f"{unit.name}.json")
 
     def read(self, unit: Unit, videos: Examples) -> Answer | None:
         """The answer of an earlier run; None if there is none, or one about other videos."""
-        if not storage.exists(self._where(unit)):
-            return None
-        values = json.loads(storage.read_bytes(self._where(unit)))
-        if values["digest"] != _digest(unit, videos):
+        values = self.folder.read(_where(unit))
+        if values is None or values["digest"] != _digest(unit, videos):
             return None
         return Answer(
             probabilities=np.array(values["probabilities"], np.float64),
@@ -388,13 +331,11 @@ class StudyRun:
             "video_ids": [ids[row] for row in unit.judged.tolist()],
             "probabilities": answer.probabilities.tolist(),
         }
-        storage.write_bytes(self._where(unit), json.dumps(values).encode())
+        self.folder.write(_where(unit), values)
 
-    def finish(self, **report: Any) -> None:
-        """run.json, and last of all _SUCCESS."""
-        storage.remove_tree(storage.join(self.out, WORK))
-        self._write("finished", **report)
-        storage.write_bytes(storage.join(self.out, "_SUCCESS"), b"")
+
+def _where(unit: Unit) -> str:
+    return f"units/{unit.name}.json"
 
 
 def _digest(unit: Unit, videos: Examples) -> str:

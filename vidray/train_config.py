@@ -35,7 +35,9 @@ class DeepSettings:
     trained: str = "all"
     """all, head, or last_N_blocks and the head."""
     frames: int | None = None
-    """Frames the network is given, spread over the stored ones; all of them if not given."""
+    """Frames the network is given; as many as are stored if not given."""
+    stride: int | None = None
+    """Stored frames from one of them to the next; spread over all stored ones if not given."""
     crop_px: int | None = None
     """Width and height it is given; as stored if not given."""
     normalise: Literal["kinetics", "imagenet", "dataset"] = "kinetics"
@@ -101,6 +103,13 @@ def deep_job(
             f"{storage.without_secrets(clips.uri)} holds {stored}: cut with a larger "
             "--frames-per-clip or --size-px"
         )
+    span = (frames - 1) * (deep.stride or 1) + 1
+    if span > clips.num_frames:
+        raise UserError(
+            f"{frames} frames {deep.stride} apart span {span} and "
+            f"{storage.without_secrets(clips.uri)} holds {clips.num_frames}: lower --frames or "
+            "--stride, or cut with a larger --frames-per-clip"
+        )
     colours = {"kinetics": KINETICS, "imagenet": IMAGENET}
     if deep.normalise == "dataset":
         rows = examples.of_split("train").table["row"].to_numpy()
@@ -124,6 +133,7 @@ def deep_job(
         augmentation=augmentation,
         preprocessing=Preprocessing(
             num_frames=frames,
+            stride=deep.stride,
             size_px=size_px,
             mean=mean,
             std=std,

@@ -93,12 +93,14 @@ class Workers:
         min_workers: go on with as few after a node is lost; None waits for all of them.
         use_gpu: one GPU each; None takes them where the cluster has enough.
         max_failures: how often workers are started again after one died.
+        most_cpus: of one worker; None takes its share of the cluster.
     """
 
     workers: int = 1
     min_workers: int | None = None
     use_gpu: bool | None = None
     max_failures: int = 3
+    most_cpus: int | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -142,13 +144,18 @@ def labelled_rows(
 
 
 def train(
-    job: DeepJob, *, folder: str, workers: Workers, on_row: Callable[[dict[str, Any]], None]
+    job: DeepJob,
+    *,
+    folder: str,
+    workers: Workers,
+    on_rows: Callable[[list[dict[str, Any]]], None],
 ) -> Trained:
     """Train to the end, or go on to it from where ``folder`` stopped.
 
     Args:
         folder: for checkpoints, local or in a bucket; nothing of another training may be in it.
-        on_row: called with each epoch's row (``EpochRow`` as a dict) as it is done.
+        on_rows: called after each epoch with the rows so far (``EpochRow`` as dicts), also those
+            of before a restart.
 
     Raises:
         UserError: the cluster has not what is asked for, or the training cannot go on.
@@ -158,7 +165,7 @@ def train(
     queue = Queue(actor_options={"num_cpus": 0})
     errors: list[str] = []
     stop = threading.Event()
-    listener = threading.Thread(target=_listen, args=(queue, on_row, errors, stop))
+    listener = threading.Thread(target=_listen, args=(queue, on_rows, errors, stop))
     listener.start()
     trainer = ray.train.torch.TorchTrainer(
         _learn,
@@ -198,7 +205,7 @@ def _saved_rows(folder: Path) -> list[EpochRow]:
 
 def _listen(
     queue: Queue,
-    on_row: Callable[[dict[str, Any]], None],
+    on_rows: Callable[[list[dict[str, Any]]], None],
     errors: list[str],
     stop: threading.Event,
 ) -> None:
@@ -213,7 +220,7 @@ def _listen(
         if "error" in said:
             errors.append(said["error"])
         else:
-            on_row(said)
+            on_rows(said["rows"])
 
 
 def _scaling(workers: Workers) -> ray.train.ScalingConfig:
@@ -225,12 +232,43 @@ def _scaling(workers: Workers) -> ray.train.ScalingConfig:
         raise UserError(f"{least} workers need a GPU each and the cluster has {gpus}")
     if cpus < least:
         raise UserError(f"{least} workers need a CPU each and the cluster has {cpus}")
+    cpus_each = _cpus_each(workers.workers, use_gpu=use_gpu)
     number = (workers.min_workers, workers.workers) if workers.min_workers else workers.workers
     return ray.train.ScalingConfig(
         num_workers=number,  # type: ignore[arg-type]  # A pair is elastic; Ray's types are older.
         use_gpu=use_gpu,
-        resources_per_worker={"CPU": max(1, cpus // workers.workers), "GPU": int(use_gpu)},
+        resources_per_worker={
+            "CPU": min(cpus_each, workers.most_cpus or cpus_each),
+            "GPU": int(use_gpu),
+        },
     )
+
+
+def trainings_at_once(workers: Workers) -> int:
+    """Trainings of so many workers that the cluster holds; 0 where one alone does not fit."""
+    try:
+        each: dict[str, float] = _scaling(workers).resources_per_worker  # type: ignore[assignment]
+    except UserError:
+        return 0
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    places = (
+        min(int(node.get(kind, 0) // number) for kind, number in each.items() if number)
+        for node in nodes
+    )
+    return sum(places) // workers.workers
+
+
+def _cpus_each(workers: int, *, use_gpu: bool) -> int:
+    """The most CPUs that each of ``workers`` can have: none has those of two nodes."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for cpus in range(max(int(node.get("CPU", 0)) for node in nodes), 1, -1):
+        places = (
+            min(int(node.get("CPU", 0)) // cpus, int(node.get("GPU", 0)) if use_gpu else workers)
+            for node in nodes
+        )
+        if sum(places) >= workers:
+            return cpus
+    return 1
 
 
 def _learn(config: Mapping[str, Any]) -> None:
@@ -272,7 +310,7 @@ def _fit(job: DeepJob, queue: Queue) -> None:
             loader,
             training=training,
             device=device,
-            on_epoch=_Reporter(rank, queue, Path(scratch)),
+            on_epoch=_Reporter(rank, queue, Path(scratch), training),
             validation=validation if len(val_labels) else None,
             start=start,
         )
@@ -304,8 +342,8 @@ def _checkpoint(scratch: Path) -> Iterator[Path | None]:
 class _Reporter:
     """After each epoch: the row to the driver, and from worker 0 a checkpoint to Ray."""
 
-    def __init__(self, rank: int, queue: Queue, scratch: Path) -> None:
-        self._rank, self._queue, self._scratch = rank, queue, scratch
+    def __init__(self, rank: int, queue: Queue, scratch: Path, training: Training) -> None:
+        self._rank, self._queue, self._scratch, self._training = rank, queue, scratch, training
 
     def __call__(self, rows: Sequence[EpochRow], save: Save) -> None:
         row = dataclasses.asdict(rows[-1])
@@ -315,8 +353,8 @@ class _Reporter:
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             last = Path(folder) / _LAST
             save(last)
-            if loop.best_epoch(rows) == len(rows) - 1:
+            if loop.best_epoch(rows, self._training) == len(rows) - 1:
                 shutil.copyfile(last / checkpoints.NETWORK, self._scratch / _BEST)
             shutil.copyfile(self._scratch / _BEST, Path(folder) / _BEST)
             ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
-        self._queue.put(row)
+        self._queue.put({"rows": [dataclasses.asdict(row) for row in rows]})

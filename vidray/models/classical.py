@@ -32,12 +32,13 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import RobustScaler, StandardScaler
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 from vidray import features
 from vidray.errors import UserError
+from vidray.models.prepared import Prepared, PreparedRows
 from vidray.models.sklearn_file import dumps, load, loads, save
 
 __all__ = [
@@ -59,9 +60,11 @@ __all__ = [
     "predict",
     "save",
     "to_matrix",
+    "without_infinities",
 ]
 
 Dimensionality = Literal["pca", "select", "none"]
+Scaling = Literal["standard", "robust", "none"]
 Matrix = NDArray[np.float32]
 Labels = NDArray[np.int64]
 Groups = Sequence[str | None]
@@ -76,7 +79,7 @@ METADATA_COLUMNS = (
     "num_frames",
 )
 
-_KEPT_VARIANCE = 0.95
+KEPT_VARIANCE = 0.95
 _CALIBRATION_FOLDS = 5
 # Under this many rows the threads of gradient boosting wait for each other more than they work:
 # on two busy cores 186 rows took ten times as long with them.
@@ -123,7 +126,10 @@ class PipelineOptions(TypedDict, total=False):
     """What ``fit`` hands on to ``make_pipeline``, which says what they are."""
 
     dimensionality: Dimensionality | None
+    scaling: Scaling
+    kept_variance: float
     parameters: Mapping[str, Any] | None
+    prepared: Prepared | None
 
 
 class Options(PipelineOptions, total=False):
@@ -141,7 +147,7 @@ class RowPca(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         kept_variance: as few components as explain at least this share, above 0 to 1.
     """
 
-    def __init__(self, kept_variance: float = _KEPT_VARIANCE) -> None:
+    def __init__(self, kept_variance: float = KEPT_VARIANCE) -> None:
         self.kept_variance = kept_variance
 
     def fit(self, x: Matrix, y: Any = None) -> RowPca:  # noqa: ARG002  scikit-learn passes y
@@ -199,6 +205,15 @@ class CrossValidation:
     def __repr__(self) -> str:
         repeats, rows, classes = self.probabilities.shape
         return f"CrossValidation({repeats} repeats, {rows} rows, {classes} classes)"
+
+    def mean_metrics(self, labels: Labels) -> dict[str, float | None]:
+        """accuracy, macro_f1, log_loss and macro_auc of all rows, averaged over the repeats."""
+        every = [_fold_metrics(labels, repeat) for repeat in self.probabilities]
+        names = [name for name in every[0] if name != "rows"]
+        return {
+            name: None if every[0][name] is None else float(np.mean([one[name] for one in every]))
+            for name in names
+        }
 
     @property
     def mean_probabilities(self) -> NDArray[np.float64]:
@@ -283,7 +298,10 @@ def make_pipeline(
     seed: int,
     calibration_splits: Sequence[Split] | None = None,
     dimensionality: Dimensionality | None = None,
+    scaling: Scaling = "standard",
+    kept_variance: float = KEPT_VARIANCE,
     parameters: Mapping[str, Any] | None = None,
+    prepared: Prepared | None = None,
 ) -> Any:
     """An unfitted model: a scikit-learn estimator of ``float (N, D)``, NaN allowed.
 
@@ -293,36 +311,52 @@ def make_pipeline(
         calibration_splits: (train rows, test rows), the test rows together every row once, no group
             on both sides. The sigmoid is fitted to predictions for the test rows; the classifier
             itself then to all rows. None: not calibrated.
-        dimensionality: None is the model's default; ``pca`` keeps 95 % of the variance, ``select``
+        dimensionality: None is the model's default; ``pca`` keeps ``kept_variance``, ``select``
             the numbers of more than average importance to 100 extra trees.
+        scaling: ``standard`` to mean 0 and deviation 1, ``robust`` to median 0 and interquartile
+            range 1, or ``none``.
+        kept_variance: of ``pca``, above 0 to 1.
         parameters: the classifier's own, over the defaults.
+        prepared: makes a model of row numbers ``int (N, 1)`` of its table, the same to the last
+            bit, that shares imputation, scaling and reduction with others: to search, not to keep.
 
     Raises:
-        UserError: an unknown name, dimensionality or parameter.
+        UserError: an unknown name, dimensionality, scaling or parameter.
     """
     if name not in _CLASSIFIERS:
         raise UserError(f"unknown model {name!r}: one of {', '.join(_CLASSIFIERS)}")
     reducers: dict[str, Callable[[], list[tuple[str, Any]]]] = {
-        "pca": lambda: [("pca", RowPca())],
+        "pca": lambda: [("pca", RowPca(kept_variance))],
         "select": lambda: [("select", SelectFromModel(_selector(seed)))],
         "none": list,
     }
     wanted = dimensionality or _DIMENSIONALITY.get(name, "none")
     if wanted not in reducers:
         raise UserError(f"unknown dimensionality {wanted!r}: one of {', '.join(reducers)}")
+    scalers: dict[str, Callable[[], list[tuple[str, Any]]]] = {
+        "standard": lambda: [("scale", StandardScaler())],
+        "robust": lambda: [("scale", RobustScaler())],
+        "none": list,
+    }
+    if scaling not in scalers:
+        raise UserError(f"unknown scaling {scaling!r}: one of {', '.join(scalers)}")
+    if not 0 < kept_variance <= 1:
+        raise UserError(f"kept_variance is {kept_variance}: above 0 and 1 at the most")
     try:
         classifier = _CLASSIFIERS[name](seed, parameters or {})
     except TypeError as error:
         raise UserError(f"{name} refuses {dict(parameters or {})}: {error}") from error
-    pipeline = Pipeline(
-        [
-            # A column without a number anywhere becomes 0 and stays in its place.
-            ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
-            ("scale", StandardScaler()),
-            *reducers[wanted](),
-            ("classify", classifier),
-        ]
-    )
+    steps = [
+        # A column without a number anywhere becomes 0 and stays in its place.
+        ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
+        *scalers[scaling](),
+        *reducers[wanted](),
+    ]
+    if prepared is not None:
+        name_of_steps = f"{scaling}-{wanted}-{kept_variance}-{seed}"
+        rows = PreparedRows(Pipeline(steps), prepared, name_of_steps, is_kept=wanted != "none")
+        steps = [("rows", rows)]
+    pipeline = Pipeline([*steps, ("classify", classifier)])
     if calibration_splits is None:
         return pipeline
     return CalibratedClassifierCV(pipeline, cv=list(calibration_splits), ensemble=False)
@@ -411,16 +445,14 @@ def fit(
         seed: see ``make_pipeline``.
         calibrated: whether a sigmoid turns scores into probabilities. It lowers the log loss of
             all six on the fight clips (gradient boosting 0.49 to 0.47, knn 1.69 to 0.54) and costs
-            five more fits. ``svm`` has no probabilities without.
-        options: ``dimensionality`` and ``parameters`` of ``make_pipeline``.
+            five more fits. ``svm`` has no probabilities without: it answers with 0 and 1.
+        options: those of ``make_pipeline``.
 
     Raises:
         UserError: a class has no rows, or too few groups to calibrate.
     """
     matrix, labels = _checked(x, y, class_names)
     splits = None
-    if name == "svm" and not calibrated:
-        raise UserError("svm has no probabilities unless calibrated: leave calibrated on")
     if calibrated and name != MAJORITY:
         smallest = min(
             _groups_per_class(labels, _group_codes(groups, len(labels)), len(class_names))
@@ -457,7 +489,10 @@ def predict(model: Any, x: Matrix) -> NDArray[np.float64]:
     if not len(x):
         return np.zeros((0, len(model.classes_)))
     with _threads_worth(len(x)):
-        return np.asarray(model.predict_proba(_without_infinities(x)), np.float64)
+        known = without_infinities(x)
+        if hasattr(model, "predict_proba"):
+            return np.asarray(model.predict_proba(known), np.float64)
+        return np.asarray(model.predict(known)[:, None] == model.classes_, np.float64)
 
 
 def _threads_worth(rows: int) -> threadpool_limits:
@@ -466,7 +501,7 @@ def _threads_worth(rows: int) -> threadpool_limits:
 
 def cross_validate(
     name: str,
-    x: Matrix,
+    x: Matrix | Labels,
     y: ArrayLike,
     groups: Groups | None,
     class_names: Sequence[str],
@@ -484,7 +519,8 @@ def cross_validate(
         folds: models per repeat.
         repeats: times that every row is predicted, each time with other folds.
         n_jobs: folds at once, in threads; the result is the same to the last bit.
-        options: ``dimensionality``, ``parameters`` and ``calibrated``; all else as in ``fit``.
+        options: those of ``make_pipeline``, and ``calibrated``; all else as in ``fit``. With
+            ``prepared``, ``x`` is its row numbers.
 
     Raises:
         UserError: a class has fewer groups than folds, or a wrong argument.
@@ -525,7 +561,7 @@ def cross_validate(
     )
 
 
-def _checked(x: Matrix, y: ArrayLike, class_names: Sequence[str]) -> tuple[Matrix, Labels]:
+def _checked(x: Matrix | Labels, y: ArrayLike, class_names: Sequence[str]) -> tuple[Matrix, Labels]:
     """The rows, infinities as NaN, and their labels, every class with a row."""
     labels = np.asarray(y, np.int64)
     if x.ndim != 2 or labels.shape != x.shape[:1]:
@@ -542,13 +578,13 @@ def _checked(x: Matrix, y: ArrayLike, class_names: Sequence[str]) -> tuple[Matri
             raise UserError(
                 f"class {class_names[index]!r} has no rows: add videos of it or leave it out"
             )
-    return _without_infinities(x), labels
+    return without_infinities(x), labels
 
 
-def _without_infinities(x: Matrix) -> Matrix:
+def without_infinities(x: Matrix | Labels) -> Matrix:
     """scikit-learn takes NaN for unknown, and refuses infinities."""
     is_infinite = np.isinf(x)
-    return np.where(is_infinite, np.float32(np.nan), x) if is_infinite.any() else x
+    return cast(Matrix, np.where(is_infinite, np.float32(np.nan), x) if is_infinite.any() else x)
 
 
 def _fold_metrics(labels: Labels, probabilities: NDArray[np.float64]) -> dict[str, Any]:

@@ -58,6 +58,7 @@ _ALLOWED = {
         "sklearn.preprocessing._data.StandardScaler",
         "sklearn.preprocessing._label.LabelEncoder",
         "vidray.models.classical.RowPca",
+        "sklearn.preprocessing._data.RobustScaler",
         "sklearn.feature_selection._from_model.SelectFromModel",
         "sklearn.calibration.CalibratedClassifierCV",
         "sklearn.calibration._CalibratedClassifier",

@@ -1,0 +1,205 @@
+"""One trial of a search: settings in, a score out. Ray Tune runs it, ``report`` is Ray Tune's.
+
+A classical trial is one cross-validation on split train that never splits a recording. A deep one
+is a training on Ray's workers, which is judged on split val after each epoch, and leaves a model
+folder if it was not stopped before its end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidray import learning, search, storage
+from vidray.augment import Augmentation
+from vidray.errors import UserError
+from vidray.loop import EpochRow, Training, best_epoch
+from vidray.models import classical
+from vidray.models.folder import save_deep, write_json
+from vidray.models.prepared import Prepared
+from vidray.search import Metric
+from vidray.train_config import DeepSettings, deep_job
+from vidray.training import DeepJob, Workers, make_network, train
+
+Report = Callable[[dict[str, Any]], None]
+Settings = Mapping[str, Any]
+
+_OF_EPOCH = {"log_loss": "val_loss", "accuracy": "val_accuracy"}
+
+
+def recorded(run: Callable[[Settings, Report], None], settings: Settings, report: Report) -> None:
+    """Run a trial; what it raises is its result: it is not tried again, and the next goes on."""
+    try:
+        run(settings, report)
+    except MemoryError as error:
+        report({"error_message": f"out of memory: {error}"})
+    except Exception as error:  # noqa: BLE001  Whatever it is, it is written down.
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        report({"error_message": kind + " ".join(str(error).split())[-500:]})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassicalTrials:
+    """What classical trials learn from and how they are judged.
+
+    Args:
+        x: ``float32 (N, D)`` of split train, NaN where unknown.
+        y: ``int64 (N,)``.
+        groups: N recordings.
+        class_names: K names.
+        families: feature families that the columns of ``x`` are.
+        folder: of a node, for what trials share (see ``Prepared``).
+        folds, repeats, calibrated, seed: of the cross-validation.
+        metric: what the score is.
+    """
+
+    x: NDArray[np.float32]
+    y: NDArray[np.int64]
+    groups: Sequence[str | None]
+    class_names: tuple[str, ...]
+    families: tuple[str, ...]
+    folder: str
+    folds: int
+    repeats: int
+    calibrated: bool
+    metric: Metric
+    seed: int
+
+    def run(self, settings: Settings, report: Report) -> None:
+        """Report METRICS over all folds, averaged over repeats, and ``best_score``."""
+        wanted = settings["families"]
+        columns = classical.family_columns(self.families)
+        prepared = Prepared(
+            name=" ".join(wanted),
+            x=self.x
+            if tuple(wanted) == self.families
+            else self.x[:, np.concatenate([columns[family] for family in wanted])],
+            y=self.y,
+            folder=Path(self.folder),
+        )
+        found = classical.cross_validate(
+            settings["model"],
+            prepared.row_numbers,
+            self.y,
+            self.groups,
+            self.class_names,
+            seed=self.seed,
+            folds=self.folds,
+            repeats=self.repeats,
+            calibrated=self.calibrated,
+            prepared=prepared,
+            **classical_options(settings),
+        )
+        metrics = found.mean_metrics(self.y)
+        report({**metrics, "best_score": _finite(metrics[self.metric])})
+
+
+def classical_options(settings: Settings) -> dict[str, Any]:
+    """Of ``classical.fit``, as a trial's settings have them."""
+    names = ("dimensionality", "scaling", "kept_variance", "parameters")
+    return {name: settings[name] for name in names if name in settings}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepTrials:
+    """What deep trials learn from and how.
+
+    Args:
+        data: run folder of clips.
+        work: folder for checkpoints and models, a folder within it for each trial.
+        deep, training, augmentation: what a trial's settings do not say.
+        workers: who trains.
+        metric: what the score is.
+    """
+
+    data: str
+    work: str
+    deep: DeepSettings
+    training: Training
+    augmentation: Augmentation
+    workers: Workers
+    metric: Metric
+
+    def run(self, settings: Settings, report: Report) -> None:
+        """Report each epoch as it is done, the last one when the model folder is written."""
+        examples = learning.read_clips(self.data)
+        job = self._job(examples, settings)
+        told = _Told(report, job.training, self.metric)
+        make_network(job, fresh=True)  # What is wrong with it is said at once.
+        where = storage.join(self.work, search.name_of("deep", settings["number"]))
+        checkpoints = storage.join(where, "checkpoints")
+        trained = train(
+            job, folder=checkpoints, workers=self.workers, on_rows=told.all_but_the_last_epoch
+        )
+        info = {
+            "family": "deep",
+            "name": settings["model"],
+            "class_names": job.class_names,
+            "data_digest": examples.digest,
+            "network": job.network,
+            "preprocessing": dataclasses.asdict(job.preprocessing),
+            "clip": examples.settings,
+        }
+        rows = [dataclasses.asdict(row) for row in trained.rows]
+        save_deep(storage.join(where, "model"), info, trained.state)
+        write_json(storage.join(where, "model", "history.json"), rows)
+        storage.remove_tree(checkpoints)
+        told.whole(rows)
+
+    def _job(self, examples: learning.Examples, settings: Settings) -> DeepJob:
+        def over(group: Any) -> Any:
+            own = {f.name for f in dataclasses.fields(group)} & settings.keys()
+            return dataclasses.replace(group, **{name: settings[name] for name in own})
+
+        return deep_job(
+            settings["model"],
+            examples,
+            examples.class_names,
+            deep=over(self.deep),
+            training=dataclasses.replace(
+                over(self.training), keep="loss" if self.metric == "log_loss" else "accuracy"
+            ),
+            augmentation=Augmentation(**settings["augmentation"])
+            if "augmentation" in settings
+            else self.augmentation,
+        )
+
+
+class _Told:
+    """Epochs that Ray Tune was told of: each once, also where a training went on from another."""
+
+    def __init__(self, report: Report, settings: Training, metric: Metric) -> None:
+        self._report, self._settings, self._metric = report, settings, metric
+        self._number = 0
+
+    def all_but_the_last_epoch(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        for end in range(self._number + 1, min(len(rows), self._settings.epochs - 1) + 1):
+            self._number = end
+            self._report(self._scored(rows[:end]))
+
+    def whole(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.all_but_the_last_epoch(rows)
+        self._report({**self._scored(rows), "is_whole": True})
+
+    def _scored(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The last epoch's score, and those of the best so far, whose weights are kept."""
+        known = _OF_EPOCH[self._metric]
+        kept = rows[best_epoch([EpochRow(**row) for row in rows], self._settings)]
+        return {
+            "epoch": rows[-1]["epoch"],
+            "score": rows[-1][known],
+            "best_score": _finite(kept[known]),
+            **{name: kept[column] for name, column in _OF_EPOCH.items()},
+        }
+
+
+def _finite(score: float | None) -> float:
+    if score is None or not np.isfinite(score):
+        raise UserError(f"its score is {score}: it learnt nothing that can be compared")
+    return score

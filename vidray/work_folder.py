@@ -1,0 +1,107 @@
+"""A folder that a job of many parts fills: claimed, gone on with after a kill, finished last.
+
+Each part (an answer of a study, a trial of a search) is a small JSON file of its own, written whole
+or not at all, so a job that was killed goes on with the first part that is not there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vidray import runs, storage
+from vidray.errors import UserError
+from vidray.models.folder import write_json
+
+# What parts need while they are made; removed at the end.
+WORK = "_work"
+_RUN, _SUCCESS = "run.json", "_SUCCESS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkFolder:
+    """The folder of one job.
+
+    Args:
+        out: the folder, local or in a bucket.
+        kind: of job, as run.json tells.
+        ours: what the job writes beside run.json, _SUCCESS and WORK.
+        settings: flat; what every part in the folder depends on. What a part needs that is not made
+            this time is left out.
+        asked: the rest of run.json: it may change from run to run.
+    """
+
+    out: str
+    kind: str
+    ours: tuple[str, ...]
+    settings: dict[str, Any]
+    asked: dict[str, Any]
+
+    def claim(self, *, resume: bool) -> None:
+        """Take the folder, or take it up again.
+
+        Raises:
+            UserError: it holds something else.
+        """
+        if storage.exists(self.out) and not storage.is_folder(self.out):
+            raise UserError(f"{self.out} is a file: --out must name a folder")
+        before = self.earlier_settings()
+        if not resume:
+            for name in self._names:
+                storage.remove_tree(self.path(name))
+            before = {}
+        now = json.loads(json.dumps(self.settings))  # As JSON gives it back, which knows no tuples.
+        for name in sorted(now.keys() & before.keys()):
+            if now[name] != before[name]:
+                raise UserError(
+                    f"{self.out} holds a {self.kind} of other settings ({name}: {before[name]} -> "
+                    f"{now[name]}): choose another --out, or give --no-resume to start "
+                    "afresh"
+                )
+        self.settings.update(before | now)  # What an earlier run needed more is not forgotten.
+        self._write("running")
+        storage.remove_tree(self.path(_SUCCESS))
+
+    def earlier_settings(self) -> dict[str, Any]:
+        """Settings of the job that has the folder; none if it is free."""
+        if not storage.exists(self.path(_RUN)):
+            for name in self._names:
+                if storage.exists(self.path(name)):
+                    raise UserError(f"{self.out} holds {name} but no {_RUN}: choose another --out")
+            return {}
+        report = json.loads(storage.read_bytes(self.path(_RUN)))
+        if not isinstance(report, dict) or report.get("kind") != self.kind:
+            raise UserError(f"{self.out} holds another job's run: choose another --out")
+        settings: dict[str, Any] = report["settings"]
+        return settings
+
+    def path(self, name: str) -> str:
+        """Of a file in the folder."""
+        return storage.join(self.out, name)
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A part; None if it is not there."""
+        if not storage.exists(self.path(name)):
+            return None
+        values: dict[str, Any] = json.loads(storage.read_bytes(self.path(name)))
+        return values
+
+    def write(self, name: str, values: Mapping[str, Any]) -> None:
+        """Keep a part, whole or not at all."""
+        storage.write_bytes(self.path(name), json.dumps(values).encode())
+
+    def finish(self, **report: Any) -> None:
+        """run.json, and last of all _SUCCESS."""
+        storage.remove_tree(self.path(WORK))
+        self._write("finished", **report)
+        storage.write_bytes(self.path(_SUCCESS), b"")
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return (_SUCCESS, *self.ours, WORK, _RUN)
+
+    def _write(self, state: str, **report: Any) -> None:
+        header = {"kind": self.kind, "state": state, "settings": self.settings, "asked": self.asked}
+        write_json(self.path(_RUN), {**header, "versions": runs.versions(), **report})
