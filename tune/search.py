@@ -14,45 +14,36 @@ with more --trials, and it goes on.
 from __future__ import annotations
 
 import dataclasses
-import json
-import shutil
 import sys
-import tempfile
 import time
-import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import ray
-import ray.tune
-import ray.util.scheduling_strategies
-from ray.tune.schedulers import ASHAScheduler
 from rich.console import Console
 from rich.table import Table
 
 # `python tune/search.py` finds modules beside itself only.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs import evaluate
-from jobs.evaluate import EvaluateConfig
-from tune import spaces
-from vidray import cli, digests, learning, models, plots, runs, search, storage, summary, training
+from tune import conductor, spaces, winners
+from tune.conductor import Plan
+from tune.winners import Data
+from vidray import cli, learning, plots, runs, search, storage, summary, training
 from vidray.augment import Augmentation
 from vidray.errors import UserError
 from vidray.learning import Examples
 from vidray.loop import Training
 from vidray.models import classical
-from vidray.models.claim import ModelRun
-from vidray.models.folder import save_classical, write_json
+from vidray.models.folder import write_json
 from vidray.pipeline import connect
 from vidray.progress import duration
-from vidray.search import Family, Metric, Proposal, Proposals, Trial
+from vidray.search import Family, Metric, Proposals, Trial
 from vidray.train_config import DeepSettings, Flat, check_model
-from vidray.trials import ClassicalTrials, DeepTrials, classical_options, recorded
+from vidray.trials import ClassicalTrials, DeepTrials
 from vidray.work_folder import WORK, WorkFolder
 
 _OURS = (
@@ -61,11 +52,11 @@ _OURS = (
 )  # fmt: skip
 # A deep trial without a GPU: more threads than this share a clip badly.
 _MOST_CPUS = 4
-# How often the process of a trial is started again after it died; what raises is not tried again.
-_MOST_DEATHS = 1
-_MOST_REMOVING_SECONDS = 30
-# ASHA (Li 2020): the best third goes on.
-_REDUCTION = 3
+_STATES: tuple[search.State, ...] = ("ok", "stopped", "failed")
+_LEARNS_FROM: dict[Family, tuple[str, str]] = {
+    "classical": ("features", "jobs/extract.py"),
+    "deep": ("clips", "jobs/clips.py"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,35 +171,36 @@ class SearchConfig:
 
 
 def main(config: SearchConfig) -> None:
-    """Search each family, take the best of each, judge it once on split test."""
+    """Search each family, hand over the best of each, show what came of it."""
     began = time.monotonic()
     data = _read(config)
     connect()
     folder = _claim(config, data)
     trials: list[Trial] = []
-    for number, family in enumerate(config.families):
-        left = len(config.families) - number
-        trials += _search(config, folder, data[family], family, _deadline(config, began, left))
-    storage.write_bytes(folder.path("trials.parquet"), runs.parquet_bytes(search.to_table(trials)))
-    winners = _hand_over(config, folder, data, trials)
+    for number, family in enumerate(data):
+        deadline = _deadline(config, began, len(data) - number)
+        trials += _search(config, folder, data[family], family, deadline)
+    table = search.to_table(trials)
+    storage.write_bytes(folder.path("trials.parquet"), runs.parquet_bytes(table))
+    best = winners.hand_over(folder, data, trials, metric=config.metric, seed=config.seed)
+    if not best:
+        raise RuntimeError(f"no trial came to its end, see {folder.path('trials.parquet')}")
+    chosen = winners.choose(folder, best, metric=config.metric)
     mattered = {
-        family: search.importances(_of(trials, family), seed=config.seed)
-        for family in config.families
+        family: search.importances(_of(trials, family), seed=config.seed) for family in data
     }
-    write_json(
-        folder.path("search.json"),
-        {"metric": config.metric, "winners": winners, "importance": mattered},
-    )
+    found = {"metric": config.metric, "best": chosen, "winners": best, "importance": mattered}
+    write_json(folder.path("search.json"), found)
     _draw(config, folder, trials, mattered)
-    counts = {family: _count(_of(trials, family)) for family in config.families}
+    counts = {family: Counter(t.state for t in _of(trials, family)) for family in data}
     folder.finish(trials=counts, seconds=time.monotonic() - began)
-    _say(config, trials, winners, mattered, time.monotonic() - began)
+    _say(config, trials, found, time.monotonic() - began)
 
 
 # What is searched on
 
 
-def _read(config: SearchConfig) -> dict[Family, Examples]:
+def _read(config: SearchConfig) -> dict[Family, Data]:
     """What each family learns from."""
     found: dict[str, str] = {}
     for uri in _run_folders(config.data):
@@ -219,21 +211,18 @@ def _read(config: SearchConfig) -> dict[Family, Examples]:
                 "of jobs/extract.py and one of jobs/clips.py"
             )
         found[table] = uri
-    data: dict[Family, Examples] = {}
-    for family, table, job in (
-        ("classical", "features", "jobs/extract.py"),
-        ("deep", "clips", "jobs/clips.py"),
-    ):
-        if family not in config.families:
-            continue
+    data: dict[Family, Data] = {}
+    for family in dict.fromkeys(config.families):
+        table, job = _LEARNS_FROM[family]
         if table not in found:
             raise UserError(f"{family} models learn from {table}: add a run of {job} to --data")
-        data[family] = (
+        examples = (
             learning.read_features(found[table], config.feature_families)
             if family == "classical"
             else learning.read_clips(found[table])
         )
-        _check_splits(found[table], data[family])
+        _check_splits(found[table], examples)
+        data[family] = Data(uri=found[table], examples=examples)
     return data
 
 
@@ -264,7 +253,7 @@ def _check_splits(uri: str, examples: Examples) -> None:
             )
 
 
-def _claim(config: SearchConfig, data: Mapping[Family, Examples]) -> WorkFolder:
+def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> WorkFolder:
     """The folder, and in its settings all that a trial's result depends on."""
     settings: dict[str, Any] = {
         "seed": config.seed,
@@ -272,12 +261,12 @@ def _claim(config: SearchConfig, data: Mapping[Family, Examples]) -> WorkFolder:
         "searcher": config.searcher,
         "preset": config.preset,
     }
-    for family, examples in data.items():
-        settings[f"{family}_data"] = examples.digest
+    for family, own in data.items():
+        settings[f"{family}_data"] = own.examples.digest
         settings[f"{family}_models"] = list(config.models_of(family))
     if "classical" in data:
         settings |= {
-            "feature_families": list(data["classical"].families),
+            "feature_families": list(data["classical"].examples.families),
             "folds": config.folds,
             "repeats": config.repeats,
             "calibrated": config.calibrated,
@@ -338,59 +327,37 @@ def _deadline(config: SearchConfig, began: float, families_left: int) -> float |
 
 
 def _search(
-    config: SearchConfig,
-    folder: WorkFolder,
-    examples: Examples,
-    family: Family,
-    deadline: float | None,
+    config: SearchConfig, folder: WorkFolder, data: Data, family: Family, deadline: float | None
 ) -> list[Trial]:
-    """Every trial of a family, those of an earlier run too."""
-    at_once = _at_once(config, family)
-    proposals = _proposals(config, folder, examples, family)
+    plan = Plan(
+        family=family,
+        folder=folder,
+        proposals=_proposals(config, folder, data.examples, family),
+        metric=config.metric,
+        at_once=_at_once(config, family),
+        deadline=deadline,
+        epochs=config.training.epochs,
+        stops_early=config.early_stopping,
+    )
     print(
-        f"{family}: up to {len(proposals)} trials of {', '.join(config.models_of(family))}; "
-        f"{at_once} at once",
+        f"{family}: up to {len(plan.proposals)} trials of "
+        f"{', '.join(config.models_of(family))}; {plan.at_once} at once",
         flush=True,
     )
-    asha = _asha(config) if family == "deep" else None
-    conductor = _Conductor(config, folder, family, proposals, asha, deadline)
-    scratch = Path(tempfile.gettempdir()) / f"vidray-search-{uuid.uuid4().hex}"
-    trainable = (
-        _classical_trainable(config, examples, scratch / "prepared")
-        if family == "classical"
-        else _deep_trainable(config, examples, folder)
-    )
-    try:
-        ray.tune.Tuner(
-            trainable,
-            tune_config=ray.tune.TuneConfig(
-                search_alg=conductor,
-                scheduler=asha,
-                num_samples=-1,  # The conductor knows when it is over.
-                max_concurrent_trials=at_once,
-                reuse_actors=True,  # PyTorch and scikit-learn are imported once, not every time.
-            ),
-            run_config=ray.tune.RunConfig(
-                name=family,
-                storage_path=str(scratch / "tune"),
-                failure_config=ray.tune.FailureConfig(max_failures=_MOST_DEATHS),
-                verbose=0,
-            ),
-        ).fit()
-    finally:
-        _remove_everywhere(scratch)
-    return conductor.trials
+    if family == "deep":
+        return conductor.run_deep(plan, _deep_trials(config, folder, data))
+    return conductor.run_classical(plan, _classical_trials(config, data.examples))
 
 
-def _classical_trainable(config: SearchConfig, examples: Examples, folder: Path) -> Any:
+def _classical_trials(config: SearchConfig, examples: Examples) -> ClassicalTrials:
     train = examples.of_split("train")
-    trials = ClassicalTrials(
+    return ClassicalTrials(
         x=classical.without_infinities(train.matrix()),
         y=train.targets(examples.class_names),
         groups=train.groups,
         class_names=examples.class_names,
         families=examples.families,
-        folder=str(folder),
+        folder=conductor.node_folder(),
         folds=config.folds,
         repeats=config.repeats,
         calibrated=config.calibrated,
@@ -398,18 +365,10 @@ def _classical_trainable(config: SearchConfig, examples: Examples, folder: Path)
         seed=config.seed,
     )
 
-    def trial(settings: dict[str, Any], trials: ClassicalTrials) -> None:
-        recorded(trials.run, settings, ray.tune.report)
 
-    # The object store holds the table once a node, and its arrays are read where they lie.
-    shared = ray.tune.with_parameters(trial, trials=trials)
-    return ray.tune.with_resources(shared, {"cpu": 1})
-
-
-def _deep_trainable(config: SearchConfig, examples: Examples, folder: WorkFolder) -> Any:
-    assert examples.clips is not None
-    trials = DeepTrials(
-        data=examples.clips.uri,
+def _deep_trials(config: SearchConfig, folder: WorkFolder, data: Data) -> DeepTrials:
+    return DeepTrials(
+        data=data.uri,
         work=folder.path(WORK),
         deep=config.deep,
         training=config.training,
@@ -417,27 +376,6 @@ def _deep_trainable(config: SearchConfig, examples: Examples, folder: WorkFolder
         workers=_workers(config),
         metric=config.metric,
     )
-
-    def trial(settings: dict[str, Any]) -> None:
-        recorded(trials.run, settings, ray.tune.report)
-
-    # It waits for the training's workers, which take the CPUs and GPUs.
-    return ray.tune.with_resources(trial, {"cpu": 0})
-
-
-def _remove_everywhere(scratch: Path) -> None:
-    """On every node: what trials shared there."""
-
-    @ray.remote(num_cpus=0)
-    def remove() -> None:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-    on = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    removed = [
-        remove.options(scheduling_strategy=on(node_id=node, soft=False)).remote() for node in nodes
-    ]
-    ray.wait(removed, num_returns=len(removed), timeout=_MOST_REMOVING_SECONDS)
 
 
 def _proposals(
@@ -469,293 +407,6 @@ def _proposals(
     )
 
 
-def _asha(config: SearchConfig) -> ASHAScheduler | None:
-    epochs = config.training.epochs
-    if not config.early_stopping or epochs == 1:
-        return None
-    return ASHAScheduler(
-        time_attr="epoch",
-        metric="best_score",
-        mode="min" if search.is_loss(config.metric) else "max",
-        max_t=epochs,
-        grace_period=max(1, epochs // _REDUCTION**2),
-        reduction_factor=_REDUCTION,
-        stop_last_trials=False,
-    )
-
-
-class _Conductor(ray.tune.search.Searcher):  # type: ignore[misc]
-    """Between Ray Tune and the proposals: hands these out, keeps what comes back.
-
-    A trial that an earlier run kept is not run again: searcher and scheduler are told of it, in
-    its place, as if it had just come to its end.
-    """
-
-    def __init__(
-        self,
-        config: SearchConfig,
-        folder: WorkFolder,
-        family: Family,
-        proposals: Proposals,
-        asha: ASHAScheduler | None,
-        deadline: float | None,
-    ) -> None:
-        super().__init__()
-        self._config, self._folder, self._family = config, folder, family
-        self._proposals, self._asha, self._deadline = proposals, asha, deadline
-        self._began = time.monotonic()
-        self._running: dict[str, tuple[Proposal, float]] = {}
-        self._rows: dict[str, list[dict[str, Any]]] = {}
-        self._by_number: dict[int, Trial] = {}
-
-    @property
-    def trials(self) -> list[Trial]:
-        """By number."""
-        return [self._by_number[number] for number in sorted(self._by_number)]
-
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Ray Tune asks for a trial; None: not yet."""
-        while not self._proposals.is_over:
-            proposal = self._proposals.ask()
-            if proposal is None:
-                return None
-            if kept := self._kept(proposal):
-                self._tell_scheduler(kept)
-                self._take(kept)
-                continue
-            if self._deadline is not None and time.monotonic() > self._deadline:
-                break
-            self._running[trial_id] = proposal, time.monotonic()
-            self._rows[trial_id] = []
-            return {"number": proposal.number, **proposal.settings}
-        return str(self.FINISHED)
-
-    def _kept(self, proposal: Proposal) -> Trial | None:
-        """What an earlier run came to with it."""
-        values = self._folder.read(_part(self._family, proposal.number))
-        if values is None or values["params"] != proposal.params:
-            return None
-        return search.from_json(values)
-
-    def _tell_scheduler(self, trial: Trial) -> None:
-        if self._asha is None or not trial.history:
-            return
-        stand_in: Any = SimpleNamespace(trial_id=trial.name)
-        self._asha.on_trial_add(None, stand_in)
-        for row in trial.history:
-            self._asha.on_trial_result(None, stand_in, row)
-        self._asha.on_trial_complete(None, stand_in, trial.history[-1])
-
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """A row of a trial that goes on."""
-        rows = self._rows[trial_id]
-        if "epoch" not in result or any(row["epoch"] == result["epoch"] for row in rows):
-            return
-        rows.append({name: result[name] for name in ("epoch", "score", "best_score")})
-        if self._family == "deep":
-            self._say_epoch(trial_id, rows[-1])
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        """A trial's end: whole, stopped early, failed, or its process died too often."""
-        proposal, began = self._running.pop(trial_id)
-        seconds = time.monotonic() - began
-        if result and not error:
-            self.on_trial_result(trial_id, result)
-        rows = self._rows.pop(trial_id)
-        if error or not result:
-            died = f"its process died {_MOST_DEATHS + 1} times: it was killed, or out of memory"
-            trial = search.failed(proposal, self._family, died, seconds)
-        elif result.get("error_message"):
-            trial = search.failed(proposal, self._family, result["error_message"], seconds)
-        else:
-            trial = self._whole(proposal, result, rows, seconds)
-        self._folder.write(_part(self._family, trial.number), dataclasses.asdict(trial))
-        self._take(trial)
-        self._drop_weights(trial)
-        self._say(trial)
-
-    def _whole(
-        self, proposal: Proposal, result: Mapping[str, Any], rows: list[dict[str, Any]],
-        seconds: float,
-    ) -> Trial:  # fmt: skip
-        is_stopped = self._family == "deep" and not result.get("is_whole")
-        return Trial(
-            family=self._family,
-            number=proposal.number,
-            params=proposal.params,
-            settings=proposal.settings,
-            state="stopped" if is_stopped else "ok",
-            score=result["best_score"],
-            metrics={name: result.get(name) for name in search.METRICS},
-            history=rows,
-            seconds=seconds,
-        )
-
-    def _take(self, trial: Trial) -> None:
-        self._by_number[trial.number] = trial
-        self._proposals.tell(trial)
-
-    def _drop_weights(self, trial: Trial) -> None:
-        """Of deep trials only the best one's are kept: each is hundreds of megabytes."""
-        if self._family == "classical":
-            return
-        winner = search.best(self.trials, self._config.metric)
-        for other in self.trials:
-            if other is not winner and (other is trial or other.state == "ok"):
-                storage.remove_tree(self._folder.path(f"{WORK}/{other.name}"))
-
-    def _say_epoch(self, trial_id: str, row: Mapping[str, Any]) -> None:
-        proposal, _ = self._running[trial_id]
-        print(
-            f"  {search.name_of(self._family, proposal.number)} {proposal.settings['model']}: "
-            f"epoch {row['epoch']}/{self._config.training.epochs}, "
-            f"{self._config.metric.replace('_', ' ')} {row['score']:.3f}",
-            flush=True,
-        )
-
-    def _say(self, trial: Trial) -> None:
-        """A line a trial: what it came to, the best so far, how long the rest will take."""
-        done, total = len(self._by_number), len(self._proposals)
-        ran = [t for t in self.trials if t.seconds]
-        left = (time.monotonic() - self._began) / max(len(ran), 1) * (total - done)
-        if self._deadline is not None:
-            left = min(left, max(0.0, self._deadline - time.monotonic()))
-        outcome = f"failed: {trial.error}" if trial.score is None else f"{trial.score:.3f}"
-        if trial.state == "stopped":
-            outcome += f", stopped after epoch {len(trial.history)}"
-        winner = search.best(self.trials, self._config.metric)
-        best = f"best {winner.score:.3f} ({winner.model})" if winner else "none yet"
-        print(
-            f"{self._family} {done}/{total} {trial.model} {outcome}; {best}, {duration(left)} left",
-            flush=True,
-        )
-
-    def set_search_properties(self, *_: Any, **__: Any) -> bool:
-        """Ray Tune tells what is searched by; the proposals know."""
-        return True
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Ray Tune keeps a record of its own, which nobody reads: ours is the folder."""
-        return {}
-
-    def save(self, checkpoint_path: str) -> None:
-        """See ``__getstate__``."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """See ``__getstate__``."""
-
-
-def _part(family: Family, number: int) -> str:
-    return f"trials/{search.name_of(family, number)}.json"
-
-
-# The best of each family
-
-
-def _hand_over(
-    config: SearchConfig,
-    folder: WorkFolder,
-    data: Mapping[Family, Examples],
-    trials: Sequence[Trial],
-) -> dict[str, Any]:
-    """Model folders of the winners, judged on split val to choose one and on split test once."""
-    winners: dict[str, Any] = {}
-    for family, examples in data.items():
-        winner = search.best(_of(trials, family), config.metric)
-        if winner is None:
-            print(f"{family}: no trial came to its end, so there is no model")
-            continue
-        val = _model_folder(config, folder, examples, winner)
-        winners[family] = {
-            "trial": winner.name,
-            "model": winner.model,
-            "settings": winner.settings,
-            "score": winner.score,
-            "val": val,
-            "test": _test(config, folder, family),
-        }
-    if not winners:
-        raise RuntimeError(f"no trial came to its end: see {folder.path('trials.parquet')}")
-    sign = 1 if search.is_loss(config.metric) else -1
-    chosen = min(winners, key=lambda family: sign * winners[family]["val"][config.metric])
-    _copy(folder.path(chosen), folder.path("best"))
-    return {**winners, "best": chosen}
-
-
-def _model_folder(
-    config: SearchConfig, folder: WorkFolder, examples: Examples, winner: Trial
-) -> dict[str, Any]:
-    """Write the winner's model folder unless it is there; its figures on split val."""
-    out = folder.path(winner.family)
-    shown = {"trial": winner.name, **winner.settings}
-    digest = digests.of([winner.params, winner.settings, folder.settings])
-    run = ModelRun(out=out, digest=digest, config=shown)
-    if storage.exists(storage.join(out, "_SUCCESS")) and runs.read_json(out)["digest"] == digest:
-        metrics: dict[str, Any] = json.loads(storage.read_bytes(storage.join(out, "metrics.json")))
-        return dict(metrics["val"])
-    storage.remove_tree(folder.path(f"test/{winner.family}"))
-    run.claim(resume=False)
-    if winner.family == "classical":
-        _fit(config, examples, winner, out)
-    else:
-        _copy(folder.path(f"{WORK}/{winner.name}/model"), out, keep=True)
-    val = examples.of_split("val")
-    judged = learning.judge(val.table, learning.predict(models.load(out), val))
-    metrics = {"val": judged.metrics(examples.class_names), "search": winner.metrics}
-    write_json(storage.join(out, "metrics.json"), metrics)
-    run.finish({"score": winner.score})
-    return metrics["val"]
-
-
-def _fit(config: SearchConfig, examples: Examples, winner: Trial, out: str) -> None:
-    train = learning.with_families(examples.of_split("train"), winner.settings["families"])
-    names = examples.class_names
-    pipeline = classical.fit(
-        winner.model,
-        train.matrix(),
-        train.targets(names),
-        train.groups,
-        names,
-        seed=config.seed,
-        **classical_options(winner.settings),
-    )
-    info = {
-        "family": "classical",
-        "name": winner.model,
-        "class_names": names,
-        "data_digest": examples.digest,
-        "families": train.families,
-        "features": train.settings,
-    }
-    save_classical(out, info, pipeline)
-
-
-def _test(config: SearchConfig, folder: WorkFolder, family: Family) -> dict[str, Any]:
-    """The winner on split test: once, and not again when the search goes on to the same winner."""
-    out = folder.path(f"test/{family}")
-    if storage.exists(storage.join(out, "_SUCCESS")):
-        metrics: dict[str, Any] = json.loads(storage.read_bytes(storage.join(out, "metrics.json")))
-        return metrics
-    table = "features" if family == "classical" else "clips"
-    data = next(uri for uri in _run_folders(config.data) if runs.read_json(uri)["table"] == table)
-    return evaluate.judge(
-        EvaluateConfig(model=folder.path(family), data=data, out=out, overwrite=True)
-    )
-
-
-def _copy(source: str, target: str, *, keep: bool = False) -> None:
-    """Every file of a folder; ``_SUCCESS`` last."""
-    if not keep:
-        storage.remove_tree(target)
-    names = [storage.name_of(found.uri) for found in storage.list_files(source, hidden=True)]
-    for name in sorted(names, key=lambda name: name == "_SUCCESS"):
-        storage.write_bytes(
-            storage.join(target, name), storage.read_bytes(storage.join(source, name))
-        )
-
-
 # What a person sees
 
 
@@ -763,15 +414,11 @@ def _of(trials: Sequence[Trial], family: Family) -> list[Trial]:
     return [trial for trial in trials if trial.family == family]
 
 
-def _count(trials: Sequence[Trial]) -> dict[str, int]:
-    return dict(Counter(trial.state for trial in trials))
-
-
 def _draw(
     config: SearchConfig,
     folder: WorkFolder,
     trials: Sequence[Trial],
-    mattered: Mapping[str, Mapping[str, Mapping[str, float]]],
+    mattered: Mapping[Family, Mapping[str, Mapping[str, float]]],
 ) -> None:
     rows = [
         {
@@ -792,40 +439,31 @@ def _draw(
 
 
 def _say(
-    config: SearchConfig,
-    trials: Sequence[Trial],
-    winners: Mapping[str, Any],
-    mattered: Mapping[str, Mapping[str, Mapping[str, float]]],
-    seconds: float,
+    config: SearchConfig, trials: Sequence[Trial], found: Mapping[str, Any], seconds: float
 ) -> None:
     metric = config.metric.replace("_", " ")
     console = Console(width=summary.WIDTH)
+    best = found["winners"]
     table = Table("family", "trials", "ok", "stopped", "failed", "best model", metric, box=None)
-    for family in config.families:
+    judged = Table("best", "split", "videos", "accuracy", "95 %", "macro AUC", "log loss", box=None)
+    for family in dict.fromkeys(config.families):
         own = _of(trials, family)
-        count, winner = _count(own), winners.get(family)
-        table.add_row(
-            family,
-            str(len(own)),
-            *(str(count.get(state, 0)) for state in ("ok", "stopped", "failed")),
-            winner["model"] if winner else "-",
-            f"{winner['score']:.3f}" if winner else "-",
-        )
+        counts = Counter(trial.state for trial in own)
+        numbers = [str(len(own)), *(str(counts[state]) for state in _STATES)]
+        winner = best.get(family)
+        shown = (winner["model"], f"{winner['score']:.3f}") if winner else ("-", "-")
+        table.add_row(family, *numbers, *shown)
+        for split in ("val", "test") if winner else ():
+            judged.add_row(family, split, *_figures(winner[split]))
     console.print(table)
-    for model, shares in ((m, s) for family in mattered.values() for m, s in family.items()):
-        told = ", ".join(f"{name.split('.')[-1]} {share:.0%}" for name, share in shares.items())
-        print(f"what mattered to {model}: {told}")
-    judged = Table(
-        "best of", "split", "videos", "accuracy", "95 %", "macro AUC", "log loss", box=None
-    )
-    for family in config.families:
-        for split in ("val", "test"):
-            if family in winners:
-                judged.add_row(family, split, *_figures(winners[family][split]))
+    for shares in found["importance"].values():
+        for model, own_shares in shares.items():
+            told = [f"{n.split('.')[-1]} {share:.0%}" for n, share in own_shares.items()]
+            print(f"what mattered to {model}: {', '.join(told)}")
     console.print(judged)
-    chosen = winners["best"]
+    chosen = found["best"]
     print(
-        f"best: {winners[chosen]['model']} ({chosen}), model folder "
+        f"best: {best[chosen]['model']} ({chosen}), model folder "
         f"{storage.join(config.out, 'best')}, in {duration(seconds)}"
     )
 

@@ -176,7 +176,7 @@ def fit(
     *,
     training: Training,
     device: torch.device,
-    on_epoch: Callable[[Sequence[EpochRow], Save], None],
+    on_epoch: Callable[[Sequence[EpochRow], Save], bool | None],
     validation: Validation | None = None,
     start: Path | None = None,
 ) -> list[EpochRow]:
@@ -189,7 +189,8 @@ def fit(
         training: settings, the same in all processes.
         device: of this process.
         on_epoch: called after each epoch in all processes, with the rows so far and a function that
-            saves a checkpoint into a new folder (from one process: it waits for no other).
+            saves a checkpoint into a new folder (from one process: it waits for no other). Where
+            it returns False in any process, the training ends for all.
         validation: clips to judge by; None to train without.
         start: folder of a checkpoint to go on from.
 
@@ -212,7 +213,9 @@ def fit(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         while len(rows) < training.epochs and not should_stop(rows, training):
             rows.append(loop.run_epoch(len(rows), validation))
-            on_epoch(tuple(rows), functools.partial(loop.save, rows=tuple(rows)))
+            save = functools.partial(loop.save, rows=tuple(rows))
+            if not loop.all_agree(on_epoch(tuple(rows), save) is not False):
+                break
     return rows
 
 
@@ -476,6 +479,13 @@ class _Loop:
     def _settings(self) -> dict[str, Any]:
         """What the weights after an epoch depend on."""
         return {**dataclasses.asdict(self.training), "steps_per_epoch": self.steps_per_epoch}
+
+    def all_agree(self, answer: bool) -> bool:
+        """Whether every process says yes."""
+        if self.world == 1:
+            return answer
+        least = _reduced([float(answer)], self.device, torch.distributed.ReduceOp.MIN)
+        return least[0] == 1
 
     def run_epoch(self, index: int, validation: Validation | None) -> EpochRow:
         """One pass over the training clips, and over the validation clips."""

@@ -1,8 +1,8 @@
 """Deep models on Ray Train: workers, checkpoints, restarts. The loop itself (``loop``) has no Ray.
 
     driver: TorchTrainer ──> worker 0..N-1: Clips -> TrainingLoader -> loop.fit
-                 ▲                          │ after each epoch: a row of the curve,
-                 └── best weights, rows <───┘ and from worker 0 a checkpoint
+                 ▲                          │ after each epoch from worker 0: a checkpoint,
+                 └── best weights, rows <───┘ and the rows so far; the answer is whether to go on
 
 A checkpoint folder holds ``last/`` (all that is needed to go on, see ``checkpoints``) and
 ``best.safetensors``. One is kept. After the death of a worker Ray starts them again from it; after
@@ -11,6 +11,7 @@ the death of the driver the same call does.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -30,7 +31,6 @@ import ray.train.torch
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from ray.util.queue import Empty, Queue
 
 from vidray import checkpoints, loop, models, pipeline
 from vidray.augment import Augmentation
@@ -43,6 +43,8 @@ from vidray.preprocess import Preprocessing
 from vidray.shards import Clips
 
 _LAST, _BEST = "last", "best.safetensors"
+
+OnRows = Callable[[list[dict[str, Any]]], bool | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,28 +150,28 @@ def train(
     *,
     folder: str,
     workers: Workers,
-    on_rows: Callable[[list[dict[str, Any]]], None],
+    on_rows: OnRows,
 ) -> Trained:
     """Train to the end, or go on to it from where ``folder`` stopped.
 
     Args:
         folder: for checkpoints, local or in a bucket; nothing of another training may be in it.
         on_rows: called after each epoch with the rows so far (``EpochRow`` as dicts), also those
-            of before a restart.
+            of before a restart; ends the training where it returns False.
 
     Raises:
         UserError: the cluster has not what is asked for, or the training cannot go on.
     """
     pipeline.connect()
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    queue = Queue(actor_options={"num_cpus": 0})
-    errors: list[str] = []
+    mailbox: Any = ray.remote(num_cpus=0)(_Mailbox).remote()
+    errors: list[Exception] = []
     stop = threading.Event()
-    listener = threading.Thread(target=_listen, args=(queue, on_rows, errors, stop))
+    listener = threading.Thread(target=_listen, args=(mailbox, on_rows, errors, stop))
     listener.start()
     trainer = ray.train.torch.TorchTrainer(
         _learn,
-        train_loop_config={"job": job.to_json(), "queue": queue},
+        train_loop_config={"job": job.to_json(), "mailbox": mailbox},
         scaling_config=_scaling(workers),
         run_config=ray.train.RunConfig(
             name="run",
@@ -186,9 +188,9 @@ def train(
     finally:
         stop.set()
         listener.join()
-        queue.shutdown(force=True)
+        ray.kill(mailbox)
     if errors:
-        raise UserError(errors[0])
+        raise errors[0]
     if failure is not None:
         raise failure
     if result.checkpoint is None:
@@ -203,24 +205,46 @@ def _saved_rows(folder: Path) -> list[EpochRow]:
     return [EpochRow(**row) for row in header["progress"]["epochs"]]
 
 
-def _listen(
-    queue: Queue,
-    on_rows: Callable[[list[dict[str, Any]]], None],
-    errors: list[str],
-    stop: threading.Event,
-) -> None:
+class _Mailbox:
+    """An actor between worker 0 and the driver: what one tells the other, and the answer."""
+
+    def __init__(self) -> None:
+        self._told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._answers: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def tell(self, message: dict[str, Any]) -> bool:
+        """Returns the driver's answer: whether to go on."""
+        await self._told.put(message)
+        return await self._answers.get()
+
+    async def listen(self) -> dict[str, Any] | None:
+        """A message, or None after half a second without one."""
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self._told.get(), 0.5)
+        return None
+
+    async def answer(self, go_on: bool) -> None:
+        """To the message listened to last."""
+        await self._answers.put(go_on)
+
+
+def _listen(mailbox: Any, on_rows: OnRows, errors: list[Exception], stop: threading.Event) -> None:
     """In a thread of the driver: what workers say, until the training is over."""
     while True:
-        try:
-            said = queue.get(timeout=0.5)
-        except Empty:
+        said = ray.get(mailbox.listen.remote())
+        if said is None:
             if stop.is_set():
                 return
             continue
+        go_on = False
         if "error" in said:
-            errors.append(said["error"])
+            errors.append(UserError(said["error"]))
         else:
-            on_rows(said["rows"])
+            try:
+                go_on = on_rows(said["rows"]) is not False
+            except Exception as error:  # noqa: BLE001  Raised again by the thread that waits.
+                errors.append(error)
+        ray.get(mailbox.answer.remote(go_on))
 
 
 def _scaling(workers: Workers) -> ray.train.ScalingConfig:
@@ -275,13 +299,13 @@ def _learn(config: Mapping[str, Any]) -> None:
     """Runs in each training worker."""
     job = DeepJob.from_json(config["job"])
     try:
-        _fit(job, config["queue"])
+        _fit(job, config["mailbox"])
     except UserError as error:
         # Trying again would end the same way: told to the person instead of to Ray.
-        config["queue"].put({"error": str(error)})
+        ray.get(config["mailbox"].tell.remote({"error": str(error)}))
 
 
-def _fit(job: DeepJob, queue: Queue) -> None:
+def _fit(job: DeepJob, mailbox: Any) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
@@ -310,7 +334,7 @@ def _fit(job: DeepJob, queue: Queue) -> None:
             loader,
             training=training,
             device=device,
-            on_epoch=_Reporter(rank, queue, Path(scratch), training),
+            on_epoch=_Reporter(rank, mailbox, Path(scratch), training),
             validation=validation if len(val_labels) else None,
             start=start,
         )
@@ -340,16 +364,17 @@ def _checkpoint(scratch: Path) -> Iterator[Path | None]:
 
 
 class _Reporter:
-    """After each epoch: the row to the driver, and from worker 0 a checkpoint to Ray."""
+    """After each epoch: from worker 0 a checkpoint to Ray, and the rows to the driver."""
 
-    def __init__(self, rank: int, queue: Queue, scratch: Path, training: Training) -> None:
-        self._rank, self._queue, self._scratch, self._training = rank, queue, scratch, training
+    def __init__(self, rank: int, mailbox: Any, scratch: Path, training: Training) -> None:
+        self._rank, self._mailbox, self._scratch = rank, mailbox, scratch
+        self._training = training
 
-    def __call__(self, rows: Sequence[EpochRow], save: Save) -> None:
+    def __call__(self, rows: Sequence[EpochRow], save: Save) -> bool:
         row = dataclasses.asdict(rows[-1])
         if self._rank:
             ray.train.report(row)
-            return
+            return True  # Worker 0 is asked, and tells all.
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             last = Path(folder) / _LAST
             save(last)
@@ -357,4 +382,6 @@ class _Reporter:
                 shutil.copyfile(last / checkpoints.NETWORK, self._scratch / _BEST)
             shutil.copyfile(self._scratch / _BEST, Path(folder) / _BEST)
             ray.train.report(row, checkpoint=ray.train.Checkpoint.from_directory(folder))
-        self._queue.put({"rows": [dataclasses.asdict(row) for row in rows]})
+        told = {"rows": [dataclasses.asdict(row) for row in rows]}
+        go_on: bool = ray.get(self._mailbox.tell.remote(told))
+        return go_on

@@ -27,6 +27,10 @@ from vidray.search import Metric
 from vidray.train_config import DeepSettings, deep_job
 from vidray.training import DeepJob, Workers, make_network, train
 
+# In the folder of a deep trial: it is to end. A trial that Ray Tune itself stops dies with its
+# workers' places still reserved where Ray runs without its dashboard (2.60), for ever.
+STOP = "stop"
+
 Report = Callable[[dict[str, Any]], None]
 Settings = Mapping[str, Any]
 
@@ -130,13 +134,15 @@ class DeepTrials:
         """Report each epoch as it is done, the last one when the model folder is written."""
         examples = learning.read_clips(self.data)
         job = self._job(examples, settings)
-        told = _Told(report, job.training, self.metric)
         make_network(job, fresh=True)  # What is wrong with it is said at once.
-        where = storage.join(self.work, search.name_of("deep", settings["number"]))
+        where = self.folder(settings["number"])
+        told = _Told(report, job.training, self.metric, storage.join(where, STOP))
         checkpoints = storage.join(where, "checkpoints")
         trained = train(
             job, folder=checkpoints, workers=self.workers, on_rows=told.all_but_the_last_epoch
         )
+        if told.is_stopped:
+            return
         info = {
             "family": "deep",
             "name": settings["model"],
@@ -151,6 +157,10 @@ class DeepTrials:
         write_json(storage.join(where, "model", "history.json"), rows)
         storage.remove_tree(checkpoints)
         told.whole(rows)
+
+    def folder(self, number: int) -> str:
+        """Of a trial: its checkpoints, then its model."""
+        return storage.join(self.work, search.name_of("deep", number))
 
     def _job(self, examples: learning.Examples, settings: Settings) -> DeepJob:
         def over(group: Any) -> Any:
@@ -172,16 +182,26 @@ class DeepTrials:
 
 
 class _Told:
-    """Epochs that Ray Tune was told of: each once, also where a training went on from another."""
+    """Epochs that Ray Tune was told of: each once, also where a training went on from another.
 
-    def __init__(self, report: Report, settings: Training, metric: Metric) -> None:
+    ``report`` returns when the scheduler has decided, and if that is to stop, ``stop`` is there.
+    """
+
+    def __init__(self, report: Report, settings: Training, metric: Metric, stop: str) -> None:
         self._report, self._settings, self._metric = report, settings, metric
+        self._stop = stop
         self._number = 0
+        self.is_stopped = False
 
-    def all_but_the_last_epoch(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def all_but_the_last_epoch(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether to go on."""
         for end in range(self._number + 1, min(len(rows), self._settings.epochs - 1) + 1):
             self._number = end
             self._report(self._scored(rows[:end]))
+            if storage.exists(self._stop):
+                self.is_stopped = True
+                return False
+        return True
 
     def whole(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.all_but_the_last_epoch(rows)

@@ -1,0 +1,324 @@
+"""The trials of one family on Ray Tune.
+
+    Proposals <──ask, tell── Conductor <──suggest, results── Ray Tune ──> trials, so many at once
+                                 │ a JSON file per trial, a line on the screen
+                                 └─> of a trial that is kept already, only its result
+
+Classical trials are tasks of one CPU. A deep trial is a driver that needs next to nothing and
+trains on workers of its own; as many run at once as have room together, so none waits for CPUs that
+another one holds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import ray
+import ray.tune
+import ray.util.scheduling_strategies
+from ray.tune.schedulers import ASHAScheduler
+
+from vidray import search, storage
+from vidray.progress import duration
+from vidray.search import Family, Metric, Proposal, Proposals, Trial
+from vidray.trials import STOP, ClassicalTrials, DeepTrials, recorded
+from vidray.work_folder import WORK, WorkFolder
+
+# How often the process of a trial is started again after it died; what raises is not tried again.
+_MOST_DEATHS = 1
+# PyTorch, and a state dict twice: of the driver of a deep trial.
+_DRIVER_MEMORY_BYTES = 1 << 30
+_MOST_REMOVING_SECONDS = 30
+# ASHA (Li 2020): the best third goes on.
+_REDUCTION = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is searched of one family.
+
+    Args:
+        folder: of the search.
+        proposals: what to try.
+        metric: what the score is.
+        at_once: trials.
+        deadline: ``time.monotonic()`` after which none begins; None is never.
+        epochs: of a deep trial that goes to its end.
+        stops_early: whether ASHA stops deep trials.
+    """
+
+    family: Family
+    folder: WorkFolder
+    proposals: Proposals
+    metric: Metric
+    at_once: int
+    deadline: float | None = None
+    epochs: int = 0
+    stops_early: bool = False
+
+
+def node_folder() -> str:
+    """A name for what trials share on each node."""
+    return str(Path(tempfile.gettempdir()) / f"vidray-search-{uuid.uuid4().hex}")
+
+
+def run_classical(plan: Plan, trials: ClassicalTrials) -> list[Trial]:
+    """Every trial, those of an earlier run too."""
+
+    def trial(settings: dict[str, Any], trials: ClassicalTrials) -> None:
+        recorded(trials.run, settings, ray.tune.report)
+
+    # The object store holds the table once a node, and its arrays are read where they lie.
+    shared = ray.tune.with_parameters(trial, trials=trials)
+    try:
+        return _run(plan, ray.tune.with_resources(shared, {"cpu": 1}))
+    finally:
+        _remove_from_nodes(trials.folder)
+
+
+def run_deep(plan: Plan, trials: DeepTrials) -> list[Trial]:
+    """Every trial, those of an earlier run too."""
+
+    def trial(settings: dict[str, Any]) -> None:
+        recorded(trials.run, settings, ray.tune.report)
+
+    asha = _Halving(plan, trials) if plan.stops_early and plan.epochs > 1 else None
+    resources = {"cpu": 0.0, "memory": float(_DRIVER_MEMORY_BYTES)}
+    return _run(plan, ray.tune.with_resources(trial, resources), asha)
+
+
+def _run(plan: Plan, trainable: Any, asha: _Halving | None = None) -> list[Trial]:
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Ray Tune's framed settings, which ``verbose`` leaves.
+    conductor = _Conductor(plan, asha)
+    with tempfile.TemporaryDirectory(prefix="vidray-tune-") as scratch:
+        ray.tune.Tuner(
+            trainable,
+            tune_config=ray.tune.TuneConfig(
+                search_alg=conductor,
+                scheduler=asha,
+                num_samples=-1,  # The conductor knows when it is over.
+                max_concurrent_trials=plan.at_once,
+                reuse_actors=True,  # PyTorch and scikit-learn are imported once, not every time.
+            ),
+            run_config=ray.tune.RunConfig(
+                name=plan.family,
+                storage_path=scratch,
+                failure_config=ray.tune.FailureConfig(max_failures=_MOST_DEATHS),
+                verbose=0,
+            ),
+        ).fit()
+    return conductor.trials
+
+
+class _Halving(ASHAScheduler):
+    """ASHA that asks a trial to stop instead of killing it: see ``trials.STOP``."""
+
+    def __init__(self, plan: Plan, trials: DeepTrials) -> None:
+        super().__init__(
+            time_attr="epoch",
+            metric="best_score",
+            mode="min" if search.is_loss(plan.metric) else "max",
+            max_t=plan.epochs,
+            grace_period=max(1, plan.epochs // _REDUCTION**2),
+            reduction_factor=_REDUCTION,
+            stop_last_trials=False,
+        )
+        self._trials = trials
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Decide before the trial's ``report`` returns."""
+        action = super().on_trial_result(tune_controller, trial, result)
+        if action == self.STOP and not result.get("is_whole"):
+            folder = self._trials.folder(trial.config["number"])
+            storage.write_bytes(storage.join(folder, STOP), b"")
+        return self.CONTINUE
+
+    def replay(self, trial: Trial) -> None:
+        """Learn of a trial of an earlier run what it was told in its time."""
+        controller: Any = None
+        stand_in: Any = SimpleNamespace(trial_id=trial.name)
+        self.on_trial_add(controller, stand_in)
+        for row in trial.history:
+            super().on_trial_result(controller, stand_in, row)
+
+
+def _remove_from_nodes(folder: str) -> None:
+    """What trials shared on each node."""
+
+    @ray.remote(num_cpus=0)
+    def remove() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    on = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    removed = [
+        remove.options(scheduling_strategy=on(node_id=node, soft=False)).remote() for node in nodes
+    ]
+    ray.wait(removed, num_returns=len(removed), timeout=_MOST_REMOVING_SECONDS)
+
+
+@dataclass(kw_only=True)
+class _Running:
+    """A trial that Ray Tune has begun."""
+
+    proposal: Proposal
+    began: float
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+
+class _Conductor(ray.tune.search.Searcher):
+    """Between Ray Tune and the proposals: hands these out, keeps what comes back.
+
+    A trial that an earlier run kept is not run again: searcher and scheduler are told of it, in
+    its place, as if it had just come to its end.
+    """
+
+    def __init__(self, plan: Plan, asha: _Halving | None) -> None:
+        super().__init__()
+        self._plan, self._asha = plan, asha
+        self._running: dict[str, _Running] = {}
+        self._by_number: dict[int, Trial] = {}
+        self._began = time.monotonic()
+        self._ran = 0
+
+    @property
+    def trials(self) -> list[Trial]:
+        """By number."""
+        return [self._by_number[number] for number in sorted(self._by_number)]
+
+    def suggest(self, trial_id: str) -> Any:
+        """Ray Tune asks for a trial's settings; None: not yet."""
+        proposals, deadline = self._plan.proposals, self._plan.deadline
+        while not proposals.is_over and (deadline is None or time.monotonic() < deadline):
+            proposal = proposals.ask()
+            if proposal is None:
+                return None
+            if kept := self._kept(proposal):
+                self._replay(kept)
+                continue
+            self._running[trial_id] = _Running(proposal=proposal, began=time.monotonic())
+            return {"number": proposal.number, **proposal.settings}
+        return self.FINISHED
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """An epoch of a deep trial, perhaps told before."""
+        running = self._running.get(trial_id)
+        if running is None or "epoch" not in result:
+            return
+        if result["epoch"] in [row["epoch"] for row in running.history]:
+            return
+        row = {name: result[name] for name in ("epoch", "score", "best_score")}
+        running.history.append(row)
+        print(
+            f"  {search.name_of('deep', running.proposal.number)} "
+            f"{running.proposal.settings['model']}: epoch {row['epoch']}/{self._plan.epochs}, "
+            f"{self._plan.metric.replace('_', ' ')} {row['score']:.3f}",
+            flush=True,
+        )
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """A trial's end: whole, stopped early, failed, or its process died too often."""
+        if result and not error:
+            self.on_trial_result(trial_id, result)
+        running = self._running.pop(trial_id, None)
+        if running is None:
+            return
+        trial = self._trial(running, {} if error or not result else result)
+        part = _part(self._plan.family, trial.number)
+        self._plan.folder.write(part, dataclasses.asdict(trial))
+        self._take(trial)
+        self._ran += 1
+        self._drop_weights(trial)
+        self._say(trial)
+
+    def _trial(self, running: _Running, result: Mapping[str, Any]) -> Trial:
+        """What came of it; an empty result is a process that died."""
+        family, proposal = self._plan.family, running.proposal
+        seconds = time.monotonic() - running.began
+        died = f"its process died {_MOST_DEATHS + 1} times: it was killed, or out of memory"
+        error = result.get("error_message") if result else died
+        if error is not None:
+            return search.failed(proposal, family, error, seconds)
+        is_stopped = family == "deep" and not result.get("is_whole")
+        return Trial(
+            family=family,
+            number=proposal.number,
+            params=proposal.params,
+            settings=proposal.settings,
+            state="stopped" if is_stopped else "ok",
+            score=result["best_score"],
+            metrics={name: result.get(name) for name in search.METRICS},
+            history=running.history,
+            seconds=seconds,
+        )
+
+    def _kept(self, proposal: Proposal) -> Trial | None:
+        """What an earlier run came to with it."""
+        values = self._plan.folder.read(_part(self._plan.family, proposal.number))
+        if values is None or values["params"] != proposal.params:
+            return None
+        return search.from_json(values)
+
+    def _replay(self, trial: Trial) -> None:
+        self._take(trial)
+        if self._asha is not None and trial.history:
+            self._asha.replay(trial)
+
+    def _take(self, trial: Trial) -> None:
+        self._by_number[trial.number] = trial
+        self._plan.proposals.tell(trial)
+
+    def _drop_weights(self, trial: Trial) -> None:
+        """Of deep trials only the best one's are kept: each is hundreds of megabytes."""
+        if self._plan.family == "classical":
+            return
+        winner = search.best(self.trials, self._plan.metric)
+        for other in self.trials:
+            if other is not winner and (other is trial or other.state == "ok"):
+                storage.remove_tree(self._plan.folder.path(f"{WORK}/{other.name}"))
+
+    def _say(self, trial: Trial) -> None:
+        """A line a trial: what it came to, the best so far, how long the rest will take."""
+        done, total = len(self._by_number), len(self._plan.proposals)
+        left = (time.monotonic() - self._began) / self._ran * (total - done)
+        if self._plan.deadline is not None:
+            left = min(left, max(0.0, self._plan.deadline - time.monotonic()))
+        outcome = f"failed: {trial.error}" if trial.score is None else f"{trial.score:.3f}"
+        if trial.state == "stopped":
+            outcome += f", stopped after epoch {len(trial.history)}"
+        winner = search.best(self.trials, self._plan.metric)
+        best = f"best {winner.score:.3f} ({winner.model})" if winner else "none yet"
+        print(
+            f"{trial.family} {done}/{total} {trial.model} {outcome}; {best}, {duration(left)} left",
+            flush=True,
+        )
+
+    def set_search_properties(self, *_: Any, **__: Any) -> bool:
+        """Ray Tune tells what is searched by; the proposals know."""
+        return True
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray Tune keeps a record of its own, which nobody reads: ours is the folder."""
+        return {}
+
+    def save(self, checkpoint_path: str) -> None:
+        """See ``__getstate__``."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """See ``__getstate__``."""
+
+
+def _part(family: Family, number: int) -> str:
+    return f"trials/{search.name_of(family, number)}.json"

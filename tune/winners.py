@@ -1,0 +1,139 @@
+"""The best trial of each family as a model folder, judged on split val and, once, on split test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs import evaluate
+from jobs.evaluate import EvaluateConfig
+from vidray import digests, learning, models, runs, search, storage
+from vidray.learning import Examples
+from vidray.models import classical
+from vidray.models.claim import ModelRun
+from vidray.models.folder import save_classical, write_json
+from vidray.search import Family, Metric, Trial
+from vidray.trials import classical_options
+from vidray.work_folder import WORK, WorkFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What a family learns from: the run folder and its labelled rows."""
+
+    uri: str
+    examples: Examples
+
+
+def hand_over(
+    folder: WorkFolder,
+    data: Mapping[Family, Data],
+    trials: Sequence[Trial],
+    *,
+    metric: Metric,
+    seed: int,
+) -> dict[Family, dict[str, Any]]:
+    """Write a model folder named after each family, and its evaluation in ``test/``.
+
+    Returns:
+        Of each family that has a winner: ``trial, model, settings, score, val, test``, the last two
+        as of ``evaluation.compute_metrics``.
+    """
+    found: dict[Family, dict[str, Any]] = {}
+    for family, own in data.items():
+        winner = search.best([t for t in trials if t.family == family], metric)
+        if winner is None:
+            continue
+        val = _model_folder(folder, own.examples, winner, seed)
+        found[family] = {
+            "trial": winner.name,
+            "model": winner.model,
+            "settings": winner.settings,
+            "score": winner.score,
+            "val": val,
+            "test": _test(folder, own.uri, family),
+        }
+    return found
+
+
+def choose(
+    folder: WorkFolder, winners: Mapping[Family, Mapping[str, Any]], *, metric: Metric
+) -> Family:
+    """The family whose winner is the best on split val; its folder is copied to ``best``."""
+    sign = 1 if search.is_loss(metric) else -1
+    chosen = min(winners, key=lambda family: sign * winners[family]["val"][metric])
+    storage.remove_tree(folder.path("best"))
+    _copy(folder.path(chosen), folder.path("best"))
+    return chosen
+
+
+def _model_folder(
+    folder: WorkFolder, examples: Examples, winner: Trial, seed: int
+) -> dict[str, Any]:
+    """Write the winner's model folder unless it is there; its figures on split val."""
+    out = folder.path(winner.family)
+    digest = digests.of([winner.params, winner.settings, folder.settings])
+    if storage.exists(storage.join(out, "_SUCCESS")) and runs.read_json(out)["digest"] == digest:
+        return dict(_metrics(out)["val"])
+    storage.remove_tree(folder.path(f"test/{winner.family}"))
+    run = ModelRun(out=out, digest=digest, config={"trial": winner.name, **winner.settings})
+    run.claim(resume=False)
+    if winner.family == "classical":
+        _fit(examples, winner, out, seed)
+    else:
+        _copy(folder.path(f"{WORK}/{winner.name}/model"), out)
+    val = examples.of_split("val")
+    judged = learning.judge(val.table, learning.predict(models.load(out), val))
+    metrics = {"val": judged.metrics(examples.class_names), "search": winner.metrics}
+    write_json(storage.join(out, "metrics.json"), metrics)
+    run.finish({"score": winner.score})
+    return metrics["val"]
+
+
+def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:
+    train = learning.with_families(examples.of_split("train"), winner.settings["families"])
+    names = examples.class_names
+    pipeline = classical.fit(
+        winner.model,
+        train.matrix(),
+        train.targets(names),
+        train.groups,
+        names,
+        seed=seed,
+        **classical_options(winner.settings),
+    )
+    info = {
+        "family": "classical",
+        "name": winner.model,
+        "class_names": names,
+        "data_digest": examples.digest,
+        "families": train.families,
+        "features": train.settings,
+    }
+    save_classical(out, info, pipeline)
+
+
+def _test(folder: WorkFolder, data: str, family: Family) -> dict[str, Any]:
+    """The winner on split test: once, and not again when a search goes on to the same winner."""
+    out = folder.path(f"test/{family}")
+    if storage.exists(storage.join(out, "_SUCCESS")):
+        return _metrics(out)
+    return evaluate.judge(
+        EvaluateConfig(model=folder.path(family), data=data, out=out, overwrite=True)
+    )
+
+
+def _metrics(folder: str) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads(storage.read_bytes(storage.join(folder, "metrics.json")))
+    return metrics
+
+
+def _copy(source: str, target: str) -> None:
+    """Every file directly in a folder, ``_SUCCESS`` last."""
+    names = [storage.name_of(found.uri) for found in storage.list_files(source, hidden=True)]
+    for name in sorted(names, key=lambda name: name == "_SUCCESS"):
+        storage.write_bytes(
+            storage.join(target, name), storage.read_bytes(storage.join(source, name))
+        )
