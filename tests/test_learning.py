@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
-from vidray import features, learning, runs, schema
+from tests.made_runs import publish
+from vidray import features, learning
 from vidray.clips import ClipSettings
 from vidray.errors import UserError
 from vidray.extraction import Settings
@@ -49,20 +49,6 @@ def head(video: Video) -> dict[str, Any]:
         "error_kind": "unreadable" if failed else None,
         "error_message": "broken" if failed else None,
     }
-
-
-def publish(out: str, table: str, settings: Any, rows: Sequence[dict[str, Any]], key: str) -> str:
-    """A finished run of ``rows``, as the jobs leave it."""
-    run = runs.Run(out=out, table=table, videos="x", digest=settings.digest)
-    config = {key: dataclasses.asdict(settings)}
-    names = list(dict.fromkeys(row["video_id"] for row in rows))
-    videos = [{**head((n, None, None, None, "ok")), "size_bytes": 1} for n in names]
-    listed = [{k: v[k] for k in schema.VIDEOS.names} for v in videos]
-    run.videos_to_do(config, lambda: pa.Table.from_pylist(listed, schema=schema.VIDEOS))
-    filled = [{**row, "config_digest": settings.digest} for row in rows]
-    run.write_part(0, pa.Table.from_pylist(filled, schema=settings.schema))
-    run.publish(config, {})
-    return out
 
 
 def numbers(name: str, family: str) -> list[float]:

@@ -4,9 +4,9 @@
                                  │ a JSON file per trial, a line on the screen
                                  └─> of a trial that is kept already, only its result
 
-Classical trials are tasks of one CPU. A deep trial is a driver that needs next to nothing and
-trains on workers of its own; as many run at once as have room together, so none waits for CPUs that
-another one holds.
+Classical trials have one CPU each. A deep trial of one worker is that worker itself; one of several
+is a driver that needs next to nothing, and as many run at once as their workers have room together,
+so none waits for CPUs that another one holds.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import ray.tune
 import ray.util.scheduling_strategies
 from ray.tune.schedulers import ASHAScheduler
 
-from vidray import search, storage
+from vidray import search, storage, training
 from vidray.progress import duration
 from vidray.search import Family, Metric, Proposal, Proposals, Trial
 from vidray.trials import STOP, ClassicalTrials, DeepTrials, recorded
@@ -81,7 +81,7 @@ def run_classical(plan: Plan, trials: ClassicalTrials) -> list[Trial]:
     # The object store holds the table once a node, and its arrays are read where they lie.
     shared = ray.tune.with_parameters(trial, trials=trials)
     try:
-        return _run(plan, ray.tune.with_resources(shared, {"cpu": 1}))
+        return _run(plan, ray.tune.with_resources(shared, {"CPU": 1.0}))
     finally:
         _remove_from_nodes(trials.folder)
 
@@ -93,12 +93,16 @@ def run_deep(plan: Plan, trials: DeepTrials) -> list[Trial]:
         recorded(trials.run, settings, ray.tune.report)
 
     asha = _Halving(plan, trials) if plan.stops_early and plan.epochs > 1 else None
-    resources = {"cpu": 0.0, "memory": float(_DRIVER_MEMORY_BYTES)}
+    if trials.workers.in_process:
+        resources = training.resources_of_one(trials.workers)
+    else:
+        resources = {"CPU": 0.0, "memory": float(_DRIVER_MEMORY_BYTES)}
     return _run(plan, ray.tune.with_resources(trial, resources), asha)
 
 
 def _run(plan: Plan, trainable: Any, asha: _Halving | None = None) -> list[Trial]:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Ray Tune's framed settings, which ``verbose`` leaves.
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # A failed trial has no score.
     conductor = _Conductor(plan, asha)
     with tempfile.TemporaryDirectory(prefix="vidray-tune-") as scratch:
         ray.tune.Tuner(

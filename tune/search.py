@@ -312,7 +312,9 @@ def _at_once(config: SearchConfig, family: Family) -> int:
 
 
 def _workers(config: SearchConfig) -> training.Workers:
-    return dataclasses.replace(config.deep.who, most_cpus=_MOST_CPUS)
+    """One worker is the trial's own process."""
+    who = config.deep.who
+    return dataclasses.replace(who, most_cpus=_MOST_CPUS, in_process=who.workers == 1)
 
 
 def _deadline(config: SearchConfig, began: float, families_left: int) -> float | None:

@@ -1,0 +1,79 @@
+"""Finished runs of jobs/extract.py and jobs/clips.py, made by hand: nothing is decoded."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vidray import features, runs, schema
+from vidray.clips import ClipSettings
+from vidray.extraction import Settings
+
+LABELS = ("jump", "run")
+
+
+def publish(out: str, table: str, settings: Any, rows: Sequence[dict[str, Any]], key: str) -> str:
+    """A finished run of ``rows``, as the jobs leave it."""
+    run = runs.Run(out=out, table=table, videos="x", digest=settings.digest)
+    config = {key: dataclasses.asdict(settings)}
+    names = list(dict.fromkeys(row["video_id"] for row in rows))
+    listed = [
+        {"video_id": n, "uri": f"/videos/{n}.mp4", "fingerprint": f"f-{n}", "size_bytes": 1}
+        for n in names
+    ]
+    run.videos_to_do(config, lambda: pa.Table.from_pylist(listed, schema=schema.VIDEOS))
+    filled = [{**row, "config_digest": settings.digest} for row in rows]
+    run.write_part(0, pa.Table.from_pylist(filled, schema=settings.schema))
+    run.publish(config, {})
+    return out
+
+
+def videos(number: int) -> list[dict[str, Any]]:
+    """Of two classes, each recording of two; half train, the rest val and test."""
+    rows = []
+    for k in range(number):
+        recording = k // 2
+        rows.append(
+            {
+                "video_id": f"v{k:03}",
+                "uri": f"/videos/v{k:03}.mp4",
+                "fingerprint": f"f-v{k:03}",
+                "label": LABELS[recording % 2],
+                "split": ("train", "val", "train", "test")[recording // 2 % 4],
+                "group": f"g{recording}",
+                "status": "ok",
+            }
+        )
+    return rows
+
+
+def features_run(out: Path, number: int = 64) -> Path:
+    """Families ``motion``, which tells the class mostly, and ``temporal``, which does not."""
+    rng = np.random.default_rng(0)
+    settings = Settings(families=("motion", "temporal"))
+    rows = []
+    for row in videos(number):
+        made = {f: rng.normal(size=features.FAMILIES[f].length) for f in settings.families}
+        made["motion"] += 0.3 * LABELS.index(row["label"])
+        numbers = {family: values.astype(np.float32).tolist() for family, values in made.items()}
+        rows.append({**row, **numbers, "num_frames": 10})
+    publish(str(out), "features", settings, rows, "extraction")
+    return out
+
+
+def clips_run(out: Path, number: int = 64, *, frames: int = 4, size_px: int = 32) -> Path:
+    """Noise; that of one class is a little brighter."""
+    rng = np.random.default_rng(0)
+    settings = ClipSettings(frames_per_clip=frames, size_px=size_px)
+    rows = []
+    for row in videos(number):
+        pixels = rng.normal(
+            110 + 30 * LABELS.index(row["label"]), 40, (frames, size_px, size_px, 3)
+        )
+        made = {"clip_index": 0, "pixels": pixels.clip(0, 255).astype(np.uint8).tobytes()}
+        rows.append({**row, **made})
+    publish(str(out), "clips", settings, rows, "clip")
+    return out
