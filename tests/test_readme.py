@@ -27,9 +27,10 @@ def test_commands_and_snippets(tmp_path: Path, cluster: Cluster, s3_server: str)
     bucket = s3fs.S3FileSystem(endpoint_url=s3_server)
     bucket.mkdir("my-bucket")
     bucket.put(str(tmp_path / "runs" / "demo" / "videos"), "my-bucket/clips", recursive=True)
-    (tmp_path / "jobs").symlink_to(ROOT / "jobs")
+    for folder in ("jobs", "tune"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     commands = [line for block in _blocks("bash") for line in block.splitlines()]
-    jobs = [line for line in commands if "jobs/" in line]
+    jobs = [line for line in commands if "jobs/" in line or "tune/" in line]
     assert len(jobs) >= 3
     for line in jobs:
         words = [word for word in shlex.split(line) if not word.startswith("RAY_ADDRESS=")]
@@ -62,6 +63,7 @@ def test_flags_of_the_table_exist() -> None:
     from jobs.label import LabelConfig
     from jobs.study import StudyConfig
     from jobs.train import TrainConfig
+    from tune.search import SearchConfig
 
     flags = set(re.findall(r"`--([a-z][a-z-]+)", _README)) - {"help"}
     configs = (
@@ -71,6 +73,7 @@ def test_flags_of_the_table_exist() -> None:
         TrainConfig,
         StudyConfig,
         LabelConfig,
+        SearchConfig,
     )
     fields = {field.name for config in configs for field in dataclasses.fields(config)}
     for nested in ("classical", "deep", "training", "augmentation"):

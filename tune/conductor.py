@@ -12,6 +12,7 @@ so none waits for CPUs that another one holds.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import shutil
 import tempfile
@@ -103,7 +104,11 @@ def run_deep(plan: Plan, trials: DeepTrials) -> list[Trial]:
 def _run(plan: Plan, trainable: Any, asha: _Halving | None = None) -> list[Trial]:
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Ray Tune's framed settings, which ``verbose`` leaves.
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # A failed trial has no score.
+    # It prints what it cannot save of its own record, which nobody reads: what is wrong is raised.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     conductor = _Conductor(plan, asha)
+    if conductor.is_over:
+        return conductor.trials
     with tempfile.TemporaryDirectory(prefix="vidray-tune-") as scratch:
         ray.tune.Tuner(
             trainable,
@@ -194,6 +199,12 @@ class _Conductor(ray.tune.search.Searcher):
         self._by_number: dict[int, Trial] = {}
         self._began = time.monotonic()
         self._ran = 0
+        self._next = self._ask()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every trial was kept by an earlier run."""
+        return self._next is None and self._plan.proposals.is_over
 
     @property
     def trials(self) -> list[Trial]:
@@ -202,17 +213,25 @@ class _Conductor(ray.tune.search.Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Ray Tune asks for a trial's settings; None: not yet."""
-        proposals, deadline = self._plan.proposals, self._plan.deadline
-        while not proposals.is_over and (deadline is None or time.monotonic() < deadline):
-            proposal = proposals.ask()
+        if self._plan.deadline is not None and time.monotonic() > self._plan.deadline:
+            return self.FINISHED
+        proposal, self._next = self._next or self._ask(), None
+        if proposal is None:
+            return self.FINISHED if self._plan.proposals.is_over else None
+        self._running[trial_id] = _Running(proposal=proposal, began=time.monotonic())
+        return {"number": proposal.number, **proposal.settings}
+
+    def _ask(self) -> Proposal | None:
+        """The next that no earlier run kept; None: there is none, or none yet."""
+        while not self._plan.proposals.is_over:
+            proposal = self._plan.proposals.ask()
             if proposal is None:
                 return None
-            if kept := self._kept(proposal):
-                self._replay(kept)
-                continue
-            self._running[trial_id] = _Running(proposal=proposal, began=time.monotonic())
-            return {"number": proposal.number, **proposal.settings}
-        return self.FINISHED
+            kept = self._kept(proposal)
+            if kept is None:
+                return proposal
+            self._replay(kept)
+        return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """An epoch of a deep trial, perhaps told before."""
