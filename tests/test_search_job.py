@@ -214,8 +214,8 @@ def test_trials_that_raise_run_out_of_memory_or_die_are_recorded(
     assert sorted(begun) == ["0", "1", "2", "3", "3", "4", "5"]
 
 
-def _config(data: Path, out: Path, **changed: Any) -> job.SearchConfig:
-    asked: dict[str, Any] = {"data": (str(data),), "families": ("classical",), "out": str(out)}
+def _config(folder: Path, out: Path, **changed: Any) -> job.SearchConfig:
+    asked: dict[str, Any] = {"data": (str(folder),), "families": ("classical",), "out": str(out)}
     return job.SearchConfig(**{**asked, **changed})
 
 

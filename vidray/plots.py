@@ -100,11 +100,12 @@ def search(trials: Rows, *, metric: str, lowest: bool) -> Figure:
     every = list(np.atleast_1d(np.asarray(figure.subplots(panels, 1))))
     for axes, family in zip(every, families, strict=False):
         _search_trials(axes, [t for t in trials if t["family"] == family], lowest=lowest)
-        axes.set_xlabel(f"{family} trial")
+        axes.set_xlabel(f"{family} trial; hollow: stopped early")
         axes.set_ylabel(metric.replace("_", " "))
     if curves:
         _search_epochs(every[-1], curves)
         every[-1].set_ylabel(metric.replace("_", " "))
+        _leave_out_far_ones(every[-1], [row["score"] for t in curves for row in t["history"]])
     better = "lower" if lowest else "higher"
     figure.suptitle(f"Search: {better} is better; a line that still moves wants more trials")
     for axes in every:
@@ -132,12 +133,20 @@ def _search_trials(axes: Axes, trials: Rows, *, lowest: bool) -> None:
         best = (np.minimum if lowest else np.maximum).accumulate([t["score"] for t in done])
         numbers = [int(trial["number"]) for trial in done]
         axes.step(numbers, best, where="post", color=_GREY, zorder=0, label="best so far")
+    _leave_out_far_ones(axes, [t["score"] for t in trials if t["score"] is not None])
     failed = [trial["number"] for trial in trials if trial["score"] is None]
     if failed:
         low = axes.get_ylim()[0]
         axes.plot(failed, [low] * len(failed), "kx", clip_on=False, label="failed")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+
+
+def _leave_out_far_ones(axes: Axes, scores: Sequence[float]) -> None:
+    """A log loss of 300 would press all others into one line."""
+    if scores and max(scores) > 3 * np.median(scores):
+        low = min(scores)
+        axes.set_ylim(low - 0.05 * (3 * np.median(scores) - low), 3 * np.median(scores))
 
 
 def _search_epochs(axes: Axes, trials: Rows) -> None:
