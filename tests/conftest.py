@@ -22,26 +22,35 @@ settings.register_profile("vidray", derandomize=True, deadline=None)
 settings.load_profile("vidray")
 
 
-# Files with tests of jobs on a cluster. Two clusters at once choke two cores.
-_OF_THE_CLUSTER = ("_job.py", "test_readme.py", "test_study.py")
+# Files with tests of jobs on a cluster. One process begins with the first ones while the other runs
+# all that needs none, and then the last ones: two clusters from the beginning choke two cores.
+_FIRST = ("test_extract_job.py", "test_train_job.py", "test_label_job.py")
+_LAST = ("test_readme.py", "test_search_job.py", "test_submit_job.py", "test_study.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """They take longest, so they come first."""
-    items.sort(key=lambda item: not item.path.name.endswith(_OF_THE_CLUSTER))
+    """The longest files of either kind come first."""
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        for number, files in enumerate((_FIRST, _LAST)):
+            if item.path.name in files:
+                return 2 * number, files.index(item.path.name)
+        return 1, 0
+
+    items.sort(key=place)
 
 
-class _OneCluster(LoadFileScheduling):  # type: ignore[misc]
-    """What ``--dist loadfile`` does, but all files of the cluster go to one process."""
+class _OneClusterFirst(LoadFileScheduling):  # type: ignore[misc]
+    """What ``--dist loadfile`` does, but the first files of the cluster go to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         path: str = super()._split_scope(nodeid)
-        return "cluster" if path.endswith(_OF_THE_CLUSTER) else path
+        return "cluster" if path.endswith(_FIRST) else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
     """Asked by pytest-xdist; its own ``xdist_group`` does nothing under pytest 9."""
-    return _OneCluster(config, log)
+    return _OneClusterFirst(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

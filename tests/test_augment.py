@@ -51,6 +51,7 @@ def view(
     seed: int = 0,
     frames: int | None = None,
     px: int | None = None,
+    stride: int | None = None,
 ) -> NDArray[np.uint8]:
     return augment(
         clip,
@@ -58,6 +59,7 @@ def view(
         out_px=px or clip.shape[1],
         augmentation=augmentation,
         rng=np.random.default_rng(seed),
+        stride=stride,
     )
 
 
@@ -139,6 +141,19 @@ def test_a_stretch_of_time_in_order() -> None:
     assert max(lengths) > 95
     assert min(begins) < 5
     assert max(begins) > 40
+
+
+def test_frames_a_stride_apart_begin_anywhere() -> None:
+    # Frame k shows k.
+    clip = np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    begins = []
+    for seed in range(200):
+        shown = view(clip, only(temporal_jitter=0.2), seed=seed, frames=4, stride=3)[:, 0, 0, 0]
+        assert (np.diff(shown.astype(int)) == 3).all()
+        begins.append(int(shown[0]))
+    assert set(begins) == set(range(11))
+    still = view(clip, Augmentation.none(), frames=4, stride=3)[:, 0, 0, 0]
+    assert still.tolist() == [5, 8, 11, 14]
 
 
 def test_flip_is_a_mirror() -> None:

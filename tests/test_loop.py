@@ -87,7 +87,7 @@ def fit(
     rows: int = 12,
     validate: int = 7,
     start: Path | None = None,
-    on_epoch: Callable[..., None] = lambda rows, save: None,
+    on_epoch: Callable[..., bool | None] = lambda rows, save: None,
 ) -> list[EpochRow]:
     return loop.fit(
         network,
@@ -364,6 +364,11 @@ def test_interrupted_after_two_epochs_it_ends_as_if_it_had_not_been(
     assert_bitwise(state_of(finished), state_of(straight))
 
 
+def test_who_is_told_of_an_epoch_can_end_the_training() -> None:
+    rows = fit(make_network(), replace(PLAIN, epochs=4), on_epoch=lambda rows, save: len(rows) < 2)
+    assert [row.epoch for row in rows] == [1, 2]
+
+
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     fit(make_network(), replace(PLAIN, epochs=1), on_epoch=lambda rows, save: save(tmp_path))
     with pytest.raises(UserError, match=r"learning_rate: 0\.05 -> 0\.01; steps_per_epoch: 3 -> 2"):
@@ -425,7 +430,7 @@ def test_the_best_epoch() -> None:
         loop.best_epoch(rows, default) == 2
     )  # the better loss of the two that are the most accurate
     assert loop.best_epoch([*rows, row(5, 0.7, 0.7)], default) == 2  # the first of equals
-    assert loop.best_epoch(rows, Training(keep="loss")) == 3
+    assert loop.best_epoch(rows, Training(keep="loss")) == 3  # not the most accurate
     unknown = [replace(r, val_loss=None, val_accuracy=None) for r in rows]
     assert loop.best_epoch(unknown, default) == 3
 
@@ -520,6 +525,9 @@ def work(rank: int, port: int, folder: str) -> None:
         str(num_rows): torch.from_numpy(predict(num_rows)) for num_rows in (1, 2, 7)
     }
     results["resumed"] = run_resumed(Path(folder), rank)
+    # Only the first process says that it is enough.
+    ended = fit(make_network(), PLAIN, on_epoch=lambda rows, save: rank == 1 or len(rows) < 2)
+    results["ended"] = {"epochs": torch.tensor([len(ended)])}
     for name, tensors in results.items():
         safetensors.torch.save_file(tensors, Path(folder) / f"{name}-{rank}.safetensors")
     torch.distributed.destroy_process_group()
@@ -575,6 +583,13 @@ def test_two_processes_stop_early_together(
     two_processes: Callable[[str], dict[str, Tensor]],
 ) -> None:
     assert len(two_processes("stopped")["curve"]) == 2
+
+
+@two_process_test
+def test_one_process_ends_the_training_of_both(
+    two_processes: Callable[[str], dict[str, Tensor]],
+) -> None:
+    assert two_processes("ended")["epochs"].tolist() == [2]
 
 
 @two_process_test

@@ -32,6 +32,22 @@ def test_select_takes_frames_evenly() -> None:
     np.testing.assert_array_equal(made(5).select(clips), expected)
 
 
+@pytest.mark.parametrize(
+    ("stride", "frames"), [(1, [3, 4, 5, 6]), (2, [1, 3, 5, 7]), (3, [0, 3, 6, 9])]
+)
+def test_select_by_a_stride_is_around_the_middle(stride: int, frames: list[int]) -> None:
+    clips = noise(2, 10, 16, 16, 3)
+    got = dataclasses.replace(made(4), stride=stride).select(clips)
+    np.testing.assert_array_equal(got, clips[:, frames])
+
+
+def test_a_stride_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(UserError, match="4 frames 4 apart are wanted of clips of 10"):
+        dataclasses.replace(made(4), stride=4).select(noise(1, 10, 16, 16, 3))
+    with pytest.raises(UserError, match="stride is 0"):
+        dataclasses.replace(made(4), stride=0)
+
+
 def test_select_leaves_what_is_right_alone() -> None:
     clips = noise(2, 4, 16, 16, 3)
     assert made().select(clips) is clips

@@ -85,7 +85,7 @@ class Training:
     stop_on: Quantity = "loss"
     """What must get better: the validation's loss or accuracy."""
     keep: Quantity = "accuracy"
-    """By what the epoch whose weights are kept is chosen; equals by the other."""
+    """By what the epoch whose weights are kept is chosen; of equal accuracy the lower loss."""
     class_weights: bool = False
     """Every class counts the same in the loss, however few clips it has."""
     clip_gradient_norm: float = 0.0
@@ -241,7 +241,7 @@ def _best(rows: Sequence[EpochRow], quantity: Quantity) -> int:
         loss, accuracy = rows[index].val_loss, rows[index].val_accuracy
         assert loss is not None
         assert accuracy is not None
-        return (accuracy, -loss) if quantity == "accuracy" else (-loss, accuracy)
+        return (accuracy, -loss) if quantity == "accuracy" else (-loss, 0.0)
 
     return max(range(len(rows)), key=worth)  # the first of equals
 
