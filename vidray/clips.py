@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from vidray import decoders, digests, rows, sampling, schema, storage
 from vidray.decode import IndexContradictedError, Limits, Request, Video
 from vidray.demux import Source
 from vidray.errors import UserError
+from vidray.opencv import steady_opencv
 
 Fit = Literal["squash", "crop"]
 
@@ -72,7 +72,7 @@ class ClipSettings:
 
 def cut_videos(config: Mapping[str, Any]) -> Any:
     """The work of a sandbox: ``ClipSettings`` as JSON -> (VIDEOS row -> CLIPS batch)."""
-    cv2.setNumThreads(1)
+    steady_opencv()
     settings = ClipSettings.from_json(config)
     return lambda video: cut_video(video, settings)
 

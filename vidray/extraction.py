@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from vidray.decode import Frames, Limits, Request, Video
 from vidray.enhance import enhance
 from vidray.errors import UserError
 from vidray.features import flow, sound
+from vidray.opencv import steady_opencv
 
 Enhance = Literal["off", "auto", "always"]
 
@@ -75,9 +75,7 @@ class Settings:
 
 def describe_videos(config: Mapping[str, Any]) -> Any:
     """The work of a sandbox: ``Settings`` as JSON -> (VIDEOS row -> FEATURES batch of one row)."""
-    cv2.setNumThreads(1)
-    # IPP rounds by where an array lies in memory: the same frame would give other last digits.
-    cv2.ipp.setUseIPP(False)
+    steady_opencv()
     settings = Settings.from_json(config)
     return lambda video: describe_video(video, settings)
 

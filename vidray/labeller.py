@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from vidray.errors import VideoError
 from vidray.extraction import describe_video
 from vidray.labelling import LabelSettings, check_unchanged
 from vidray.model_files import read_info
+from vidray.opencv import steady_opencv
 from vidray.sandbox import Ask
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
     Raises:
         UserError: the model is not the one the job began with.
     """
-    # One thread in each of as many processes as there are cores: decoding has no use for more.
-    cv2.setNumThreads(1)
-    cv2.ipp.setUseIPP(False)  # It rounds by where an array lies in memory.
+    steady_opencv()
     settings = LabelSettings.from_json(config)
     check_unchanged(settings)
     model = _model_here(settings) if ask is None else _model_elsewhere(settings, ask)

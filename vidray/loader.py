@@ -25,7 +25,8 @@ from torch import Tensor
 
 from vidray.augment import Augmentation, augment, mix
 from vidray.errors import UserError
-from vidray.preprocess import Preprocessing, clip_flow, steady_opencv
+from vidray.opencv import steady_opencv
+from vidray.preprocess import Preprocessing, clip_flow
 
 Rows = NDArray[np.int64]
 Pixels = NDArray[np.uint8]

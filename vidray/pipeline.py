@@ -8,7 +8,6 @@ task down with it. What comes back through Ray is one small receipt per part.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import itertools
 import json
 import logging
@@ -31,7 +30,7 @@ from vidray import rows, runs
 from vidray.errors import UserError, VideoError
 from vidray.progress import Meter
 from vidray.runs import Run
-from vidray.sandbox import Ask, Sandbox
+from vidray.sandbox import Ask, Sandbox, find
 
 # Ray Data looks for finished tasks every 100 ms and leaves a worker idle for 160 ms after each, so
 # tasks of some seconds; the last ones are shorter, or workers would wait for one another.
@@ -245,8 +244,7 @@ class Predict:
     """An actor: holds a network and says what it sees in the clips of many workers."""
 
     def __init__(self, target: str, config: dict[str, Any]) -> None:
-        module, function = target.split(":")
-        self._answer: Ask = getattr(importlib.import_module(module), function)(config)
+        self._answer: Ask = find(target)(config)
 
     def answer(self, question: pa.RecordBatch) -> pa.RecordBatch:
         """See ``labeller.question``."""

@@ -25,7 +25,7 @@ from vidray.errors import UserError
 from vidray.labeller import Answer
 from vidray.labelling import LabelSettings, check_unchanged
 from vidray.models import DeepModel
-from vidray.preprocess import steady_opencv
+from vidray.opencv import steady_opencv
 
 # A GPU is idle with less; a thread of a CPU is busy with one.
 _CLIPS_ON_GPU, _CLIPS_ON_CPU = 16, 1

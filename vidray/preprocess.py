@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vidray import sampling
 from vidray.errors import UserError
+from vidray.opencv import steady_opencv
 
 Colour = tuple[float, float, float]
 
@@ -164,16 +165,6 @@ def clips_flow(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
     with ThreadPoolExecutor(initializer=steady_opencv) as pool:
         fields = list(pool.map(clip_flow, clips))
     return np.stack(fields) if fields else np.empty((*clips.shape[:-1], 2), np.float32)
-
-
-def steady_opencv() -> None:
-    """For a thread that is one of many: the same bytes wherever it runs, and no threads of its own.
-
-    The number of OpenCV's threads is the whole process's; the rest is this thread's.
-    """
-    cv2.setNumThreads(1)
-    # IPP rounds by where an array lies in memory: the same frame would give other last digits.
-    cv2.ipp.setUseIPP(False)
 
 
 def fit_frames(frames: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:

@@ -254,6 +254,13 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
+def find(target: str) -> Callable[..., Any]:
+    """The function of ``module:function``."""
+    module, function = target.split(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
 def _child_main(target: str, results: int, memory_bytes: int, *, asks: bool) -> None:
     def ask(question: pa.RecordBatch) -> pa.RecordBatch:
         _write(results, _serialise(question), _QUESTION)
@@ -266,10 +273,9 @@ def _child_main(target: str, results: int, memory_bytes: int, *, asks: bool) -> 
     config = _read_message()
     if config is None:
         return
-    module, function = target.split(":")
     given = [json.loads(config), *([ask] if asks else [])]
     try:
-        work: Work = getattr(importlib.import_module(module), function)(*given)
+        work: Work = find(target)(*given)
     except Exception as error:  # Told to the parent, which raises it.
         _write(results, f"{type(error).__name__}: {error}".encode(), _REFUSAL)
         raise
