@@ -233,6 +233,9 @@ def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path
         ({"calibrated": False}, "give --metric accuracy"),
         ({"preset": "notebook", "models": ("extra_trees",)}, "no grid of extra_trees"),
         ({"preset": "notebook", "families": ("deep",)}, "--preset is of classical models"),
+        ({"folds": 3, "families": ("deep",)}, "--folds is of classical models"),
+        ({"early_stopping": False}, "--families has no deep"),
+        ({"families": both, "training": Training(keep="loss")}, "--keep follows from --metric"),
         ({"training": Training(epochs=3)}, "--families has no deep"),
         ({"families": both, "deep": DeepSettings(tensorboard=True)}, "--tensorboard is for"),
     ):

@@ -52,6 +52,7 @@ _OURS = (
 )  # fmt: skip
 # A deep trial without a GPU: more threads than this share a clip badly.
 _MOST_CPUS = 4
+_OF_CLASSICAL = ("preset", "feature_families", "folds", "repeats", "calibrated")
 _STATES: tuple[search.State, ...] = ("ok", "stopped", "failed")
 _LEARNS_FROM: dict[Family, tuple[str, str]] = {
     "classical": ("features", "jobs/extract.py"),
@@ -136,12 +137,17 @@ class SearchConfig:
 
     def _refuse_idle_flags(self) -> None:
         """A flag that changes nothing is a mistake, and is said to be one."""
-        plain = (DeepSettings(), Training(seed=self.training.seed), Augmentation())
-        given = (self.deep, self.training, self.augmentation)
+        if self.training.keep != Training().keep:
+            raise UserError("--keep follows from --metric here: leave it out")
+        plain = (DeepSettings(), Training(seed=self.training.seed), Augmentation(), True)
+        given = (self.deep, self.training, self.augmentation, self.early_stopping)
         if "deep" not in self.families and given != plain:
             raise UserError("there are flags for deep models and --families has no deep")
-        if "classical" not in self.families and self.preset != "none":
-            raise UserError("--preset is of classical models, and --families has no classical")
+        if "classical" not in self.families:
+            for name in _OF_CLASSICAL:
+                if getattr(self, name) != SearchConfig.__dataclass_fields__[name].default:
+                    flag = "--" + name.replace("_", "-")
+                    raise UserError(f"{flag} is of classical models, and --families has none")
 
     @property
     def seed(self) -> int:
