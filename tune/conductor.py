@@ -138,7 +138,8 @@ class _Halving(ASHAScheduler):
             metric="best_score",
             mode="min" if search.is_loss(plan.metric) else "max",
             max_t=plan.epochs,
-            grace_period=max(1, plan.epochs // _REDUCTION**2),
+            # Under the warm-up of the learning rate all are alike.
+            grace_period=max(1, plan.epochs // 4),
             reduction_factor=_REDUCTION,
             stop_last_trials=False,
         )

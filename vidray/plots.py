@@ -100,7 +100,8 @@ def search(trials: Rows, *, metric: str, lowest: bool) -> Figure:
     every = list(np.atleast_1d(np.asarray(figure.subplots(panels, 1))))
     for axes, family in zip(every, families, strict=False):
         _search_trials(axes, [t for t in trials if t["family"] == family], lowest=lowest)
-        axes.set_xlabel(f"{family} trial; hollow: stopped early")
+        is_any_stopped = any(t["state"] == "stopped" for t in trials if t["family"] == family)
+        axes.set_xlabel(f"{family} trial{'; hollow: stopped early' if is_any_stopped else ''}")
         axes.set_ylabel(metric.replace("_", " "))
     if curves:
         _search_epochs(every[-1], curves)
