@@ -11,10 +11,10 @@ import optuna
 import pyarrow as pa
 import pytest
 
-from tests.made_runs import features_run
+from tests.made_runs import clips_run, features_run
 from tune import spaces
 from tune.spaces import Stored
-from vidray import learning, plots, search
+from vidray import learning, models, plots, search, storage
 from vidray.augment import Augmentation
 from vidray.errors import UserError
 from vidray.loop import Training
@@ -22,7 +22,8 @@ from vidray.models import classical
 from vidray.models.build import NAMES
 from vidray.search import Proposals, Trial
 from vidray.train_config import DeepSettings
-from vidray.trials import ClassicalTrials, classical_options, recorded
+from vidray.training import Workers
+from vidray.trials import STOP, ClassicalTrials, DeepTrials, classical_options, recorded
 
 
 def _space(trial: optuna.Trial) -> dict[str, Any]:
@@ -287,6 +288,43 @@ def test_what_a_trial_raises_is_its_result() -> None:
     assert told[2]["error_message"].startswith("out of memory: ")
     with pytest.raises(KeyboardInterrupt):
         recorded(_raises(KeyboardInterrupt()), {}, told.append)
+
+
+def _deep_trials(tmp_path: Path) -> DeepTrials:
+    return DeepTrials(
+        data=str(clips_run(tmp_path / "clips", 16)),
+        work=str(tmp_path / "work"),
+        deep=DeepSettings(),
+        training=Training(epochs=3, batch_size=8, optimizer="sgd"),
+        augmentation=Augmentation.none(),
+        workers=Workers(in_process=True),
+        metric="log_loss",
+    )
+
+
+def test_a_deep_trial_leaves_a_model_of_the_epoch_it_is_scored_by(tmp_path: Path) -> None:
+    trials = _deep_trials(tmp_path)
+    told: list[dict[str, Any]] = []
+    settings = {"number": 7, "model": "resnet18_avg", "learning_rate": 0.003}
+    recorded(trials.run, settings, told.append)
+    assert [one.get("epoch") for one in told] == [1, 2, 3], told
+    assert [bool(one.get("is_whole")) for one in told] == [False, False, True]
+    losses = [one["score"] for one in told]
+    assert [one["best_score"] for one in told] == [min(losses[:k]) for k in (1, 2, 3)]
+    model = models.load(f"{trials.folder(7)}/model")
+    val = learning.read_clips(trials.data).of_split("val")
+    probabilities = learning.predict(model, val)
+    own = probabilities[np.arange(len(val.table)), val.targets(model.class_names)]
+    assert -np.log(own).mean() == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_a_deep_trial_ends_where_it_is_told_to_and_leaves_no_model(tmp_path: Path) -> None:
+    trials = _deep_trials(tmp_path)
+    told: list[dict[str, Any]] = []
+    storage.write_bytes(f"{trials.folder(0)}/{STOP}", b"2")
+    recorded(trials.run, {"number": 0, "model": "resnet18_avg"}, told.append)
+    assert [one.get("epoch") for one in told] == [1, 2], told
+    assert not storage.exists(f"{trials.folder(0)}/model")
 
 
 # What is told of trials

@@ -150,7 +150,7 @@ class _Halving(ASHAScheduler):
         action = super().on_trial_result(tune_controller, trial, result)
         if action == self.STOP and not result.get("is_whole"):
             folder = self._trials.folder(trial.config["number"])
-            storage.write_bytes(storage.join(folder, STOP), b"")
+            storage.write_bytes(storage.join(folder, STOP), str(result["epoch"]).encode())
         return self.CONTINUE
 
     def replay(self, trial: Trial) -> None:

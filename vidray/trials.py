@@ -27,8 +27,8 @@ from vidray.search import Metric
 from vidray.train_config import DeepSettings, deep_job
 from vidray.training import DeepJob, Workers, make_network, train
 
-# In the folder of a deep trial: it is to end. A trial that Ray Tune itself stops dies with its
-# workers' places still reserved where Ray runs without its dashboard (2.60), for ever.
+# In the folder of a deep trial: the epoch after which it is to end. A trial of several workers that
+# Ray Tune itself stops leaves their places reserved for ever where Ray 2.60 has no dashboard.
 STOP = "stop"
 
 Report = Callable[[dict[str, Any]], None]
@@ -198,10 +198,14 @@ class _Told:
         for end in range(self._number + 1, min(len(rows), self._settings.epochs - 1) + 1):
             self._number = end
             self._report(self._scored(rows[:end]))
-            if storage.exists(self._stop):
+            if self._is_to_stop(rows[end - 1]["epoch"]):
                 self.is_stopped = True
                 return False
         return True
+
+    def _is_to_stop(self, epoch: int) -> bool:
+        """Also in a trial that starts again after it was told to: then as late as before."""
+        return storage.exists(self._stop) and int(storage.read_bytes(self._stop)) <= epoch
 
     def whole(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self.all_but_the_last_epoch(rows)
