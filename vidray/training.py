@@ -222,7 +222,9 @@ def _train_here(job: DeepJob, on_rows: OnRows) -> Trained:
         rows[:] = message["rows"]
         return on_rows(message["rows"]) is not False
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    # Ray hides the GPUs that are not this process's, but not where there are none of its own.
+    has_gpu = torch.cuda.is_available() and (not ray.is_initialized() or bool(ray.get_gpu_ids()))
+    device = torch.device("cuda" if has_gpu else "cpu")
     with tempfile.TemporaryDirectory() as scratch:
         _fit(job, _Worker(0, 1, device), tell, Path(scratch))
         state = safetensors.torch.load_file(Path(scratch) / _BEST)
