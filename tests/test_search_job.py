@@ -247,9 +247,17 @@ def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path
         ({"data": (str(data / "clips"),)}, "classical models learn from features"),
         ({"data": (str(data / "features"),), "families": both}, "deep models learn from clips"),
         ({"feature_families": ("flow",)}, "no family flow"),
+        ({"folds": 40}, "has 8 groups .* 40 folds need one each"),
     ):
         with pytest.raises(UserError, match=message):
             job.main(_config(data, tmp_path / "x", **changed))
+    assert not (tmp_path / "x").exists()
+
+
+def test_folds_that_leave_too_little_to_calibrate_are_refused(tmp_path: Path) -> None:
+    few = features_run(tmp_path / "features", number=16)  # Two recordings of a class to learn from.
+    with pytest.raises(UserError, match=r"leaves 1 recording of class .* --no-calibrated"):
+        job.main(_config(few, tmp_path / "x", folds=2))
     assert not (tmp_path / "x").exists()
 
 

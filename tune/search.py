@@ -190,7 +190,11 @@ def main(config: SearchConfig) -> None:
     storage.write_bytes(folder.path("trials.parquet"), runs.parquet_bytes(table))
     best = winners.hand_over(folder, data, trials, metric=config.metric, seed=config.seed)
     if not best:
-        raise RuntimeError(f"no trial came to its end, see {folder.path('trials.parquet')}")
+        reason = next((trial.error for trial in trials if trial.error), "all were stopped")
+        raise UserError(
+            f"no trial came to its end ({reason}): see {folder.path('trials.parquet')}, and give "
+            "--no-resume to start afresh with what is right"
+        )
     chosen = winners.choose(folder, best, metric=config.metric)
     mattered = {
         family: search.importances(_of(trials, family), seed=config.seed) for family in data
@@ -228,6 +232,8 @@ def _read(config: SearchConfig) -> dict[Family, Data]:
             else learning.read_clips(found[table])
         )
         _check_splits(found[table], examples)
+        if family == "classical":
+            _check_folds(config, examples)
         data[family] = Data(uri=found[table], examples=examples)
     return data
 
@@ -257,6 +263,24 @@ def _check_splits(uri: str, examples: Examples) -> None:
                 f"{storage.without_secrets(uri)} has no labelled video in split {split}: give the "
                 "extracting or cutting job --split-fractions, or a source with splits"
             )
+
+
+def _check_folds(config: SearchConfig, examples: Examples) -> None:
+    """What would make every classical trial fail is told before the first."""
+    train, names = examples.of_split("train"), examples.class_names
+    y, groups = train.targets(names), train.groups
+    for repeat in range(config.repeats):
+        for learnt, _ in classical.group_folds(
+            y, groups, folds=config.folds, seed=config.seed + repeat, class_names=names
+        ):
+            own = [groups[row] for row in learnt]
+            number, name = classical.fewest_groups(y[learnt], own, names)
+            if config.calibrated and number < 2:
+                raise UserError(
+                    f"a fold leaves {number} recording of class {name!r} to learn from, and "
+                    "calibration needs 2: use other --folds, add recordings, or give "
+                    "--no-calibrated --metric accuracy"
+                )
 
 
 def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> WorkFolder:

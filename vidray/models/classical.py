@@ -51,6 +51,7 @@ __all__ = [
     "dumps",
     "family_columns",
     "feature_names",
+    "fewest_groups",
     "fit",
     "group_folds",
     "load",
@@ -406,6 +407,12 @@ def group_folds(
                 "rows are in too few groups: use other folds, another seed or more recordings"
             )
     return splits
+
+
+def fewest_groups(y: Labels, groups: Groups | None, class_names: Sequence[str]) -> tuple[int, str]:
+    """The smallest number of groups that a class has, and that class."""
+    counts = _groups_per_class(y, _group_codes(groups, len(y)), len(class_names))
+    return min(zip(counts, class_names, strict=True))
 
 
 def _group_codes(groups: Groups | None, count: int) -> NDArray[np.int64]:
