@@ -37,12 +37,9 @@ from vidray.models import DeepModel, classical
 from vidray.models.folder import write_json
 from vidray.progress import duration
 from vidray.study import Answer, StudyRun, Unit
-from vidray.train_config import DeepSettings, Flat, check_model, deep_job
+from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings, deep_job
 from vidray.training import DeepJob
 from vidray.work_folder import WORK
-
-# Of DeepSettings: they change how long a training takes, and nothing that comes of it.
-_OF_NO_EFFECT = ("workers", "min_workers", "gpu", "max_failures", "tensorboard")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +166,8 @@ def _settings(config: StudyConfig, data: Data) -> dict[str, Any]:
     if data.clips is not None:
         settings["clips"] = digests.of(data.clips.settings)
     if config.deep_models:
-        for group in (config.deep, config.training, config.augmentation):
-            settings |= dataclasses.asdict(group)
-    return {name: value for name, value in settings.items() if name not in _OF_NO_EFFECT}
+        settings |= deciding_settings(config.deep, config.training, config.augmentation)
+    return settings
 
 
 def _asked(config: StudyConfig) -> dict[str, Any]:

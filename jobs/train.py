@@ -182,7 +182,7 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
         on_rows=_Epochs(config.training.epochs, began),
     )
     seconds = time.monotonic() - began
-    save_deep(run.out, _deep_info(config, job, examples, names), trained.state)
+    save_deep(run.out, training.model_info(job, examples), trained.state)
     metrics = {"val": _judge_deep(run.out, examples, names), "best_epoch": _best(job, trained)}
     write_json(storage.join(run.out, "metrics.json"), metrics)
     history = [dataclasses.asdict(row) for row in trained.rows]
@@ -192,17 +192,6 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
         _write_tensorboard(run.out, trained.rows)
     run.finish({"seconds": {"training": seconds}, "epochs": len(history)})
     _say(config, metrics, seconds)
-
-
-def _deep_info(
-    config: TrainConfig, job: DeepJob, examples: Examples, names: tuple[str, ...]
-) -> dict[str, Any]:
-    return {
-        **_info(config, "deep", examples, names),
-        "network": job.network,
-        "preprocessing": dataclasses.asdict(job.preprocessing),
-        "clip": examples.settings,
-    }
 
 
 def _judge_deep(out: str, examples: Examples, names: tuple[str, ...]) -> dict[str, Any] | None:

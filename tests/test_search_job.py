@@ -10,11 +10,10 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import psutil
 import pytest
 
 from tests.made_runs import clips_run, features_run
-from tests.ray_cluster import ROOT, Cluster, Process
+from tests.ray_cluster import ROOT, Cluster, Process, ray_workers
 from tune import search as job
 from vidray import models
 from vidray.errors import UserError
@@ -71,18 +70,6 @@ def _written(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (out / "trials").iterdir()}
 
 
-def _trial_processes(cluster: Cluster) -> list[psutil.Process]:
-    (head,) = [node for node in cluster.nodes if node.poll() is None][:1]
-    found = []
-    for process in psutil.Process(head.pid).children(recursive=True):
-        try:
-            if "ImplicitFunc" in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
-
-
 @pytest.mark.slow
 def test_two_searches_at_once_one_of_them_killed_come_to_the_same(
     data: Path, cluster: Cluster, tmp_path: Path
@@ -98,7 +85,7 @@ def test_two_searches_at_once_one_of_them_killed_come_to_the_same(
     assert len(kept) == 5
     with _start(cluster, data, killed) as second:
         _wait_for(second, "epoch 1/3")
-        for process in _trial_processes(cluster):
+        for process in ray_workers(cluster, "ray::ImplicitFunc"):
             process.kill()
         again, _ = second.communicate(timeout=400)
     assert second.returncode == 0, again

@@ -42,7 +42,7 @@ from vidray.models.folder import write_json
 from vidray.pipeline import connect
 from vidray.progress import duration
 from vidray.search import Family, Metric, Proposals, Trial
-from vidray.train_config import DeepSettings, Flat, check_model
+from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings
 from vidray.trials import ClassicalTrials, DeepTrials
 from vidray.work_folder import WORK, WorkFolder
 
@@ -302,11 +302,8 @@ def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> WorkFolder:
             "calibrated": config.calibrated,
         }
     if "deep" in data:
-        for group in (config.deep, config.training, config.augmentation):
-            settings |= dataclasses.asdict(group)
+        settings |= deciding_settings(config.deep, config.training, config.augmentation)
         settings["early_stopping"] = config.early_stopping
-        for name in ("workers", "min_workers", "gpu", "max_failures", "tensorboard"):
-            del settings[name]  # Of no effect on what is learnt.
     asked = {
         "data": [storage.without_secrets(uri) for uri in config.data],
         "families": list(config.families),

@@ -317,9 +317,7 @@ def _sizes(stored: Stored) -> list[int]:
 
 def _stride(trial: Trial, model: str, frames: int | None, stored: Stored) -> int | None:
     """Stored frames from one to the next; None: spread over all of them."""
-    most = (stored.frames - 1) // max((frames or stored.frames) - 1, 1)
-    # Fewer frames than are stored, but not a divisor less: 1 is the only other stride.
-    if frames is None or frames >= stored.frames or most < 1:
+    if frames is None or frames >= stored.frames:
         return None
     chosen = trial.suggest_categorical(f"{model}.stride", [_SPREAD, "1"])
     return None if chosen == _SPREAD else int(chosen)

@@ -162,7 +162,7 @@ class Proposals:
         """The next one; None while an earlier generation is not told."""
         number = len(self._asked)
         begin = number - number % self._generation
-        if any(earlier not in self._told for earlier in range(begin)):
+        if any(earlier not in self._told for earlier in range(self._known, begin)):
             return None
         self._tell_searcher(begin)
         asked = self._study.ask()

@@ -270,17 +270,16 @@ def _check_recordings(
     units: Sequence[Unit], y: NDArray[np.int64], groups: Sequence[str | None], names: Sequence[str]
 ) -> None:
     """Classical models are calibrated on recordings left out: said now, not after hours."""
-    recording = np.array([name or f"\0{row}" for row, name in enumerate(groups)], object)
     for unit in units:
         if unit.model not in (*classical.NAMES, METADATA):
             continue
-        for k, name in enumerate(names):
-            number = len(set(recording[unit.train[y[unit.train] == k]]))
-            if number < 2:
-                raise UserError(
-                    f"{unit.name} would learn class {name!r} from {number} recordings, and "
-                    "classical models need 2: use larger fractions, more folds or more recordings"
-                )
+        own = [groups[row] for row in unit.train]
+        number, name = classical.fewest_groups(y[unit.train], own, names)
+        if number < 2:
+            raise UserError(
+                f"{unit.name} would learn class {name!r} from {number} recordings, and "
+                "classical models need 2: use larger fractions, more folds or more recordings"
+            )
 
 
 def seconds_left(known: Sequence[tuple[str, float]], left: Sequence[str]) -> float:

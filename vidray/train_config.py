@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import tyro
@@ -62,6 +62,19 @@ class DeepSettings:
             use_gpu=self.gpu,
             max_failures=self.max_failures,
         )
+
+
+# Of DeepSettings: they change how long a training takes, and nothing that comes of it.
+_OF_NO_EFFECT = ("workers", "min_workers", "gpu", "max_failures", "tensorboard")
+
+
+def deciding_settings(
+    deep: DeepSettings, training: Training, augmentation: Augmentation
+) -> dict[str, Any]:
+    """Flat: all that what a deep model learns depends on, beside the clips."""
+    groups = (deep, training, augmentation)
+    every = {name: value for group in groups for name, value in asdict(group).items()}
+    return {name: value for name, value in every.items() if name not in _OF_NO_EFFECT}
 
 
 def check_model(name: str) -> None:

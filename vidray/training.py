@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from vidray import checkpoints, loop, models, pipeline
 from vidray.augment import Augmentation
 from vidray.errors import UserError
+from vidray.learning import Examples
 from vidray.loader import TrainingLoader
 from vidray.loop import EpochRow, Save, Training
 from vidray.models.build import set_trained
@@ -209,6 +210,19 @@ def train(
         return Trained(state, _saved_rows(Path(local) / _LAST))
 
 
+def model_info(job: DeepJob, examples: Examples) -> dict[str, Any]:
+    """model.json of what ``job`` trains from clips ``examples``."""
+    return {
+        "family": "deep",
+        "name": job.network["name"],
+        "class_names": job.class_names,
+        "data_digest": examples.digest,
+        "network": job.network,
+        "preprocessing": dataclasses.asdict(job.preprocessing),
+        "clip": examples.settings,
+    }
+
+
 def _saved_rows(folder: Path) -> list[EpochRow]:
     header = json.loads((folder / checkpoints.HEADER).read_text())
     return [EpochRow(**row) for row in header["progress"]["epochs"]]
@@ -306,24 +320,24 @@ def trainings_at_once(workers: Workers) -> int:
     Raises:
         UserError: not one.
     """
-    each = resources_of_one(workers)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    places = (
-        min(int(node.get(kind, 0) // number) for kind, number in each.items() if number)
-        for node in nodes
+    return _places(resources_of_one(workers)) // workers.workers
+
+
+def _places(each: Mapping[str, float]) -> int:
+    """Workers of so much that the nodes hold."""
+    wanted = {kind: number for kind, number in each.items() if number}
+    return sum(
+        min(int(node["Resources"].get(kind, 0) // number) for kind, number in wanted.items())
+        for node in ray.nodes()
+        if node["Alive"]
     )
-    return sum(places) // workers.workers
 
 
 def _cpus_each(workers: int, *, use_gpu: bool) -> int:
     """The most CPUs that each of ``workers`` can have: none has those of two nodes."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for cpus in range(max(int(node.get("CPU", 0)) for node in nodes), 1, -1):
-        places = (
-            min(int(node.get("CPU", 0)) // cpus, int(node.get("GPU", 0)) if use_gpu else workers)
-            for node in nodes
-        )
-        if sum(places) >= workers:
+    most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    for cpus in range(most, 1, -1):
+        if _places({"CPU": cpus, "GPU": int(use_gpu)}) >= workers:
             return cpus
     return 1
 

@@ -25,7 +25,7 @@ from vidray.models.folder import save_deep, write_json
 from vidray.models.prepared import Prepared
 from vidray.search import Metric
 from vidray.train_config import DeepSettings, deep_job
-from vidray.training import DeepJob, Workers, make_network, train
+from vidray.training import DeepJob, Workers, make_network, model_info, train
 
 # In the folder of a deep trial: the epoch after which it is to end. A trial of several workers that
 # Ray Tune itself stops leaves their places reserved for ever where Ray 2.60 has no dashboard.
@@ -143,17 +143,8 @@ class DeepTrials:
         )
         if told.is_stopped:
             return
-        info = {
-            "family": "deep",
-            "name": settings["model"],
-            "class_names": job.class_names,
-            "data_digest": examples.digest,
-            "network": job.network,
-            "preprocessing": dataclasses.asdict(job.preprocessing),
-            "clip": examples.settings,
-        }
         rows = [dataclasses.asdict(row) for row in trained.rows]
-        save_deep(storage.join(where, "model"), info, trained.state)
+        save_deep(storage.join(where, "model"), model_info(job, examples), trained.state)
         write_json(storage.join(where, "model", "history.json"), rows)
         storage.remove_tree(checkpoints)
         told.whole(rows)
@@ -173,7 +164,7 @@ class DeepTrials:
             examples.class_names,
             deep=over(self.deep),
             training=dataclasses.replace(
-                over(self.training), keep="loss" if self.metric == "log_loss" else "accuracy"
+                over(self.training), keep="loss" if search.is_loss(self.metric) else "accuracy"
             ),
             augmentation=Augmentation(**settings["augmentation"])
             if "augmentation" in settings

@@ -461,9 +461,7 @@ def fit(
     matrix, labels = _checked(x, y, class_names)
     splits = None
     if calibrated and name != MAJORITY:
-        smallest = min(
-            _groups_per_class(labels, _group_codes(groups, len(labels)), len(class_names))
-        )
+        smallest, _ = fewest_groups(labels, groups, class_names)
         folds = max(2, min(_CALIBRATION_FOLDS, smallest))
         splits = group_folds(labels, groups, folds=folds, seed=seed, class_names=class_names)
     if name == "knn":
