@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.label import Bench as LabelBench
 from bench.label import save_model
-from tests.ray_cluster import Cluster, Job, Process, free_port, ray_workers, sandboxes, send_signal
+from tests.ray_cluster import Job, Process, ray_workers, running, sandboxes, send_signal
 from tests.s3 import ENVIRONMENT, FaultyServer, serving
 from tests.video_writer import write_video
 from vidray.commits import read_labels
@@ -69,12 +69,10 @@ def main(bench: Bench) -> None:
             s3fs.S3FileSystem().mkdir(where)
             s3fs.S3FileSystem().put(folder, where, recursive=True)
             where = f"{where}/{Path(folder).name}"
-        cluster = Cluster(free_port(), folder)
-        cluster.start_head(cpus=1)
-        second = cluster.add_node(cpus=1)
-        job = Job("label.py", cluster)
         flags = ("--model", f"{where}/model", "--videos", f"{where}/videos", "--memory-gib", 2)
-        try:
+        with running(cpus=1) as cluster:
+            second = cluster.add_node(cpus=1)
+            job = Job("label.py", cluster)
             began = time.monotonic()
             job.run(*flags, "--out", f"{where}/calm", seconds=3600)
             calm_seconds = time.monotonic() - began
@@ -83,8 +81,6 @@ def main(bench: Bench) -> None:
             began = time.monotonic()
             killed = _disturbed(bench, job, second, (*flags, "--out", f"{where}/out"), where)
             seconds = time.monotonic() - began
-        finally:
-            cluster.stop()
         if s3 is not None:
             s3.share = 0.0
             print(f"{s3.failed} of {len(s3.requests)} requests failed")

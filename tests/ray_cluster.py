@@ -4,6 +4,7 @@ Starting Ray costs about ten seconds, so the session's jobs share one head node.
 process group of its own and ended by a signal to that group: ``ray stop`` would end every Ray here.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,14 +51,14 @@ class Cluster:
             **self.variables,
         }
 
-    def start_head(self, cpus: int, *, dashboard_port: int | None = None) -> None:
+    def start_head(self, cpus: int, *flags: str, dashboard_port: int | None = None) -> None:
         """With a dashboard, to which jobs are submitted, or without."""
         dashboard = (
             [f"--dashboard-port={dashboard_port}", "--include-dashboard=true"]
             if dashboard_port
             else ["--include-dashboard=false"]
         )
-        self.add_node(cpus, ["--head", f"--port={self.port}", *dashboard])
+        self.add_node(cpus, ["--head", f"--port={self.port}", *dashboard, *flags])
 
     def add_node(self, cpus: int, flags: list[str] | None = None) -> "subprocess.Popen[bytes]":
         flags = flags or [f"--address=127.0.0.1:{self.port}"]
@@ -127,16 +128,32 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def cluster(s3_server: str) -> Iterator[Cluster]:
-    """A head node of two CPUs that reads the session's S3 server."""
+@contextlib.contextmanager
+def running(
+    cpus: int,
+    *flags: str,
+    dashboard_port: int | None = None,
+    token: str = "",
+    variables: Mapping[str, str] | None = None,
+) -> Iterator[Cluster]:
+    """A cluster of one node, which is gone at the end with all that were added."""
+    # A short path: Ray puts sockets there.
     with tempfile.TemporaryDirectory(
         prefix="ray", dir="/tmp", ignore_cleanup_errors=True
     ) as folder:
-        made = Cluster(free_port(), folder)  # a short path: Ray puts sockets there
-        made.start_head(cpus=2)
+        made = Cluster(free_port(), folder, token, dict(variables or {}))
+        try:
+            made.start_head(cpus, *flags, dashboard_port=dashboard_port)
+            yield made
+        finally:
+            made.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_server: str) -> Iterator[Cluster]:
+    """A head node of two CPUs that reads the session's S3 server."""
+    with running(cpus=2) as made:
         yield made
-        made.stop()
 
 
 class Process(subprocess.Popen[str]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pytest
 import s3fs
 
-from tests.ray_cluster import Cluster, Job, free_port, ray_workers
+from tests.ray_cluster import Cluster, Job, ray_workers, running
 from tests.s3 import serving
 from tests.test_models_folder import fitted, save, trained
 from tests.video_writer import write_video
@@ -201,23 +200,17 @@ def test_where_there_are_gpus_they_are_for_predictors(
 ) -> None:
     """A node that says it has GPUs: Ray starts predictors on it, and these miss the GPU."""
     flags = ("--model", model, "--videos", many, "--out", tmp_path / "out")
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
-        cluster = Cluster(free_port(), folder)
-        head = ["--head", f"--port={cluster.port}", "--include-dashboard=false", "--num-gpus=2"]
-        try:
-            cluster.add_node(1, head)
-            for more, told in (
-                ((), "given a GPU that PyTorch cannot use"),
-                (("--predictors", 5, "--gpus-per-predictor", 0.4), "5 predictors of 0.4 GPUs"),
-                (("--predictors", 3), "3 predictors of 1 GPUs each do not fit on the 2 GPUs"),
-            ):
-                with Job("label.py", cluster).start(*flags, *more) as process:
-                    said, _ = process.communicate()
-                assert process.returncode == 2, said
-                (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
-                assert told in error
-        finally:
-            cluster.stop()
+    with running(1, "--num-gpus=2") as cluster:
+        for more, told in (
+            ((), "given a GPU that PyTorch cannot use"),
+            (("--predictors", 5, "--gpus-per-predictor", 0.4), "5 predictors of 0.4 GPUs"),
+            (("--predictors", 3), "3 predictors of 1 GPUs each do not fit on the 2 GPUs"),
+        ):
+            with Job("label.py", cluster).start(*flags, *more) as process:
+                said, _ = process.communicate()
+            assert process.returncode == 2, said
+            (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
+            assert told in error
 
 
 def test_a_bucket_that_fails_one_request_in_twenty(
@@ -229,15 +222,13 @@ def test_a_bucket_that_fails_one_request_in_twenty(
     fs.put(model, f"{s3_bucket}/model", recursive=True)
     flags = ("--model", f"{s3_bucket}/model", "--videos", f"{s3_bucket}/videos")
     Job("label.py", cluster).run(*flags, "--out", f"{s3_bucket}/calm")
-    with serving() as faulty, tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
-        # Workers have the environment of their node.
-        shaky = Cluster(free_port(), folder, variables={"AWS_ENDPOINT_URL": faulty.address})
-        try:
-            shaky.start_head(cpus=2)
-            faulty.share = 0.05
-            Job("label.py", shaky).run(*flags, "--out", f"{s3_bucket}/out")
-        finally:
-            shaky.stop()
+    # Workers have the environment of their node.
+    with (
+        serving() as faulty,
+        running(2, variables={"AWS_ENDPOINT_URL": faulty.address}) as shaky,
+    ):
+        faulty.share = 0.05
+        Job("label.py", shaky).run(*flags, "--out", f"{s3_bucket}/out")
     assert faulty.failed > 5
     assert table(f"{s3_bucket}/out").equals(table(f"{s3_bucket}/calm"))
 

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tests.ray_cluster import ROOT
 from vidray import features, loop, models, schema, storage
 from vidray.augment import Augmentation
 from vidray.clips import ClipSettings
@@ -364,3 +365,18 @@ def test_a_folder_is_plain_files(tmp_path: Path) -> None:
     assert Preprocessing.from_json(info["preprocessing"]).std == IMAGENET[1]
     with safetensors.safe_open(folder / "weights.safetensors", "pt") as file:
         assert "fc.weight" in file.keys()  # noqa: SIM118  (not a mapping)
+
+
+@pytest.mark.parametrize(
+    ("module", "left_out"),
+    [
+        ("training", "sklearn"),
+        ("predictor", "sklearn"),
+        ("learning", "skops"),
+        ("mailbox", "torch"),
+    ],
+)
+def test_a_process_imports_what_it_needs_only(module: str, left_out: str) -> None:
+    """Each takes seconds, in every worker of every job."""
+    code = f"import sys; from vidray import {module}; sys.exit({left_out!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0

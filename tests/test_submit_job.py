@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.ray_cluster import RAY, ROOT, Cluster, Process, free_port
+from tests.ray_cluster import RAY, ROOT, Cluster, Process, free_port, running
 from tests.test_label_job import parts, table, wait_until
 from tests.test_models_folder import save, trained
 from tests.video_writer import write_video
@@ -64,17 +63,13 @@ class Dashboard:
 
 @pytest.fixture(scope="module")
 def dashboard(s3_server: str) -> Iterator[Dashboard]:
-    with tempfile.TemporaryDirectory(
-        prefix="ray", dir="/tmp", ignore_cleanup_errors=True
-    ) as folder:
-        port = free_port()
-        cluster = Cluster(free_port(), folder, token="a-token-of-this-test-0123456789abcdef")
-        cluster.start_head(cpus=1, dashboard_port=port)
+    port = free_port()
+    token = "a-token-of-this-test-0123456789abcdef"
+    with running(1, dashboard_port=port, token=token) as cluster:
         second = cluster.add_node(cpus=1)
         made = Dashboard(cluster, second, f"http://127.0.0.1:{port}")
         wait_until(made.takes_jobs)
         yield made
-        cluster.stop()
 
 
 @pytest.fixture(scope="module")

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
-import psutil
 import pytest
 import s3fs
 import safetensors.numpy
 import torch
 
 from jobs import evaluate, train
-from tests.ray_cluster import Cluster, Job
+from tests.ray_cluster import Cluster, Job, ray_workers, running
 from vidray import cli, models, storage, synthetic
 
 pytestmark = pytest.mark.timeout(600)
@@ -156,7 +155,7 @@ def test_a_killed_worker_starts_again_to_the_same_weights(
 ) -> None:
     with job.start("--data", clips, "--out", tmp_path / "model", *_DEEP) as process:
         _wait_for_epoch(process, 2)
-        workers = _train_workers(cluster)
+        workers = ray_workers(cluster, ".*RayTrainWorker")
         assert workers
         for worker in workers:
             worker.send_signal(signal.SIGKILL)
@@ -164,20 +163,6 @@ def test_a_killed_worker_starts_again_to_the_same_weights(
         told = process.stdout.read()
     assert process.returncode == 0, told
     assert _weights(tmp_path / "model") == _weights(undisturbed)
-
-
-def _train_workers(cluster: Cluster) -> list[psutil.Process]:
-    found = []
-    for node in cluster.nodes:
-        if node.poll() is not None:  # Another test has killed it.
-            continue
-        for process in psutil.Process(node.pid).children(recursive=True):
-            try:
-                if "RayTrainWorker" in " ".join(process.cmdline()):
-                    found.append(process)
-            except psutil.Error:
-                continue
-    return found
 
 
 def test_two_workers_learn_what_one_learns(
@@ -196,6 +181,28 @@ def test_two_workers_learn_what_one_learns(
             learnt += float(np.square(theirs[name] - tensor.numpy()).sum())
             apart += float(np.square(theirs[name] - ours[name]).sum())
     assert apart < 0.05**2 * learnt  # Gradients of one worker alone would be half as long.
+
+
+def test_a_node_lost_for_good_leaves_the_others_to_finish(
+    clips: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    # Ray asks for as many workers as before, and for as many as are left after this wait.
+    wait = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15"}
+    workers = ("--workers", "2", "--min-workers", "1")
+    with running(cpus=1, variables=wait) as two:
+        lost = two.add_node(cpus=1)
+        flags = ("--data", clips, "--out", tmp_path / "model", *workers, *_DEEP)
+        with Job("train.py", two).start(*flags) as process:
+            _wait_for_epoch(process, 2)
+            assert len(ray_workers(two, ".*RayTrainWorker")) == 2
+            two.kill(lost)
+            told, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, told
+    assert "epoch 4/4" in told
+    one, disturbed = _history(undisturbed), _history(tmp_path / "model")
+    for key in ("train_loss", "val_loss"):
+        expected = pytest.approx([row[key] for row in one], rel=1e-3)
+        assert [row[key] for row in disturbed] == expected, key
 
 
 def test_model_folder_and_clips_in_a_bucket(

@@ -11,7 +11,6 @@ the death of the driver the same call does.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import json
@@ -22,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -35,13 +34,16 @@ from numpy.typing import NDArray
 from vidray import checkpoints, loop, models, pipeline
 from vidray.augment import Augmentation
 from vidray.errors import UserError
-from vidray.learning import Examples
 from vidray.loader import TrainingLoader
 from vidray.loop import EpochRow, Save, Training
+from vidray.mailbox import Mailbox
 from vidray.models.build import set_trained
 from vidray.models.checkpointing import checkpoint_blocks
 from vidray.preprocess import Preprocessing
 from vidray.shards import Clips
+
+if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
+    from vidray.learning import Examples
 
 _LAST, _BEST = "last", "best.safetensors"
 
@@ -174,7 +176,7 @@ def train(
     if workers.in_process:
         return _train_here(job, on_rows)
     pipeline.connect()
-    mailbox: Any = ray.remote(num_cpus=0)(_Mailbox).remote()
+    mailbox: Any = ray.remote(num_cpus=0)(Mailbox).remote()
     errors: list[Exception] = []
     stop = threading.Event()
     listener = threading.Thread(target=_listen, args=(mailbox, on_rows, errors, stop))
@@ -243,29 +245,6 @@ def _train_here(job: DeepJob, on_rows: OnRows) -> Trained:
         _fit(job, _Worker(0, 1, device), tell, Path(scratch))
         state = safetensors.torch.load_file(Path(scratch) / _BEST)
     return Trained(state, [EpochRow(**row) for row in rows])
-
-
-class _Mailbox:
-    """An actor between worker 0 and the driver: what one tells the other, and the answer."""
-
-    def __init__(self) -> None:
-        self._told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._answers: asyncio.Queue[bool] = asyncio.Queue()
-
-    async def tell(self, message: dict[str, Any]) -> bool:
-        """Returns the driver's answer: whether to go on."""
-        await self._told.put(message)
-        return await self._answers.get()
-
-    async def listen(self) -> dict[str, Any] | None:
-        """A message, or None after half a second without one."""
-        with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(self._told.get(), 0.5)
-        return None
-
-    async def answer(self, go_on: bool) -> None:
-        """To the message listened to last."""
-        await self._answers.put(go_on)
 
 
 def _listen(mailbox: Any, on_rows: OnRows, errors: list[Exception], stop: threading.Event) -> None:

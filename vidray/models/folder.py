@@ -31,7 +31,7 @@ from vidray.extraction import Settings
 from vidray.loader import Read
 from vidray.loop import Precision, predict_logits
 from vidray.model_files import MODEL, PIPELINE, WEIGHTS, read_info
-from vidray.models import classical, published
+from vidray.models import published
 from vidray.models.build import build
 from vidray.preprocess import Preprocessing
 
@@ -103,6 +103,8 @@ class ClassicalModel:
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
         """Probabilities ``float64 (N, K)`` of rows of a FEATURES table."""
+        from vidray.models import classical
+
         return classical.predict(self.pipeline, classical.to_matrix(table, self.families))
 
 
@@ -124,6 +126,9 @@ def load(model_dir: str, *, device: str = "cpu") -> Model:
     uri = storage.canonical(model_dir)
     info = read_info(model_dir)
     if info["family"] == "classical":
+        # scikit-learn takes 2 to 5 seconds, and a process with a network needs none of it.
+        from vidray.models import classical
+
         return ClassicalModel(
             name=info["name"],
             class_names=tuple(info["class_names"]),
@@ -167,6 +172,8 @@ def save_deep(uri: str, info: Mapping[str, Any], state: Mapping[str, torch.Tenso
 
 def save_classical(uri: str, info: Mapping[str, Any], pipeline: Any) -> None:
     """Write ``pipeline.skops``, then ``model.json``."""
+    from vidray.models import classical
+
     storage.write_bytes(storage.join(uri, PIPELINE), classical.dumps(pipeline))
     write_json(storage.join(uri, MODEL), info)
 

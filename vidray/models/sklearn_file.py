@@ -15,11 +15,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import skops.io
 from numpy.typing import NDArray
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.tree._tree import Tree
-from skops.io.exceptions import UnsupportedTypeException, UntrustedTypesFoundException
 
 from vidray import storage
 from vidray.errors import UserError
@@ -99,6 +97,9 @@ def dumps(model: Any) -> bytes:
     Raises:
         UserError: it holds a type that ``loads`` would refuse.
     """
+    import skops.io  # 3 seconds, for a list of every type of NumPy and SciPy.
+    from skops.io.exceptions import UnsupportedTypeException
+
     try:
         data = skops.io.dumps(model)
     except UnsupportedTypeException as error:
@@ -114,6 +115,9 @@ def loads(data: bytes, *, source: str = "the model file") -> Any:
         UserError: not such a file, damaged, or holding anything but a model of ``classical``.
             Nothing in the file has been run or built by then.
     """
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
     _check_types(data, source)
     try:
         model = skops.io.loads(data, trusted=list(_TRUSTED))
