@@ -41,6 +41,7 @@ from vidray.decode import Video
 from vidray.labeller import label_videos
 from vidray.labelling import LabelSettings, Precision, name_and_digest
 from vidray.models.folder import save_deep
+from vidray.predictor import Predictor, use_one_thread
 from vidray.preprocess import KINETICS, Preprocessing
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -67,6 +68,8 @@ class Bench:
     """Width and height of a clip."""
     precision: Precision = "float32"
     """Of vidray's ways; the plain way is float32."""
+    compile: bool = False
+    """Whether vidray's ways compile the network."""
     workers: int = 2
     """Processes of each way."""
     skip: tuple[Way, ...] = ()
@@ -84,6 +87,7 @@ def main(bench: Bench) -> None:
             model=model,
             model_digest=name_and_digest(model)[1],
             precision=bench.precision,
+            compile=bench.compile,
             long_seconds=43_200.0,
         )
         config = dataclasses.asdict(settings)
@@ -218,13 +222,14 @@ def _decode(video: dict[str, Any]) -> str:
 
 
 def _start_network(config: dict[str, Any]) -> None:
-    _start_label(config)
+    use_one_thread()
     model = models.load(config["model"])
     assert isinstance(model, models.DeepModel)
     clip = model.clip
     shape = (1, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
     pixels: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    _in_worker["network"] = lambda: model.predict(pixels, precision=config["precision"])
+    predict = Predictor(model, LabelSettings.from_json(config))
+    _in_worker["network"] = lambda: predict(pixels)
 
 
 def _network(_: dict[str, Any]) -> str:
@@ -257,6 +262,7 @@ def _ray(bench: Bench, model: str, source: str, out: Path) -> tuple[float, list[
         "precision": bench.precision, "long-seconds": 43_200,
     }  # fmt: skip
     flags = [str(word) for name, value in given.items() for word in (f"--{name}", value)]
+    flags += ["--compile"] if bench.compile else []
     command = [sys.executable, str(_ROOT / "jobs" / "label.py"), *flags]
     subprocess.run(command, check=True, capture_output=True)
     report = runs.read_json(str(out))

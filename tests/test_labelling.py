@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import subprocess
@@ -269,6 +270,38 @@ def test_what_a_network_says_does_not_depend_on_who_else_asks(deep: DeepModel) -
     assert np.array_equal(np.concatenate(seen), expected.embeddings)
 
 
+def test_a_compiled_network_says_the_same(deep: DeepModel) -> None:
+    torch.manual_seed(0)
+    head = nn.Linear(8, 2)
+    layers = [nn.Conv3d(3, 8, 3), nn.BatchNorm3d(8), nn.ReLU(), nn.AdaptiveAvgPool3d(1)]
+    network = nn.Sequential(*layers, nn.Flatten(), head)
+    network(torch.randn(8, 3, 4, 8, 8))  # Statistics to fold.
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 8, 8, 3), np.uint8)
+    answers = []
+    for compiled in (False, True):
+        model = dataclasses.replace(deep, network=copy.deepcopy(network.eval()))
+        model = dataclasses.replace(model, head=model.network.get_submodule("5"))
+        settings = dataclasses.replace(SETTINGS, compile=compiled, embedding=True)
+        answers.append(Predictor(model, settings)(pixels))
+    eager, fast = answers
+    np.testing.assert_allclose(fast.probabilities, eager.probabilities, atol=1e-6)
+    assert not np.array_equal(fast.probabilities, eager.probabilities)  # It was compiled.
+    assert fast.embeddings is not None
+    assert eager.embeddings is not None
+    np.testing.assert_allclose(fast.embeddings, eager.embeddings, atol=1e-6)
+
+
+def test_a_node_that_cannot_compile_is_told(
+    deep: DeepModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
+    torch.compiler.reset()
+    with pytest.raises(UserError, match=r"cannot be compiled .*: install a C\+\+ compiler"):
+        Predictor(deep, dataclasses.replace(SETTINGS, compile=True))
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_the_same_labels_whoever_else_asks(tmp_path: Path) -> None:
     from tests.test_models_folder import save, trained
@@ -306,6 +339,7 @@ def test_a_wrong_question_is_told_to_who_asked(deep: DeepModel) -> None:
         ({"crops": 3}, {"family": "deep", "clip": {"fit": "squash"}}, "train on clips of --fit"),
         ({"embedding": True}, {"family": "classical"}, "embedding is for deep models"),
         ({"clips_per_video": 2}, {"family": "classical"}, "clips_per_video is for deep models"),
+        ({"compile": True}, {"family": "classical"}, "compile is for deep models"),
         ({"precision": "bfloat16"}, {"family": "classical"}, "precision is for deep models"),
     ],
 )
@@ -386,7 +420,7 @@ def test_bad_videos_are_rows_with_a_reason(
 
 
 def test_the_digest_is_of_what_decides_a_label() -> None:
-    moved = dataclasses.replace(SETTINGS, model="elsewhere")
+    moved = dataclasses.replace(SETTINGS, model="elsewhere", compile=True)
     assert moved.digest == SETTINGS.digest
     for changed in ({"model_digest": "e"}, {"window_seconds": 3.0}, {"embedding": True}):
         assert dataclasses.replace(SETTINGS, **changed).digest != SETTINGS.digest

@@ -52,6 +52,8 @@ class LabelSettings:
     """Keep what the head of a deep model sees, averaged over clips."""
     precision: Precision = "float32"
     """Of a deep model's forward pass."""
+    compile: bool = False
+    """Compile a deep model for its processor; moves probabilities in their last digits only."""
     decoder: str = "pyav"
     limits: Limits = dataclasses.field(default_factory=Limits)
 
@@ -80,9 +82,12 @@ class LabelSettings:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits that change when a label may. The model may move."""
+        """Twelve hex digits that change when a label may.
+
+        The model may move, and what is compiled computes the same, as another processor does.
+        """
         values = dataclasses.asdict(self)
-        del values["model"]
+        del values["model"], values["compile"]
         return digests.of([_VERSION, values])
 
     @property
@@ -120,7 +125,7 @@ def check_model(settings: LabelSettings, info: Mapping[str, Any]) -> None:
             f"crops is {settings.crops}, and {name} has learnt from whole pictures: "
             "leave it at 1, or train on clips of --fit crop"
         )
-    for flag in ("embedding", "clips_per_video"):
+    for flag in ("embedding", "clips_per_video", "compile"):
         if getattr(settings, flag) and not is_deep:
             raise UserError(f"{flag} is for deep models, and {name} is a classical one")
     if settings.precision != "float32" and not is_deep:

@@ -7,6 +7,7 @@ a label on how many processes there were. No Ray here.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import queue
 import threading
@@ -54,6 +55,25 @@ class Predictor:
         if self._keeps:
             assert model.head is not None
             model.head.register_forward_pre_hook(self._keep)
+        if settings.compile:
+            self._compile()
+
+    def _compile(self) -> None:
+        """For the one size of batch, before anybody waits for an answer."""
+        # "freezing" takes weights for constants: batch norms are folded into them and they are laid
+        # out for the processor once, which is most of what is gained.
+        network: Any = torch.compile(self._model.network, options={"freezing": True})
+        self._model = dataclasses.replace(self._model, network=network)
+        clip = self._model.clip
+        shape = (self.batch_size, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
+        try:
+            self._forward(np.zeros(shape, np.uint8))
+        except RuntimeError as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UserError(
+                f"{self._model.name} cannot be compiled ({reason}): install a C++ compiler such as "
+                "g++ on every node, or leave --compile out"
+            ) from error
 
     def _keep(self, _head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._seen.embeddings = inputs[0].detach().float().cpu().numpy()

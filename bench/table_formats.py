@@ -1,0 +1,314 @@
+"""Labels committed by vidray, Delta Lake, Lance and Iceberg: seconds, memory, what readers see.
+
+    pip install deltalake pylance "pyiceberg[sql-sqlite]"
+    python bench/table_formats.py                  # a million labels in 16 commits
+    python bench/table_formats.py --rows 100000
+
+For each: a commit of all labels, fifteen of a thousand, what a night with nothing new reads (the
+state of every video) and compaction. Then what a reader of plain Parquet finds after compaction,
+after a writer died before its commit, and after two writers that looked at the same moment have
+committed the same thousand videos.
+"""
+
+# ruff: noqa: D102  (``Way`` tells what its methods are)
+
+from __future__ import annotations
+
+import datetime
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import tyro
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vidray import commits, schema, storage
+from vidray.commits import LabelSet
+
+_COLUMNS = ["video_id", "fingerprint", "status", "error_kind", "attempts", "commit"]
+_NIGHTS, _NEW = 15, 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Commit labels in several table formats."""
+
+    rows: int = 1_000_000
+    """Of the first commit."""
+    runs: int = 3
+    """Times the state is read; the median is printed."""
+    only: str = ""
+    """One way, in this process; the others not."""
+    folder: str = ""
+    """Where ``only`` writes."""
+
+
+class Way(Protocol):
+    """A table of labels."""
+
+    def append(self, rows: pa.Table) -> None:
+        """Commit."""
+
+    def state(self) -> pa.Table:
+        """What is compared with a listing, of the newest commits."""
+
+    def compact(self) -> None:
+        """One file of many."""
+
+    def die(self, rows: pa.Table) -> None:
+        """All of a commit but the last request."""
+
+    def race(self, rows: pa.Table) -> None:
+        """Two writers look, then both commit these rows."""
+
+
+class Vidray:
+    """One Parquet file a commit, written under a condition."""
+
+    def __init__(self, folder: str) -> None:
+        self._labels = LabelSet(out=folder, name="bench-0")
+
+    def append(self, rows: pa.Table) -> None:
+        self._write(self._next(), rows)
+
+    def _next(self) -> int:
+        return max((commit.last for commit in self._labels.commits()), default=0) + 1
+
+    def _write(self, number: int, rows: pa.Table) -> bool:
+        name = f"commit-{number:06d}.parquet"
+        where = storage.join(self._labels.out, "labels", "set=bench-0", name)
+        return storage.write_once(where, commits._parquet(rows, []))
+
+    def state(self) -> pa.Table:
+        return commits.read_labels(self._labels.out, columns=_COLUMNS)
+
+    def compact(self) -> None:
+        assert self._labels.compact()
+
+    def die(self, rows: pa.Table) -> None:
+        """Nothing of a commit is there before its last request: parts lie in a hidden folder."""
+        part = storage.join(self._labels.out, "_runs", "set=bench-0", "a", "part-0.parquet")
+        storage.write_bytes(part, commits._parquet(rows, []))
+
+    def race(self, rows: pa.Table) -> None:
+        both = self._next()
+        assert self._write(both, rows)
+        assert not self._write(both, rows)  # It looks again, and finds the rows.
+
+
+class Delta:
+    """Delta Lake, by ``deltalake``."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = f"{folder}/table"
+
+    def _table(self) -> Any:
+        from deltalake import DeltaTable
+
+        return DeltaTable(self._folder)
+
+    def _append(self, where: Any, rows: pa.Table) -> None:
+        from deltalake import write_deltalake
+
+        write_deltalake(where, rows, mode="append")
+
+    def append(self, rows: pa.Table) -> None:
+        self._append(self._folder, rows)
+
+    def state(self) -> pa.Table:
+        return self._table().to_pyarrow_table(columns=_COLUMNS)
+
+    def compact(self) -> None:
+        self._table().optimize.compact()
+
+    def die(self, rows: pa.Table) -> None:
+        self.append(rows)
+        max(Path(self._folder, "_delta_log").glob("*.json")).unlink()
+
+    def race(self, rows: pa.Table) -> None:
+        first, second = self._table(), self._table()
+        self._append(first, rows)
+        self._append(second, rows)
+
+
+class Lance:
+    """Lance, by ``pylance``."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = f"{folder}/table.lance"
+
+    def append(self, rows: pa.Table) -> None:
+        import lance
+
+        lance.write_dataset(rows, self._folder, mode="append" if self._is_there() else "create")
+
+    def _is_there(self) -> bool:
+        return Path(self._folder).exists()
+
+    def state(self) -> pa.Table:
+        import lance
+
+        return lance.dataset(self._folder).to_table(columns=_COLUMNS)
+
+    def compact(self) -> None:
+        import lance
+
+        lance.dataset(self._folder).optimize.compact_files()
+
+    def die(self, rows: pa.Table) -> None:
+        self.append(rows)
+        newest = max(
+            Path(self._folder, "_versions").iterdir(), key=lambda path: path.stat().st_mtime
+        )
+        newest.unlink()
+
+    def race(self, rows: pa.Table) -> None:
+        import lance
+
+        first, second = lance.dataset(self._folder), lance.dataset(self._folder)
+        lance.write_dataset(rows, first, mode="append")
+        lance.write_dataset(rows, second, mode="append")
+
+
+class Iceberg:
+    """Iceberg, by ``pyiceberg`` with a catalog in SQLite: it needs one beside the bucket."""
+
+    def __init__(self, folder: str) -> None:
+        from pyiceberg.catalog.sql import SqlCatalog
+
+        self._catalog = SqlCatalog(
+            "bench", uri=f"sqlite:///{folder}/catalog.db", warehouse=f"file://{folder}/table"
+        )
+        self._catalog.create_namespace_if_not_exists("bench")
+
+    def _table(self) -> Any:
+        return self._catalog.load_table("bench.labels")
+
+    def append(self, rows: pa.Table) -> None:
+        self._catalog.create_table_if_not_exists("bench.labels", rows.schema).append(rows)
+
+    def state(self) -> pa.Table:
+        return self._table().scan(selected_fields=tuple(_COLUMNS)).to_arrow()
+
+    def compact(self) -> None:
+        """It has no compaction: all is read and written again."""
+        table = self._table()
+        table.overwrite(table.scan().to_arrow())
+
+    def die(self, rows: pa.Table) -> None:
+        table = self._table()
+
+        def dies(*_: object, **__: object) -> None:
+            raise ConnectionError
+
+        table._do_commit = dies
+        try:
+            table.append(rows)
+        except ConnectionError:
+            return
+        raise AssertionError("it did not die")
+
+    def race(self, rows: pa.Table) -> None:
+        first, second = self._table(), self._table()
+        first.append(rows)
+        try:
+            second.append(rows)
+        except Exception as error:  # noqa: BLE001  (what it raises is what is asked)
+            print(f"  the second writer: {type(error).__name__}")
+
+
+_WAYS: dict[str, Callable[[str], Way]] = {
+    "vidray": Vidray, "delta": Delta, "lance": Lance, "iceberg": Iceberg,
+}  # fmt: skip
+
+
+def main(bench: Bench) -> None:
+    """Each way in a process of its own, for its memory."""
+    if bench.only:
+        _measure(_WAYS[bench.only](bench.folder), bench)
+        return
+    for name in _WAYS:
+        with tempfile.TemporaryDirectory() as folder:
+            print(name, flush=True)
+            flags = ["--rows", str(bench.rows), "--runs", str(bench.runs)]
+            given = ["--only", name, "--folder", folder, *flags]
+            subprocess.run([sys.executable, __file__, *given], check=True)
+
+
+def _measure(way: Way, bench: Bench) -> None:
+    _told("first commit", lambda: way.append(_labels(bench.rows, 0, 1)))
+    nights = [_labels(_NEW, bench.rows + k * _NEW, k + 2) for k in range(_NIGHTS)]
+    _told(f"{_NIGHTS} commits of {_NEW}", lambda: [way.append(rows) for rows in nights])
+    expected = bench.rows + _NIGHTS * _NEW
+    found = statistics.median(_seconds(lambda: _check(way, expected)) for _ in range(bench.runs))
+    print(f"  state of all: {found:.2f} s, peak {_peak_bytes() / 2**30:.2f} GiB", flush=True)
+    _told("compaction", way.compact)
+    _plain(bench, "after it", expected)
+    way.die(_labels(_NEW, expected, 17))
+    _check(way, expected)
+    _plain(bench, "after a writer died", expected)
+    way.race(_labels(_NEW, expected, 17))
+    doubled = len(way.state()) - expected - _NEW
+    print(f"  after two writers at once: {doubled} rows twice", flush=True)
+
+
+def _check(way: Way, expected: int) -> None:
+    assert len(way.state()) == expected, f"{len(way.state())} rows for {expected}"
+
+
+def _labels(number: int, first: int, commit: int) -> pa.Table:
+    """Made-up labels of ``number`` videos."""
+    rng = np.random.default_rng(first)
+    probability = rng.random(number)
+    names = [f"clip{first + k:08d}" for k in range(number)]
+    columns: dict[str, Any] = {
+        "video_id": pa.array([f"{value:016x}" for value in rng.integers(0, 2**62, number)]),
+        "uri": pa.array([f"s3://bucket/videos/day/{name}.mp4" for name in names]),
+        "fingerprint": pa.array([f"{value:016x}" for value in rng.integers(0, 2**62, number)]),
+        "status": pa.array(["ok"] * number),
+        "label": pa.array(np.where(probability > 0.5, "a", "b")),
+        "probability": pa.array(probability),
+        "attempts": pa.array(np.ones(number, np.int32)),
+        "labelled_at": pa.array([datetime.datetime.now(datetime.UTC)] * number),
+        "commit": pa.array(np.full(number, commit, np.int32)),
+    }
+    missing = {f.name: pa.nulls(number, f.type) for f in schema.LABELS if f.name not in columns}
+    arrays = [{**missing, **columns}[f.name].cast(f.type) for f in schema.LABELS]
+    return pa.table(arrays, schema=pa.schema(schema.LABELS))
+
+
+def _plain(bench: Bench, when: str, expected: int) -> None:
+    """How many rows the Parquet files of the table hold."""
+    files = [str(path) for path in Path(bench.folder).rglob("*.parquet") if "/_" not in str(path)]
+    found = duckdb.read_parquet(files).count("*").fetchall()[0][0] if files else 0
+    print(f"  {when}, plain Parquet: {found - expected:+d} rows of {expected}", flush=True)
+
+
+def _told(what: str, work: Callable[[], object]) -> None:
+    print(f"  {what}: {_seconds(work):.2f} s", flush=True)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _peak_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Bench))
