@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vidray.errors import UserError
+
 
 def doubled(config: dict[str, Any], ask: Any) -> Any:
     """Asks ``config["questions"]`` times what the double is."""
@@ -36,6 +38,8 @@ def misbehave(config: dict[str, Any]) -> Any:
     """``config["marks"]``: a folder that notes each attempt."""
     if config.get("refuse"):
         raise ValueError("no such setting")
+    if "advise" in config:
+        raise UserError(config["advise"])
 
     def work(request: dict[str, Any]) -> pa.RecordBatch:
         with open(os.path.join(config["marks"], request["do"]), "a") as file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 import s3fs
 
-from tests.ray_cluster import Cluster, Job, ray_workers, running
+from tests.ray_cluster import Cluster, Job, ray_workers, running, sandboxes, send_signal
 from tests.s3 import serving
 from tests.test_models_folder import fitted, save, trained
 from tests.video_writer import write_video
@@ -169,6 +170,25 @@ def test_a_network_of_its_own_process_that_dies(
         told, _ = process.communicate()
     assert process.returncode == 0, told
     assert table(out).equals(table(undisturbed))
+
+
+def test_a_model_replaced_in_mid_run_is_told_in_one_line(
+    job: Job, model: str, many: Path, tmp_path: Path
+) -> None:
+    replaced, out = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(model, replaced)
+    with job.start("--model", replaced, "--videos", many, "--out", out) as process:
+        wait_until(lambda: parts(out) >= 2)
+        (replaced / "model.json").write_text((replaced / "model.json").read_text() + " ")
+        for decoder in sandboxes():  # Those that come after it look at the model again.
+            send_signal(decoder, signal.SIGKILL)
+        said, _ = process.communicate()
+    assert process.returncode == 2, said
+    assert re.search(
+        r"^error: .* has changed since the job began: start the job again$", said, re.MULTILINE
+    )
+    assert "Traceback" not in said
+    assert not (out / "labels").exists()
 
 
 @pytest.mark.parametrize(

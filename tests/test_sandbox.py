@@ -13,7 +13,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from vidray.errors import VideoError
+from vidray.errors import UserError, VideoError
 from vidray.sandbox import Sandbox
 
 
@@ -83,6 +83,18 @@ def test_settings_that_do_not_start_are_the_jobs_error(tmp_path: Path) -> None:
         timeout_seconds=3,
     )
     with pytest.raises(RuntimeError, match="ValueError: no such setting"):
+        refused.run({"do": "anything"})
+    refused.close()
+
+
+def test_what_a_person_can_mend_is_told_as_it_was_said(tmp_path: Path) -> None:
+    refused = Sandbox(
+        "tests.poison:misbehave",
+        {"marks": str(tmp_path), "advise": "do this"},
+        memory_bytes=1 << 30,
+        timeout_seconds=3,
+    )
+    with pytest.raises(UserError, match=r"^do this$"):
         refused.run({"do": "anything"})
     refused.close()
 

@@ -271,7 +271,12 @@ def _warm_up(work: Work, resources: Resources) -> None:
     start = ray.remote(start_worker).options(
         num_cpus=1, memory=resources.memory_bytes, scheduling_strategy="SPREAD"
     )
-    ray.get([start.remote(work, resources) for _ in range(_workers(resources))])
+    try:
+        ray.get([start.remote(work, resources) for _ in range(_workers(resources))])
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
     for _ in _run([pa.table({"nothing": [0]})], _same, resources):
         pass
     # Ray Data's own actors start for seconds too, and would do so beside the first videos.
@@ -458,11 +463,16 @@ def _work_off(
 
     A receipt: ``part``, ``videos``, ``failed``, ``seconds`` (in the sandbox, by stage). Parts come
     in the order they are finished. Needs ``start_ray`` before.
+
+    Raises:
+        UserError: work that was begun cannot go on; the model has changed.
     """
     blocks = _blocks(videos, resources)
     task = partial(make_parts, run=run, work=work, resources=resources)
     for receipts in _run(blocks, task, resources):
         for row in receipts.to_pylist():
+            if row["refusal"]:
+                raise UserError(row["refusal"])
             yield {**row, "seconds": json.loads(row["seconds"])}
 
 
@@ -498,14 +508,20 @@ def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> p
     A part that is there (the task is a retry) is not done again.
     """
     sandbox, ask = _sandbox(work, resources), _ask(work.predictors)
-    receipts = []
+    receipts: list[dict[str, Any]] = []
     for part in block["part"].unique().to_pylist():
         table, seconds = run.read_part(part), dict[str, float]()
         if table is None and not run.is_there():
             break  # Others have finished it, and what is made now would be of no use.
         if table is None:
             videos = block.filter(pc.equal(block["part"], part)).drop_columns(["part"])
-            table, seconds = _make_part(videos, work, sandbox, ask)
+            try:
+                table, seconds = _make_part(videos, work, sandbox, ask)
+            except UserError as error:
+                receipts.append(
+                    {"refusal": str(error)}
+                )  # Raised, Ray Data would make a text of it.
+                break
             run.write_part(part, table)
         counts = runs.count(table)
         failed = counts["videos"] - counts["ok"]
@@ -515,7 +531,13 @@ def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> p
 
 
 _RECEIPT = pa.schema(
-    [("part", pa.int32()), ("videos", pa.int32()), ("failed", pa.int32()), ("seconds", pa.string())]
+    [
+        ("part", pa.int32()),
+        ("videos", pa.int32()),
+        ("failed", pa.int32()),
+        ("seconds", pa.string()),
+        ("refusal", pa.string()),  # What a person must mend; the other columns are null then.
+    ]
 )
 
 

@@ -27,21 +27,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidray.errors import VideoError
+from vidray.errors import UserError, VideoError
 
 Request = dict[str, Any]
 Work = Callable[[Request], pa.RecordBatch]
 Ask = Callable[[pa.RecordBatch], pa.RecordBatch]
 
-# The first video of a child waits for its imports too (about 2 s on a busy 2-core machine).
-_START_SECONDS = 120.0
+# Imports take 2 s, or 10 with PyTorch; compiling a network one minute, or several of a transformer.
+_START_SECONDS = 600.0
 # A crash may be the machine's fault (out of memory, an operator's kill): one more try tells.
 _ATTEMPTS = 2
 _MOST_RESULT_BYTES = 1 << 30
 # Exit status of a child whose work ran out of memory.
 _OUT_OF_MEMORY = 77
 # The first byte of what a child sends.
-_RESULT, _QUESTION, _READY, _REFUSAL = b"=", b"?", b"+", b"!"
+_RESULT, _QUESTION, _READY, _REFUSAL, _FAILURE = b"=", b"?", b"+", b"-", b"!"
 
 
 class Sandbox:
@@ -77,7 +77,8 @@ class Sandbox:
         """Start the child now, unless it runs already: its imports take 1 to 2 seconds.
 
         Raises:
-            RuntimeError: the target refuses its config.
+            UserError: the target refuses its config.
+            RuntimeError: it fails.
         """
         if self._child is not None:
             return
@@ -173,7 +174,10 @@ class Sandbox:
         kind, said = self._read(_START_SECONDS)
         if kind != _READY:
             self.close()
-            raise RuntimeError(f"{self._target} cannot start: {bytes(said).decode()}")
+            text = bytes(said).decode()
+            if kind == _REFUSAL:
+                raise UserError(text)
+            raise RuntimeError(f"{self._target} cannot start: {text}")
 
     def _read(self, seconds: float) -> tuple[bytes, memoryview]:
         """What kind of message comes next, and what it says."""
@@ -276,8 +280,11 @@ def _child_main(target: str, results: int, memory_bytes: int, *, asks: bool) -> 
     given = [json.loads(config), *([ask] if asks else [])]
     try:
         work: Work = find(target)(*given)
-    except Exception as error:  # Told to the parent, which raises it.
-        _write(results, f"{type(error).__name__}: {error}".encode(), _REFUSAL)
+    except UserError as error:  # Told to the parent, which raises it.
+        _write(results, str(error).encode(), _REFUSAL)
+        raise
+    except Exception as error:
+        _write(results, f"{type(error).__name__}: {error}".encode(), _FAILURE)
         raise
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     # A crash is a row, not a core file of gigabytes.
