@@ -50,7 +50,7 @@ class Bench:
     """How many times something dies."""
     seed: int = 0
     """Decides what dies, and when."""
-    most_seconds: float = 6.0
+    most_seconds: float = 4.0
     """Until the next kill, at most."""
     bucket: bool = False
     """Videos, model and labels in a bucket."""

@@ -210,6 +210,47 @@ def test_two_sources_commit_one_after_the_other(labels: LabelSet) -> None:
     assert set(seen(labels)) == {"a", "b"}
 
 
+def test_a_number_that_was_compacted_meanwhile_is_not_taken(
+    labels: LabelSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "_MOST_COMMITS", 2)
+    label(labels, videos(a="1"))
+    slow = labels.new_run("/elsewhere", DIGEST)
+    assert labels.claim(slow, labels.todo(videos(x="1"), max_attempts=3), {}) == slow
+    work(slow)
+    make = commits._commit_bytes
+
+    def slowly(run: Run, number: int, model_digest: str) -> bytes:
+        if run == slow and number == 2:
+            assert label(labels, videos(y="1")) == 2
+            assert labels.compact()
+        return make(run, number, model_digest)
+
+    monkeypatch.setattr(commits, "_commit_bytes", slowly)
+    assert labels.commit(slow, model_digest="m") == 3
+    assert seen(labels).keys() == {"a", "x", "y"}
+    labels.compact()
+    assert seen(labels).keys() == {"a", "x", "y"}
+
+
+def test_a_run_that_two_have_finished_is_committed_once(
+    labels: LabelSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = labels.new_run("/v", DIGEST)
+    assert labels.claim(run, labels.todo(videos(a="1"), max_attempts=3), {}) == run
+    work(run)
+    last_commit = LabelSet._last_commit
+
+    def while_another_commits(self: LabelSet) -> int:
+        monkeypatch.undo()
+        assert labels.commit(run, model_digest="m") == 1
+        return last_commit(self)
+
+    monkeypatch.setattr(LabelSet, "_last_commit", while_another_commits)
+    assert labels.commit(run, model_digest="m") is None
+    assert [commit.last for commit in labels.commits()] == [1]
+
+
 def test_many_commits_are_compacted_and_read_the_same(
     labels: LabelSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,11 +182,16 @@ class LabelSet:
             The number of the commit; None if a process beside this one has committed the run.
         """
         number = None
-        while number is None and not self.is_committed(run):
+        while number is None:
+            # In this order: what commits this run meanwhile is seen, or takes this very number.
             attempt = self._last_commit() + 1
+            if self.is_committed(run):
+                break
             data = _commit_bytes(run, attempt, model_digest)
-            # Of two runs that take the same number one fails, and takes the next.
-            if storage.write_once(self._uri(f"commit-{attempt:06d}.parquet"), data):
+            # Of two runs that take the same number one fails, and takes the next. So does one whose
+            # number was compacted while it wrote: its file is hidden by the compacted one.
+            where = self._uri(f"commit-{attempt:06d}.parquet")
+            if storage.write_once(where, data) and self.is_committed(run):
                 number = attempt
         self.remove(run)
         return number
