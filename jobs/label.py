@@ -59,7 +59,7 @@ class LabelConfig:
     """Of a deep model; bfloat16 is faster where the processor has it."""
     compile: bool = False
     """Compile a deep model first, which takes each process half a minute and a C++ compiler:
-    networks of convolutions are 1.2 to 2.5 times as fast then. Labels stay what they were."""
+    networks of convolutions are 1.2 to 2.5 times as fast then."""
     decoder: Literal["pyav", "opencv", "decord"] = "pyav"
     """Decoder of short videos; where the chosen one is not known to be exact, PyAV reads."""
     max_attempts: int = 3
@@ -88,6 +88,9 @@ class LabelConfig:
         for name in ("predictors", "gpus_per_predictor"):
             if (getattr(self, name) or 0) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or more")
+        each = self.gpus_per_predictor or 0
+        if each > 1 and each != int(each):
+            raise UserError(f"gpus_per_predictor is {each}: a part of one, or whole ones")
 
     def settings(self, model_digest: str) -> LabelSettings:
         """What decides a label."""
@@ -124,6 +127,11 @@ class LabelConfig:
             each = 1.0 if pipeline.num_gpus() else 0.0
         if number is None:
             number = pipeline.predictors_that_fit(each) if each else 0
+            if self.gpus_per_predictor and not number:
+                raise UserError(
+                    f"gpus_per_predictor is {each:g} and the cluster has {pipeline.num_gpus():g} "
+                    "GPUs: wait for its nodes, or leave it out to label on CPUs"
+                )
         if not number:
             return None
         return Predictors(target=LabelSettings.PREDICTOR, number=number, gpus_each=each)
@@ -131,6 +139,7 @@ class LabelConfig:
 
 def main(config: LabelConfig) -> None:
     """Finish what was begun, list, label what is left, commit."""
+    storage.check_folder(storage.canonical(config.out))
     name, digest = name_and_digest(config.model)
     settings = config.settings(digest)
     info = read_info(config.model)

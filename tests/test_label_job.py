@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,14 @@ import pyarrow as pa
 import pytest
 import s3fs
 
+from jobs import label
 from tests.ray_cluster import Cluster, Job, ray_workers, running, sandboxes, send_signal
 from tests.s3 import serving
 from tests.test_models_folder import fitted, save, trained
 from tests.video_writer import write_video
+from vidray import cli
 from vidray.commits import read_labels
+from vidray.errors import UserError
 from vidray.models.folder import save_classical
 
 pytestmark = pytest.mark.timeout(600)
@@ -172,23 +176,48 @@ def test_a_network_of_its_own_process_that_dies(
     assert table(out).equals(table(undisturbed))
 
 
+@pytest.mark.parametrize("flags", [(), ("--predictors", 1)])
 def test_a_model_replaced_in_mid_run_is_told_in_one_line(
-    job: Job, model: str, many: Path, tmp_path: Path
+    job: Job, model: str, many: Path, tmp_path: Path, flags: tuple[object, ...]
 ) -> None:
     replaced, out = tmp_path / "model", tmp_path / "out"
     shutil.copytree(model, replaced)
-    with job.start("--model", replaced, "--videos", many, "--out", out) as process:
+    given = ("--model", replaced, "--videos", many, "--out", out, *flags)
+    with job.start(*given) as process:
         wait_until(lambda: parts(out) >= 2)
         (replaced / "model.json").write_text((replaced / "model.json").read_text() + " ")
-        for decoder in sandboxes():  # Those that come after it look at the model again.
-            send_signal(decoder, signal.SIGKILL)
+        # Those that come after them look at the model again.
+        for one in ray_workers(job.cluster, "ray::Predict") if flags else sandboxes():
+            send_signal(one, signal.SIGKILL)
         said, _ = process.communicate()
     assert process.returncode == 2, said
-    assert re.search(
-        r"^error: .* has changed since the job began: start the job again$", said, re.MULTILINE
-    )
-    assert "Traceback" not in said
+    told = r"^error: .* has changed since the job began: start the job again$"
+    assert re.search(told, said, re.MULTILINE), said
+    assert flags or "Traceback" not in said  # Ray itself tells of an actor's.
     assert not (out / "labels").exists()
+
+
+def test_what_is_no_folder_or_denied_is_told(
+    model: str,
+    many: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    config = label.LabelConfig(model=model, videos=str(many), out=str(tmp_path / "notes.txt"))
+    with pytest.raises(UserError, match=r"notes.txt is a file: --out must name a folder"):
+        label.main(config)
+
+    def denied(_: label.LabelConfig) -> None:
+        raise PermissionError("Forbidden")
+
+    given = ["label.py", "--model", "m", "--videos", "v", "--out", "o"]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(label.LabelConfig, denied)
+    assert stopped.value.code == 2
+    assert "error: access denied (Forbidden)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -199,6 +228,8 @@ def test_a_model_replaced_in_mid_run_is_told_in_one_line(
             ("--predictors", 1, "--gpus-per-predictor", 0.5),
             "1 predictors of 0.5 GPUs each do not fit",
         ),
+        (("--gpus-per-predictor", 1), "gpus_per_predictor is 1 and the cluster has 0 GPUs"),
+        (("--gpus-per-predictor", 1.5), "gpus_per_predictor is 1.5: a part of one, or whole ones"),
         (("--predictors", -1), "predictors is -1: it must be 0 or more"),
         (("--crops", 3), "has learnt from whole pictures"),
         (("--memory-gib", 4000), "a worker needs 4000.0 GiB and the largest node offers"),

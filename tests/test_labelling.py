@@ -340,13 +340,14 @@ def test_a_wrong_question_is_told_to_who_asked(deep: DeepModel) -> None:
         ({"embedding": True}, {"family": "classical"}, "embedding is for deep models"),
         ({"clips_per_video": 2}, {"family": "classical"}, "clips_per_video is for deep models"),
         ({"compile": True}, {"family": "classical"}, "compile is for deep models"),
+        ({"step_seconds": 1.0}, {"family": "classical"}, "step_seconds is for deep models"),
         ({"precision": "bfloat16"}, {"family": "classical"}, "precision is for deep models"),
     ],
 )
 def test_what_a_model_cannot_do_is_told(
     changed: dict[str, Any], info: dict[str, Any], told: str
 ) -> None:
-    settings = dataclasses.replace(SETTINGS, **changed)
+    settings = LabelSettings(model="m", model_digest="d", **changed)
     with pytest.raises(UserError, match=told):
         labelling.check_model(settings, {"name": "m", **info})
     labelling.check_model(settings, {"name": "m", "family": "deep", "clip": {"fit": "crop"}})
@@ -420,7 +421,7 @@ def test_bad_videos_are_rows_with_a_reason(
 
 
 def test_the_digest_is_of_what_decides_a_label() -> None:
-    moved = dataclasses.replace(SETTINGS, model="elsewhere", compile=True)
+    moved = dataclasses.replace(SETTINGS, model="elsewhere")
     assert moved.digest == SETTINGS.digest
     for changed in ({"model_digest": "e"}, {"window_seconds": 3.0}, {"embedding": True}):
         assert dataclasses.replace(SETTINGS, **changed).digest != SETTINGS.digest

@@ -24,6 +24,10 @@ def run(config: type[Config], main: Callable[[Config], None]) -> None:
         main(_parse(config))
     except UserError as error:
         _fail(str(error), 2)
+    except PermissionError as error:
+        _fail(
+            f"access denied ({error}): check the addresses, and AWS_PROFILE or AWS_ACCESS_KEY_ID", 2
+        )
     except KeyboardInterrupt:
         _fail("interrupted; run the same command again to go on", 1)
 

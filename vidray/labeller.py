@@ -72,8 +72,8 @@ def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
     """
     steady_opencv()
     settings = LabelSettings.from_json(config)
-    check_unchanged(settings)
     model = _model_here(settings) if ask is None else _model_elsewhere(settings, ask)
+    check_unchanged(settings)  # After it was read: it may be replaced at any moment.
     return lambda video: label_video(video, model, settings)
 
 
@@ -85,7 +85,8 @@ def _model_here(settings: LabelSettings) -> ClipModel | ClassicalModel:
     use_one_thread()
     model = models.load(settings.model)
     if not isinstance(model, models.DeepModel):
-        return model
+        described = dataclasses.replace(model.features, limits=settings.limits)
+        return dataclasses.replace(model, features=described)
     predict = Predictor(model, settings)
     return ClipModel(class_names=model.class_names, clip=model.clip, predict=predict)
 

@@ -25,6 +25,11 @@ Precision = Literal["float32", "bfloat16"]
 
 # Raised whenever the same file, model and settings give another label than before.
 _VERSION = 1
+# A classical model describes a video, whole, as those it learnt from were.
+_OF_DEEP_MODELS = (
+    "clips_per_video", "long_seconds", "window_seconds", "step_seconds", "embedding", "precision",
+    "compile", "decoder",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +58,8 @@ class LabelSettings:
     precision: Precision = "float32"
     """Of a deep model's forward pass."""
     compile: bool = False
-    """Compile a deep model for its processor; moves probabilities in their last digits only."""
+    """Compile a deep model for its processor: probabilities move in their last digits, and in the
+    third one in bfloat16."""
     decoder: str = "pyav"
     limits: Limits = dataclasses.field(default_factory=Limits)
 
@@ -82,12 +88,9 @@ class LabelSettings:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits that change when a label may.
-
-        The model may move, and what is compiled computes the same, as another processor does.
-        """
+        """Twelve hex digits that change when a label may. The model may move."""
         values = dataclasses.asdict(self)
-        del values["model"], values["compile"]
+        del values["model"]
         return digests.of([_VERSION, values])
 
     @property
@@ -125,11 +128,10 @@ def check_model(settings: LabelSettings, info: Mapping[str, Any]) -> None:
             f"crops is {settings.crops}, and {name} has learnt from whole pictures: "
             "leave it at 1, or train on clips of --fit crop"
         )
-    for flag in ("embedding", "clips_per_video", "compile"):
-        if getattr(settings, flag) and not is_deep:
-            raise UserError(f"{flag} is for deep models, and {name} is a classical one")
-    if settings.precision != "float32" and not is_deep:
-        raise UserError(f"precision is for deep models, and {name} is a classical one")
+    for field in dataclasses.fields(settings):
+        is_given = getattr(settings, field.name) != field.default
+        if field.name in _OF_DEEP_MODELS and is_given and not is_deep:
+            raise UserError(f"{field.name} is for deep models, and {name} is a classical one")
 
 
 def check_unchanged(settings: LabelSettings) -> None:

@@ -230,14 +230,19 @@ def _start_predictors(
         raise UserError(
             f"{len(ready) - len(done)} of {len(ready)} predictors have not started within "
             f"{_MOST_STARTING_SECONDS} seconds: other jobs hold the GPUs or CPUs, so start the job "
-            "again when these are done, or lower --predictors"
+            "again when these are done, or lower --predictors; a transformer may take longer to "
+            "compile, so leave --compile out"
         )
     try:
         ray.get(ready)
     except ray.exceptions.RayActorError as error:
-        reason = [line for line in str(error).splitlines() if line.strip()][-1]
-        raise UserError(f"a predictor cannot start: {reason.strip()}") from error
+        raise _cannot_start(error) from error
     return predictors
+
+
+def _cannot_start(error: ray.exceptions.RayActorError) -> UserError:
+    reason = [line for line in str(error).splitlines() if line.strip()][-1]
+    return UserError(f"a predictor cannot start: {reason.strip()}")
 
 
 class Predict:
@@ -260,7 +265,11 @@ def _ask(predictors: Sequence[Any]) -> Ask | None:
     def ask(question: pa.RecordBatch) -> pa.RecordBatch:
         predictor = predictors[next(turns) % len(predictors)]
         # Not ray.get: while a task waits in it, Ray gives its CPU to one more task.
-        answer: pa.RecordBatch = predictor.answer.remote(question).future().result()
+        try:
+            answer: pa.RecordBatch = predictor.answer.remote(question).future().result()
+        except ray.exceptions.RayActorError as error:
+            # It is started again whenever it dies, unless it refuses: the model has changed.
+            raise _cannot_start(error) from error
         return answer
 
     return ask

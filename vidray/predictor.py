@@ -68,6 +68,8 @@ class Predictor:
         shape = (self.batch_size, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
         try:
             self._forward(np.zeros(shape, np.uint8))
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             reason = str(error).strip().partition("\n")[0]
             raise UserError(

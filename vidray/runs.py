@@ -68,8 +68,7 @@ class Run:
 
     def check_settings(self, config: dict[str, Any]) -> None:
         """Raise UserError unless the folder is free or holds a run of the same settings."""
-        if storage.exists(self.out) and not storage.is_folder(self.out):
-            raise UserError(f"{self.out} is a file: --out must name a folder")
+        storage.check_folder(self.out)
         if not storage.exists(join(self.out, "run.json")):
             for name in (self.table, "videos.parquet", "_staging"):
                 if storage.exists(join(self.out, name)):

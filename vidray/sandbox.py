@@ -157,7 +157,14 @@ class Sandbox:
         command = [sys.executable, "-P", "-m", "vidray.sandbox", self._target, str(child_end)]
         home = str(Path(__file__).resolve().parents[1])  # where this vidray is imported from
         path = os.pathsep.join([*(entry for entry in sys.path if entry), home])
-        one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        one_thread = {
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+            # PyTorch's compiler would start a process for each of the machine's cores.
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
+            "TORCH_WARM_POOL": "0",
+        }
         self._child = subprocess.Popen(
             [*command, str(self._memory_bytes), *(["asks"] if self._asks else [])],
             stdin=subprocess.PIPE,

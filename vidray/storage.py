@@ -88,9 +88,15 @@ def filesystem(uri: str) -> tuple[Any, str]:
         return fsspec.filesystem("file"), _local_path(uri)
     try:
         fs = buckets.connect(_protocol(uri))
-    except (ImportError, ValueError) as error:
+    except (ImportError, TypeError, ValueError) as error:  # TypeError: sftp:// without a host
         raise UserError(f"cannot open {_protocol(uri)}:// addresses: {error}") from error
     return fs, cast(str, fs._strip_protocol(uri))
+
+
+def check_folder(out: str) -> None:
+    """Raise UserError where a file is in the place of a folder to write into."""
+    if exists(out) and not is_folder(out):
+        raise UserError(f"{without_secrets(out)} is a file: --out must name a folder")
 
 
 def exists(uri: str) -> bool:

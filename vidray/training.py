@@ -30,6 +30,7 @@ import ray.train.torch
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from vidray import checkpoints, loop, models, pipeline
 from vidray.augment import Augmentation
@@ -176,7 +177,9 @@ def train(
     if workers.in_process:
         return _train_here(job, on_rows)
     pipeline.connect()
-    mailbox: Any = ray.remote(num_cpus=0)(Mailbox).remote()
+    # On the node of the driver, whose death it need not outlive; another's would end the training.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    mailbox: Any = ray.remote(num_cpus=0)(Mailbox).options(scheduling_strategy=here).remote()
     errors: list[Exception] = []
     stop = threading.Event()
     listener = threading.Thread(target=_listen, args=(mailbox, on_rows, errors, stop))

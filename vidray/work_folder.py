@@ -45,8 +45,7 @@ class WorkFolder:
         Raises:
             UserError: it holds something else.
         """
-        if storage.exists(self.out) and not storage.is_folder(self.out):
-            raise UserError(f"{self.out} is a file: --out must name a folder")
+        storage.check_folder(self.out)
         before = self.earlier_settings()
         if not resume:
             for name in self._names:
