@@ -22,15 +22,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.ray_cluster import ROOT
+from tests.test_models_folder import fitted
 from tests.video_writer import write_video
 from vidray import clips, labeller, labelling, models, schema, storage
 from vidray.clips import ClipSettings, cut_video
-from vidray.decode import Video, read_frames
+from vidray.decode import Limits, Video, read_frames
 from vidray.errors import UserError
 from vidray.extraction import Settings, describe_video
 from vidray.labeller import ClipModel, join_windows
 from vidray.labelling import LabelSettings, name_and_digest
-from vidray.models.folder import ClassicalModel, DeepModel, save_deep
+from vidray.models.folder import ClassicalModel, DeepModel, save_classical, save_deep
 from vidray.predictor import Batches, Predictor, answer_questions
 from vidray.preprocess import Preprocessing
 
@@ -418,6 +419,18 @@ def test_bad_videos_are_rows_with_a_reason(
             assert found["error_message"]
             assert (found["label"], found["probabilities"]) == (None, None)
             assert (found["true_label"], found["attempts"]) == ("dark", 2)
+
+
+def test_the_caps_of_the_job_are_those_of_a_classical_model_too(tmp_path: Path) -> None:
+    made = fitted("knn")
+    folder = str(tmp_path / "model")
+    save_classical(folder, made.info, made.pipeline)
+    path = write_video(tmp_path / "a.mp4", num_frames=30)
+    settings = LabelSettings(model=folder, model_digest=name_and_digest(folder)[1])
+    short = dataclasses.replace(settings, limits=Limits(max_seconds=0.5))
+    for asked, kind in ((settings, None), (short, "too_large")):
+        row = answer(labeller.label_videos(dataclasses.asdict(asked))(planned(path)))
+        assert row["error_kind"] == kind
 
 
 def test_the_digest_is_of_what_decides_a_label() -> None:

@@ -12,8 +12,9 @@ Why no table format (Delta Lake, Iceberg, Lance; ``bench/table_formats.py``): th
 their log no longer names, or does not name yet. Whoever reads ``*.parquet`` without their library
 sees every row twice after a compaction, and those of a writer that died; Lance has no Parquet. Two
 writers that append at once both succeed. Only Delta's merge refuses one, and takes 0.6 to 0.9 s and
-twice the memory for a thousand rows among a million. Here one conditional write of one Parquet file
-is the commit, the conflict check and what every reader reads; the price is a commit held in memory.
+twice the memory for a thousand rows among a million. Here two runs of one command share a claim,
+and one conditional write of one Parquet file is the commit and all that readers read; the price is
+a commit held in memory.
 """
 
 from __future__ import annotations
