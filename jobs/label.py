@@ -58,7 +58,7 @@ class LabelConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of a deep model; bfloat16 is faster where the processor has it."""
     compile: bool = False
-    """Compile a deep model first, which takes each process half a minute and a C++ compiler:
+    """Compile a deep model first, which takes each process a minute or so and a C++ compiler:
     networks of convolutions are 1.2 to 2.5 times as fast then."""
     decoder: Literal["pyav", "opencv", "decord"] = "pyav"
     """Decoder of short videos; where the chosen one is not known to be exact, PyAV reads."""
