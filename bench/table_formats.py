@@ -266,9 +266,8 @@ def main(bench: Bench) -> None:
             print(name, flush=True)
             flags = ["--rows", str(bench.rows), "--runs", str(bench.runs)]
             given = ["--only", name, "--folder", folder, *flags]
-            subprocess.run(
-                [sys.executable, __file__, *given], check=False
-            )  # Delta aborts at its end.
+            # Not checked: Delta's library aborts at its end.
+            subprocess.run([sys.executable, __file__, *given], check=False)
 
 
 def _measure(way: Way, bench: Bench) -> None:

@@ -527,9 +527,8 @@ def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> p
             try:
                 table, seconds = _make_part(videos, work, sandbox, ask)
             except UserError as error:
-                receipts.append(
-                    {"refusal": str(error)}
-                )  # Raised, Ray Data would make a text of it.
+                # By value: what is raised comes through Ray Data as a text only.
+                receipts.append({"refusal": str(error)})
                 break
             run.write_part(part, table)
         counts = runs.count(table)
