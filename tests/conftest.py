@@ -1,4 +1,4 @@
-"""What every test shares: a bucket, a Ray cluster, untouched random generators, ``gpu``."""
+"""What tests have in common: a bucket, a Ray cluster, random generators, what is left out where."""
 
 import os
 import random
@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
+
+from tests.shared_data import DATA
 
 pytest_plugins = ["tests.s3", "tests.ray_cluster"]
 
@@ -54,7 +56,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileS
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave out tests marked ``gpu`` where there is no NVIDIA driver, unless they are required."""
+    """Leave out tests of what is not here: a GPU (unless it is required), the shared data."""
+    if item.get_closest_marker("shared") and not DATA.is_dir():
+        pytest.skip("needs ../shared/data, which lies beside the developers' checkout")
     if not item.get_closest_marker("gpu") or shutil.which("nvidia-smi"):
         return
     if os.environ.get("VIDRAY_REQUIRE_GPU") == "1":

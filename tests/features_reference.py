@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skimage.feature import graycomatrix, graycoprops, hog, local_binary_pattern
 from skimage.filters import gabor
 
-FIGHT = Path(__file__).resolve().parents[2] / "shared" / "data" / "fight"
+from tests.shared_data import FIGHT
 
 Numbers = NDArray[np.float64]
 Image = NDArray[Any]  # uint8, gray (H, W) or RGB (H, W, 3)
@@ -164,7 +164,7 @@ def made_frames() -> dict[str, Image]:
 
 @functools.cache
 def real_frames() -> tuple[Image, ...]:
-    """Six frames a second apart from two fight clips, 320x240; none where the clips are absent."""
+    """Six frames a second apart from two fight clips, 320x240: for tests marked ``shared``."""
     frames: list[Image] = []
     for folder in ("fight", "no_fight"):
         for path in sorted((FIGHT / folder).glob("*.mp4"))[3:4]:

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.shared_data import CORPUS
 from tests.videos import BROKEN, KINDS, PARTIAL, read_numbers, sequential_frames, write_video
 from vidray.decode import Limits, Request, Video, probe, read_frames
 from vidray.errors import VideoError
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 _ASKED = (59, 0, 1, 5, 11, 12, 13, 40, 41, 30, 30, 58)
 
 
@@ -279,11 +279,11 @@ def test_a_clock_that_starts_again_does_not_spoil_rate_and_duration(zoo: dict[st
     assert found.duration_seconds == pytest.approx(found.num_frames / 25, rel=0.02)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpus")
+@pytest.mark.shared
 def test_corpus_counts_are_ffmpegs() -> None:
-    text = (SHARED / "corpus" / "expected.csv").read_text()
+    text = (CORPUS / "expected.csv").read_text()
     for row in csv.DictReader(text.splitlines()):
-        path = SHARED / "corpus" / row["path"]
+        path = CORPUS / row["path"]
         if int(row["ffmpeg_error_lines"]) == 0:
             found = probe(path)
             assert found.num_frames == int(row["frames_ffmpeg_decodes"]), row

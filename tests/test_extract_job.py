@@ -15,12 +15,12 @@ import pytest
 import s3fs
 
 from tests.ray_cluster import Cluster, Job, ray_workers, sandboxes, send_signal
+from tests.shared_data import FIGHT
 from tests.videos import write_video
 from vidray import runs, storage
 
 pytestmark = pytest.mark.timeout(600)
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 _CHEAP = ("--families", "color")
 _STEADY = (
     "--families",
@@ -376,11 +376,11 @@ def test_a_finished_folder_is_left_alone(
     assert len(runs.read_table(str(out))) == 14
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared data")
+@pytest.mark.shared
 def test_real_clips_give_the_same_bytes_from_every_source(
     job: Job, s3_bucket: str, tmp_path: Path
 ) -> None:
-    fight = SHARED / "fight"
+    fight = FIGHT
     job.run("--videos", fight, "--out", tmp_path / "splits", *_CHEAP)
     columns = ["uri", "status", "label", "split"]
     rows = runs.read_table(str(tmp_path / "splits"), columns=columns).to_pylist()

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.shared_data import CORPUS
 from tests.videos import KINDS, write_video
 from vidray import features, quality, rows, schema
 from vidray.decode import read_frames
@@ -16,7 +17,6 @@ from vidray.errors import UserError
 from vidray.extraction import Settings, describe_video, describe_videos
 from vidray.sources import list_videos
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 _COLOR = Settings(families=("color",))
 
 # Every file of the shared corpus that has no features, and why. FFmpeg's verdict: expected.csv.
@@ -235,14 +235,12 @@ def test_failed_row_has_the_schema() -> None:
     assert batch.schema.equals(_COLOR.schema)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared corpus")
+@pytest.mark.shared
 def test_corpus_has_a_row_for_every_file() -> None:
-    text = (SHARED / "corpus" / "expected.csv").read_text()
+    text = (CORPUS / "expected.csv").read_text()
     expected = {Path(row["path"]).name: row for row in csv.DictReader(text.splitlines())}
     describe = describe_videos(dataclasses.asdict(_COLOR))
-    rows = [
-        describe(video).to_pylist()[0] for video in list_videos(str(SHARED / "corpus")).to_pylist()
-    ]
+    rows = [describe(video).to_pylist()[0] for video in list_videos(str(CORPUS)).to_pylist()]
     assert len(rows) == len(expected) == 85
     failures = {Path(row["uri"]).name: row["error_kind"] for row in rows if row["status"] != "ok"}
     assert failures == _CORPUS_FAILURES

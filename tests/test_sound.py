@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.shared_data import CORPUS
 from vidray.features import sound
 from vidray.features.sound import FAMILY, SAMPLE_RATE, load_sound, read_sound
-
-CORPUS = Path(__file__).resolve().parents[2] / "shared" / "data" / "corpus"
 
 
 def tone(hz: float, seconds: float, *, rate: int = SAMPLE_RATE) -> NDArray[np.float32]:
@@ -281,7 +280,7 @@ def test_noise_in_place_of_packets_never_raises(tmp_path: Path) -> None:
         assert found.samples is not None or found.problem
 
 
-@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not here")
+@pytest.mark.shared
 def test_odd_files_are_heard_or_explained() -> None:
     heard = set()
     for path in sorted(CORPUS.glob("*/*")):

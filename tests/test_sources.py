@@ -14,11 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.s3 import FaultyServer
+from tests.shared_data import CORPUS, FIGHT
 from vidray import lookup, manifests, schema, storage
 from vidray.errors import UserError
 from vidray.sources import list_videos, video_id
-
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def _put(place: str, *names: str) -> None:
@@ -505,14 +504,9 @@ def test_given_splits_are_neither_mixed_with_derived_ones_nor_silently_kept(plac
 # Real data
 
 
-@pytest.fixture
-def fight() -> str:
-    if not SHARED.exists():
-        pytest.skip("the shared data are not here")
-    return str(SHARED / "fight")
-
-
-def test_fight_clips_from_all_three_forms(fight: str, tmp_path: Path) -> None:
+@pytest.mark.shared
+def test_fight_clips_from_all_three_forms(tmp_path: Path) -> None:
+    fight = str(FIGHT)
     for name in ("fight", "no_fight"):
         (tmp_path / name).symlink_to(Path(fight) / name)
     forms = [
@@ -529,19 +523,19 @@ def test_fight_clips_from_all_three_forms(fight: str, tmp_path: Path) -> None:
     assert {path: row[2] or "unknown" for path, row in forms[2].items()} == groups
 
 
-def test_fight_clips_derived_splits_keep_recordings_whole(fight: str) -> None:
+@pytest.mark.shared
+def test_fight_clips_derived_splits_keep_recordings_whole() -> None:
+    fight = str(FIGHT)
     rows = _rows(f"{fight}/videos.csv", fight, splits=(0.6, 0.2, 0.2))
     groups = {(row[2], row[1]) for row in rows.values() if row[2]}
     assert len(groups) == len({group for group, _ in groups})
     assert Counter(row[1] for row in rows.values())["train"] > 233 // 3
 
 
+@pytest.mark.shared
 def test_odd_files_are_all_listed() -> None:
-    corpus = SHARED / "corpus"
-    if not corpus.exists():
-        pytest.skip("the shared data are not here")
-    found = _rows(str(corpus), str(corpus))
-    with (corpus / "expected.csv").open() as file:
+    found = _rows(str(CORPUS), str(CORPUS))
+    with (CORPUS / "expected.csv").open() as file:
         expected = {row["path"] for row in csv.DictReader(file)}
-    assert set(found) == expected == set(_rows(str(corpus / "expected.csv"), str(corpus)))
+    assert set(found) == expected == set(_rows(str(CORPUS / "expected.csv"), str(CORPUS)))
     assert {row[0] for row in found.values()} == {path.split("/")[0] for path in expected}
