@@ -110,7 +110,7 @@ def _take_folder(out: str, overwrite: bool) -> None:
     if storage.exists(storage.join(out, "_SUCCESS")) and not overwrite:
         raise UserError(f"{out} holds an evaluation: choose another --out, or give --overwrite")
     for name in _OURS:
-        storage.remove_tree(storage.join(out, name))
+        storage.remove_tree(storage.join(out, name), inside=out)
 
 
 def _header(config: EvaluateConfig, state: str) -> dict[str, Any]:

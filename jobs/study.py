@@ -291,7 +291,7 @@ class _Teacher:
             training_seconds=seconds,
             best_epoch=trained.rows[best_epoch(trained.rows, job.training)].epoch,
         )
-        storage.remove_tree(folder)
+        storage.remove_tree(folder, inside=self._run.out)
         return answer
 
     def _unit_job(self, unit: Unit) -> DeepJob:

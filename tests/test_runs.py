@@ -147,7 +147,7 @@ def test_overwriting_removes_only_what_a_run_of_this_table_left(place: str) -> N
     run.overwrite()
     with pytest.raises(UserError, match=r"holds videos.parquet but no run.json"):
         run.check_settings({})
-    storage.remove_tree(join(run.out, "videos.parquet"))
+    storage.remove_tree(join(run.out, "videos.parquet"), inside=run.out)
     run.videos_to_do({}, lambda: _videos(1))
     storage.write_bytes(join(run.out, "notes.txt"), b"mine")
     run.overwrite()

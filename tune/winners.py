@@ -64,7 +64,7 @@ def choose(
     """The family whose winner is the best on split val; its folder is copied to ``best``."""
     sign = 1 if search.is_loss(metric) else -1
     chosen = min(winners, key=lambda family: sign * winners[family]["val"][metric])
-    storage.remove_tree(folder.path("best"))
+    storage.remove_tree(folder.path("best"), inside=folder.out)
     _copy(folder.path(chosen), folder.path("best"))
     return chosen
 
@@ -77,7 +77,7 @@ def _model_folder(
     digest = digests.of([winner.params, winner.settings, folder.settings])
     if storage.exists(storage.join(out, "_SUCCESS")) and runs.read_json(out)["digest"] == digest:
         return dict(_metrics(out)["val"])
-    storage.remove_tree(folder.path(f"test/{winner.family}"))
+    storage.remove_tree(folder.path(f"test/{winner.family}"), inside=folder.out)
     run = ModelRun(out=out, digest=digest, config={"trial": winner.name, **winner.settings})
     run.claim(resume=False)
     if winner.family == "classical":

@@ -101,7 +101,7 @@ class Run:
             raise UserError(f"{self.out} holds another job's run: choose another --out")
         # run.json goes last: a kill in between leaves a folder that is still known as ours.
         for name in ("_SUCCESS", "_staging", self.table, "videos.parquet", "run.json"):
-            storage.remove_tree(join(self.out, name))
+            storage.remove_tree(join(self.out, name), inside=self.out)
 
     def _header(self, state: str, config: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -213,7 +213,8 @@ class Run:
         """Show the table to readers; run.json and then _SUCCESS are written last."""
         if storage.exists(join(self.out, "_staging")):
             if storage.exists(join(self.out, self.table)) and not storage.is_bucket(self.out):
-                storage.remove_tree(join(self.out, "_staging"))  # A run beside this one was first.
+                # A run beside this one was first.
+                storage.remove_tree(join(self.out, "_staging"), inside=self.out)
             else:
                 storage.publish(join(self.out, "_staging"), join(self.out, self.table))
         self._remove_drafts()
@@ -224,7 +225,7 @@ class Run:
         """What a run beside this one was writing when the folder was moved."""
         for info in storage.list_files(join(self.out, self.table), hidden=True):
             if not storage.name_of(info.uri).startswith("part-"):
-                storage.remove_tree(info.uri)
+                storage.remove_tree(info.uri, inside=self.out)
 
 
 def read_json(out: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ class WorkFolder:
         before = self.earlier_settings()
         if not resume:
             for name in self._names:
-                storage.remove_tree(self.path(name))
+                storage.remove_tree(self.path(name), inside=self.out)
             before = {}
         now = json.loads(json.dumps(self.settings))  # As JSON gives it back, which knows no tuples.
         for name in sorted(now.keys() & before.keys()):
@@ -61,7 +61,7 @@ class WorkFolder:
                 )
         self.settings.update(before | now)  # What an earlier run needed more is not forgotten.
         self._write("running")
-        storage.remove_tree(self.path(_SUCCESS))
+        storage.remove_tree(self.path(_SUCCESS), inside=self.out)
 
     def earlier_settings(self) -> dict[str, Any]:
         """Settings of the job that has the folder; none if it is free."""
@@ -93,7 +93,7 @@ class WorkFolder:
 
     def finish(self, **report: Any) -> None:
         """run.json, and last of all _SUCCESS."""
-        storage.remove_tree(self.path(WORK))
+        storage.remove_tree(self.path(WORK), inside=self.out)
         self._write("finished", **report)
         storage.write_bytes(self.path(_SUCCESS), b"")
 

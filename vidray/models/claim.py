@@ -70,7 +70,7 @@ class ModelRun:
     def _remove(self) -> None:
         self._before()
         for name in _OURS:
-            storage.remove_tree(storage.join(self.out, name))
+            storage.remove_tree(storage.join(self.out, name), inside=self.out)
 
     def _refuse_others(self, before: dict[str, Any]) -> None:
         if before["digest"] != self.digest:
@@ -98,7 +98,7 @@ class ModelRun:
         self._close()
 
     def _close(self) -> None:
-        storage.remove_tree(storage.join(self.out, CHECKPOINTS))
+        storage.remove_tree(storage.join(self.out, CHECKPOINTS), inside=self.out)
         if not storage.exists(storage.join(self.out, "_SUCCESS")):
             storage.write_bytes(storage.join(self.out, "_SUCCESS"), b"")
 
