@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from vidray import runs, schema, storage
+from vidray import runs, schema, storage, versions
 from vidray.errors import UserError
 from vidray.runs import Run
 from vidray.storage import join
@@ -108,7 +108,7 @@ def test_an_unfinished_run_of_other_versions_is_not_gone_on_with(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _run(place).videos_to_do({}, lambda: _videos(2))
-    monkeypatch.setattr(runs, "versions", lambda: {"vidray": "0.0.0"})
+    monkeypatch.setattr(versions, "of", lambda _: {"vidray": "0.0.0"})
     with pytest.raises(UserError, match="other library versions"):
         _run(place).check_settings({})
 

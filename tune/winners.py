@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs import evaluate
 from jobs.evaluate import EvaluateConfig
-from vidray import digests, learning, models, runs, search, storage
+from vidray import digests, learning, models, runs, search, storage, versions
 from vidray.learning import Examples
 from vidray.models import classical
 from vidray.models.claim import ModelRun
@@ -75,10 +75,12 @@ def _model_folder(
     """Write the winner's model folder unless it is there; its figures on split val."""
     out = folder.path(winner.family)
     digest = digests.of([winner.params, winner.settings, folder.settings])
-    if storage.exists(storage.join(out, "_SUCCESS")) and runs.read_json(out)["digest"] == digest:
+    if _is_finished(out, digest):
         return dict(_metrics(out)["val"])
     storage.remove_tree(folder.path(f"test/{winner.family}"), inside=folder.out)
-    run = ModelRun(out=out, digest=digest, config={"trial": winner.name, **winner.settings})
+    libraries = versions.CLASSICAL if winner.family == "classical" else versions.DEEP
+    settings = {"trial": winner.name, **winner.settings}
+    run = ModelRun(out=out, digest=digest, config=settings, libraries=libraries)
     run.claim(resume=False)
     if winner.family == "classical":
         _fit(examples, winner, out, seed)
@@ -90,6 +92,11 @@ def _model_folder(
     write_json(storage.join(out, "metrics.json"), metrics)
     run.finish({"score": winner.score})
     return metrics["val"]
+
+
+def _is_finished(out: str, digest: str) -> bool:
+    done = storage.exists(storage.join(out, "_SUCCESS"))
+    return done and runs.read_json(out).get("digest") == digest
 
 
 def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:

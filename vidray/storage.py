@@ -294,8 +294,8 @@ def _check_below(uri: str, folder: str) -> None:
     is_other_storage = any(are_buckets) and _protocol(uri) != _protocol(folder)
     if is_other_storage or below == found or {"", ".", ".."} & set(below.split("/")):
         raise UserError(
-            f"{without_secrets(uri)} is not inside {without_secrets(folder)}, so it is not removed: "
-            "a link or a name there leads out of it; take it away"
+            f"{without_secrets(uri)} is not inside {without_secrets(folder)}, so it is not "
+            "removed: a link or a name there leads out of it; take it away"
         )
 
 
