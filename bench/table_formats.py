@@ -32,7 +32,7 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vidray import commits, schema, storage
+from vidray import commit_files, commits, names, schema, storage
 from vidray.commits import LabelSet
 
 _COLUMNS = ["video_id", "fingerprint", "status", "error_kind", "attempts", "commit"]
@@ -87,7 +87,7 @@ class Vidray:
     def _write(self, number: int, rows: pa.Table) -> bool:
         name = f"commit-{number:06d}.parquet"
         where = storage.join(self._labels.out, "labels", "set=bench-0", name)
-        return storage.write_once(where, commits._parquet(rows, []))
+        return storage.write_once(where, commit_files.to_bytes(rows, [names.new_token()]))
 
     def state(self) -> pa.Table:
         return commits.read_labels(self._labels.out, columns=_COLUMNS)
@@ -98,7 +98,7 @@ class Vidray:
     def die(self, rows: pa.Table) -> None:
         """Nothing of a commit is there before its last request: parts lie in a hidden folder."""
         part = storage.join(self._labels.out, "_runs", "set=bench-0", "a", "part-0.parquet")
-        storage.write_bytes(part, commits._parquet(rows, []))
+        storage.write_bytes(part, commit_files.to_bytes(rows, [names.new_token()]))
 
     def race(self, rows: pa.Table) -> None:
         """The second one is handed the run of the first, and finds it committed."""

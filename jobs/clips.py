@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from vidray import cli, pipeline, storage, summary
+from vidray import cli, out_folder, pipeline, storage, summary, versions
 from vidray.clips import ClipSettings
 from vidray.pipeline import Resources
 from vidray.runs import Run
@@ -47,7 +47,7 @@ class ClipsConfig:
     timeout_seconds: float = 600.0
     """A video that takes longer fails as timeout."""
     memory_gib: float = 2.0
-    """Memory of one worker; a video that needs more fails as too_large."""
+    """Memory of one worker; a video that needs more fails as out_of_memory."""
     workers: int | None = None
     """Videos at once; every CPU of the cluster if not given."""
     num_blocks: int | None = None
@@ -79,9 +79,12 @@ class ClipsConfig:
 def main(config: ClipsConfig) -> None:
     """List, cut what is not done yet, check, publish, summarise."""
     settings = config.settings()
+    out = storage.canonical(config.out)
+    out_folder.check(out, "clips", videos=config.videos)
     digest = f"{settings.digest} {config.split_fractions or 'splits as given'}"
     source = storage.without_secrets(storage.canonical(config.videos))
-    run = Run(out=storage.canonical(config.out), table="clips", videos=source, digest=digest)
+    libraries = (*versions.DECODING, *versions.chosen(decoder=config.decoder))
+    run = Run(out=out, table="clips", videos=source, digest=digest, libraries=libraries)
     report = pipeline.make_run(
         run,
         partial(list_videos, config.videos, splits=config.split_fractions),

@@ -27,10 +27,12 @@ from vidray import (
     extraction,
     learning,
     models,
+    out_folder,
     plots,
     runs,
     storage,
     summary,
+    versions,
 )
 from vidray.clips import ClipSettings
 from vidray.errors import UserError
@@ -83,7 +85,9 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     chosen = examples.of_split(config.split)
     if not len(chosen.table):
         raise UserError(f"{config.data} has no labelled video in split {config.split}")
-    write_json(storage.join(out, "run.json"), _header(config, "running"))
+    libraries = versions.CLASSICAL if isinstance(model, ClassicalModel) else versions.DEEP
+    header = {"kind": "evaluation", "config": cli.shown(config), "versions": versions.of(libraries)}
+    write_json(storage.join(out, "run.json"), {**header, "state": "running"})
     judged = learning.judge(chosen.table, learning.predict(model, chosen))
     metrics = {
         **judged.metrics(model.class_names),
@@ -95,27 +99,19 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     _draw(out, judged, metrics, model.class_names)
     write_json(
         storage.join(out, "run.json"),
-        {**_header(config, "finished"), "counts": {"videos": len(judged.video_ids)}},
+        {**header, "state": "finished", "counts": {"videos": len(judged.video_ids)}},
     )
     storage.write_bytes(storage.join(out, "_SUCCESS"), b"")
     return metrics
 
 
 def _take_folder(out: str, overwrite: bool) -> None:
-    where = storage.join(out, "run.json")
-    if not storage.exists(where):
+    if out_folder.check(out, "evaluation") is None:
         return
-    if runs.read_json(out).get("kind") != "evaluation":
-        raise UserError(f"{out} holds another job's run: choose another --out")
     if storage.exists(storage.join(out, "_SUCCESS")) and not overwrite:
         raise UserError(f"{out} holds an evaluation: choose another --out, or give --overwrite")
     for name in _OURS:
-        storage.remove_tree(storage.join(out, name))
-
-
-def _header(config: EvaluateConfig, state: str) -> dict[str, Any]:
-    shown = cli.shown(config)
-    return {"kind": "evaluation", "state": state, "config": shown, "versions": runs.versions()}
+        storage.remove_tree(storage.join(out, name), inside=out)
 
 
 def _device(wanted: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from vidray import cli, features, pipeline, storage, summary
+from vidray import cli, features, out_folder, pipeline, storage, summary, versions
 from vidray.decode import Limits
 from vidray.extraction import Settings
 from vidray.pipeline import Resources
@@ -53,7 +53,7 @@ class ExtractConfig:
     timeout_seconds: float = 600.0
     """A video that takes longer fails as timeout."""
     memory_gib: float = 2.0
-    """Memory of one worker; a video that needs more fails as too_large."""
+    """Memory of one worker; a video that needs more fails as out_of_memory."""
     workers: int | None = None
     """Videos at once; every CPU of the cluster if not given."""
     num_blocks: int | None = None
@@ -87,9 +87,12 @@ def main(config: ExtractConfig) -> None:
     """List, extract what is not done yet, show it."""
     settings, resources = config.settings(), config.resources()
     out = storage.canonical(config.out)
+    out_folder.check(out, "features", videos=config.videos)
     digest = f"{settings.digest} {config.split_fractions or 'splits as given'}"
     source = storage.without_secrets(storage.canonical(config.videos))
-    run = Run(out=out, table="features", videos=source, digest=digest)
+    own = versions.chosen(decoder=config.decoder, enhance=config.enhance)
+    libraries = (*versions.FEATURES, *own)
+    run = Run(out=out, table="features", videos=source, digest=digest, libraries=libraries)
     listing = partial(list_videos, config.videos, splits=config.split_fractions)
     report = pipeline.make_run(
         run,

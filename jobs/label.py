@@ -10,6 +10,7 @@ work. With nothing new it does nothing.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 
-from vidray import cli, commits, pipeline, runs, storage, summary
+from vidray import cli, commits, out_folder, pipeline, runs, storage, summary, versions
 from vidray.commits import LabelSet, Todo
 from vidray.decode import Limits
 from vidray.errors import UserError
@@ -65,13 +66,13 @@ class LabelConfig:
     max_attempts: int = 3
     """A video that failed so often, for a reason that may pass, is left alone until it changes."""
     max_pixels: int = 36_000_000
-    """A video of larger frames fails as too_large."""
+    """A video of larger frames fails as too_large, until it is raised."""
     max_seconds: float = 43_200.0
-    """A longer video fails as too_large."""
+    """A longer video fails as too_large, until it is raised."""
     timeout_seconds: float = 600.0
     """A video that takes longer fails as timeout."""
     memory_gib: float = 3.0
-    """Memory of one worker; a video that needs more fails as too_large."""
+    """Memory of one worker; a video that needs more fails as out_of_memory, until it is raised."""
     workers: int | None = None
     """Videos at once; every CPU of the cluster if not given."""
     predictors: int | None = None
@@ -109,11 +110,21 @@ class LabelConfig:
             limits=Limits(max_pixels=self.max_pixels, max_seconds=self.max_seconds),
         )
 
+    @property
+    def memory_bytes(self) -> int:
+        """Of one worker."""
+        return int(self.memory_gib * 2**30)
+
+    def caps(self, settings: LabelSettings) -> dict[str, float]:
+        """What rows of videos that were over one name, and what it is now."""
+        of_worker = {"memory_bytes": self.memory_bytes, "timeout_seconds": self.timeout_seconds}
+        return {**dataclasses.asdict(settings.limits), **of_worker}
+
     def resources(self, family: str) -> Resources:
         """What the job may use of the cluster, which is joined or started to know its GPUs."""
         return Resources(
             workers=self.workers,
-            memory_bytes=int(self.memory_gib * 2**30),
+            memory_bytes=self.memory_bytes,
             timeout_seconds=self.timeout_seconds,
             predictors=self._predictors(family),
         )
@@ -139,14 +150,19 @@ class LabelConfig:
 
 def main(config: LabelConfig) -> None:
     """Finish what was begun, list, label what is left, commit."""
-    storage.check_folder(storage.canonical(config.out))
+    out = storage.canonical(config.out)
+    out_folder.check(out, "label", videos=config.videos)
     name, digest = name_and_digest(config.model)
     settings = config.settings(digest)
     info = read_info(config.model)
     check_model(settings, info)
     if info["family"] == "classical" and (config.predictors or config.gpus_per_predictor):
         raise UserError(f"predictors hold deep models, and {name} is a classical one")
-    labels = LabelSet(out=storage.canonical(config.out), name=f"{name}-{settings.digest}")
+    labels = LabelSet(
+        out=out,
+        name=f"{name}-{settings.digest}",
+        libraries=settings.libraries(info["family"]),
+    )
     source = storage.without_secrets(storage.canonical(config.videos))
     run = None if config.dry_run else labels.unfinished(source, settings.digest)
     if run is not None:
@@ -154,10 +170,13 @@ def main(config: LabelConfig) -> None:
         _label(config, labels, run, settings, info)
     while True:
         began = time.monotonic()
-        todo = labels.todo(list_videos(config.videos), max_attempts=config.max_attempts)
+        todo = labels.todo(
+            list_videos(config.videos), max_attempts=config.max_attempts, caps=config.caps(settings)
+        )
         _say_todo(todo, time.monotonic() - began)
         if config.dry_run or not len(todo.plan):
             break
+        _take_folder(config, labels)
         mine = labels.new_run(source, settings.digest)
         run = labels.claim(mine, todo, _public(config))
         if run is None:
@@ -170,6 +189,13 @@ def main(config: LabelConfig) -> None:
     if not config.dry_run:
         labels.remove_leftovers()
         labels.compact()
+
+
+def _take_folder(config: LabelConfig, labels: LabelSet) -> None:
+    """Make a free folder ours before anything else is written into it."""
+    header = _header(config, labels, "running")
+    storage.write_once(storage.join(labels.out, "run.json"), runs.json_bytes(header))
+    out_folder.check(labels.out, "label")  # Of two jobs that start at once, one is first.
 
 
 def _label(
@@ -202,12 +228,19 @@ def _label(
         # Of all rows of the commit, some of which an earlier start may have made.
         each = seconds / report["counts"]["videos"]
         report["hours_of_video_per_hour"] = round(each * report["videos_per_second"], 1)
-    told = {
-        "kind": "label", "state": "finished", "set": labels.name, "commit": number,
-        "config": _public(config), "versions": runs.versions(), **report,
-    }  # fmt: skip
+    told = {**_header(config, labels, "finished"), "commit": number, **report}
     runs.write_json(labels.out, told)
     _say(labels, number, report)
+
+
+def _header(config: LabelConfig, labels: LabelSet, state: str) -> dict[str, Any]:
+    return {
+        "kind": "label",
+        "state": state,
+        "set": labels.name,
+        "config": _public(config),
+        "versions": versions.of(labels.libraries),
+    }
 
 
 def _public(config: LabelConfig) -> dict[str, Any]:

@@ -27,7 +27,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from vidray import cli, digests, learning, models, plots, runs, storage, study, summary, training
+from vidray import (
+    cli,
+    digests,
+    learning,
+    models,
+    plots,
+    runs,
+    storage,
+    study,
+    summary,
+    training,
+    versions,
+)
 from vidray.augment import Augmentation
 from vidray.clips import ClipSettings
 from vidray.errors import UserError
@@ -131,7 +143,10 @@ def main(config: StudyConfig) -> None:
         seed=config.training.seed,
     )
     run = StudyRun(
-        out=storage.canonical(config.out), settings=_settings(config, data), asked=_asked(config)
+        out=storage.canonical(config.out),
+        settings=_settings(config, data),
+        asked=_asked(config),
+        libraries=(*versions.CLASSICAL, *(versions.DEEP if config.deep_models else ())),
     )
     run.folder.claim(resume=config.resume)
     answers = _answer_all(config, run, data, units)
@@ -291,7 +306,7 @@ class _Teacher:
             training_seconds=seconds,
             best_epoch=trained.rows[best_epoch(trained.rows, job.training)].epoch,
         )
-        storage.remove_tree(folder)
+        storage.remove_tree(folder, inside=self._run.out)
         return answer
 
     def _unit_job(self, unit: Unit) -> DeepJob:

@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from vidray import cli, digests, learning, models, plots, storage, summary, training
+from vidray import cli, digests, learning, models, plots, storage, summary, training, versions
 from vidray.augment import Augmentation
 from vidray.errors import UserError
 from vidray.learning import Examples
@@ -212,7 +212,10 @@ def _run(config: TrainConfig, examples: Examples, settings: dict[str, Any]) -> M
     public = {"data": storage.without_secrets(config.data), "model": config.model}
     values = {**settings, **public}
     digest = digests.of([values, examples.digest])
-    return ModelRun(out=storage.canonical(config.out), digest=digest, config=values)
+    is_classical = config.model in classical.NAMES
+    libraries = versions.CLASSICAL if is_classical else versions.DEEP
+    out = storage.canonical(config.out)
+    return ModelRun(out=out, digest=digest, config=values, libraries=libraries)
 
 
 def _info(

@@ -75,7 +75,7 @@ def test_a_kill_just_before_the_end_costs_nothing(place: str) -> None:
     run.claim(resume=True)
     leave(run, f"{CHECKPOINTS}/run/a")
     run.finish({"epochs": 3})
-    storage.remove_tree(join(run.out, "_SUCCESS"))
+    storage.remove_tree(join(run.out, "_SUCCESS"), inside=run.out)
     leave(run, f"{CHECKPOINTS}/run/a")
     assert not run_of(place).claim(resume=True)
     assert files_of(run) == ["_SUCCESS", "run.json"]

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from vidray import commits, runs, schema, storage
+from vidray import commit_files, commit_numbers, commits, runs, schema, storage
 from vidray.commits import LabelSet, read_labels
 from vidray.errors import UserError
 from vidray.runs import Run
@@ -147,7 +147,8 @@ def test_nothing_uncommitted_is_seen(labels: LabelSet) -> None:
     assert labels.commit(again, model_digest="m") == 2
     assert set(seen(labels)) == {"a", "b"}
     assert labels.unfinished("/v", DIGEST) is None
-    assert not list(storage.list_files(storage.join(labels.out, "_runs"), hidden=True))
+    for name in ("_runs", "_numbers"):
+        assert not list(storage.list_files(storage.join(labels.out, name), hidden=True))
 
 
 def test_two_runs_at_once_commit_once(labels: LabelSet) -> None:
@@ -162,7 +163,7 @@ def test_two_runs_at_once_commit_once(labels: LabelSet) -> None:
     work_again = shared  # It was still at work on the same plan, and now ends, too.
     assert labels.commit(work_again, model_digest="m") is None
     assert seen(labels) == {"a": ("1", "run", 1), "b": ("1", "run", 1)}
-    assert len(commits._commits(labels.out)) == 1
+    assert len(commit_files.find(labels.out)) == 1
 
 
 def test_a_claim_without_a_plan_is_gone_on_with(
@@ -220,14 +221,15 @@ def test_a_number_that_was_compacted_meanwhile_is_not_taken(
     work(slow)
     make = commits._commit_bytes
 
-    def slowly(run: Run, number: int, model_digest: str) -> bytes:
+    def slowly(rows: pa.Table, run: Run, number: int, model_digest: str) -> bytes:
         if run == slow and number == 2:
-            assert label(labels, videos(y="1")) == 2
+            assert label(labels, videos(y="1")) == 3
             assert labels.compact()
-        return make(run, number, model_digest)
+        return make(rows, run, number, model_digest)
 
     monkeypatch.setattr(commits, "_commit_bytes", slowly)
-    assert labels.commit(slow, model_digest="m") == 3
+    monkeypatch.setattr(commit_numbers, "_MOST_WAITING_SECONDS", 0.2)
+    assert labels.commit(slow, model_digest="m") == 4
     assert seen(labels).keys() == {"a", "x", "y"}
     labels.compact()
     assert seen(labels).keys() == {"a", "x", "y"}
@@ -239,14 +241,14 @@ def test_a_run_that_two_have_finished_is_committed_once(
     run = labels.new_run("/v", DIGEST)
     assert labels.claim(run, labels.todo(videos(a="1"), max_attempts=3), {}) == run
     work(run)
-    last_commit = LabelSet._last_commit
+    last_commit = commit_numbers.last_commit
 
-    def while_another_commits(self: LabelSet) -> int:
+    def while_another_commits(out: str) -> int:
         monkeypatch.undo()
         assert labels.commit(run, model_digest="m") == 1
-        return last_commit(self)
+        return last_commit(out)
 
-    monkeypatch.setattr(LabelSet, "_last_commit", while_another_commits)
+    monkeypatch.setattr(commit_numbers, "last_commit", while_another_commits)
     assert labels.commit(run, model_digest="m") is None
     assert [commit.last for commit in labels.commits()] == [1]
 
@@ -284,10 +286,10 @@ def test_a_kill_while_compacting_is_not_seen(
     with monkeypatch.context() as patch:
         patch.setattr(LabelSet, "_remove_compacted", lambda _labels: None)
         assert labels.compact()
-    assert len(commits._commits(labels.out)) == 3
+    assert len(commit_files.find(labels.out)) == 3
     assert read_labels(labels.out).equals(before)
     assert not labels.compact()
-    assert len(commits._commits(labels.out)) == 1
+    assert len(commit_files.find(labels.out)) == 1
     assert read_labels(labels.out).equals(before)
 
 
@@ -325,7 +327,7 @@ def test_a_commit_is_there_whole_or_not(labels: LabelSet, monkeypatch: pytest.Mo
             patch.setattr(target, name, killed)
             with pytest.raises(KeyboardInterrupt):
                 labels.commit(run, model_digest="m")
-        assert len(commits._commits(labels.out)) == (0 if target is storage else 1)
+        assert len(commit_files.find(labels.out)) == (0 if target is storage else 1)
     assert set(seen(labels)) == {"a"}
     assert labels.unfinished("/v", DIGEST) is None  # committed: tidied up now
     assert not storage.exists(run.out)

@@ -251,7 +251,7 @@ def test_poison_videos_cost_one_row_each(job: Job, poison: Path, tmp_path: Path)
         "hangs.mp4": ("timeout", "not finished after 8 seconds"),
         "kills.avi": ("crashed", "the decoding process died 2 times (SIGSEGV)"),
         "gone.mp4": ("missing", "the file is gone"),
-        "huge.mkv": ("too_large", "needs more memory than the 0.5 GiB one worker is allowed"),
+        "huge.mkv": ("out_of_memory", "needs more memory than the 0.5 GiB one worker is allowed"),
     }
     assert len(rows) == 10
 

@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from vidray import runs, schema, storage
+from vidray import runs, schema, storage, versions
 from vidray.errors import UserError
 from vidray.runs import Run
 from vidray.storage import join
@@ -108,7 +108,7 @@ def test_an_unfinished_run_of_other_versions_is_not_gone_on_with(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _run(place).videos_to_do({}, lambda: _videos(2))
-    monkeypatch.setattr(runs, "versions", lambda: {"vidray": "0.0.0"})
+    monkeypatch.setattr(versions, "of", lambda _: {"vidray": "0.0.0"})
     with pytest.raises(UserError, match="other library versions"):
         _run(place).check_settings({})
 
@@ -147,7 +147,7 @@ def test_overwriting_removes_only_what_a_run_of_this_table_left(place: str) -> N
     run.overwrite()
     with pytest.raises(UserError, match=r"holds videos.parquet but no run.json"):
         run.check_settings({})
-    storage.remove_tree(join(run.out, "videos.parquet"))
+    storage.remove_tree(join(run.out, "videos.parquet"), inside=run.out)
     run.videos_to_do({}, lambda: _videos(1))
     storage.write_bytes(join(run.out, "notes.txt"), b"mine")
     run.overwrite()

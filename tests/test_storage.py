@@ -50,10 +50,11 @@ def test_list_and_remove_go_on_after_the_first_page(
 ) -> None:
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")  # S3's own pages hold 1000
     names = [f"{index:04d}.mp4" for index in range(10)]
-    _fill(s3_bucket, names)
-    assert _listed(s3_bucket) == names
-    storage.remove_tree(s3_bucket)
-    assert _listed(s3_bucket) == []
+    folder = storage.join(s3_bucket, "run")
+    _fill(folder, names)
+    assert _listed(folder) == names
+    storage.remove_tree(folder, inside=s3_bucket)
+    assert _listed(folder) == []
 
 
 def test_listed_and_single_info_agree(place: str) -> None:
@@ -102,7 +103,7 @@ def test_any_fsspec_storage_works(tmp_path: Path) -> None:
     assert storage.open_binary(f"{place}/d.mp4").read() == b"d.mp4"
     assert storage.write_once(f"{place}/e.mp4", b"1")
     assert not storage.write_once(f"{place}/e.mp4", b"2")
-    storage.remove_tree(place)
+    storage.remove_tree(place, inside="memory://vidray-test")
     assert _listed(place) == []
 
 
@@ -382,14 +383,52 @@ def test_a_lost_answer_does_not_lose_the_lease(faulty_s3: FaultyServer, s3_bucke
 
 def test_remove_tree(place: str) -> None:
     _fill(place, ["run/a b", "run/_x/.hidden", "run/*", "run2/keep"])
-    storage.remove_tree(storage.join(place, "run"))
-    storage.remove_tree(storage.join(place, "run"))
+    storage.remove_tree(storage.join(place, "run"), inside=place)
+    storage.remove_tree(storage.join(place, "run"), inside=place)
     assert _listed(place, hidden=True) == ["run2/keep"]
 
 
 def test_an_empty_path_is_not_the_current_folder() -> None:
     with pytest.raises(UserError, match="empty path"):
-        storage.remove_tree("")
+        storage.remove_tree("", inside="/")
+
+
+def test_only_what_is_inside_is_removed(place: str) -> None:
+    _fill(place, ["out/a", "out/deep/b", "outside/c", "d"])
+    out = storage.join(place, "out")
+    for uri in (
+        out, place, f"{out}/", f"{out}/.", f"{out}/..", f"{out}/deep/../..", f"{out}/../outside",
+        f"{out}side", f"{out}/deep/../../outside/c", storage.join(place, "d"), "/", "s3://other/a",
+        "memory://out/a",
+    ):  # fmt: skip
+        with pytest.raises(UserError, match="is not inside .*, so it is not removed"):
+            storage.remove_tree(uri, inside=out)
+    assert sorted(_listed(place, hidden=True)) == ["d", "out/a", "out/deep/b", "outside/c"]
+    storage.remove_tree(f"{out}/deep", inside=out)
+    storage.remove_tree(f"{out}/a", inside=f"{out}/")
+    assert sorted(_listed(place, hidden=True)) == ["d", "outside/c"]
+
+
+def test_another_storage_of_the_same_path_is_not_inside(tmp_path: Path) -> None:
+    _fill(str(tmp_path), ["a"])
+    with pytest.raises(UserError, match="is not inside"):
+        storage.remove_tree(f"{tmp_path}/a", inside=f"memory:/{tmp_path}")
+    with pytest.raises(UserError, match="is not inside"):
+        storage.remove_tree(f"memory:/{tmp_path}/a", inside=str(tmp_path))
+    assert (tmp_path / "a").exists()
+
+
+def test_links_do_not_lead_out_of_what_is_removed(tmp_path: Path) -> None:
+    _fill(str(tmp_path), ["victim/keep", "out/own", "real/own"])
+    out = tmp_path / "out"
+    (out / "link").symlink_to(tmp_path / "victim")
+    with pytest.raises(UserError, match="is not inside"):
+        storage.remove_tree(f"{out}/link/keep", inside=str(out))
+    storage.remove_tree(f"{out}/link", inside=str(out))  # the link, not what it leads to
+    assert (tmp_path / "victim" / "keep").exists()
+    (tmp_path / "alias").symlink_to(tmp_path / "real")  # --out may be a link itself
+    storage.remove_tree(f"{tmp_path}/alias/own", inside=f"{tmp_path}/alias")
+    assert not (tmp_path / "real" / "own").exists()
 
 
 # Publishing

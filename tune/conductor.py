@@ -311,7 +311,8 @@ class _Conductor(ray.tune.search.Searcher):
         winner = search.best(self.trials, self._plan.metric)
         for other in self.trials:
             if other is not winner and (other is trial or other.state == "ok"):
-                storage.remove_tree(self._plan.folder.path(f"{WORK}/{other.name}"))
+                folder = self._plan.folder
+                storage.remove_tree(folder.path(f"{WORK}/{other.name}"), inside=folder.out)
 
     def _say(self, trial: Trial) -> None:
         """A line a trial: what it came to, the best so far, how long the rest will take."""

@@ -32,7 +32,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tune import conductor, spaces, winners
 from tune.conductor import Plan
 from tune.winners import Data
-from vidray import cli, learning, plots, runs, search, storage, summary, training
+from vidray import (
+    cli,
+    learning,
+    out_folder,
+    plots,
+    runs,
+    search,
+    storage,
+    summary,
+    training,
+    versions,
+)
 from vidray.augment import Augmentation
 from vidray.errors import UserError
 from vidray.learning import Examples
@@ -54,6 +65,10 @@ _OURS = (
 _MOST_CPUS = 4
 _OF_CLASSICAL = ("preset", "feature_families", "folds", "repeats", "calibrated")
 _STATES: tuple[search.State, ...] = ("ok", "stopped", "failed")
+_LIBRARIES: dict[Family, tuple[str, ...]] = {
+    "classical": (*versions.CLASSICAL, "optuna"),
+    "deep": (*versions.DEEP, "optuna"),
+}
 _LEARNS_FROM: dict[Family, tuple[str, str]] = {
     "classical": ("features", "jobs/extract.py"),
     "deep": ("clips", "jobs/clips.py"),
@@ -179,6 +194,7 @@ class SearchConfig:
 def main(config: SearchConfig) -> None:
     """Search each family, hand over the best of each, show what came of it."""
     began = time.monotonic()
+    out_folder.check(storage.canonical(config.out), "search")
     data = _read(config)
     connect()
     folder = _claim(config, data)
@@ -311,7 +327,12 @@ def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> WorkFolder:
         "minutes": config.minutes,
     }
     folder = WorkFolder(
-        out=storage.canonical(config.out), kind="search", ours=_OURS, settings=settings, asked=asked
+        out=storage.canonical(config.out),
+        kind="search",
+        ours=_OURS,
+        settings=settings,
+        asked=asked,
+        libraries=tuple(name for family in data for name in _LIBRARIES[family]),
     )
     # The first start decides them: what is proposed would change with another cluster.
     earlier = folder.earlier_settings() if config.resume else {}

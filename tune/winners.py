@@ -9,7 +9,7 @@ from typing import Any
 
 from jobs import evaluate
 from jobs.evaluate import EvaluateConfig
-from vidray import digests, learning, models, runs, search, storage
+from vidray import digests, learning, models, runs, search, storage, versions
 from vidray.learning import Examples
 from vidray.models import classical
 from vidray.models.claim import ModelRun
@@ -64,7 +64,7 @@ def choose(
     """The family whose winner is the best on split val; its folder is copied to ``best``."""
     sign = 1 if search.is_loss(metric) else -1
     chosen = min(winners, key=lambda family: sign * winners[family]["val"][metric])
-    storage.remove_tree(folder.path("best"))
+    storage.remove_tree(folder.path("best"), inside=folder.out)
     _copy(folder.path(chosen), folder.path("best"))
     return chosen
 
@@ -75,10 +75,12 @@ def _model_folder(
     """Write the winner's model folder unless it is there; its figures on split val."""
     out = folder.path(winner.family)
     digest = digests.of([winner.params, winner.settings, folder.settings])
-    if storage.exists(storage.join(out, "_SUCCESS")) and runs.read_json(out)["digest"] == digest:
+    if _is_finished(out, digest):
         return dict(_metrics(out)["val"])
-    storage.remove_tree(folder.path(f"test/{winner.family}"))
-    run = ModelRun(out=out, digest=digest, config={"trial": winner.name, **winner.settings})
+    storage.remove_tree(folder.path(f"test/{winner.family}"), inside=folder.out)
+    libraries = versions.CLASSICAL if winner.family == "classical" else versions.DEEP
+    settings = {"trial": winner.name, **winner.settings}
+    run = ModelRun(out=out, digest=digest, config=settings, libraries=libraries)
     run.claim(resume=False)
     if winner.family == "classical":
         _fit(examples, winner, out, seed)
@@ -90,6 +92,11 @@ def _model_folder(
     write_json(storage.join(out, "metrics.json"), metrics)
     run.finish({"score": winner.score})
     return metrics["val"]
+
+
+def _is_finished(out: str, digest: str) -> bool:
+    done = storage.exists(storage.join(out, "_SUCCESS"))
+    return done and runs.read_json(out).get("digest") == digest
 
 
 def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:

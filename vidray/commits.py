@@ -4,9 +4,11 @@
     OUT/labels/set=…/commit-000001-000016.parquet       commits 1 to 16, compacted
     OUT/_runs/set=MODEL-DIGEST/KEY.claim                names the run folder of an unfinished run
     OUT/_runs/set=MODEL-DIGEST/RUN/                     its frozen plan and finished parts (runs)
+    OUT/_numbers/                                       who is about to commit (commit_numbers)
 
 A set holds the labels of one model and one way to label: another model or config makes another
 set. A video may have rows in several commits of a set; the one of the highest ``commit`` counts.
+Commits of all sets share one row of numbers: a higher one was there to be read later.
 
 Why no table format (Delta Lake, Iceberg, Lance; ``bench/table_formats.py``): they keep files that
 their log no longer names, or does not name yet. Whoever reads ``*.parquet`` without their library
@@ -21,43 +23,28 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import io
-import json
-import re
-import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from vidray import digests, runs, schema, storage
+from vidray import commit_files, commit_numbers, digests, names, runs, schema, storage, versions
+from vidray.commit_files import Commit
 from vidray.errors import UserError
 from vidray.runs import Run
 from vidray.storage import join
+
+T = TypeVar("T")
 
 # So many files are read fast (0.1 s each from a bucket); then they are compacted into one.
 _MOST_COMMITS = 16
 # A reader that finds a file gone, because it was compacted, looks again.
 _MOST_READS = 5
-_ROWS_PER_GROUP = 50_000
-# In a file's metadata: the runs whose rows it holds.
-_RUNS = b"vidray.runs"
-_STATE = ("video_id", "fingerprint", "status", "error_kind", "attempts")
-_FILE = re.compile(r"commit-(\d+)(?:-(\d+))?\.parquet$")
-
-
-@dataclass(frozen=True, order=True)
-class Commit:
-    """A committed file: of one commit, or of ``first`` to ``last`` compacted."""
-
-    first: int
-    last: int
-    uri: str
+_STATE = ("video_id", "fingerprint", "status", "error_kind", "attempts", "cap", "cap_value")
 
 
 @dataclass(frozen=True)
@@ -80,20 +67,33 @@ class LabelSet:
     Args:
         out: the folder.
         name: of the set, such as ``r3d_18-0123456789ab``.
+        libraries: that decide the numbers of a label.
     """
 
     out: str
     name: str
+    libraries: tuple[str, ...] = versions.DECODING
+
+    def __post_init__(self) -> None:
+        names.check_name(self.name, what="a set of labels, which begins with that of its model,")
 
     def commits(self) -> list[Commit]:
-        """What readers see, oldest first, without files whose rows are in a compacted one."""
-        return _standing(_commits(self._uri()))
+        """What readers see, oldest first, without files whose rows are in a compacted one.
 
-    def todo(self, videos: pa.Table, *, max_attempts: int) -> Todo:
+        Raises:
+            UserError: a file that is named as a commit is damaged, or not vidray's.
+        """
+        return _settled(self, list)
+
+    def todo(
+        self, videos: pa.Table, *, max_attempts: int, caps: Mapping[str, float] | None = None
+    ) -> Todo:
         """The part of VIDEOS that has no label yet, has changed, or failed and may succeed now.
 
         Args:
-            max_attempts: a video that failed as often with the same content is left alone.
+            max_attempts: a video that failed as often with the same content is left alone, unless
+                it was over a cap that has risen since.
+            caps: as they are now, by the name that a row tells.
         """
         last_commit = self._last_commit()
         before = _newest(_read(self, [*_STATE, "commit"])).drop_columns("commit")
@@ -108,11 +108,12 @@ class LabelSet:
         has_failed = pc.and_(is_same, pc.fill_null(pc.equal(both["status"], "failed"), False))
         may_pass = pc.is_in(both["error_kind"], pa.array(schema.PASSING_KINDS))
         may_try = pc.less(pc.fill_null(both["attempts"], 0), max_attempts)
-        is_retried = pc.and_(has_failed, pc.and_(may_pass, may_try))
+        may_try = pc.or_(pc.and_(may_pass, may_try), _is_below(both, caps or {}))
+        is_retried = pc.and_(has_failed, may_try)
         attempts = pc.if_else(is_retried, pc.add(both["attempts"], 1), 1).cast(pa.int32())
         wanted = pc.or_(pc.invert(is_same), is_retried)
         plan = videos.take(both["row"].filter(wanted)).rename_columns(
-            ["true_label" if name == "label" else name for name in schema.VIDEOS.names]
+            ["true_label" if name == "label" else name for name in videos.column_names]
         )
         plan = plan.append_column("attempts", attempts.filter(wanted)).sort_by("uri")
         still_there = pc.is_in(before["video_id"], videos["video_id"].combine_chunks())
@@ -149,7 +150,7 @@ class LabelSet:
             source: of the videos, without secrets.
             digest: of the settings.
         """
-        return self._run(uuid.uuid4().hex, source, digest)
+        return self._run(names.new_token(), source, digest)
 
     def unfinished(self, source: str, digest: str) -> Run | None:
         """The run of the same command that was claimed and not committed, if there is one.
@@ -166,7 +167,7 @@ class LabelSet:
     def _claimed(self, like: Run) -> Run | None:
         """The run that is claimed for the source and settings of this one."""
         try:
-            token = storage.read_bytes(self._claim_uri(like)).decode()
+            token = _token_in(self._claim_uri(like))
         except FileNotFoundError:
             return None
         return self._run(token, like.videos, like.digest)
@@ -174,7 +175,7 @@ class LabelSet:
     def is_committed(self, run: Run) -> bool:
         """Whether readers see the rows of ``run``."""
         token = storage.name_of(run.out)
-        return any(token in _runs_in(commit.uri) for commit in reversed(self.commits()))
+        return _settled(self, lambda commits: any(token in c.told.runs for c in reversed(commits)))
 
     def commit(self, run: Run, *, model_digest: str) -> int | None:
         """Show the rows of a run, all parts of which are there, to readers: all at once.
@@ -182,26 +183,33 @@ class LabelSet:
         Returns:
             The number of the commit; None if a process beside this one has committed the run.
         """
+        rows, token = _rows_of(run), storage.name_of(run.out)
         number = None
         while number is None:
             # In this order: what commits this run meanwhile is seen, or takes this very number.
-            attempt = self._last_commit() + 1
+            attempt = commit_numbers.take(self.out, token)
             if self.is_committed(run):
                 break
-            data = _commit_bytes(run, attempt, model_digest)
-            # Of two runs that take the same number one fails, and takes the next. So does one whose
-            # number was compacted while it wrote: its file is hidden by the compacted one.
-            where = self._uri(f"commit-{attempt:06d}.parquet")
-            if storage.write_once(where, data) and self.is_committed(run):
+            data = _commit_bytes(rows, run, attempt, model_digest)
+            if not commit_numbers.is_ours(self.out, attempt):
+                continue  # This took so long that others have passed by.
+            where = self._uri(commit_files.file_name(attempt, attempt))
+            if storage.write_once(where, data):
                 number = attempt
+            elif self._last_commit() < attempt:
+                raise UserError(
+                    f"{storage.without_secrets(where)} is in the way of a commit and is none: move "
+                    "it away, and start the job again"
+                )
+        commit_numbers.let_go(self.out, token)
         self.remove(run)
         return number
 
     def remove(self, run: Run) -> None:
         """Let go of a run's claim, if it has not gone to another run, and of its folder."""
         if self._claimed(run) == run:
-            storage.remove_tree(self._claim_uri(run))
-        storage.remove_tree(run.out)
+            storage.remove_tree(self._claim_uri(run), inside=self.out)
+        storage.remove_tree(run.out, inside=self.out)
 
     def compact(self) -> bool:
         """Make one file of many; of each video the newest row stays.
@@ -212,10 +220,15 @@ class LabelSet:
         commits = self.commits()
         if len(commits) < _MOST_COMMITS:
             return False
-        rows = _newest(_read(self)).sort_by("uri")
-        tokens = sorted(set().union(*(_runs_in(commit.uri) for commit in commits)))
-        name = f"commit-{commits[0].first:06d}-{commits[-1].last:06d}.parquet"
-        storage.write_once(self._uri(name), _parquet(rows, tokens))
+        told = [commit.told for commit in commits]
+        if any(set(one.columns) - set(schema.LABELS.names) for one in told):
+            return False  # A newer vidray has written more than is known here: it may compact.
+        rows = pa.concat_tables([commit_files.read(c, schema.LABELS.names) for c in commits])
+        tokens = frozenset[str]().union(*(one.runs for one in told))
+        made_with = [one for each in told for one in each.versions]
+        name = commit_files.file_name(commits[0].first, commits[-1].last)
+        data = commit_files.to_bytes(_newest(rows).sort_by("uri"), tokens, made_with)
+        storage.write_once(self._uri(name), data)
         self._remove_compacted()
         return True
 
@@ -223,10 +236,11 @@ class LabelSet:
         """Remove what late processes of committed runs wrote after these were tidied up."""
         folder = self._runs()
         # In this order: the claim of a run is there before its folder.
-        names = [info.uri[len(folder) + 1 :] for info in storage.list_files(folder, hidden=True)]
-        found = {name.partition("/")[0] for name in names if "/" in name}
-        for token in found - (self._all_claimed() if found else set()):
-            storage.remove_tree(join(folder, token))
+        paths = [info.uri[len(folder) + 1 :] for info in storage.list_files(folder, hidden=True)]
+        found = {path.partition("/")[0] for path in paths if "/" in path}
+        tokens = {name for name in found if names.is_token(name)}
+        for token in tokens - (self._all_claimed() if tokens else set()):
+            storage.remove_tree(join(folder, token), inside=self.out)
 
     def _all_claimed(self) -> set[str]:
         """The runs that claims name."""
@@ -234,17 +248,20 @@ class LabelSet:
         for name in storage.list_names(self._runs()):
             if name.endswith(".claim"):
                 with contextlib.suppress(FileNotFoundError):  # committed meanwhile
-                    tokens.add(storage.read_bytes(self._runs(name)).decode())
+                    tokens.add(_token_in(self._runs(name)))
         return tokens
 
     def _remove_compacted(self) -> None:
-        files = _commits(self._uri())
-        for commit in set(files) - set(_standing(files)):
-            storage.remove_tree(commit.uri)
+        """Files whose rows are known to be in another one, row by row."""
+        commits = commit_files.find(self.out, self.name)
+        with contextlib.suppress(FileNotFoundError):  # A process beside this one does the same.
+            for commit in commits:
+                held_by = commit_files.holders(commit, commits)
+                if any(commit_files.is_held(commit, by=other) for other in held_by):
+                    storage.remove_tree(commit.uri, inside=self.out)
 
     def _last_commit(self) -> int:
-        """Of all sets: numbers tell which set was committed to last."""
-        return max((commit.last for commit in _commits(join(self.out, "labels"))), default=0)
+        return commit_numbers.last_commit(self.out)
 
     def _uri(self, *names: str) -> str:
         return join(self.out, "labels", f"set={self.name}", *names)
@@ -253,11 +270,17 @@ class LabelSet:
         return join(self.out, "_runs", f"set={self.name}", *names)
 
     def _run(self, token: str, source: str, digest: str) -> Run:
-        return Run(out=self._runs(token), table="labels", videos=source, digest=digest)
+        return Run(
+            out=self._runs(token),
+            table="labels",
+            videos=source,
+            digest=digest,
+            libraries=self.libraries,
+        )
 
     def _claim_uri(self, run: Run) -> str:
         # A run of other library versions is not gone on with: its labels may differ.
-        key = digests.of([run.videos, run.digest, runs.versions()])
+        key = digests.of([run.videos, run.digest, run.versions])
         return self._runs(f"{key}.claim")
 
 
@@ -289,40 +312,31 @@ def read_labels(
 def list_sets(out: str) -> list[str]:
     """Names of the sets with commits, the one committed to last at the end."""
     newest: dict[str, int] = {}
-    for commit in _commits(join(storage.canonical(out), "labels")):
-        name = storage.name_of(storage.parent_of(commit.uri)).removeprefix("set=")
-        newest[name] = max(commit.last, newest.get(name, 0))
+    for commit in commit_files.find(storage.canonical(out)):
+        newest[commit.set_name] = max(commit.last, newest.get(commit.set_name, 0))
+    # Of one number, which older versions of vidray could give twice, the name decides.
     return sorted(newest, key=lambda name: (newest[name], name))
 
 
-def _commits(folder: str) -> list[Commit]:
-    """Every committed file below a folder, in order."""
-    named = ((_FILE.search(info.uri), info.uri) for info in storage.list_files(folder))
-    return sorted(Commit(int(n[1]), int(n[2] or n[1]), uri) for n, uri in named if n)
-
-
-def _standing(commits: Sequence[Commit]) -> list[Commit]:
-    """Without those of which another one holds all."""
-    return [
-        commit
-        for commit in commits
-        if not any(
-            other.first <= commit.first and commit.last <= other.last and other != commit
-            for other in commits
-        )
-    ]
-
-
-def _read(labels: LabelSet, columns: Sequence[str] = schema.LABELS.names) -> pa.Table:
-    """All rows of a set: several of a video that was labelled several times."""
-    kinds = pa.schema([schema.LABELS.field(name) for name in columns])
+def _settled(labels: LabelSet, look: Callable[[list[Commit]], T]) -> T:
+    """What ``look`` makes of the commits that stand; again where they are compacted meanwhile."""
     for _ in range(_MOST_READS):
         try:
-            tables = [runs.read_parquet(c.uri, list(columns)) for c in labels.commits()]
+            return look(commit_files.standing(commit_files.find(labels.out, labels.name)))
         except FileNotFoundError:
             continue
-        return pa.concat_tables([kinds.empty_table(), *tables])
     raise UserError(f"{labels.out} is compacted faster than it is read: try again")
+
+
+def _read(labels: LabelSet, columns: Sequence[str]) -> pa.Table:
+    """All rows of a set: several of a video that was labelled several times."""
+    kinds = pa.schema([schema.LABELS.field(name) for name in columns])
+
+    def look(commits: list[Commit]) -> pa.Table:
+        tables = [commit_files.read(commit, columns) for commit in commits]
+        return pa.concat_tables([kinds.empty_table(), *tables])
+
+    return _settled(labels, look)
 
 
 def _newest(rows: pa.Table) -> pa.Table:
@@ -336,12 +350,17 @@ def _newest(rows: pa.Table) -> pa.Table:
     return rows.take(last).drop_columns("row")
 
 
-def _commit_bytes(run: Run, number: int, model_digest: str) -> bytes:
-    """The parts of a run as one file, with what all its rows share."""
-    now = datetime.datetime.now(datetime.UTC)
+def _rows_of(run: Run) -> pa.Table:
+    """The parts of a run as one table."""
     with ThreadPoolExecutor(16) as pool:
         uris = [uri for _, uri in sorted(run.done_parts().items())]
-        rows = pa.concat_tables([schema.LABELLED.empty_table(), *pool.map(runs.read_parquet, uris)])
+        parts = list(pool.map(runs.read_parquet, uris))
+    return pa.concat_tables([schema.LABELLED.empty_table(), *parts])
+
+
+def _commit_bytes(rows: pa.Table, run: Run, number: int, model_digest: str) -> bytes:
+    """The rows of a run as a committed file, with what all of them share."""
+    now = datetime.datetime.now(datetime.UTC)
     for name, value in (
         ("model_digest", model_digest),
         ("labelled_at", now),
@@ -350,26 +369,30 @@ def _commit_bytes(run: Run, number: int, model_digest: str) -> bytes:
         field = schema.LABELS.field(name)
         column = pa.repeat(pa.scalar(value, field.type), len(rows))
         rows = rows.append_column(field, column)
-    return _parquet(rows, [storage.name_of(run.out)])
+    return commit_files.to_bytes(rows, [storage.name_of(run.out)], [run.versions])
 
 
-def _parquet(rows: pa.Table, tokens: Sequence[str]) -> bytes:
-    sink = io.BytesIO()
-    told = schema.LABELS.with_metadata({_RUNS: json.dumps(list(tokens))})
-    words = [field.name for field in told if pa.types.is_string(field.type)]
-    with pq.ParquetWriter(
-        sink, told, compression="zstd", use_dictionary=words, write_statistics=words
-    ) as writer:
-        writer.write_table(rows.cast(told), row_group_size=_ROWS_PER_GROUP)
-    return sink.getvalue()
-
-
-def _runs_in(uri: str) -> set[str]:
-    """The runs whose rows a committed file holds."""
+def _token_in(uri: str) -> str:
+    """The run that a claim names."""
     try:
-        return set(json.loads(runs.read_metadata(uri)[_RUNS]))
-    except FileNotFoundError:
-        return set()  # Compacted meanwhile: its runs are in the file that took its place.
+        text = storage.read_bytes(uri).decode(errors="replace")
+    except IsADirectoryError:
+        text = ""
+    if not names.is_token(text):
+        raise UserError(
+            f"{storage.without_secrets(uri)} names no run of vidray (it holds {names.shown(text)}):"
+            " remove it, and start the job again"
+        )
+    return text
+
+
+def _is_below(rows: pa.Table, caps: Mapping[str, float]) -> pa.Array:
+    """Whether the cap that a video was over is higher now."""
+    found = pa.array(np.zeros(len(rows), bool))
+    for name, value in caps.items():
+        has_risen = pc.and_(pc.equal(rows["cap"], name), pc.less(rows["cap_value"], float(value)))
+        found = pc.or_(found, pc.fill_null(has_risen, False))
+    return found
 
 
 def _true(flags: Any) -> int:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vidray import demux
 from vidray.demux import PacketIndex, Source
-from vidray.errors import VideoError
+from vidray.errors import Cap, VideoError
 from vidray.frames import Frames, Limits, Probe, Request, Resize
 
 __all__ = ["Frames", "Limits", "Probe", "Request", "Video", "probe", "read_frames"]
@@ -81,14 +81,16 @@ class Video:
         limits, context = self._limits, self._stream.codec_context
         size_bytes = self._container.size
         if size_bytes > limits.max_bytes:
-            raise VideoError("too_large", f"{size_bytes} bytes, the cap is {limits.max_bytes}")
+            message = f"{size_bytes} bytes, the cap is {limits.max_bytes}"
+            raise VideoError("too_large", message, cap=Cap("max_bytes", limits.max_bytes))
         self._refuse_large_frames(context.width, context.height)
 
     def _refuse_large_frames(self, width_px: int, height_px: int) -> None:
         cap = self._limits.max_pixels
         if width_px * height_px > cap:
             size = f"{width_px}x{height_px}"
-            raise VideoError("too_large", f"frames of {size}, the cap is {cap} pixels")
+            message = f"frames of {size}, the cap is {cap} pixels"
+            raise VideoError("too_large", message, cap=Cap("max_pixels", cap))
 
     def close(self) -> None:
         """Let go of the file and of decoded frames."""
@@ -120,7 +122,8 @@ class Video:
         seconds = self._duration_seconds(pts_seconds, self._frames_per_second(pts_seconds)) or 0.0
         if seconds > self._limits.max_seconds:
             cap = self._limits.max_seconds
-            raise VideoError("too_large", f"{seconds:.0f} seconds long, the cap is {cap:.0f}")
+            message = f"{seconds:.0f} seconds long, the cap is {cap:.0f}"
+            raise VideoError("too_large", message, cap=Cap("max_seconds", cap))
 
     @property
     def width_px(self) -> int:
@@ -320,9 +323,7 @@ class Video:
         kept_bytes = 0
         for k, frame in enumerate(self._decoded_frames()):
             if k >= self._limits.max_frames:
-                raise VideoError(
-                    "too_large", f"over {self._limits.max_frames} frames, the cap on frames"
-                )
+                raise demux.too_many_frames(self._limits.max_frames)
             seconds.append(self._seconds_of(frame, k))
             kept_bytes += sum(plane.buffer_size for plane in frame.planes)
             if kept is not None:

@@ -23,7 +23,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vidray.errors import VideoError
+from vidray.errors import Cap, VideoError
 
 Source = str | os.PathLike[str] | BinaryIO
 
@@ -183,6 +183,12 @@ def _moov(source: Source, most_bytes: int = 64 << 20) -> tuple[bytes, bool]:
         offset += size
 
 
+def too_many_frames(cap: int) -> VideoError:
+    """The error of a video of more frames than ``cap``."""
+    message = f"over {cap} frames, the cap on frames"
+    return VideoError("too_large", message, cap=Cap("max_frames", cap))
+
+
 def index_packets(
     container: InputContainer, stream: VideoStream, *, max_frames: int
 ) -> PacketIndex | None:
@@ -206,7 +212,7 @@ def index_packets(
             seek = packet.dts if packet.dts is not None else packet.pts
             rows.append((packet.pts, min(seek, packet.pts), packet.is_keyframe))
             if len(rows) > max_frames:
-                raise VideoError("too_large", f"over {max_frames} frames, the cap on frames")
+                raise too_many_frames(max_frames)
     except MemoryError:
         raise
     except (av.error.FFmpegError, OSError):

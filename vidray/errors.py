@@ -1,5 +1,7 @@
 """The two errors vidray raises on purpose: one for the person at the keyboard, one for a row."""
 
+from typing import Any, NamedTuple
+
 from vidray.schema import ERROR_KINDS
 
 
@@ -10,21 +12,30 @@ class UserError(ValueError):
     """
 
 
+class Cap(NamedTuple):
+    """What a video was over: its name, such as ``max_pixels``, and its value then."""
+
+    name: str
+    value: float
+
+
 class VideoError(Exception):
     """Why one video has no result: becomes ``error_kind`` and ``error_message`` of its row.
 
     Args:
         kind: one of ``schema.ERROR_KINDS``.
         message: one sentence, without the path (the row has it already).
+        cap: that the video is over; a job with a higher one tries again.
     """
 
-    def __init__(self, kind: str, message: str) -> None:
+    def __init__(self, kind: str, message: str, *, cap: Cap | None = None) -> None:
         if kind not in ERROR_KINDS:
             raise ValueError(f"unknown error kind {kind!r}; one of {', '.join(ERROR_KINDS)}")
         super().__init__(message)
         self.kind = kind
         self.message = message
+        self.cap = cap
 
-    def __reduce__(self) -> tuple[type["VideoError"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type["VideoError"], tuple[str, str], dict[str, Any]]:
         # An exception is pickled by its one message unless told; this one crosses process pools.
-        return VideoError, (self.kind, self.message)
+        return VideoError, (self.kind, self.message), {"cap": self.cap}

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from vidray import clips, rows, sampling, storage
 from vidray.clips import ClipSettings
 from vidray.decode import IndexContradictedError, Video
-from vidray.errors import VideoError
+from vidray.errors import Cap, VideoError
 from vidray.extraction import describe_video
 from vidray.labelling import LabelSettings, check_unchanged
 from vidray.model_files import read_info
@@ -169,10 +169,11 @@ def _by_features(
     with clock("describe"):
         described = describe_video(video, model.features)
     (row,) = described.select(
-        ["status", "error_kind", "error_message", "duration_seconds", "decoder"]
+        ["status", "error_kind", "error_message", "duration_seconds", "decoder", "cap", "cap_value"]
     ).to_pylist()
     if row["status"] != "ok":
-        raise VideoError(row["error_kind"], row["error_message"])
+        cap = None if row["cap"] is None else Cap(row["cap"], row["cap_value"])
+        raise VideoError(row["error_kind"], row["error_message"], cap=cap)
     with clock("predict"):
         (probabilities,) = model.predict(pa.Table.from_batches([described]))
     told = {name: row[name] for name in ("duration_seconds", "decoder")}

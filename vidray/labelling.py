@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import pyarrow as pa
 
-from vidray import decoders, digests, schema, storage
+from vidray import decoders, digests, names, schema, storage, versions
 from vidray.commits import list_sets, read_labels
 from vidray.decode import Limits
 from vidray.errors import UserError
@@ -88,15 +88,22 @@ class LabelSettings:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits that change when a label may. The model may move."""
+        """Twelve hex digits that change when a label may. The model may move, and a cap changes
+        none: it decides whether there is one.
+        """
         values = dataclasses.asdict(self)
-        del values["model"]
+        del values["model"], values["limits"]
         return digests.of([_VERSION, values])
 
     @property
     def schema(self) -> pa.Schema:
         """LABELS before the commit."""
         return schema.LABELLED
+
+    def libraries(self, family: str) -> tuple[str, ...]:
+        """Those that decide the label of a model of ``family``."""
+        own = versions.DEEP if family == "deep" else (*versions.FEATURES, *versions.CLASSICAL)
+        return (*versions.DECODING, *own, *versions.chosen(decoder=self.decoder))
 
 
 def name_and_digest(model_dir: str) -> tuple[str, str]:
@@ -106,14 +113,17 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
         UserError: not a model folder.
     """
     info = read_info(model_dir)
+    name = names.check_name(
+        info.get("name"), what=f"the model in {storage.without_secrets(model_dir)}"
+    )
     digest = hashlib.sha256()
-    for name in (MODEL, WEIGHTS, PIPELINE):
+    for file in (MODEL, WEIGHTS, PIPELINE):
         try:
-            content = storage.read_bytes(storage.join(storage.canonical(model_dir), name))
+            content = storage.read_bytes(storage.join(storage.canonical(model_dir), file))
         except FileNotFoundError:
             continue  # A model has weights or a pipeline.
-        digest.update(f"{name} {len(content)}\n".encode() + content)
-    return str(info["name"]), digest.hexdigest()[:12]
+        digest.update(f"{file} {len(content)}\n".encode() + content)
+    return name, digest.hexdigest()[:12]
 
 
 def check_model(settings: LabelSettings, info: Mapping[str, Any]) -> None:

@@ -114,7 +114,7 @@ class Resources:
 
     Args:
         workers: tasks at once; None takes every CPU of the cluster.
-        memory_bytes: of one worker; a video that needs more fails as too_large.
+        memory_bytes: of one worker; a video that needs more fails as out_of_memory.
         timeout_seconds: for one video.
         num_blocks: tasks in all; None lets vidray choose. The result does not depend on it.
         predictors: beside the workers; None: each worker has the network itself.

@@ -62,7 +62,13 @@ def failed(
     video: Mapping[str, Any], schema: pa.Schema, digest: str, error: VideoError
 ) -> pa.RecordBatch:
     """The one row of a video that gave nothing, with the reason."""
-    reason = {"status": "failed", "error_kind": error.kind, "error_message": error.message}
+    reason: dict[str, Any] = {
+        "status": "failed",
+        "error_kind": error.kind,
+        "error_message": error.message,
+    }
+    if error.cap is not None:
+        reason |= {"cap": error.cap.name, "cap_value": float(error.cap.value)}
     return _batch([{**video, **reason}], schema, digest)
 
 

@@ -13,11 +13,9 @@ it is written whole or not at all, so a part that is there is a part that need n
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import json
 import math
-import platform
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vidray import __version__, storage
+from vidray import storage, versions
 from vidray.errors import UserError
 from vidray.schema import STATUSES
 from vidray.storage import join
@@ -37,17 +35,30 @@ from vidray.storage import join
 # Many parts balance the work and bound what a kill loses; a part of 64 rows has 0.6 to 42 MB.
 _MOST_VIDEOS_PER_PART = 64
 _PARTS_WANTED = 64
-_LIBRARIES = ("ray", "av", "opencv-python-headless", "numpy", "scipy", "pyarrow")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder and the settings that any run in it must share."""
+    """One run folder and the settings that any run in it must share.
+
+    Args:
+        out: the folder.
+        table: ``features``, ``clips`` or ``labels``.
+        videos: where they come from, without secrets.
+        digest: changes when a row may.
+        libraries: that decide the numbers of a row.
+    """
 
     out: str
     table: str
     videos: str
     digest: str
+    libraries: tuple[str, ...] = versions.DECODING
+
+    @property
+    def versions(self) -> versions.Versions:
+        """Of the libraries that decide the numbers of a row."""
+        return versions.of(self.libraries)
 
     def videos_to_do(self, config: dict[str, Any], list_videos: Callable[[], pa.Table]) -> pa.Table:
         """The VIDEOS of this run: listed at its first start, the same ever after.
@@ -60,7 +71,7 @@ class Run:
             videos = list_videos()
             # Of two starts at once, one claims the folder and one listing wins.
             storage.write_once(
-                join(self.out, "run.json"), _to_json(self._header("running", config))
+                join(self.out, "run.json"), json_bytes(self._header("running", config))
             )
             self.check_settings(config)
             storage.write_once(join(self.out, "videos.parquet"), parquet_bytes(videos))
@@ -83,10 +94,12 @@ class Run:
                 f"({_difference(before, config)}): "
                 "choose another --out, or give --overwrite to start afresh"
             )
-        if before.get("state") == "running" and before.get("versions") != versions():
+        changed = versions.changes(before.get("versions"), self.versions)
+        if before.get("state") == "running" and changed:
             raise UserError(
-                f"{self.out} holds an unfinished run of other library versions, and their numbers "
-                "may differ: finish it with those, or give --overwrite to start afresh"
+                f"{self.out} holds an unfinished run of other library versions "
+                f"({'; '.join(changed[:3])}), and their numbers may differ: finish it with those, "
+                "or give --overwrite to start afresh"
             )
 
     def overwrite(self) -> None:
@@ -101,7 +114,7 @@ class Run:
             raise UserError(f"{self.out} holds another job's run: choose another --out")
         # run.json goes last: a kill in between leaves a folder that is still known as ours.
         for name in ("_SUCCESS", "_staging", self.table, "videos.parquet", "run.json"):
-            storage.remove_tree(join(self.out, name))
+            storage.remove_tree(join(self.out, name), inside=self.out)
 
     def _header(self, state: str, config: dict[str, Any]) -> dict[str, Any]:
         return {
@@ -110,7 +123,7 @@ class Run:
             "videos": self.videos,
             "digest": self.digest,
             "config": config,
-            "versions": versions(),
+            "versions": self.versions,
         }
 
     def is_finished(self) -> bool:
@@ -213,7 +226,8 @@ class Run:
         """Show the table to readers; run.json and then _SUCCESS are written last."""
         if storage.exists(join(self.out, "_staging")):
             if storage.exists(join(self.out, self.table)) and not storage.is_bucket(self.out):
-                storage.remove_tree(join(self.out, "_staging"))  # A run beside this one was first.
+                # A run beside this one was first.
+                storage.remove_tree(join(self.out, "_staging"), inside=self.out)
             else:
                 storage.publish(join(self.out, "_staging"), join(self.out, self.table))
         self._remove_drafts()
@@ -224,18 +238,41 @@ class Run:
         """What a run beside this one was writing when the folder was moved."""
         for info in storage.list_files(join(self.out, self.table), hidden=True):
             if not storage.name_of(info.uri).startswith("part-"):
-                storage.remove_tree(info.uri)
+                storage.remove_tree(info.uri, inside=self.out)
 
 
 def read_json(out: str) -> dict[str, Any]:
-    """The contents of a run folder's run.json."""
-    values: dict[str, Any] = json.loads(storage.read_bytes(join(out, "run.json")))
+    """The contents of a run folder's run.json.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it is damaged, or something else.
+    """
+    return read_json_file(join(out, "run.json"))
+
+
+def read_json_file(uri: str) -> dict[str, Any]:
+    """An object of JSON, written by vidray and maybe changed since.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it is damaged, or something else.
+    """
+    try:
+        values = json.loads(storage.read_bytes(uri))
+    except (ValueError, RecursionError, IsADirectoryError):
+        values = None
+    if not isinstance(values, dict):
+        raise UserError(
+            f"{storage.without_secrets(uri)} is damaged, or not vidray's: put back what was there, "
+            "or move it away"
+        )
     return values
 
 
 def write_json(out: str, values: dict[str, Any]) -> None:
     """Write a folder's run.json."""
-    storage.write_bytes(join(out, "run.json"), _to_json(values))
+    storage.write_bytes(join(out, "run.json"), json_bytes(values))
 
 
 def read_table(out: str, table: str = "features", columns: list[str] | None = None) -> pa.Table:
@@ -295,20 +332,43 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file, or some of its columns."""
-    if storage.is_bucket(uri) and columns is None:
-        return pq.read_table(io.BytesIO(storage.read_bytes(uri)))
-    if storage.is_bucket(uri):
-        # Only the wanted columns' bytes: a part of the notebooks' numbers has 42 MB.
+    """A Parquet file, or some of its columns.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it is damaged, or has not these columns.
+    """
+    try:
+        if storage.is_bucket(uri) and columns is None:
+            return pq.read_table(io.BytesIO(storage.read_bytes(uri)))
+        if storage.is_bucket(uri):
+            # Only the wanted columns' bytes: a part of the notebooks' numbers has 42 MB.
+            with _opened(uri) as file:
+                return pq.read_table(file, columns=columns)
+        return pq.read_table(uri, columns=columns, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        _raise_if_damaged(uri, error)
+        raise
+
+
+def read_schema(uri: str) -> pa.Schema:
+    """The columns of a Parquet file, and what it says beside them; errors as of ``read_parquet``."""
+    try:
         with _opened(uri) as file:
-            return pq.read_table(file, columns=columns)
-    return pq.read_table(uri, columns=columns, partitioning=None)
+            return pq.read_schema(file)
+    except (pa.ArrowException, OSError) as error:
+        _raise_if_damaged(uri, error)
+        raise
 
 
-def read_metadata(uri: str) -> dict[bytes, bytes]:
-    """What a Parquet file's schema says beside its columns."""
-    with _opened(uri) as file:
-        return pq.read_schema(file).metadata or {}
+def _raise_if_damaged(uri: str, error: Exception) -> None:
+    """Pyarrow tells of damage by errors of its own, or by an OSError without the system's number."""
+    if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
+        said = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{storage.without_secrets(uri)} is damaged, or no Parquet file of vidray ({said}): "
+            "put back what was there, or move it out of this folder"
+        ) from error
 
 
 def _opened(uri: str) -> Any:
@@ -337,18 +397,14 @@ def _take_out_pixels(table: pa.Table) -> tuple[pa.Table, bytes]:
     return table.set_column(at, "pixels_row", numbers), sink.getvalue()
 
 
-def versions() -> dict[str, str]:
-    """Of everything that may change a number."""
-    libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return {"vidray": __version__, "python": platform.python_version(), **libraries}
-
-
-def _to_json(values: dict[str, Any]) -> bytes:
+def json_bytes(values: dict[str, Any]) -> bytes:
+    """What run.json holds."""
     return (json.dumps(values, indent=2) + "\n").encode()
 
 
 def _difference(before: dict[str, Any], config: dict[str, Any]) -> str:
-    old = before.get("config", {})
+    found = before.get("config")
+    old = found if isinstance(found, dict) else {}
     changed = [
         f"{name}: {old.get(name)} -> {new}" for name, new in config.items() if old.get(name) != new
     ]

@@ -27,7 +27,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidray.errors import UserError, VideoError
+from vidray.errors import Cap, UserError, VideoError
 
 Request = dict[str, Any]
 Work = Callable[[Request], pa.RecordBatch]
@@ -102,8 +102,7 @@ class Sandbox:
             answer: answers the questions of a child that asks; its time is not the video's.
 
         Raises:
-            VideoError: timeout; too_large, when the memory does not suffice; crashed, after a
-                second try in a fresh process.
+            VideoError: timeout; out_of_memory; crashed, after a second try in a fresh process.
         """
         for attempt in range(1, _ATTEMPTS + 1):
             self.start()  # What keeps the child from starting is no fault of the video's.
@@ -114,14 +113,16 @@ class Sandbox:
                 if death.code == _OUT_OF_MEMORY:
                     allowed = f"{self._memory_bytes / 2**30:.3g} GiB"
                     message = f"needs more memory than the {allowed} one worker is allowed"
-                    raise VideoError("too_large", message) from None
+                    cap = Cap("memory_bytes", self._memory_bytes)
+                    raise VideoError("out_of_memory", message, cap=cap) from None
                 if attempt == _ATTEMPTS:
                     message = f"the decoding process died {attempt} times ({death})"
                     raise VideoError("crashed", message) from None
             except TimeoutError:
                 self.close()
                 message = f"not finished after {self._timeout_seconds:g} seconds"
-                raise VideoError("timeout", message) from None
+                cap = Cap("timeout_seconds", self._timeout_seconds)
+                raise VideoError("timeout", message, cap=cap) from None
         raise AssertionError("unreachable")
 
     def _try(self, request: Request, answer: Ask | None) -> pa.RecordBatch:

@@ -80,6 +80,10 @@ _QUALITY = [
     pa.field("black_share", pa.float64()),
     pa.field("enhanced_share", pa.float64()),  # of the sampled frames
 ]
+_CAP = [
+    pa.field("cap", pa.string()),  # that a failed video was over, such as max_pixels
+    pa.field("cap_value", pa.float64()),  # what it was then
+]
 _PROVENANCE = [
     pa.field("decoder", pa.string()),  # the one that was used
     pa.field("config_digest", pa.string(), nullable=False),
@@ -93,7 +97,7 @@ def features_schema(lengths: Mapping[str, int]) -> pa.Schema:
         lengths: family name -> how many numbers, in the order of the columns.
     """
     families = [pa.field(name, pa.list_(pa.float32(), size)) for name, size in lengths.items()]
-    return pa.schema([*RESULT_HEAD, *_PROBE, *_QUALITY, *families, *_PROVENANCE])
+    return pa.schema([*RESULT_HEAD, *_PROBE, *_QUALITY, *families, *_CAP, *_PROVENANCE])
 
 
 def clips_schema(shape: tuple[int, int, int, int]) -> pa.Schema:
@@ -110,6 +114,7 @@ def clips_schema(shape: tuple[int, int, int, int]) -> pa.Schema:
             pa.field("begin_seconds", pa.float64()),  # of the first frame shown
             pa.field("end_seconds", pa.float64()),  # of the last one
             pa.field("pixels", pa.large_binary(), metadata=told),  # uint8, C order
+            *_CAP,
             *_PROVENANCE,
         ]
     )
@@ -134,6 +139,7 @@ LABELLED = pa.schema(
         pa.field("embedding", pa.list_(pa.float32())),
         pa.field("duration_seconds", pa.float64()),
         pa.field("attempts", pa.int32(), nullable=False),  # with this content, this one included
+        *_CAP,
         *_PROVENANCE,
     ]
 )

@@ -255,8 +255,16 @@ def write_once(uri: str, data: bytes) -> bool:
     return True
 
 
-def remove_tree(uri: str) -> None:
-    """Remove a folder and all that is in it; nothing there is no error."""
+def remove_tree(uri: str, *, inside: str) -> None:
+    """Remove a file, or a folder and all that is in it; nothing there is no error.
+
+    Args:
+        inside: the folder that was given to be written into: nothing else is ever removed.
+
+    Raises:
+        UserError: ``uri`` does not lie below ``inside`` once links are followed.
+    """
+    _check_below(uri, inside)
     if not is_bucket(uri):
         path = _local_path(uri)
         if os.path.isdir(path) and not os.path.islink(path):
@@ -269,6 +277,26 @@ def remove_tree(uri: str) -> None:
         buckets.s3_remove(fs, path)
     elif buckets.call(fs.exists, path):
         buckets.call(fs.rm, path, recursive=True)
+
+
+def _check_below(uri: str, folder: str) -> None:
+    """Raise UserError unless ``uri`` is strictly below ``folder``. The last link is not followed:
+    what would be removed is the link.
+    """
+    are_buckets = is_bucket(uri), is_bucket(folder)
+    if not any(are_buckets):
+        head, name = os.path.split(_local_path(uri))
+        found = os.path.join(os.path.realpath(head), name)
+        base = os.path.realpath(_local_path(folder))
+    else:
+        found, base = (filesystem(which)[1].rstrip("/") for which in (uri, folder))
+    below = found.removeprefix(base.rstrip("/") + "/")
+    is_other_storage = any(are_buckets) and _protocol(uri) != _protocol(folder)
+    if is_other_storage or below == found or {"", ".", ".."} & set(below.split("/")):
+        raise UserError(
+            f"{without_secrets(uri)} is not inside {without_secrets(folder)}, so it is not "
+            "removed: a link or a name there leads out of it; take it away"
+        )
 
 
 def publish(from_uri: str, to_uri: str) -> None:
@@ -292,7 +320,7 @@ def publish(from_uri: str, to_uri: str) -> None:
     copied = _copy_all(source, target)
     if not copied and next(list_files(target, hidden=True), None) is None:
         raise FileNotFoundError(f"nothing to publish in {without_secrets(source)}")
-    remove_tree(source)
+    remove_tree(source, inside=parent_of(source))
 
 
 # Addresses

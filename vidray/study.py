@@ -302,13 +302,13 @@ class StudyRun:
     out: str
     settings: dict[str, Any]
     asked: dict[str, Any]
+    libraries: tuple[str, ...] = ()
 
     @property
     def folder(self) -> WorkFolder:
         """Where all of it lies."""
-        return WorkFolder(
-            out=self.out, kind="study", ours=_OURS, settings=self.settings, asked=self.asked
-        )
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return WorkFolder(kind="study", ours=_OURS, **own)
 
     def read(self, unit: Unit, videos: Examples) -> Answer | None:
         """The answer of an earlier run; None if there is none, or one about other videos."""

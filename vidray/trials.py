@@ -146,7 +146,7 @@ class DeepTrials:
         rows = [dataclasses.asdict(row) for row in trained.rows]
         save_deep(storage.join(where, "model"), model_info(job, examples), trained.state)
         write_json(storage.join(where, "model", "history.json"), rows)
-        storage.remove_tree(checkpoints)
+        storage.remove_tree(checkpoints, inside=where)
         told.whole(rows)
 
     def folder(self, number: int) -> str:

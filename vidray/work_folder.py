@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vidray import runs, storage
+from vidray import names, out_folder, runs, storage, versions
 from vidray.errors import UserError
 from vidray.models.folder import write_json
 
@@ -31,13 +31,15 @@ class WorkFolder:
         settings: flat; what every part in the folder depends on. What a part needs that is not made
             this time is left out.
         asked: the rest of run.json: it may change from run to run.
+        libraries: that decide the numbers of every part.
     """
 
     out: str
-    kind: str
+    kind: out_folder.Kind
     ours: tuple[str, ...]
     settings: dict[str, Any]
     asked: dict[str, Any]
+    libraries: tuple[str, ...] = ()
 
     def claim(self, *, resume: bool) -> None:
         """Take the folder, or take it up again.
@@ -45,11 +47,12 @@ class WorkFolder:
         Raises:
             UserError: it holds something else.
         """
-        storage.check_folder(self.out)
         before = self.earlier_settings()
-        if not resume:
+        if resume:
+            self._refuse_other_versions()
+        else:
             for name in self._names:
-                storage.remove_tree(self.path(name))
+                storage.remove_tree(self.path(name), inside=self.out)
             before = {}
         now = json.loads(json.dumps(self.settings))  # As JSON gives it back, which knows no tuples.
         for name in sorted(now.keys() & before.keys()):
@@ -61,20 +64,28 @@ class WorkFolder:
                 )
         self.settings.update(before | now)  # What an earlier run needed more is not forgotten.
         self._write("running")
-        storage.remove_tree(self.path(_SUCCESS))
+        storage.remove_tree(self.path(_SUCCESS), inside=self.out)
 
     def earlier_settings(self) -> dict[str, Any]:
         """Settings of the job that has the folder; none if it is free."""
-        if not storage.exists(self.path(_RUN)):
-            for name in self._names:
-                if storage.exists(self.path(name)):
-                    raise UserError(f"{self.out} holds {name} but no {_RUN}: choose another --out")
-            return {}
-        report = json.loads(storage.read_bytes(self.path(_RUN)))
-        if not isinstance(report, dict) or report.get("kind") != self.kind:
-            raise UserError(f"{self.out} holds another job's run: choose another --out")
-        settings: dict[str, Any] = report["settings"]
+        report = out_folder.check(self.out, self.kind)
+        settings = {} if report is None else report.get("settings")
+        if not isinstance(settings, dict):
+            raise UserError(
+                f"{self.path(_RUN)} is damaged (settings are {names.shown(settings)}): put back "
+                "what was there, or choose another --out"
+            )
         return settings
+
+    def _refuse_other_versions(self) -> None:
+        """Parts of other library versions are not compared with those that are to be made."""
+        report = out_folder.check(self.out, self.kind) or {"versions": {}}
+        if changed := versions.changes(report.get("versions"), versions.of(self.libraries)):
+            raise UserError(
+                f"{self.out} holds a {self.kind} of other library versions "
+                f"({'; '.join(changed[:3])}), and their numbers may differ: go on with those, or "
+                "give --no-resume to start afresh"
+            )
 
     def path(self, name: str) -> str:
         """Of a file in the folder."""
@@ -82,10 +93,10 @@ class WorkFolder:
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A part; None if it is not there."""
-        if not storage.exists(self.path(name)):
+        try:
+            return runs.read_json_file(self.path(name))
+        except FileNotFoundError:
             return None
-        values: dict[str, Any] = json.loads(storage.read_bytes(self.path(name)))
-        return values
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
         """Keep a part, whole or not at all."""
@@ -93,7 +104,7 @@ class WorkFolder:
 
     def finish(self, **report: Any) -> None:
         """run.json, and last of all _SUCCESS."""
-        storage.remove_tree(self.path(WORK))
+        storage.remove_tree(self.path(WORK), inside=self.out)
         self._write("finished", **report)
         storage.write_bytes(self.path(_SUCCESS), b"")
 
@@ -103,4 +114,4 @@ class WorkFolder:
 
     def _write(self, state: str, **report: Any) -> None:
         header = {"kind": self.kind, "state": state, "settings": self.settings, "asked": self.asked}
-        write_json(self.path(_RUN), {**header, "versions": runs.versions(), **report})
+        write_json(self.path(_RUN), {**header, "versions": versions.of(self.libraries), **report})

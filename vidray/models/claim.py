@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vidray import runs, storage
+from vidray import out_folder, storage, versions
 from vidray.errors import UserError
 from vidray.model_files import MODEL, PIPELINE, WEIGHTS
 from vidray.models.folder import write_json
@@ -28,11 +28,13 @@ class ModelRun:
         out: the model folder.
         digest: changes when the weights may.
         config: the job's settings, as run.json shows them.
+        libraries: that decide the weights.
     """
 
     out: str
     digest: str
     config: dict[str, Any]
+    libraries: tuple[str, ...] = versions.DEEP
 
     def claim(self, *, resume: bool) -> bool:
         """Take the folder, or take it up again; False if this very training is finished already.
@@ -40,46 +42,39 @@ class ModelRun:
         Raises:
             UserError: the folder holds something else.
         """
-        if storage.exists(self.out) and not storage.is_folder(self.out):
-            raise UserError(f"{self.out} is a file: --out must name a folder")
-        where = storage.join(self.out, "run.json")
-        if not storage.exists(where):
-            if storage.exists(storage.join(self.out, MODEL)):
-                raise UserError(f"{self.out} holds a model but no run.json: choose another --out")
-        elif not resume:
+        before = out_folder.check(self.out, "model")
+        if before is not None and not resume:
             self._remove()
-        else:
-            before = self._before()
+        elif before is not None:
             self._refuse_others(before)
-            if before["state"] == "finished":
+            if before.get("state") == "finished":
                 self._close()  # Again: a kill may have come between run.json and _SUCCESS.
                 return False
-        write_json(where, self._header("running"))
+            self._refuse_other_versions(before)
+        write_json(storage.join(self.out, "run.json"), self._header("running"))
         return True
 
-    def _before(self) -> dict[str, Any]:
-        """run.json of the training that has the folder."""
-        try:
-            before = json.loads(storage.read_bytes(storage.join(self.out, "run.json")))
-        except ValueError:
-            before = None
-        if not isinstance(before, dict) or before.get("kind") != "model":
-            raise UserError(f"{self.out} holds another job's run: choose another --out")
-        return before
-
     def _remove(self) -> None:
-        self._before()
         for name in _OURS:
-            storage.remove_tree(storage.join(self.out, name))
+            storage.remove_tree(storage.join(self.out, name), inside=self.out)
 
     def _refuse_others(self, before: dict[str, Any]) -> None:
-        if before["digest"] != self.digest:
-            # As JSON gives it back, which knows no tuples.
-            old, new = _flat(before["config"]), _flat(json.loads(json.dumps(self.config)))
+        if before.get("digest") != self.digest:
+            found = before.get("config")
+            old = _flat(found) if isinstance(found, dict) else {}
+            new = _flat(json.loads(json.dumps(self.config)))  # As JSON gives it back: no tuples.
             changed = [f"{k}: {old.get(k)} -> {v}" for k, v in new.items() if old.get(k) != v]
             what = "; ".join(changed[:3]) or "the data or vidray has changed"
             raise UserError(
                 f"{self.out} holds a training of other settings ({what}): choose another --out, "
+                "or give --no-resume to start afresh"
+            )
+
+    def _refuse_other_versions(self, before: dict[str, Any]) -> None:
+        if changed := versions.changes(before.get("versions"), versions.of(self.libraries)):
+            raise UserError(
+                f"{self.out} holds an unfinished training of other library versions "
+                f"({'; '.join(changed[:3])}), and their numbers may differ: finish it with those, "
                 "or give --no-resume to start afresh"
             )
 
@@ -89,7 +84,7 @@ class ModelRun:
             "state": state,
             "digest": self.digest,
             "config": self.config,
-            "versions": runs.versions(),
+            "versions": versions.of(self.libraries),
         }
 
     def finish(self, report: dict[str, Any]) -> None:
@@ -98,7 +93,7 @@ class ModelRun:
         self._close()
 
     def _close(self) -> None:
-        storage.remove_tree(storage.join(self.out, CHECKPOINTS))
+        storage.remove_tree(storage.join(self.out, CHECKPOINTS), inside=self.out)
         if not storage.exists(storage.join(self.out, "_SUCCESS")):
             storage.write_bytes(storage.join(self.out, "_SUCCESS"), b"")
 

@@ -1,0 +1,194 @@
+"""The files of committed labels: their names, what they say of themselves, which of them stand.
+
+A commit is a file of exactly such a name, directly in the folder of its set; copies elsewhere or
+under other names are no commits. It says in its metadata which runs its rows are of. What is so
+named and vidray did not write is an error that names it: labels may be missing.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vidray import names, runs, schema, storage
+from vidray.errors import UserError
+from vidray.storage import join
+
+# Numbers are int32 in the table.
+MOST_COMMITS_EVER = 999_999_999
+_NAME = re.compile(r"commit-(\d{6,9})(?:-(\d{6,9}))?\.parquet")
+_SET = re.compile(r"set=([A-Za-z0-9][A-Za-z0-9._+-]*)")
+_ROWS_PER_GROUP = 50_000
+# In a file's metadata: the runs whose rows it holds, and the libraries that these were made with.
+_RUNS, _VERSIONS = b"vidray.runs", b"vidray.versions"
+
+
+@dataclass(frozen=True, order=True)
+class Commit:
+    """A committed file: of one commit, or of ``first`` to ``last`` compacted."""
+
+    first: int
+    last: int
+    uri: str
+    fingerprint: str = field(default="", compare=False)
+
+    @property
+    def set_name(self) -> str:
+        """Of the set it belongs to."""
+        return storage.name_of(storage.parent_of(self.uri)).removeprefix("set=")
+
+    @property
+    def told(self) -> Told:
+        """What the file says of itself.
+
+        Raises:
+            UserError: it is damaged, or not vidray's.
+            FileNotFoundError: it was compacted meanwhile.
+        """
+        return _told(self.uri, self.fingerprint)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a committed file says of itself.
+
+    Attributes:
+        runs: whose rows it holds.
+        versions: of the libraries that its rows were made with, each set of them once.
+        columns: that are there; a file of an older or newer vidray has others.
+    """
+
+    runs: frozenset[str]
+    versions: tuple[Mapping[str, str | None], ...]
+    columns: tuple[str, ...]
+
+
+def file_name(first: int, last: int) -> str:
+    """Of a commit, or of several compacted."""
+    return f"commit-{first:06d}{f'-{last:06d}' if last != first else ''}.parquet"
+
+
+def find(out: str, set_name: str | None = None) -> list[Commit]:
+    """The committed files of one set, or of all, in order. None is opened."""
+    labels = join(out, "labels")
+    folder = labels if set_name is None else join(labels, f"set={set_name}")
+    found = []
+    for info in storage.list_files(folder):
+        above, _, name = info.uri[len(labels) + 1 :].rpartition("/")
+        numbers = _NAME.fullmatch(name)
+        # "missing": a link to nothing, or compacted this moment.
+        if not numbers or not _SET.fullmatch(above) or info.fingerprint == "missing":
+            continue
+        first, last = int(numbers[1]), int(numbers[2] or numbers[1])
+        if name == file_name(first, last) and first <= last:
+            found.append(Commit(first, last, info.uri, info.fingerprint))
+    return sorted(found)
+
+
+def standing(commits: Sequence[Commit]) -> list[Commit]:
+    """Those that readers see: without the ones that a compacted file of the same set holds."""
+    return [commit for commit in commits if not holders(commit, commits)]
+
+
+def holders(commit: Commit, commits: Iterable[Commit]) -> list[Commit]:
+    """Files of a wider range that say they hold the rows of all runs of ``commit``, and of more.
+
+    So a copy never hides what it is a copy of, whatever it is called.
+    """
+    wider = [
+        other
+        for other in commits
+        if other.first <= commit.first
+        and commit.last <= other.last
+        and (other.first, other.last) != (commit.first, commit.last)
+    ]
+    return [other for other in wider if commit.told.runs and commit.told.runs < other.told.runs]
+
+
+def is_held(commit: Commit, by: Commit) -> bool:
+    """Whether each row of ``commit`` is in another file, or a newer one of its video: looked up."""
+    columns = ["video_id", "commit"]
+    own, other = (read(which, columns) for which in (commit, by))
+    newest = other.group_by("video_id").aggregate([("commit", "max")])
+    both = own.join(newest, "video_id", join_type="left outer")
+    found = pc.fill_null(pc.greater_equal(both["commit_max"], both["commit"]), False)
+    return bool(pc.all(found, min_count=0).as_py())
+
+
+def read(commit: Commit, columns: Sequence[str]) -> pa.Table:
+    """Columns of LABELS; null where the file is older than a column."""
+    there = [name for name in columns if name in commit.told.columns]
+    table = runs.read_parquet(commit.uri, there)
+    wanted = pa.schema([schema.LABELS.field(name) for name in columns])
+    arrays = [
+        table[field.name] if field.name in there else pa.nulls(len(table), field.type)
+        for field in wanted
+    ]
+    return pa.Table.from_arrays(arrays, schema=wanted)
+
+
+def to_bytes(
+    rows: pa.Table, tokens: Iterable[str], versions: Iterable[Mapping[str, str | None]] = ()
+) -> bytes:
+    """The file of a commit.
+
+    Args:
+        rows: LABELS.
+        tokens: the runs they are of.
+        versions: of the libraries they were made with.
+    """
+    sink = io.BytesIO()
+    told = schema.LABELS.with_metadata(
+        {_RUNS: json.dumps(sorted(tokens)), _VERSIONS: json.dumps(_each_once(versions))}
+    )
+    words = [field.name for field in told if pa.types.is_string(field.type)]
+    with pq.ParquetWriter(
+        sink, told, compression="zstd", use_dictionary=words, write_statistics=words
+    ) as writer:
+        writer.write_table(rows.cast(told), row_group_size=_ROWS_PER_GROUP)
+    return sink.getvalue()
+
+
+def _each_once(versions: Iterable[Mapping[str, str | None]]) -> list[Mapping[str, str | None]]:
+    return list({json.dumps(one, sort_keys=True): one for one in versions}.values())
+
+
+# A file that is there never changes: it is made by one conditional write. Should somebody put
+# another one in its place, its fingerprint is another one, too.
+@functools.lru_cache(maxsize=1024)
+def _told(uri: str, fingerprint: str) -> Told:
+    found = runs.read_schema(uri)
+    metadata = found.metadata or {}
+    try:
+        tokens, versions = (json.loads(metadata.get(key, b"[]")) for key in (_RUNS, _VERSIONS))
+    except ValueError:
+        raise _not_ours(uri, "what it says of itself is damaged") from None
+    if _RUNS not in metadata or not isinstance(tokens, list):
+        raise _not_ours(uri, "it does not say which runs it holds")
+    if not all(isinstance(token, str) and names.is_token(token) for token in tokens):
+        raise _not_ours(uri, "it names runs that are none")
+    for wanted in schema.LABELS:
+        if wanted.name not in found.names:
+            if not wanted.nullable:
+                raise _not_ours(uri, f"it has no column {wanted.name}")
+        elif found.field(wanted.name).type != wanted.type:
+            kind = found.field(wanted.name).type
+            raise _not_ours(uri, f"its column {wanted.name} is {kind}, not {wanted.type}")
+    given = versions if isinstance(versions, list) else []
+    kept = tuple(one for one in given if isinstance(one, dict))
+    return Told(frozenset(tokens), kept, tuple(found.names))
+
+
+def _not_ours(uri: str, why: str) -> UserError:
+    return UserError(
+        f"{storage.without_secrets(uri)} is no commit of vidray ({why}): move it out of this "
+        "folder, or put back what was there"
+    )

@@ -1,0 +1,47 @@
+"""Names that become parts of paths. Whatever was stored or given is held against a strict pattern
+before it is one: a stranger may have written it.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from vidray.errors import UserError
+
+_TOKEN = re.compile(r"[0-9a-f]{32}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+_MOST_SHOWN = 60
+
+
+def new_token() -> str:
+    """A name that nobody else has."""
+    return uuid.uuid4().hex
+
+
+def is_token(text: str) -> bool:
+    """Whether it is one of ``new_token``."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def check_name(name: object, *, what: str) -> str:
+    """``name``, which names one file or folder and cannot lead out of where it is put.
+
+    Args:
+        what: it is the name of, for the message.
+
+    Raises:
+        UserError: anything else.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UserError(
+            f"the name of {what} is {shown(name)}: it must be 1 to 128 of A-Z a-z 0-9 . _ + - and "
+            "begin with a letter or digit"
+        )
+    return name
+
+
+def shown(value: object) -> str:
+    """A stored value in a message: on one line, cut short."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

@@ -1,0 +1,50 @@
+"""Versions of the libraries that decide the numbers of a table. What is named is what is hashed."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+from collections.abc import Iterable
+
+from vidray import __version__
+
+# Distributions by what is done with them; pyarrow decides the bytes of a table.
+DECODING = ("av", "numpy", "opencv-python-headless", "pyarrow")
+FEATURES = (*DECODING, "scipy")
+CLASSICAL = ("numpy", "scikit-learn", "scipy", "skops")
+DEEP = ("numpy", "torch", "torchvision")
+
+Versions = dict[str, str | None]
+
+
+def chosen(*, decoder: str = "pyav", enhance: str = "off") -> tuple[str, ...]:
+    """Libraries of a decoder or a denoiser that not everybody has, where it was asked for."""
+    decord = ("decord2", "decord") if decoder == "decord" else ()
+    return (*decord, *(("numba",) if enhance != "off" else ()))
+
+
+def of(libraries: Iterable[str]) -> Versions:
+    """Version of vidray, of Python and of each library; None of one that is not installed."""
+    found = {name: _version(name) for name in sorted(set(libraries))}
+    return {"vidray": __version__, "python": platform.python_version(), **found}
+
+
+def changes(then: object, now: Versions) -> list[str]:
+    """What both name and is another now, such as ``torch 2.11.0 -> 2.15.0``.
+
+    Args:
+        then: as run.json told it.
+    """
+    if not isinstance(then, dict):
+        return ["unknown ones"]
+    names = sorted(then.keys() & now.keys())
+    return [f"{name} {then[name]} -> {now[name]}" for name in names if then[name] != now[name]]
+
+
+@functools.cache
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
