@@ -8,7 +8,6 @@ goes through ``call``, so it is sent again where that may help and ends in an ``
 import io
 import itertools
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from botocore import exceptions as boto
 from botocore.utils import parse_timestamp
 
 from vidray.errors import VideoError
+from vidray.masking import without_secrets
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -30,11 +30,6 @@ BLOCK_BYTES = 4 * 2**20
 BLOCKS_KEPT = 12
 PARALLEL_REQUESTS = 16
 _WRITER = "vidray-writer"  # object metadata: tells our own lost put from somebody else's
-
-
-def without_secrets(text: str) -> str:
-    """``text`` for a log or a message: no user names or passwords in URLs, no signed queries."""
-    return re.sub(r"\?\S+=\S*", "", re.sub(r"//[^/\s@]*@", "//", text)) if "://" in text else text
 
 
 def connect(protocol: str) -> Any:
