@@ -13,11 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_SECONDS_TO_END = 2.5
+_SECONDS_TO_UNWIND = 2.5
+_SECONDS_TO_CLOSE = 7.5
 _set_handler = signal.signal
 
 
@@ -46,20 +48,40 @@ class _Watch:
             self.came = signal.Signals(number)
             raise Interrupted(number)
 
-    def tell(self, number: signal.Signals) -> None:
-        """Say once that the job has been interrupted."""
+    def tell(self, number: signal.Signals) -> bool:
+        """Say once that the job has been interrupted; whether it was said now."""
         with self._lock:
-            if not self._told:
-                self._told = True
-                self._tell(number)
+            told, self._told = self._told, True
+        if not told:
+            self._tell(number)
+        return not told
 
     def end_in_time(self, signals: int) -> None:
         """A thread: wait for a signal, give the main thread its time, and end the process."""
         while number := os.read(signals, 1):
-            if number[0] in self.numbers:
-                time.sleep(_SECONDS_TO_END)
-                self.tell(signal.Signals(number[0]))
-                os._exit(128 + number[0])  # What Ray started here ends when its driver has.
+            if number[0] not in self.numbers:
+                continue
+            time.sleep(_SECONDS_TO_UNWIND)
+            if not self.tell(signal.Signals(number[0])):
+                time.sleep(_SECONDS_TO_CLOSE)  # It is at its end, and Ray's processes are ending.
+            for pid in _descendants(os.getpid()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            os._exit(128 + number[0])
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that this one has started, and they, and so on (Linux)."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # "pid (any name) state parent ...": a name may hold ")" and spaces.
+            parent = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found[1:]
 
 
 _watches: list[_Watch] = []  # One at the most.
