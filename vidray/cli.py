@@ -10,11 +10,12 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Collection
+from types import TracebackType
 from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from vidray import endings, interrupts, masking, storage
+from vidray import endings, interrupts, masking
 from vidray.errors import UserError
 
 Config = TypeVar("Config")
@@ -51,11 +52,18 @@ def _say_interrupted(number: signal.Signals) -> None:
 def shown(config: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
     """A config dataclass as run.json shows it: fields but ``without``, no secrets."""
     values = dataclasses.asdict(config)
-    return {
-        name: storage.without_secrets(value) if isinstance(value, str) else value
-        for name, value in values.items()
-        if name not in without
-    }
+    return {n: masking.throughout(v) for n, v in values.items() if n not in without}
+
+
+def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        _say_interrupted(signal.SIGINT)
+    else:
+        _hook_before(kind, error, trace)
+
+
+# A job imports for seconds before it runs, and Ctrl-C then is no traceback either.
+_hook_before, sys.excepthook = sys.excepthook, _hook
 
 
 def _check_values(config: Any) -> None:
@@ -99,6 +107,11 @@ def _one_line(screen: str) -> str:
     if text.startswith("Missing from"):
         flags = re.findall(r"(?<!\S)--[a-z][a-z-]*", text)
         return f"required but not given: {', '.join(flags)}"
+    text = re.sub(r"^Error parsing [A-Z]\w*: ", "", text)  # Our own words on a config of ours.
+    if number := re.match(r"Error parsing (\S+): invalid literal for int.*: (.+)", text):
+        return f"{number[1]} takes INT, not {number[2]}"
+    if number := re.match(r"Error parsing (\S+): could not convert string to float: (.+)", text):
+        return f"{number[1]} takes FLOAT, not {number[2]}"
     value = re.match(
         r"Error parsing (\S+): no type matching (.+?) could be .*?from \[(.*?)\]", text
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import tempfile
 import traceback
 
@@ -55,10 +56,14 @@ def one_line(text: str) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What a worker raised, of what Ray makes of it."""
-    while isinstance(cause := getattr(error, "cause", None), BaseException):
-        error = cause
-    return error
+    """What a worker raised, of what Ray and Ray Train make of it."""
+    while True:
+        of_workers = getattr(error, "worker_failures", None) or {}
+        inner = [getattr(error, "cause", None), *(of_workers.values() if of_workers else ())]
+        causes = [cause for cause in inner if isinstance(cause, BaseException)]
+        if not causes or type(causes[0]).__name__ == "UserCodeException":
+            return error  # Ray Data's word for any error of ours, which it tells as a text.
+        error = causes[0]
 
 
 def _told(error: BaseException) -> tuple[str, int]:
@@ -72,7 +77,7 @@ def _told(error: BaseException) -> tuple[str, int]:
         return f"the job is out of memory: give it more, {_AGAIN}", 1
     if _is_of(error, "botocore"):
         return _wrong_settings(error), 2
-    if _is_of(error, "ray"):
+    if _is_of(error, "ray") and not type(error).__name__.startswith("RayTaskError"):
         said = f"{type(error).__name__}: {_last_words(error)}"
         return f"Ray has failed ({said}): run the same command again to go on", 1
     return _unexpected(error), 1
@@ -93,7 +98,20 @@ def _told_of_system(error: OSError) -> tuple[str, int]:
         return f"{advice} ({said})", code
     if error.__cause__ is not None and type(error.__cause__).__name__ in _WRONG_SETTINGS:
         return _wrong_settings(error.__cause__), 2
+    if _no_answer(error):
+        return f"the storage does not answer ({said}): see that it runs, {_AGAIN}", 1
     return f"a file or a storage fails ({said}): check it, {_AGAIN}", 1
+
+
+def _no_answer(error: OSError) -> bool:
+    """Whether there was nobody at the other end, or not for long."""
+    every = (error, error.__cause__)
+    names = ("Connect", "ConnectionClosed", "Timeout", "HTTPClientError", "EndpointConnection")
+    return any(
+        isinstance(one, ConnectionError | TimeoutError | socket.gaierror)
+        or (one is not None and any(name in type(one).__name__ for name in names))
+        for one in every
+    )
 
 
 def _wrong_settings(error: BaseException) -> str:
@@ -117,8 +135,9 @@ def _is_of(error: BaseException, library: str) -> bool:
 
 def _unexpected(error: BaseException) -> str:
     """A bug of vidray, or of what it builds on: the traceback is for who reports it."""
-    said = " ".join(str(error).split())[:300]
-    line = f"unexpected {type(error).__name__}: {said}" if said else type(error).__name__
+    # Of a worker's, Ray tells the traceback.
+    said = " ".join(str(error).split())[:300] if "\n" not in str(error) else _last_words(error)
+    line = f"unexpected {type(error).__name__}: {said}"
     text = without_secrets("".join(traceback.format_exception(error)))
     try:
         handle, path = tempfile.mkstemp(prefix="vidray-", suffix=".log")

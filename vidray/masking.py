@@ -8,6 +8,7 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 # A shorter value may be an ordinary word.
 _LEAST_LENGTH = 8
@@ -53,6 +54,17 @@ def without_secrets(text: str) -> str:
     for secret in _secrets(tuple(sorted(_variables()))):
         text = text.replace(secret, "***")
     return text
+
+
+def throughout(value: Any) -> Any:
+    """The same JSON-like value, every text in it ``without_secrets``."""
+    if isinstance(value, str):
+        return without_secrets(value)
+    if isinstance(value, dict):
+        return {name: throughout(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(throughout(one) for one in value)
+    return value
 
 
 def has_password(uri: str) -> bool:

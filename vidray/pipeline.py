@@ -27,7 +27,7 @@ import ray
 import ray.data
 import ray.exceptions
 
-from vidray import interrupts, ray_address, rows, runs
+from vidray import endings, interrupts, ray_address, rows, runs
 from vidray.errors import JobError, UserError, VideoError
 from vidray.progress import Meter
 from vidray.runs import Run
@@ -41,6 +41,7 @@ _MOST_BLOCKS = 4000  # Each costs the driver about 10 ms.
 _RAY_DATA_ACTORS = ("_dataset_stats_actor", "AutoscalingCoordinator", "AutoscalingRequester")
 _MOST_WARMING_SECONDS = 30
 _MOST_SECONDS_TO_START = 180
+_MOST_TIMEOUT_SECONDS = 1e6  # poll() takes milliseconds of 31 bits.
 # A predictor loads PyTorch and a network, and may wait for a GPU that another job just leaves.
 _MOST_STARTING_SECONDS = 600
 # That one predictor has in hand; each is of one worker, so more would be idle threads.
@@ -132,8 +133,13 @@ class Resources:
         least = {"workers": 1, "memory_bytes": 512 << 20, "timeout_seconds": 0.001, "num_blocks": 1}
         for name, value in least.items():
             given = getattr(self, name)
-            if given is not None and given < value:
+            if given is not None and not given >= value:  # Not a number is neither.
                 raise UserError(f"{name} is {given}: it must be {value} or more")
+        if not self.timeout_seconds <= _MOST_TIMEOUT_SECONDS:
+            raise UserError(
+                f"timeout_seconds is {self.timeout_seconds:g}: it must be "
+                f"{_MOST_TIMEOUT_SECONDS:g} at the most, 11 days"
+            )
 
 
 class RunGoneError(Exception):
@@ -541,6 +547,7 @@ def _work_off(
 
     Raises:
         UserError: work that was begun cannot go on; the model has changed.
+        JobError: a worker cannot go on; the disk is full.
     """
     blocks = _blocks(videos, resources)
     task = partial(make_parts, run=run, work=work, resources=resources)
@@ -548,6 +555,8 @@ def _work_off(
         for row in receipts.to_pylist():
             if row["refusal"]:
                 raise UserError(row["refusal"])
+            if row["failure"]:
+                raise JobError(row["failure"])
             yield {**row, "seconds": json.loads(row["seconds"])}
 
 
@@ -592,11 +601,12 @@ def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> p
             videos = block.filter(pc.equal(block["part"], part)).drop_columns(["part"])
             try:
                 table, seconds = _make_part(videos, work, sandbox, ask)
-            except UserError as error:
+                run.write_part(part, table)
+            except (UserError, JobError, OSError) as error:
                 # By value: what is raised comes through Ray Data as a text only.
-                receipts.append({"refusal": str(error)})
+                line, code = endings.told(error)
+                receipts.append({"refusal": line} if code == 2 else {"failure": line})
                 break
-            run.write_part(part, table)
         counts = runs.count(table)
         failed = counts["videos"] - counts["ok"]
         receipt = {"part": part, "videos": counts["videos"], "failed": failed}
@@ -610,7 +620,9 @@ _RECEIPT = pa.schema(
         ("videos", pa.int32()),
         ("failed", pa.int32()),
         ("seconds", pa.string()),
-        ("refusal", pa.string()),  # What a person must mend; the other columns are null then.
+        # What a person must mend, or what has failed; the other columns are null then.
+        ("refusal", pa.string()),
+        ("failure", pa.string()),
     ]
 )
 

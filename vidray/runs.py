@@ -13,6 +13,7 @@ it is written whole or not at all, so a part that is there is a part that need n
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import io
 import json
@@ -29,7 +30,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vidray import __version__, storage
+from vidray import __version__, json_file, storage
 from vidray.errors import UserError
 from vidray.schema import STATUSES
 from vidray.storage import join
@@ -229,8 +230,7 @@ class Run:
 
 def read_json(out: str) -> dict[str, Any]:
     """The contents of a run folder's run.json."""
-    values: dict[str, Any] = json.loads(storage.read_bytes(join(out, "run.json")))
-    return values
+    return json_file.read(join(out, "run.json"))
 
 
 def write_json(out: str, values: dict[str, Any]) -> None:
@@ -295,19 +295,41 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 
 def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file, or some of its columns."""
-    if storage.is_bucket(uri) and columns is None:
-        return pq.read_table(io.BytesIO(storage.read_bytes(uri)))
-    if storage.is_bucket(uri):
-        # Only the wanted columns' bytes: a part of the notebooks' numbers has 42 MB.
-        with _opened(uri) as file:
-            return pq.read_table(file, columns=columns)
-    return pq.read_table(uri, columns=columns, partitioning=None)
+    """A Parquet file, or some of its columns.
+
+    Raises:
+        UserError: it is damaged, or lacks one of the columns.
+    """
+    with _damage_told(uri):
+        if storage.is_bucket(uri) and columns is None:
+            return pq.read_table(io.BytesIO(storage.read_bytes(uri)))
+        if storage.is_bucket(uri):
+            # Only the wanted columns' bytes: a part of the notebooks' numbers has 42 MB.
+            with _opened(uri) as file:
+                return pq.read_table(file, columns=columns)
+        return pq.read_table(uri, columns=columns, partitioning=None)
+
+
+@contextlib.contextmanager
+def _damage_told(uri: str) -> Iterator[None]:
+    """What pyarrow says of a damaged file, with the name of the file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        # pyarrow's own OSError on what it cannot decode has no number; a storage's has a cause.
+        if isinstance(error, OSError) and (error.errno or error.__cause__ or error.filename):
+            raise
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        said = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{uri} is damaged ({said}): put it back, or make its folder anew"
+        ) from error
 
 
 def read_metadata(uri: str) -> dict[bytes, bytes]:
     """What a Parquet file's schema says beside its columns."""
-    with _opened(uri) as file:
+    with _damage_told(uri), _opened(uri) as file:
         return pq.read_schema(file).metadata or {}
 
 
@@ -348,7 +370,8 @@ def _to_json(values: dict[str, Any]) -> bytes:
 
 
 def _difference(before: dict[str, Any], config: dict[str, Any]) -> str:
-    old = before.get("config", {})
+    old = before.get("config")
+    old = old if isinstance(old, dict) else {}
     changed = [
         f"{name}: {old.get(name)} -> {new}" for name, new in config.items() if old.get(name) != new
     ]

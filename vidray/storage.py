@@ -87,6 +87,8 @@ def filesystem(uri: str) -> tuple[Any, str]:
         return fsspec.filesystem("file"), _local_path(uri)
     try:
         fs = buckets.connect(_protocol(uri))
+    except UserError:
+        raise
     except (ImportError, TypeError, ValueError) as error:  # TypeError: sftp:// without a host
         raise UserError(f"cannot open {_protocol(uri)}:// addresses: {error}") from error
     return fs, cast(str, fs._strip_protocol(uri))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vidray import runs, storage
+from vidray import json_file, runs, storage
 from vidray.errors import UserError
 from vidray.models.folder import write_json
 
@@ -70,8 +70,8 @@ class WorkFolder:
                 if storage.exists(self.path(name)):
                     raise UserError(f"{self.out} holds {name} but no {_RUN}: choose another --out")
             return {}
-        report = json.loads(storage.read_bytes(self.path(_RUN)))
-        if not isinstance(report, dict) or report.get("kind") != self.kind:
+        report = json_file.read(self.path(_RUN))
+        if report.get("kind") != self.kind or not isinstance(report.get("settings"), dict):
             raise UserError(f"{self.out} holds another job's run: choose another --out")
         settings: dict[str, Any] = report["settings"]
         return settings
@@ -84,8 +84,7 @@ class WorkFolder:
         """A part; None if it is not there."""
         if not storage.exists(self.path(name)):
             return None
-        values: dict[str, Any] = json.loads(storage.read_bytes(self.path(name)))
-        return values
+        return json_file.read(self.path(name))
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
         """Keep a part, whole or not at all."""
