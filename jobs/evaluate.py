@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from vidray import (
     cli,
@@ -40,6 +39,7 @@ from vidray.extraction import Settings
 from vidray.learning import Examples, Judged
 from vidray.models import ClassicalModel, Model
 from vidray.models.folder import write_json
+from vidray.summary import Table
 
 _OURS = (
     "_SUCCESS", "metrics.json", "predictions.parquet", "curves.json", "confusion.png", "roc.png",

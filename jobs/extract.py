@@ -15,14 +15,16 @@ from functools import partial
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from vidray import cli, features, out_folder, pipeline, storage, summary, versions
 from vidray.decode import Limits
+from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.pipeline import Resources
 from vidray.runs import Run, read_parts
 from vidray.sources import list_videos
+from vidray.summary import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,10 @@ class ExtractConfig:
     """Rows of the table to print at the end."""
     overwrite: bool = False
     """Remove an earlier run from the folder first."""
+
+    def __post_init__(self) -> None:
+        if self.show < 0:
+            raise UserError(f"show is {self.show}: it must be 0 or more")
 
     def settings(self) -> Settings:
         """What decides the numbers of a row."""
@@ -128,7 +134,7 @@ def _show_rows(run: Run, most: int) -> None:
                 told = [f"{row[number]:.4g}" for number in numbers]
                 table.add_row(name, row["label"], row["codec"], size, *told)
             else:
-                table.add_row(name, row["label"], f"[red]{row['error_kind']}[/red]")
+                table.add_row(name, row["label"], Text(row["error_kind"], style="red"))
     if most:
         Console(width=summary.WIDTH).print(table)
 

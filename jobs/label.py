@@ -19,18 +19,18 @@ from typing import Any, Literal
 
 import pyarrow.compute as pc
 from rich.console import Console
-from rich.table import Table
 
 from vidray import cli, commits, out_folder, pipeline, runs, storage, summary, versions
 from vidray.commits import LabelSet, Todo
 from vidray.decode import Limits
-from vidray.errors import UserError
+from vidray.errors import JobError, UserError
 from vidray.labelling import LabelSettings, check_model, name_and_digest
 from vidray.model_files import read_info
 from vidray.pipeline import Predictors, Resources
 from vidray.progress import duration
 from vidray.runs import Run
 from vidray.sources import list_videos
+from vidray.summary import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class LabelConfig:
             if (getattr(self, name) or 0) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or more")
         each = self.gpus_per_predictor or 0
-        if each > 1 and each != int(each):
+        if each > 1 and each % 1:
             raise UserError(f"gpus_per_predictor is {each}: a part of one, or whole ones")
 
     def settings(self, model_digest: str) -> LabelSettings:
@@ -214,7 +214,7 @@ def _label(
         number = labels.commit(run, model_digest=settings.model_digest)
     if number is None:
         if not labels.is_committed(run):
-            raise RuntimeError(f"{run.out} has vanished and was not committed: start the job again")
+            raise JobError(f"{run.out} has vanished and was not committed: start the job again")
         labels.remove(run)  # What was written since.
         print("the run beside this one has committed")
         return

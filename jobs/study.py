@@ -25,7 +25,6 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 
 from vidray import (
     cli,
@@ -49,6 +48,7 @@ from vidray.models import DeepModel, classical
 from vidray.models.folder import write_json
 from vidray.progress import duration
 from vidray.study import Answer, StudyRun, Unit
+from vidray.summary import Table
 from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings, deep_job
 from vidray.training import DeepJob
 from vidray.work_folder import WORK
@@ -88,8 +88,9 @@ class StudyConfig:
             raise UserError("no models are named: give --models extra_trees r3d_18, for instance")
         if self.folds < 0 or self.folds == 1:
             raise UserError(f"folds is {self.folds}: it must be 2 or more, or 0 for none")
-        if self.repeats < 1:
-            raise UserError(f"repeats is {self.repeats}: it must be 1 or more")
+        if not 1 <= self.repeats <= classical.MOST_REPEATS:
+            most = classical.MOST_REPEATS
+            raise UserError(f"repeats is {self.repeats}: it must be 1 to {most}")
         for fraction in self.fractions:
             if not 0 < fraction <= 1:
                 raise UserError(f"fraction {fraction} must be above 0 and 1 at the most")

@@ -17,9 +17,19 @@ from typing import Annotated, Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
-from vidray import cli, digests, learning, models, plots, storage, summary, training, versions
+from vidray import (
+    cli,
+    digests,
+    learning,
+    masking,
+    models,
+    plots,
+    storage,
+    summary,
+    training,
+    versions,
+)
 from vidray.augment import Augmentation
 from vidray.errors import UserError
 from vidray.learning import Examples
@@ -28,6 +38,7 @@ from vidray.models import classical, importance
 from vidray.models.claim import CHECKPOINTS, ModelRun
 from vidray.models.folder import save_classical, save_deep, write_json
 from vidray.progress import duration
+from vidray.summary import Table
 from vidray.train_config import DeepSettings, Flat, check_model, deep_job
 from vidray.training import DeepJob, Trained
 
@@ -209,8 +220,7 @@ def _best(job: DeepJob, trained: Trained) -> int:
 
 
 def _run(config: TrainConfig, examples: Examples, settings: dict[str, Any]) -> ModelRun:
-    public = {"data": storage.without_secrets(config.data), "model": config.model}
-    values = {**settings, **public}
+    values = masking.throughout({**settings, "data": config.data, "model": config.model})
     digest = digests.of([values, examples.digest])
     is_classical = config.model in classical.NAMES
     libraries = versions.CLASSICAL if is_classical else versions.DEEP

@@ -24,7 +24,6 @@ from typing import Annotated, Any, Literal
 
 import ray
 from rich.console import Console
-from rich.table import Table
 
 # `python tune/search.py` finds modules beside itself only.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -53,6 +52,7 @@ from vidray.models.folder import write_json
 from vidray.pipeline import connect
 from vidray.progress import duration
 from vidray.search import Family, Metric, Proposals, Trial
+from vidray.summary import Table
 from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings
 from vidray.trials import ClassicalTrials, DeepTrials
 from vidray.work_folder import WORK, WorkFolder
@@ -122,6 +122,10 @@ class SearchConfig:
             value = getattr(self, name)
             if value < least:
                 raise UserError(f"{name} is {value}: it must be {least} or more")
+        if self.repeats > classical.MOST_REPEATS:
+            raise UserError(
+                f"repeats is {self.repeats}: it must be {classical.MOST_REPEATS} at the most"
+            )
         if self.at_once is not None and self.at_once < 1:
             raise UserError(f"at_once is {self.at_once}: it must be 1 or more")
         if self.minutes is not None and not self.minutes > 0:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jobs import evaluate
 from jobs.evaluate import EvaluateConfig
-from vidray import digests, learning, models, runs, search, storage, versions
+from vidray import digests, json_file, learning, models, runs, search, storage, versions
 from vidray.learning import Examples
 from vidray.models import classical
 from vidray.models.claim import ModelRun
@@ -133,8 +132,7 @@ def _test(folder: WorkFolder, data: str, family: Family) -> dict[str, Any]:
 
 
 def _metrics(folder: str) -> dict[str, Any]:
-    metrics: dict[str, Any] = json.loads(storage.read_bytes(storage.join(folder, "metrics.json")))
-    return metrics
+    return json_file.read(storage.join(folder, "metrics.json"))
 
 
 def _copy(source: str, target: str) -> None:

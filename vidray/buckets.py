@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar, cast
+from urllib.parse import urlsplit
 
 import fsspec
 import tenacity
 from botocore import exceptions as boto
 from botocore.utils import parse_timestamp
 
-from vidray.errors import VideoError
+from vidray.errors import UserError, VideoError
+from vidray.masking import has_password, without_secrets
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -30,11 +32,6 @@ BLOCK_BYTES = 4 * 2**20
 BLOCKS_KEPT = 12
 PARALLEL_REQUESTS = 16
 _WRITER = "vidray-writer"  # object metadata: tells our own lost put from somebody else's
-
-
-def without_secrets(text: str) -> str:
-    """``text`` for a log or a message: no user names or passwords in URLs, no signed queries."""
-    return re.sub(r"\?\S+=\S*", "", re.sub(r"//[^/\s@]*@", "//", text)) if "://" in text else text
 
 
 def connect(protocol: str) -> Any:
@@ -92,14 +89,36 @@ def _s3_options() -> dict[str, Any]:
     """Options that are also fsspec's cache key: a changed endpoint gives a new connection."""
     environment = os.environ
     region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
-    retries = {"mode": "standard", "max_attempts": int(environment.get("AWS_MAX_ATTEMPTS", "5"))}
+    attempts = environment.get("AWS_MAX_ATTEMPTS", "5")
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", attempts):
+        raise UserError(f"AWS_MAX_ATTEMPTS is {attempts!r}: a whole number from 1 to 9999")
+    retries = {"mode": "standard", "max_attempts": int(attempts)}
     return {
-        "endpoint_url": environment.get("AWS_ENDPOINT_URL_S3")
-        or environment.get("AWS_ENDPOINT_URL"),
+        "endpoint_url": _endpoint("AWS_ENDPOINT_URL_S3") or _endpoint("AWS_ENDPOINT_URL"),
         "client_kwargs": {"region_name": region} if region else {},  # botocore skips AWS_REGION
         "config_kwargs": {"retries": retries, "max_pool_connections": 2 * PARALLEL_REQUESTS},
         "use_listings_cache": False,  # a nightly job must see what came since
     }
+
+
+def _endpoint(name: str) -> str | None:
+    """The address in a variable of the environment, if any."""
+    address = os.environ.get(name, "").strip()
+    if not address:
+        return None
+    if has_password(address):
+        raise UserError(
+            f"{name} tells a user or a password, and requests are signed with keys: leave them "
+            "out, and give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+    try:
+        url = urlsplit(address)
+        is_address = url.scheme.lower() in ("http", "https") and url.hostname and url.port != 0
+    except ValueError:  # Brackets, or a port that is no number.
+        is_address = False
+    if not is_address or re.search(r"\s", address):
+        raise UserError(f"{name} is {address!r}: give it as http://HOST:PORT or https://HOST")
+    return address
 
 
 def _status(error: BaseException | None) -> int:

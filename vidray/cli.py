@@ -5,41 +5,86 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import math
 import re
+import signal
 import sys
 from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from vidray import storage
+from vidray import endings, interrupts, masking
 from vidray.errors import UserError
 
 Config = TypeVar("Config")
+_LARGEST = 1e15  # Of any number that a flag takes: whole ones are exact as floats, too.
 
 
 def run(config: type[Config], main: Callable[[Config], None]) -> None:
-    """Parse ``sys.argv``, call ``main``, exit with 0, 1 (failed) or 2 (bad argument)."""
+    """Parse ``sys.argv``, call ``main``, exit with 0, 1 (failed) or 2 (bad argument).
+
+    Stopped by a signal: 130 for Ctrl-C, 143 for SIGTERM.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A file name that is no text, or a terminal that speaks ASCII only.
+            stream.reconfigure(errors="backslashreplace")
     try:
-        main(_parse(config))
-    except UserError as error:
-        _fail(str(error), 2)
-    except PermissionError as error:
-        _fail(
-            f"access denied ({error}): check the addresses, and AWS_PROFILE or AWS_ACCESS_KEY_ID", 2
-        )
-    except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to go on", 1)
+        with interrupts.handled(_say_interrupted):
+            given = _parse(config)
+            _check_values(given)
+            main(given)
+            sys.stdout.flush()
+    except KeyboardInterrupt:  # Raised without a signal of ours.
+        _say_interrupted(signal.SIGINT)
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:  # noqa: BLE001  Whatever it is ends in one line.
+        _fail(*endings.told(error))
+
+
+def _say_interrupted(number: signal.Signals) -> None:
+    what = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
+    print(f"error: {what}; run the same command again to go on", file=sys.stderr, flush=True)
 
 
 def shown(config: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
     """A config dataclass as run.json shows it: fields but ``without``, no secrets."""
     values = dataclasses.asdict(config)
-    return {
-        name: storage.without_secrets(value) if isinstance(value, str) else value
-        for name, value in values.items()
-        if name not in without
-    }
+    return {n: masking.throughout(v) for n, v in values.items() if n not in without}
+
+
+def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        _say_interrupted(signal.SIGINT)
+    else:
+        _hook_before(kind, error, trace)
+
+
+# A job imports for seconds before it runs, and Ctrl-C then is no traceback either.
+_hook_before, sys.excepthook = sys.excepthook, _hook
+
+
+def _check_values(config: Any) -> None:
+    """Raise UserError for what no flag takes: numbers without end, addresses with passwords."""
+    for field in dataclasses.fields(config):
+        given = getattr(config, field.name)
+        if dataclasses.is_dataclass(given):
+            _check_values(given)
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        for value in given if isinstance(given, tuple) else (given,):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{flag} is {value}: it must be a number, and not infinite")
+            if isinstance(value, int | float) and abs(value) > _LARGEST:
+                raise UserError(f"{flag} is {value:g}: it must be {_LARGEST:g} at the most")
+            if isinstance(value, str) and masking.has_password(value):
+                raise UserError(
+                    f"{flag} {value} tells a user or a password: leave them out, and give them "
+                    "in the environment (AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+                    "AWS_SECRET_ACCESS_KEY)"
+                )
 
 
 def _parse(config: type[Config]) -> Config:
@@ -62,6 +107,11 @@ def _one_line(screen: str) -> str:
     if text.startswith("Missing from"):
         flags = re.findall(r"(?<!\S)--[a-z][a-z-]*", text)
         return f"required but not given: {', '.join(flags)}"
+    text = re.sub(r"^Error parsing [A-Z]\w*: ", "", text)  # Our own words on a config of ours.
+    if number := re.match(r"Error parsing (\S+): invalid literal for int.*: (.+)", text):
+        return f"{number[1]} takes INT, not {number[2]}"
+    if number := re.match(r"Error parsing (\S+): could not convert string to float: (.+)", text):
+        return f"{number[1]} takes FLOAT, not {number[2]}"
     value = re.match(
         r"Error parsing (\S+): no type matching (.+?) could be .*?from \[(.*?)\]", text
     )
@@ -72,6 +122,6 @@ def _one_line(screen: str) -> str:
     return f"{text.split(' Perhaps')[0]}{f'; did you mean {guess[1]}?' if guess else ''}"
 
 
-def _fail(message: str, code: int) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"error: {endings.one_line(message)}", file=sys.stderr)
     sys.exit(code)

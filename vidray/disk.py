@@ -62,11 +62,15 @@ def draft(target: str, data: bytes) -> Iterator[str]:
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, f".{uuid.uuid4().hex}.draft")
     try:
-        # open() rather than tempfile: the usual permissions, so that others may read the result.
-        with open(path, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            # open() rather than tempfile: the usual permissions, so others may read the result.
+            with open(path, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            error.filename = error.filename or target  # A full disk does not say which.
+            raise
         yield path
         _sync_folder(folder)
     finally:

@@ -1,4 +1,4 @@
-"""The two errors vidray raises on purpose: one for the person at the keyboard, one for a row."""
+"""The errors vidray raises on purpose: for the person at the keyboard, for a job, for a row."""
 
 from typing import Any, NamedTuple
 
@@ -9,6 +9,13 @@ class UserError(ValueError):
     """A wrong argument, source or output folder: the value, the rule, the next step, in one line.
 
     Jobs print it on stderr and exit with 2.
+    """
+
+
+class JobError(RuntimeError):
+    """What the job cannot go on after, and no argument would mend: why, and the next step.
+
+    Jobs print it on stderr and exit with 1.
     """
 
 

@@ -102,7 +102,7 @@ class Training:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("patience", 0)):
             _check(name, getattr(self, name), getattr(self, name) >= least, f"{least} or more")
-        _check("seed", self.seed, self.seed >= 0, "0 or more")
+        _check("seed", self.seed, 0 <= self.seed < 2**32, "0 or more, and below 2**32")
         rate = self.learning_rate
         _check("learning_rate", rate, 0 < rate < math.inf, "above 0")
         for name in (

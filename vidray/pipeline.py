@@ -7,6 +7,7 @@ task down with it. What comes back through Ray is one small receipt per part.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -26,8 +27,8 @@ import ray
 import ray.data
 import ray.exceptions
 
-from vidray import rows, runs
-from vidray.errors import UserError, VideoError
+from vidray import endings, interrupts, ray_address, rows, runs
+from vidray.errors import JobError, UserError, VideoError
 from vidray.progress import Meter
 from vidray.runs import Run
 from vidray.sandbox import Ask, Sandbox, find
@@ -39,6 +40,8 @@ _LAST_BLOCKS_PER_WORKER = 4
 _MOST_BLOCKS = 4000  # Each costs the driver about 10 ms.
 _RAY_DATA_ACTORS = ("_dataset_stats_actor", "AutoscalingCoordinator", "AutoscalingRequester")
 _MOST_WARMING_SECONDS = 30
+_MOST_SECONDS_TO_START = 180
+_MOST_TIMEOUT_SECONDS = 1e6  # poll() takes milliseconds of 31 bits.
 # A predictor loads PyTorch and a network, and may wait for a GPU that another job just leaves.
 _MOST_STARTING_SECONDS = 600
 # That one predictor has in hand; each is of one worker, so more would be idle threads.
@@ -130,8 +133,13 @@ class Resources:
         least = {"workers": 1, "memory_bytes": 512 << 20, "timeout_seconds": 0.001, "num_blocks": 1}
         for name, value in least.items():
             given = getattr(self, name)
-            if given is not None and given < value:
+            if given is not None and not given >= value:  # Not a number is neither.
                 raise UserError(f"{name} is {given}: it must be {value} or more")
+        if not self.timeout_seconds <= _MOST_TIMEOUT_SECONDS:
+            raise UserError(
+                f"timeout_seconds is {self.timeout_seconds:g}: it must be "
+                f"{_MOST_TIMEOUT_SECONDS:g} at the most, 11 days"
+            )
 
 
 class RunGoneError(Exception):
@@ -139,17 +147,81 @@ class RunGoneError(Exception):
 
 
 def connect() -> None:
-    """Join the cluster of RAY_ADDRESS or start one here, once."""
-    if not ray.is_initialized():
-        # Nothing is reported to anybody, and no code is shipped: nodes have vidray installed.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(
-            # Not Ray's own default, which joins whatever cluster last ran here, dead ones too.
-            address=os.environ.get("RAY_ADDRESS") or "local",
-            include_dashboard=False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
+    """Join the cluster of RAY_ADDRESS or start one here, once.
+
+    Raises:
+        UserError: RAY_ADDRESS names no cluster that answers.
+        JobError: Ray does not start.
+    """
+    if ray.is_initialized():
+        return
+    # Not Ray's own default, which joins whatever cluster last ran here, dead ones too.
+    address = os.environ.get("RAY_ADDRESS") or ray_address.LOCAL
+    if address == ray_address.AUTO:
+        address = _running_here()
+    ray_address.check(address)
+    # Nothing is reported to anybody, and no code is shipped: nodes have vidray installed.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(_MOST_SECONDS_TO_START))
+    try:
+        with _patience():
+            ray.init(
+                address=address,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+    except Exception as error:
+        raise _not_connected(address, error) from error
+    finally:
+        interrupts.take()
+
+
+def _running_here() -> str:
+    """The address of the one cluster that runs on this machine."""
+    services: Any = ray._private.services
+    found = services.find_gcs_addresses()
+    if len(found) != 1:
+        raise UserError(
+            f"RAY_ADDRESS is auto and {len(found)} clusters run on this machine: give the head "
+            "node as HOST:PORT, or leave it out to start Ray here"
         )
+    return str(found.pop())
+
+
+def _not_connected(address: str, error: Exception) -> Exception:
+    said = " ".join(str(error).split())[:300]
+    if address != ray_address.LOCAL:
+        return UserError(f"RAY_ADDRESS is {address!r} and no cluster can be joined there ({said})")
+    if isinstance(error, OSError) and error.errno:
+        return error  # A full or read-only disk, which says so itself.
+    return JobError(
+        f"Ray does not start ({said}): other work may keep this machine busy, so run the same "
+        "command again when it is done"
+    )
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    """Let Ray wait longer for its own node than the 30 seconds that a busy machine may exceed."""
+    services: Any = ray._private.services
+    look = services.get_node
+
+    def wait(*node: Any) -> Any:
+        deadline = time.monotonic() + _MOST_SECONDS_TO_START
+        while True:
+            try:
+                return look(*node)
+            except RuntimeError:  # Not there yet.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    services.get_node = wait
+    try:
+        yield
+    finally:
+        services.get_node = look
 
 
 def start_ray(settings: TableSettings, resources: Resources) -> Work:
@@ -475,6 +547,7 @@ def _work_off(
 
     Raises:
         UserError: work that was begun cannot go on; the model has changed.
+        JobError: a worker cannot go on; the disk is full.
     """
     blocks = _blocks(videos, resources)
     task = partial(make_parts, run=run, work=work, resources=resources)
@@ -482,6 +555,8 @@ def _work_off(
         for row in receipts.to_pylist():
             if row["refusal"]:
                 raise UserError(row["refusal"])
+            if row["failure"]:
+                raise JobError(row["failure"])
             yield {**row, "seconds": json.loads(row["seconds"])}
 
 
@@ -526,11 +601,12 @@ def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> p
             videos = block.filter(pc.equal(block["part"], part)).drop_columns(["part"])
             try:
                 table, seconds = _make_part(videos, work, sandbox, ask)
-            except UserError as error:
+                run.write_part(part, table)
+            except (UserError, JobError, OSError) as error:
                 # By value: what is raised comes through Ray Data as a text only.
-                receipts.append({"refusal": str(error)})
+                line, code = endings.told(error)
+                receipts.append({"refusal": line} if code == 2 else {"failure": line})
                 break
-            run.write_part(part, table)
         counts = runs.count(table)
         failed = counts["videos"] - counts["ok"]
         receipt = {"part": part, "videos": counts["videos"], "failed": failed}
@@ -544,7 +620,9 @@ _RECEIPT = pa.schema(
         ("videos", pa.int32()),
         ("failed", pa.int32()),
         ("seconds", pa.string()),
-        ("refusal", pa.string()),  # What a person must mend; the other columns are null then.
+        # What a person must mend, or what has failed; the other columns are null then.
+        ("refusal", pa.string()),
+        ("failure", pa.string()),
     ]
 )
 

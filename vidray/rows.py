@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from vidray.errors import VideoError
+from vidray.masking import without_secrets
 
 # Values of one row by column; columns left out are null.
 Values = Mapping[str, Any]
@@ -52,7 +53,7 @@ def made_by(
     except MemoryError:
         raise
     except Exception as unexpected:  # noqa: BLE001  One bad video costs one row: it says why.
-        said = " ".join(str(unexpected).split())[:300]
+        said = without_secrets(" ".join(str(unexpected).split()))[:300]
         message = f"unexpected {type(unexpected).__name__}: {said}"
         rows = failed(video, schema, digest, VideoError("crashed", message))
     return rows.replace_schema_metadata({"seconds": json.dumps(clock.seconds)})
@@ -61,11 +62,11 @@ def made_by(
 def failed(
     video: Mapping[str, Any], schema: pa.Schema, digest: str, error: VideoError
 ) -> pa.RecordBatch:
-    """The one row of a video that gave nothing, with the reason."""
+    """The one row of a video that gave nothing, with the reason, from which secrets are taken."""
     reason: dict[str, Any] = {
         "status": "failed",
         "error_kind": error.kind,
-        "error_message": error.message,
+        "error_message": without_secrets(error.message),
     }
     if error.cap is not None:
         reason |= {"cap": error.cap.name, "cap_value": float(error.cap.value)}

@@ -13,6 +13,7 @@ it is written whole or not at all, so a part that is there is a part that need n
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
@@ -27,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vidray import storage, versions
+from vidray import json_file, storage, versions
 from vidray.errors import UserError
 from vidray.schema import STATUSES
 from vidray.storage import join
@@ -248,26 +249,7 @@ def read_json(out: str) -> dict[str, Any]:
         FileNotFoundError: there is none.
         UserError: it is damaged, or something else.
     """
-    return read_json_file(join(out, "run.json"))
-
-
-def read_json_file(uri: str) -> dict[str, Any]:
-    """An object of JSON, written by vidray and maybe changed since.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UserError: it is damaged, or something else.
-    """
-    try:
-        values = json.loads(storage.read_bytes(uri))
-    except (ValueError, RecursionError, IsADirectoryError):
-        values = None
-    if not isinstance(values, dict):
-        raise UserError(
-            f"{storage.without_secrets(uri)} is damaged, or not vidray's: put back what was there, "
-            "or move it away"
-        )
-    return values
+    return json_file.read(join(out, "run.json"))
 
 
 def write_json(out: str, values: dict[str, Any]) -> None:
@@ -336,9 +318,9 @@ def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
 
     Raises:
         FileNotFoundError: there is none.
-        UserError: it is damaged, or has not these columns.
+        UserError: it is damaged, or lacks one of the columns.
     """
-    try:
+    with _damage_told(uri):
         if storage.is_bucket(uri) and columns is None:
             return pq.read_table(io.BytesIO(storage.read_bytes(uri)))
         if storage.is_bucket(uri):
@@ -346,24 +328,25 @@ def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
             with _opened(uri) as file:
                 return pq.read_table(file, columns=columns)
         return pq.read_table(uri, columns=columns, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
-        _raise_if_damaged(uri, error)
-        raise
 
 
 def read_schema(uri: str) -> pa.Schema:
-    """The columns of a Parquet file, and what it says beside them; errors as of ``read_parquet``."""
+    """The columns of a Parquet file, and what it says beside; errors as of ``read_parquet``."""
+    with _damage_told(uri), _opened(uri) as file:
+        return pq.read_schema(file)
+
+
+@contextlib.contextmanager
+def _damage_told(uri: str) -> Iterator[None]:
+    """What pyarrow says of a damaged file, with the name of the file."""
     try:
-        with _opened(uri) as file:
-            return pq.read_schema(file)
+        yield
     except (pa.ArrowException, OSError) as error:
-        _raise_if_damaged(uri, error)
-        raise
-
-
-def _raise_if_damaged(uri: str, error: Exception) -> None:
-    """Pyarrow tells of damage by errors of its own, or by an OSError without the system's number."""
-    if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
+        # pyarrow's own OSError on what it cannot decode has no number; a storage's has a cause.
+        if isinstance(error, OSError) and (error.errno or error.__cause__ or error.filename):
+            raise
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
         said = " ".join(str(error).split())[:200]
         raise UserError(
             f"{storage.without_secrets(uri)} is damaged, or no Parquet file of vidray ({said}): "

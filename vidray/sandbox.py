@@ -27,7 +27,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidray.errors import Cap, UserError, VideoError
+from vidray.errors import Cap, JobError, UserError, VideoError
 
 Request = dict[str, Any]
 Work = Callable[[Request], pa.RecordBatch]
@@ -78,7 +78,7 @@ class Sandbox:
 
         Raises:
             UserError: the target refuses its config.
-            RuntimeError: it fails.
+            JobError: it fails.
         """
         if self._child is not None:
             return
@@ -93,7 +93,7 @@ class Sandbox:
                     continue
                 why = str(error) or f"not ready after {_START_SECONDS:g} seconds"
                 message = f"the decoding process does not start: {why}"
-                raise RuntimeError(message) from error
+                raise JobError(message) from error
 
     def run(self, request: Request, answer: Ask | None = None) -> pa.RecordBatch:
         """The child's result for ``request``.
@@ -185,7 +185,7 @@ class Sandbox:
             text = bytes(said).decode()
             if kind == _REFUSAL:
                 raise UserError(text)
-            raise RuntimeError(f"{self._target} cannot start: {text}")
+            raise JobError(f"{self._target} cannot start: {text}")
 
     def _read(self, seconds: float) -> tuple[bytes, memoryview]:
         """What kind of message comes next, and what it says."""

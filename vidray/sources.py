@@ -177,7 +177,13 @@ def _from_manifest(uri: str) -> list[_Row]:
 def _from_glob(pattern: str) -> tuple[str, list[_Row]]:
     """Labels as in a folder: by the first folder below the part without wildcards."""
     root = re.split(r"/(?=[^/]*[*?\[])", pattern, maxsplit=1)[0]
-    matches = re.compile(glob_translate(pattern[len(root) + 1 :])).match
+    try:
+        matches = re.compile(glob_translate(pattern[len(root) + 1 :])).match
+    except (ValueError, re.error) as error:  # a**b.mp4, [z-a]*
+        raise UserError(
+            f"{storage.without_secrets(pattern)} is no pattern ({error}): ** stands alone between "
+            "slashes, for any folders; * is for a part of a name, [ab] for one of its letters"
+        ) from error
     # "*.dat" asks for .dat files; "*" asks for videos among whatever else is there.
     asked = bool(re.search(r"\.\w+$", storage.name_of(pattern)))
     folder = _Folder(root or "/")

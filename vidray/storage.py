@@ -23,15 +23,14 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import fsspec
 
-from vidray import buckets, disk
+from vidray import buckets, disk, masking
 from vidray.errors import UserError, VideoError
 
 # Half of short clips are below 0.4 MiB and nearly all below 16 MiB: one GET then costs less than
 # the size, the header and several blocks asked for apart.
 WHOLE_FILE_BYTES = 16 * 2**20
 
-
-without_secrets = buckets.without_secrets
+without_secrets = masking.without_secrets
 
 
 class FileInfo(NamedTuple):
@@ -88,6 +87,8 @@ def filesystem(uri: str) -> tuple[Any, str]:
         return fsspec.filesystem("file"), _local_path(uri)
     try:
         fs = buckets.connect(_protocol(uri))
+    except UserError:
+        raise
     except (ImportError, TypeError, ValueError) as error:  # TypeError: sftp:// without a host
         raise UserError(f"cannot open {_protocol(uri)}:// addresses: {error}") from error
     return fs, cast(str, fs._strip_protocol(uri))

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich import table as rich_table
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from vidray import storage
+from vidray.endings import one_line
 from vidray.progress import duration
 from vidray.runs import Run
 from vidray.schema import ERROR_KINDS, STATUSES
 
 WIDTH = 110
+
+
+class Table(rich_table.Table):
+    """A table of data, which is shown as it is: no label or file name is markup to it."""
+
+    def add_row(self, *cells: str | Text | None, **how: Any) -> None:  # type: ignore[override]
+        """Texts become one line each; a ``Text`` keeps its style."""
+        shown = (Text(one_line(cell)) if isinstance(cell, str) else cell for cell in cells)
+        super().add_row(*shown, **how)
 
 
 def print_run(run: Run, report: dict[str, Any]) -> None:

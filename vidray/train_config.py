@@ -53,6 +53,14 @@ class DeepSettings:
     tensorboard: bool = False
     """Write curves for TensorBoard too; needs the extra of that name."""
 
+    def __post_init__(self) -> None:
+        for name, least in (("frames", 1), ("stride", 1), ("crop_px", 1), ("max_failures", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} is {value}: it must be {least} or more")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout is {self.dropout}: it must be 0 or more, and below 1")
+
     @property
     def who(self) -> Workers:
         """The processes that train."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vidray import names, out_folder, runs, storage, versions
+from vidray import json_file, names, out_folder, storage, versions
 from vidray.errors import UserError
 from vidray.models.folder import write_json
 
@@ -94,7 +94,7 @@ class WorkFolder:
     def read(self, name: str) -> dict[str, Any] | None:
         """A part; None if it is not there."""
         try:
-            return runs.read_json_file(self.path(name))
+            return json_file.read(self.path(name))
         except FileNotFoundError:
             return None
 

@@ -71,6 +71,7 @@ Labels = NDArray[np.int64]
 Groups = Sequence[str | None]
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 
+MOST_REPEATS = 1000  # Of a cross-validation: each trains all folds.
 MAJORITY = "majority"
 METADATA_COLUMNS = (
     "width_px",
@@ -531,8 +532,8 @@ def cross_validate(
         UserError: a class has fewer groups than folds, or a wrong argument.
     """
     matrix, labels = _checked(x, y, class_names)
-    if repeats < 1:
-        raise UserError(f"repeats is {repeats}: 1 or more")
+    if not 1 <= repeats <= MOST_REPEATS:
+        raise UserError(f"repeats is {repeats}: 1 or more, and {MOST_REPEATS} at the most")
     tasks = [
         (repeat, fold, *split)
         for repeat in range(repeats)
