@@ -32,7 +32,10 @@ LIBRARIES = {
 }
 # Storages that are somewhere else. fsspec has more: some read this machine's files (git, local,
 # reference), others what another address holds (zip, tar, simplecache).
-REMOTE = frozenset({*LIBRARIES, "s3", "s3a", "http", "https", "ftp", "hdfs", "memory"})
+REMOTE = frozenset(
+    {*LIBRARIES, "s3", "s3a", "http", "https", "ftp", "hdfs", "memory", "box", "dbfs", "github"}
+    | {"gist", "lakefs", "ocilake", "root", "tos", "tosfs", "wandb", "webdav"}
+)
 
 _LOCAL = re.compile(r"(?:file|local)://(?:localhost(?=/))?", re.IGNORECASE)
 _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -174,7 +177,8 @@ def without_user(uri: str) -> str:
     """The address of a row that is refused: no user name, no password, no query."""
     protocol, _, rest = uri.partition("://")
     _, at, rest = rest.rpartition("@")
-    rest = re.split(r"[?#]", rest, maxsplit=1)[0] if protocol.lower() in ("http", "https") else rest
+    if "http" in protocol.lower():
+        rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     return f"{protocol}://{'***@' if at else ''}{rest}".rstrip("/")
 
 
