@@ -152,7 +152,10 @@ def test_a_name_that_is_not_utf8_comes_back_to_its_file(tmp_path: Path) -> None:
     for row in rows:
         assert storage.canonical(row["uri"]) == row["uri"]
         assert storage.file_info(row["uri"])[1:] == (row["size_bytes"], row["fingerprint"])
-    read = [storage.open_binary(row["uri"]).read() for row in rows if row["label"] is None]
+    read = []
+    for row in (row for row in rows if row["label"] is None):
+        with storage.open_binary(row["uri"]) as file:
+            read.append(file.read())
     assert sorted(read) == sorted(names)
     assert Counter(row["label"] for row in rows) == {None: 5, "cl%E4sse": 5}
     assert f"file://{tmp_path}/caf%E9.mp4" in {row["uri"] for row in rows}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vidray import addresses
+from vidray import addresses, storage
 from vidray.errors import VideoError
 from vidray.schema import ERROR_KINDS
 
@@ -63,7 +63,7 @@ def made_by(
     except MemoryError:
         raise
     except Exception as unexpected:  # noqa: BLE001  One bad video costs one row: it says why.
-        said = " ".join(str(unexpected).split())[:300]
+        said = storage.without_secrets(" ".join(str(unexpected).split()))[:300]
         message = f"unexpected {type(unexpected).__name__}: {said}"
         rows = failed(video, schema, digest, VideoError("crashed", message))
     return rows.replace_schema_metadata({"seconds": json.dumps(clock.seconds)})
