@@ -30,8 +30,13 @@ LIBRARIES = {
     "dropbox": "dropboxdrivefs",
     "gdrive": "gdrive_fsspec",
 }
-# Storages that are somewhere else. fsspec has more: some read this machine's files (git, local,
-# reference), others what another address holds (zip, tar, simplecache).
+# What fsspec opens that is no storage: files in files, caches of them, this machine's programs.
+INDIRECT = frozenset(
+    {"async_wrapper", "asynclocal", "asyncwrapper", "blockcache", "cached", "dask", "data", "dir"}
+    | {"dvc", "filecache", "generic", "git", "jlab", "jupyter", "libarchive", "pyscript"}
+    | {"reference", "simplecache", "tar", "zip"}
+)
+# Storages that are somewhere else, which a list in a bucket may name.
 REMOTE = frozenset(
     {*LIBRARIES, "s3", "s3a", "http", "https", "ftp", "hdfs", "memory", "box", "dbfs", "github"}
     | {"gist", "lakefs", "ocilake", "root", "tos", "tosfs", "wandb", "webdav"}
@@ -179,7 +184,7 @@ def without_user(uri: str) -> str:
     _, at, rest = rest.rpartition("@")
     if "http" in protocol.lower():
         rest = re.split(r"[?#]", rest, maxsplit=1)[0]
-    return f"{protocol}://{'***@' if at else ''}{rest}".rstrip("/")
+    return f"{protocol}://{'***@' if at else ''}{rest}"
 
 
 # Signed URLs

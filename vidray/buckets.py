@@ -154,8 +154,13 @@ def _is_archived(error: BaseException) -> bool:
 def _is_transient(error: BaseException) -> bool:
     status = _status(error)
     # 409: two conditional puts at once, of which S3 wants one sent again.
+    return status >= 500 or status in (409, 429) or _is_broken(error)
+
+
+def _is_broken(error: BaseException) -> bool:
+    """Whether there was no connection, or an end to it; fsspec calls a web file missing then."""
     broken = (ConnectionError, TimeoutError, boto.HTTPClientError)
-    return status >= 500 or status in (409, 429) or isinstance(error, broken)
+    return isinstance(error, broken) or isinstance(error.__cause__, (OSError, *broken))
 
 
 def call(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -221,7 +226,7 @@ def video_error(error: OSError) -> VideoError:
         "denied": "the storage refuses to hand it over",
         "unreadable": "it is a folder or a device, not a file",
     }
-    if (kind := disk.kind_of(error)) in said and _status(error) < 500:
+    if (kind := disk.kind_of(error)) in said and _status(error) < 500 and not _is_broken(error):
         return VideoError(kind, said[kind])
     reason = without_secrets(" ".join(str(error).split()))[:300]
     return VideoError("unavailable", f"the storage fails to hand it over: {reason}")

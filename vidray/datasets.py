@@ -19,12 +19,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vidray import manifests
+from vidray.class_names import is_class_list
 from vidray.errors import UserError
 from vidray.manifests import Entry, extension_of, has_video_extension, split_named
 from vidray.storage import FileInfo
 
 logger = logging.getLogger(__name__)
 
+# Lists of a data set lie at its top, or a folder or two below.
+_MOST_FOLDERS_ABOVE_LISTS = 3
 # Of several sets of lists that of the first kind is used.
 _EXTENSIONS = (".txt", ".csv", ".json")
 _CODES = {"0": None, "1": "train", "2": "test"}  # HMDB-51's
@@ -53,9 +56,12 @@ def split_lists(paths: Iterable[str]) -> list[list[SplitList]]:
     return [lists for lists in found if lists]
 
 
-def is_split_list(path: str) -> bool:
-    """Whether a file's name is that of a list of a split."""
-    return bool(_best_set([path]))
+def may_be_list(path: str) -> bool:
+    """Of a million texts beside videos, those whose place or name says so."""
+    if posixpath.dirname(path) in ("", "splits"):
+        return True
+    is_named = is_class_list(path) or bool(_best_set([path]))
+    return is_named and path.count("/") <= _MOST_FOLDERS_ABOVE_LISTS
 
 
 def _best_set(paths: Sequence[str]) -> list[SplitList]:

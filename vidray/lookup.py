@@ -94,7 +94,9 @@ def _warn_of_refusals(entries: Sequence[Entry], files: Sequence[FileInfo]) -> No
         _, colon, reason = file.fingerprint.partition(": ")
         if colon:
             met.setdefault(reason, []).append(entry.where)
-    for reason, places in list(met.items())[:_MOST_REASONS_TOLD]:
+    # A library that is missing is always told: it is soon mended.
+    for reason in sorted(met, key=lambda reason: "pip install" not in reason)[:_MOST_REASONS_TOLD]:
+        places = met[reason]
         more = f" ({len(places)} entries)" if len(places) > 1 else ""
         logger.warning("%s: %s%s", places[0], reason, more)
     if len(met) > _MOST_REASONS_TOLD:
@@ -150,7 +152,6 @@ def _address(base: str, path: str) -> str:
     if not protocol:
         reason = "an address inside another one is not opened: give the inner one"
         raise _RefusedError(addresses.without_user(path), "denied", reason)
-    # fsspec has many that read this machine's files, by themselves or through another address.
     reads_here = protocol in known_implementations and protocol not in addresses.REMOTE
     if storage.is_bucket(base) and reads_here:
         reason = f"a list in a bucket names no {protocol}:// addresses, which reach its reader"

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from fsspec.utils import glob_translate
 
-from vidray import addresses, class_names, datasets, lookup, manifests, storage
+from vidray import addresses, class_names, datasets, lookup, manifests, storage, webp
 from vidray.datasets import Beside, SplitList
 from vidray.errors import UserError, VideoError
 from vidray.manifests import Entry, extension_of, has_video_extension
@@ -42,8 +42,6 @@ logger = logging.getLogger(__name__)
 
 _MANIFESTS = (".csv", ".tsv", ".parquet")
 _LISTS = (".txt", ".json")
-# Lists of a data set lie at its top, or a folder or two below.
-_MOST_FOLDERS_ABOVE_LISTS = 3
 
 
 @dataclass
@@ -121,26 +119,24 @@ def _find(root: str) -> tuple[str, list[Row]]:
 
 
 def _scan(root: str) -> _Folder:
-    folder = _Folder(root)
+    folder, webps = _Folder(root), list[FileInfo]()
     for file in storage.list_files(root):
         extension = extension_of(file.uri)
         if extension in manifests.VIDEO_EXTENSIONS:
             folder.videos.append(file)
             continue
         folder.others[extension or "no extension"] += 1
+        if extension == ".webp":
+            webps.append(file)
         if extension in (*_LISTS, *_MANIFESTS):
             relative = folder.relative(file)
-            if _may_be_list(relative):
+            if datasets.may_be_list(relative):
                 folder.lists.append(relative)
+    if webps:
+        moving = webp.animated(webps)
+        folder.videos += moving
+        folder.others[".webp"] -= len(moving)
     return folder
-
-
-def _may_be_list(path: str) -> bool:
-    """Of a million texts beside videos, those whose place or name says so."""
-    if posixpath.dirname(path) in ("", "splits"):
-        return True
-    is_named = datasets.is_split_list(path) or class_names.is_class_list(path)
-    return is_named and path.count("/") <= _MOST_FOLDERS_ABOVE_LISTS
 
 
 def _from_folder(folder: _Folder) -> list[Row]:
@@ -160,7 +156,8 @@ def _from_folder(folder: _Folder) -> list[Row]:
         return _from_manifest(storage.join(folder.root, listed[0]))
     if not paths:
         raise UserError(_nothing_in(folder))
-    _say_left_out(folder)
+    if folder.others:
+        logger.info("left out, not videos: %s", _counted(folder.others))
     return _from_class_folders(folder, paths)
 
 
@@ -387,11 +384,6 @@ def _cannot_read(root: str, error: OSError) -> str:
     if addresses.protocol_of(root) in ("s3", "s3a"):
         advice = "the address, AWS_PROFILE or AWS_ACCESS_KEY_ID, and AWS_ENDPOINT_URL"
     return f"cannot read {_shown(root)} ({reason}): check {advice}"
-
-
-def _say_left_out(folder: _Folder) -> None:
-    if folder.others:
-        logger.info("left out, not videos: %s", _counted(folder.others))
 
 
 def _nothing_in(folder: _Folder) -> str:

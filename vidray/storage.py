@@ -14,7 +14,7 @@ import contextlib
 import io
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -53,8 +53,10 @@ def filesystem(uri: str) -> tuple[Any, str]:
     """
     if not is_bucket(uri):
         return fsspec.filesystem("file"), local_path(uri)
-    addresses.check(uri)
     address, protocol = addresses.fetched(uri), protocol_of(uri)
+    if protocol in addresses.INDIRECT:
+        raise UserError(f"{protocol}:// is no storage: give the address of the file itself")
+    addresses.check(uri)
     try:
         # A signature is of the address as it is written.
         fs = buckets.connect(protocol, **({"encoded": True} if address != uri else {}))
@@ -196,6 +198,22 @@ def open_binary(uri: str, *, size_bytes: int | None = None) -> BinaryIO:
         return cast(BinaryIO, buckets.BlockFile(buckets.call(buckets.open_blocks, fs, path)))
     except OSError as error:
         raise buckets.video_error(error) from error
+
+
+def read_heads(uris: Sequence[str], size_bytes: int) -> list[bytes]:
+    """The first bytes of many files, in parallel; empty for one that cannot be read."""
+
+    def head(opened: tuple[str, Any, str]) -> bytes:
+        uri, fs, path = opened
+        try:
+            if is_bucket(uri):
+                return buckets.read_head(fs, path, size_bytes)
+            with disk.open_file(path) as file:
+                return file.read(size_bytes)
+        except OSError:
+            return b""
+
+    return buckets.in_parallel(head, [(uri, *filesystem(uri)) for uri in uris])
 
 
 @contextlib.contextmanager
