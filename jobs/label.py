@@ -13,8 +13,9 @@ import contextlib
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import pyarrow.compute as pc
@@ -167,7 +168,7 @@ def main(config: LabelConfig) -> None:
     run = None if config.dry_run else labels.unfinished(source, settings.digest)
     if run is not None:
         print("going on with a run that was not finished")
-        _label(config, labels, run, settings, info)
+        _label(config, labels, run, settings, info, partial(list_videos, config.videos))
     while True:
         began = time.monotonic()
         todo = labels.todo(
@@ -183,7 +184,7 @@ def main(config: LabelConfig) -> None:
             continue  # A run beside this one has committed: look again.
         if run != mine:
             print("sharing the work with a run that has started, too")
-        _label(config, labels, run, settings, info)
+        _label(config, labels, run, settings, info, listing=lambda: None)  # Just done.
         if run == mine:
             break
     if not config.dry_run:
@@ -204,13 +205,14 @@ def _label(
     run: Run,
     settings: LabelSettings,
     info: Mapping[str, Any],
+    listing: Callable[[], object],
 ) -> None:
-    """Work a claimed run off and commit it."""
+    """Work a claimed run off and commit it; ``listing`` lists the source again, if it must."""
     resources = config.resources(info["family"])
     number = None
     with contextlib.suppress(pipeline.RunGoneError, FileNotFoundError):
         plan = run.read_videos()
-        report = pipeline.make_all_parts(run, plan, settings, resources, verb="label")
+        report = pipeline.make_all_parts(run, plan, settings, resources, "label", listing)
         number = labels.commit(run, model_digest=settings.model_digest)
     if number is None:
         if not labels.is_committed(run):

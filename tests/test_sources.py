@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import os
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -139,10 +140,24 @@ def test_a_denied_bucket_is_the_users_error(faulty_s3: FaultyServer, s3_bucket: 
     assert "testing" not in str(error.value)
 
 
-def test_a_name_that_is_not_utf8_is_said(tmp_path: Path) -> None:
-    (tmp_path / "a\udcff.mp4").write_bytes(b"")
-    with pytest.raises(UserError, match="not UTF-8"):
-        list_videos(str(tmp_path))
+def test_a_name_that_is_not_utf8_comes_back_to_its_file(tmp_path: Path) -> None:
+    names = [b"caf\xe9.mp4", b"caf%E9.mp4", b"100% caf\xe9.mp4", "café.mp4".encode(), b"%ff.mp4"]
+    for name in names:
+        (tmp_path / os.fsdecode(b"cl\xe4sse/" + name)).parent.mkdir(exist_ok=True)
+        (tmp_path / os.fsdecode(b"cl\xe4sse/" + name)).write_bytes(name)
+        (tmp_path / os.fsdecode(name)).write_bytes(name)
+    rows = list_videos(str(tmp_path)).to_pylist()
+    assert len({row["uri"] for row in rows}) == len({row["video_id"] for row in rows}) == 10
+    for row in rows:
+        assert storage.canonical(row["uri"]) == row["uri"]
+        assert storage.file_info(row["uri"])[1:] == (row["size_bytes"], row["fingerprint"])
+    read = []
+    for row in (row for row in rows if row["label"] is None):
+        with storage.open_binary(row["uri"]) as file:
+            read.append(file.read())
+    assert sorted(read) == sorted(names)
+    assert Counter(row["label"] for row in rows) == {None: 5, "cl%E4sse": 5}
+    assert f"file://{tmp_path}/caf%E9.mp4" in {row["uri"] for row in rows}
 
 
 # One video, globs

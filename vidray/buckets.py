@@ -5,6 +5,7 @@ would hold a whole listing or hide errors, any other storage through fsspec alon
 goes through ``call``, so it is sent again where that may help and ends in an ``OSError``.
 """
 
+import functools
 import io
 import itertools
 import os
@@ -21,6 +22,7 @@ import tenacity
 from botocore import exceptions as boto
 from botocore.utils import parse_timestamp
 
+from vidray import disk
 from vidray.errors import UserError, VideoError
 from vidray.masking import has_password, without_secrets
 
@@ -34,21 +36,41 @@ PARALLEL_REQUESTS = 16
 _WRITER = "vidray-writer"  # object metadata: tells our own lost put from somebody else's
 
 
-def connect(protocol: str) -> Any:
+def connect(protocol: str, **options: Any) -> Any:
     """The fsspec file system of a protocol, connected once per process, thread and endpoint.
+
+    Args:
+        options: more of them, for storages other than S3.
 
     Raises:
         ImportError, ValueError: no library for this protocol is installed, or known.
+        Exception: whatever else it raises that cannot connect.
     """
     if protocol not in ("s3", "s3a"):
-        return fsspec.filesystem(protocol)
-    fs = fsspec.filesystem(protocol, **_s3_options())
+        return fsspec.filesystem(protocol, **options)
+    fs = _s3_filesystem()(**_s3_options())
     # s3fs repeats what botocore repeated already, by default 5 times and in places squared: an
     # endpoint that is down would hold every video for six minutes.
     fs.retries = 2
     if fs.session is None:  # new, and not connected yet
         fs.session = _session()
     return fs
+
+
+@functools.cache
+def _s3_filesystem() -> Any:
+    from s3fs import S3FileSystem  # here: only S3 pays its second of import
+
+    class WholeKeys(S3FileSystem):  # type: ignore[misc]
+        """S3 with ``?versionId=`` as a part of keys: s3fs asks for what is before it."""
+
+        def split_path(self, path: str) -> tuple[str, str, None]:
+            """Bucket, key, and no version."""
+            trail = path[len(path.rstrip("/")) :]
+            bucket, key = self._find_bucket_key(self._strip_protocol(path).lstrip("/"))
+            return bucket, key + trail if key else "", None
+
+    return WholeKeys
 
 
 def _session() -> Any:
@@ -98,6 +120,7 @@ def _s3_options() -> dict[str, Any]:
         "client_kwargs": {"region_name": region} if region else {},  # botocore skips AWS_REGION
         "config_kwargs": {"retries": retries, "max_pool_connections": 2 * PARALLEL_REQUESTS},
         "use_listings_cache": False,  # a nightly job must see what came since
+        "anon": environment.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "yes", "true"),
     }
 
 
@@ -121,20 +144,42 @@ def _endpoint(name: str) -> str | None:
     return address
 
 
-def _status(error: BaseException | None) -> int:
-    """The HTTP status at the root of an error; 0 where there is none."""
+def _roots(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that led to it."""
     while error is not None:
-        if isinstance(error, boto.ClientError):
-            return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        yield error
         error = error.__cause__ or error.__context__
+
+
+def _status(error: BaseException) -> int:
+    """The HTTP status at the root of an error; 0 where there is none."""
+    for root in _roots(error):
+        if isinstance(root, boto.ClientError):
+            return int(root.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        if isinstance(status := getattr(root, "status", None), int):  # aiohttp's
+            return status
     return 0
+
+
+def _is_archived(error: BaseException) -> bool:
+    """Whether S3 says that an object is in Glacier, and not restored."""
+    return any(
+        isinstance(root, boto.ClientError)
+        and root.response.get("Error", {}).get("Code") == "InvalidObjectState"
+        for root in _roots(error)
+    )
 
 
 def _is_transient(error: BaseException) -> bool:
     status = _status(error)
     # 409: two conditional puts at once, of which S3 wants one sent again.
+    return status >= 500 or status in (409, 429) or _is_broken(error)
+
+
+def _is_broken(error: BaseException) -> bool:
+    """Whether there was no connection, or an end to it; fsspec calls a web file missing then."""
     broken = (ConnectionError, TimeoutError, boto.HTTPClientError)
-    return status >= 500 or status in (409, 429) or isinstance(error, broken)
+    return isinstance(error, broken) or isinstance(error.__cause__, (OSError, *broken))
 
 
 def call(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -191,12 +236,17 @@ def open_blocks(fs: Any, path: str) -> Any:
 
 def video_error(error: OSError) -> VideoError:
     """What a failure means for the row of the video."""
-    if isinstance(error, FileNotFoundError):
-        return VideoError("missing", "it was listed, but is not there any more")
-    if isinstance(error, PermissionError):
+    if _is_archived(error):  # s3fs says PermissionError
+        return VideoError("archived", "it is in an archive of the storage: restore it first")
+    if _status(error) in (401, 403):  # fsspec says FileNotFoundError of a web server's refusal
         return VideoError("denied", "the storage refuses to hand it over")
-    if isinstance(error, IsADirectoryError):
-        return VideoError("unreadable", "it is a folder, not a file")
+    said = {
+        "missing": "it was listed, but is not there any more",
+        "denied": "the storage refuses to hand it over",
+        "unreadable": "it is a folder or a device, not a file",
+    }
+    if (kind := disk.kind_of(error)) in said and _status(error) < 500 and not _is_broken(error):
+        return VideoError(kind, said[kind])
     reason = without_secrets(" ".join(str(error).split()))[:300]
     return VideoError("unavailable", f"the storage fails to hand it over: {reason}")
 
@@ -266,6 +316,17 @@ def s3_files(fs: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
             relative = found["Key"][len(page.get("Prefix", "")) :]
             if relative and not relative.endswith("/"):  # consoles make "folder/" objects
                 yield relative, {"ETag": found["ETag"], "size": found["Size"]}
+
+
+def s3_is_folder(fs: Any, path: str) -> bool:
+    """Whether the path is a bucket, or an object lies below it."""
+    if not fs.split_path(path)[1]:
+        return bool(call(fs.info, path)["type"] == "directory")
+    try:
+        page = next(_s3_pages(fs, path, MaxKeys=1))
+    except FileNotFoundError:  # no such bucket
+        return False
+    return bool(page.get("Contents"))
 
 
 def s3_names(fs: Any, path: str) -> list[str]:

@@ -2,57 +2,156 @@
 
 import contextlib
 import errno
+import logging
 import os
 import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+logger = logging.getLogger(__name__)
+
+
+def kind_of(error: OSError) -> str:
+    """The error kind of a file that cannot be looked at or opened."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "missing"
+    if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):  # Nothing can be behind such a name.
+        return "missing"
+    if isinstance(error, PermissionError):
+        return "denied"
+    return "unreadable" if isinstance(error, IsADirectoryError) else "unavailable"
 
 
 def size_and_fingerprint(path: str) -> tuple[int, str]:
     """Size in bytes, and size with the time of the last change in ns: changes with the content.
 
     Raises:
-        OSError: missing, denied, or a folder.
+        OSError: missing, denied, a folder, or a pipe or device, which may never end.
     """
-    found = os.stat(path)
-    if stat.S_ISDIR(found.st_mode):
+    try:
+        found = os.stat(path)
+    except ValueError:  # NUL
+        raise FileNotFoundError(errno.ENOENT, "no name holds a NUL byte") from None
+    if not stat.S_ISREG(found.st_mode):
         raise IsADirectoryError(path)
     return found.st_size, f"{found.st_size}-{found.st_mtime_ns}"
 
 
-def walk(
-    folder: str, hidden: bool, above: tuple[tuple[int, int], ...] = ()
-) -> Iterator[tuple[str, int, str]]:
+def open_file(path: str) -> BinaryIO:
+    """A regular file to read from. Raises OSError as ``size_and_fingerprint`` does."""
+    size_and_fingerprint(path)  # Opening a pipe would wait for a writer.
+    return open(path, "rb")
+
+
+def walk(folder: str, hidden: bool) -> Iterator[tuple[str, int, str]]:
     """(path, size in bytes, fingerprint) of all files below a folder, folder by folder, by name.
+
+    What cannot be looked at has size 0 and, for fingerprint, the kind of error. Folders that cannot
+    be read are passed over; one warning at the end counts and names them. Links to folders are
+    followed, but not back to a folder they are in, and behind a link each folder only once more:
+    twenty folders of links to each other are a million paths.
 
     Args:
         hidden: also those hidden by their own name (".") or a folder's ("." or "_").
-        above: (device, inode) of the folders above this one, so that a link back ends the walk.
+
+    Raises:
+        OSError: the folder itself cannot be read. One that is not there has no files.
     """
     try:
-        here = os.stat(folder)
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        walk = _Walk(folder)
     except (FileNotFoundError, NotADirectoryError):
         return
-    if (here.st_dev, here.st_ino) in above:
-        return
-    for entry in entries:
-        if entry.is_dir():
+    for entry in walk.entries():
+        if _is_folder(entry):
             if hidden or not entry.name.startswith(("_", ".")):
-                yield from walk(entry.path, hidden, (*above, (here.st_dev, here.st_ino)))
+                walk.enter(entry)
         elif hidden or not entry.name.startswith("."):
             yield from _describe(entry)
+    if walk.passed:
+        names = _printable("; ".join(walk.passed[:3]))
+        more = f"; and {len(walk.passed) - 3} more" if len(walk.passed) > 3 else ""
+        logger.warning("folders passed over: %d: %s%s", len(walk.passed), names, more)
+
+
+class _Walk:
+    """Folders within folders, as a stack: they may be nested more deeply than functions may call.
+
+    Attributes:
+        passed: what was not entered, and why.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.passed: list[str] = []
+        here, entries = _read(folder)
+        # Of each folder that we are in: which one it is, its entries left, whether behind a link.
+        self._stack = [(here, entries, False)]
+        self._above = {here}
+        self._behind_links: set[_Id] = set()
+
+    def entries(self) -> Iterator["os.DirEntry[str]"]:
+        """Those of the folder entered last, then of those it is in."""
+        while self._stack:
+            here, entries, _ = self._stack[-1]
+            entry = next(entries, None)
+            if entry is not None:
+                yield entry
+            else:
+                self._above.discard(here)
+                self._stack.pop()
+
+    def enter(self, entry: "os.DirEntry[str]") -> None:
+        """Go on with the entries of this folder, unless it cannot be read or was read before."""
+        try:
+            here, entries = _read(entry.path)
+        except FileNotFoundError:  # deleted this moment
+            return
+        except OSError as error:
+            self.passed.append(f"{entry.path} ({error.strerror})")
+            return
+        if here in self._above:
+            return
+        is_link, was_behind_link = entry.is_symlink(), self._stack[-1][2]
+        if is_link and was_behind_link:
+            if here in self._behind_links:
+                self.passed.append(f"{entry.path} (a link to a folder that was read already)")
+                return
+            self._behind_links.add(here)
+        self._above.add(here)
+        self._stack.append((here, entries, is_link or was_behind_link))
+
+
+_Id = tuple[int, int]  # device and inode
+
+
+def _read(folder: str) -> tuple[_Id, Iterator["os.DirEntry[str]"]]:
+    found = os.stat(folder)
+    with os.scandir(folder) as entries:
+        ordered = sorted(entries, key=lambda entry: entry.name)
+    return (found.st_dev, found.st_ino), iter(ordered)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a loop of links, a link through a file or into a locked folder
+        return False
 
 
 def _describe(entry: "os.DirEntry[str]") -> Iterator[tuple[str, int, str]]:
     try:
         found = entry.stat()
-    except FileNotFoundError:  # a link to nothing, or deleted this moment: still an input
-        yield entry.path, 0, "missing"
+    except OSError as error:  # not to be looked at, or deleted this moment: still an input
+        yield entry.path, 0, kind_of(error)
         return
     if stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
         yield entry.path, found.st_size, f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def _printable(text: str) -> str:
+    """Names of files as a terminal may be shown them: one line, and no control characters."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 @contextlib.contextmanager

@@ -16,15 +16,16 @@ def read(uri: str) -> dict[str, Any]:
         UserError: it is damaged, or holds something else.
         OSError: it cannot be read.
     """
+    where = storage.without_secrets(uri)
     try:
         values = json.loads(storage.read_bytes(uri))
     except (ValueError, RecursionError, IsADirectoryError) as error:  # Or brackets without end.
         raise UserError(
-            f"{storage.without_secrets(uri)} is damaged ({error}): put it back, or choose another folder"
+            f"{where} is damaged ({error}): put it back, or choose another folder"
         ) from None
     if not isinstance(values, dict):
         raise UserError(
-            f"{storage.without_secrets(uri)} holds {type(values).__name__} where an object is due: put it back, or choose "
+            f"{where} holds {type(values).__name__} where an object is due: put it back, or choose "
             "another folder"
         )
     return values

@@ -6,8 +6,9 @@ Only text comes in and entries go out; what the paths mean and what is there, ``
 import csv
 import difflib
 import io
+import json
 import logging
-import posixpath
+import math
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
@@ -20,8 +21,35 @@ from vidray.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-CLASS_FILES = ("classind.txt", "classes.txt", "labels.txt")
 PATH_COLUMNS = ("uri", "path", "video_path", "clip_path")
+# Without one of these, an id or a name: of a file beside the list or below it.
+_ID_COLUMNS = (
+    "youtube_id", "yt_id", "ytid", "video_id", "clip_id", "id", "vid", "video", "clip",
+    "filename", "file_name", "video_name", "file", "name",
+)  # fmt: skip
+_LABEL_COLUMNS = (
+    "label", "class", "class_name", "classname", "label_name", "labels", "category", "action",
+    "activity", "target", "y",
+)  # fmt: skip
+# In seconds by their names; a bare "start" may count frames, where another column speaks of them.
+_BEGIN_COLUMNS = (
+    "begin_seconds", "start_seconds", "begin_sec", "start_sec", "time_begin", "time_start",
+    "begin_time", "start_time", "t_begin", "t_start", "begin", "start",
+)  # fmt: skip
+_END_COLUMNS = (
+    "end_seconds", "stop_seconds", "end_sec", "stop_sec", "time_end", "time_stop", "end_time",
+    "stop_time", "t_end", "t_stop", "end", "stop",
+)  # fmt: skip
+_BARE = ("begin", "start", "end", "stop")
+COLUMNS = {
+    "path": PATH_COLUMNS,
+    "id": _ID_COLUMNS,
+    "label": _LABEL_COLUMNS,
+    "split": ("split", "subset"),
+    "group": ("group",),
+    "begin": _BEGIN_COLUMNS,
+    "end": _END_COLUMNS,
+}
 
 # A generous set: a file that is no video after all costs one failed row, a video that is left out
 # is never noticed. .heic: phones keep the film of a "motion photo" in it.
@@ -29,8 +57,9 @@ VIDEO_EXTENSIONS = frozenset(
     f".{name}"
     for name in re.findall(
         r"\w+",
-        "3g2 3gp asf avi divx dv f4v flv h264 h265 hevc heic ivf m1v m2t m2ts m2v m4v mj2 mjpeg "
-        "mjpg mk3d mkv mov mp4 mpe mpeg mpg mts mxf obu ogm ogv ps qt rm rmvb ts vob webm wmv y4m",
+        "3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc heic ivf m1v m2t m2ts m2v m4v mj2 "
+        "mjpeg mjpg mk3d mkv mov mp4 mpe mpeg mpg mts mxf obu ogm ogv ps qt rm rmvb ts vob webm "
+        "wmv y4m",
     )
 )
 
@@ -49,6 +78,9 @@ class Entry(NamedTuple):
     split: str | None
     group: str | None
     where: str  # file and line, for messages
+    begin_seconds: float | None = None  # with end_seconds: the stretch of the file that is meant
+    end_seconds: float | None = None
+    cut: str | None = None  # what Kinetics calls a file of this stretch alone, without extension
 
 
 def has_video_extension(path: str) -> bool:
@@ -67,29 +99,8 @@ def split_named(name: str) -> str | None:
     return _SPLITS.get(name.strip().lower())
 
 
-def split_files(paths: Sequence[str]) -> dict[str, str]:
-    """Which of the files in ``splits/`` to read, with the split of each; none for other names.
-
-    ``train.txt``, ``val_list.csv`` and the like; of several sets, such as UCF-101's
-    ``trainlist01.txt`` to ``03``, only the first: text before CSV, then by number.
-    """
-    sets: dict[tuple[bool, int], dict[str, str]] = {}
-    for path in sorted(paths):
-        stem, extension = posixpath.splitext(posixpath.basename(path).lower())
-        match = re.fullmatch(r"([a-z]+?)(?:_?list)?_?(\d*)", stem)
-        split = split_named(match[1]) if match else None
-        if match and split and extension in (".txt", ".csv"):
-            sets.setdefault((extension != ".txt", int(match[2] or 0)), {})[path] = split
-    if not sets:
-        return {}
-    chosen = sets[min(sets)]
-    if len(sets) > 1:
-        logger.warning("of several sets of split files only %s is used", ", ".join(chosen))
-    return chosen
-
-
 def read_csv(data: bytes, name: str, split: str | None = None) -> list[Entry]:
-    """The rows of a CSV with a header; one without, of paths and labels, is read as lines.
+    """The rows of a CSV with a header; one without, of paths or ids and labels, is read as lines.
 
     Args:
         data: UTF-8, with or without BOM; separated by comma, semicolon or tab.
@@ -99,17 +110,23 @@ def read_csv(data: bytes, name: str, split: str | None = None) -> list[Entry]:
     Raises:
         UserError: no path column, a row with more cells than the header, not UTF-8.
     """
-    text = _text(data, name)
+    text = text_of(data, name)
     first = next((line for line in text.splitlines() if line.strip()), "")
     separator = max(",;\t", key=first.count)
+    csv.field_size_limit(len(text) + 1)  # its default ends the whole list for one long cell
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         header = [cell.strip() for cell in next((row for row in rows if any(row)), [])]
-        if header and has_video_extension(_line(first)[0]):
+        path, label = _line(first)
+        is_named = any(_find(header, names) is not None for names in COLUMNS.values())
+        if has_video_extension(path) or (label and label.isdecimal() and not is_named):
             return read_lines(data, name, split)
+        if len(header) == 2 and header[0].isdecimal() and not is_named:  # Jester: 34870;Swiping
+            rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+            header = ["id", "label"]
         columns = _columns(header, name)
         return [
-            _entry([_cell(row, column) for column in columns], split, f"{name} line {line}")
+            entry_of([_cell(row, column) for column in columns], split, f"{name} line {line}")
             for line, row in _rows(rows, len(header), name)
         ]
     except csv.Error as error:
@@ -127,92 +144,48 @@ def read_parquet(file: BinaryIO, name: str) -> list[Entry]:
         header = parquet.schema_arrow.names
         columns = [None if at is None else header[at] for at in _columns(header, name)]
         table = parquet.read(columns=[column for column in columns if column is not None])
-        values = [_strings(table, column) for column in columns]
+        # What pandas makes of whole numbers beside a missing one is a label "1", not "1.0".
+        values = [_strings(table, column, whole=at < 4) for at, column in enumerate(columns)]
     except pa.ArrowException as error:
         raise UserError(f"{name} is not a Parquet list of videos: {error}") from error
     return [
-        _entry(list(row), None, f"{name} row {number}")
+        entry_of(list(row), None, f"{name} row {number}")
         for number, row in enumerate(zip(*values, strict=True), 1)
     ]
 
 
 def read_lines(data: bytes, name: str, split: str | None) -> list[Entry]:
-    """The lines of a split file: ``relative/path``, ``… label-index`` or ``… label name``."""
-    entries = []
-    for number, line in enumerate(_text(data, name).splitlines(), 1):
-        if line.strip():
-            path, label = _line(line)
-            entries.append(_entry([path, label, None, None], split, f"{name} line {number}"))
-    return entries
-
-
-def read_class_names(data: bytes, name: str) -> tuple[list[str], int]:
-    """Class names in the order of their indices, and the first index.
-
-    ``1 Name`` lines say it; of ``Name`` lines the first is 0.
+    """The lines of a split file: ``relative/path``, ``… label-index`` or ``… label name``.
 
     Raises:
-        UserError: two classes of one name.
+        UserError: a list of folders of frames.
     """
-    lines = [line.strip() for line in _text(data, name).splitlines() if line.strip()]
-    numbered = [re.fullmatch(r"(\d+)[\s,:.]+(\S.*)", line) for line in lines]
-    names, first = lines, 0
-    pairs = sorted((int(match[1]), match[2]) for match in numbered if match)
-    for start in (0, 1):
-        # All numbered without a gap; otherwise numbers belong to names, such as "3 point shot".
-        if [index for index, _ in pairs] == list(range(start, start + len(lines))):
-            names, first = [found for _, found in pairs], start
-    if len(set(names)) != len(names):
-        twice = next(found for found in names if names.count(found) > 1)
-        raise UserError(f"{name} names the class {twice!r} twice: each index needs its own name")
-    return names, first
+    lines = [
+        (n, line) for n, line in enumerate(text_of(data, name).splitlines(), 1) if line.strip()
+    ]
+    _refuse_frames([line for _, line in lines], name)
+    return [
+        entry_of([*_line(line), None, None, None, None, None], split, f"{name} line {number}")
+        for number, line in lines
+    ]
 
 
-def names_of_indices(
-    entries: list[Entry], tops: list[str | None], names: list[str], first: int
-) -> list[str | None]:
-    """Names where indices and class folders agree, counted from ``first`` or, failing that, from
-    the other of 0 and 1 (UCF-101 counts from 1, most others from 0); None for no index.
-
-    Args:
-        entries: whose labels are indices.
-        tops: the class folder that each entry is in.
-        names: of the classes, in order.
-        first: the index of the first name, 0 or 1.
-
-    Raises:
-        UserError: an index without a name, or a name that is another class folder's.
-    """
-    problem = _index_problem(entries, tops, names, first)
-    if problem is not None:
-        if _index_problem(entries, tops, names, 1 - first) is not None:
-            raise UserError(problem)
-        first = 1 - first
-    indices = (entry.label for entry in entries)
-    return [None if index is None else names[int(index) - first] for index in indices]
+def _refuse_frames(lines: list[str], name: str) -> None:
+    """mmaction2's rawframes lists: a path and two numbers or more in every line."""
+    for line in lines:
+        _, *rest = re.split(r"[\s,;]+", line.strip())
+        if len(rest) < 2 or not all(word.isdecimal() for word in rest):
+            return
+    if lines:
+        raise UserError(
+            f"{name} has a path and {len(rest)} numbers a line ({lines[0].strip()[:80]}): a list "
+            "of folders of frames (path, number of frames, label), such as mmaction2's rawframes, "
+            "or of several labels. Give a list of videos with one label each: path, label"
+        )
 
 
-def _index_problem(
-    entries: list[Entry], tops: list[str | None], names: list[str], base: int
-) -> str | None:
-    for entry, top in zip(entries, tops, strict=True):
-        if entry.label is None:
-            continue
-        place = int(entry.label) - base
-        if not 0 <= place < len(names):
-            return (
-                f"{entry.where}: label index {entry.label} of {entry.path!r}, but there are "
-                f"{len(names)} classes, counted from {base}: {', '.join(names[:5])}"
-            )
-        if top in names and names[place] != top:
-            return (
-                f"{entry.where}: label index {entry.label} is class {names[place]!r}, but "
-                f"{entry.path!r} is in class folder {top!r}: add classes.txt with the right order"
-            )
-    return None
-
-
-def _text(data: bytes, name: str) -> str:
+def text_of(data: bytes, name: str) -> str:
+    """The text of a list: UTF-8, or UTF-16 with its mark. Raises UserError."""
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return data.decode(encoding)
@@ -222,44 +195,89 @@ def _text(data: bytes, name: str) -> str:
         ) from error
 
 
+def json_of(data: bytes, name: str) -> Any:
+    """The value of a JSON file. Raises UserError, also for brackets nested too deeply to read."""
+    try:
+        return json.loads(text_of(data, name))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{name} is not JSON: {' '.join(str(error).split())[:200]}") from error
+
+
+# What a path ends with where something comes behind it. All of a line is looked at once: to try
+# every gap of a line of commas as its end took hours.
+_PATH_END = re.compile(
+    rf"(?<=[^/])\.(?:{'|'.join(e[1:] for e in VIDEO_EXTENSIONS)})(?=[\s,;])", re.IGNORECASE
+)
+
+
 def _line(line: str) -> tuple[str, str | None]:
     """Path and label of a line; a path may hold spaces, and so may a label's name."""
     line = line.strip()
     if has_video_extension(line):
         return line, None
-    index = re.fullmatch(r"(.*\S?)[\s,;]+(\d+)", line)
-    if index:
-        return index[1].rstrip(" \t,;"), index[2]
-    for gap in reversed(list(re.finditer(r"[\s,;]+", line))):
-        if has_video_extension(line[: gap.start()]):
-            return line[: gap.start()], line[gap.end() :]
-    return line, None
+    head = line.rstrip("0123456789")
+    path = head.rstrip(" \t\v\f\r\n,;")
+    if head != line and path != head:
+        return path, line[len(head) :]
+    ends = [match.end() for match in _PATH_END.finditer(line)]
+    label = line[ends[-1] :].strip(" \t\v\f\r\n,;") if ends else ""
+    return (line[: ends[-1]], label) if label else (line, None)
+
+
+def _find(header: list[str], names: Sequence[str]) -> int | None:
+    """Where the first of ``names`` is that is there at all."""
+    found = {
+        re.sub(r"[\s-]+", "_", c.strip().lower()): k for k, c in reversed([*enumerate(header)])
+    }
+    return next((found[name] for name in names if name in found), None)
 
 
 def _columns(header: list[str], name: str) -> list[int | None]:
-    """Where path, label, split and group are; None for one that is not there."""
-    lower = [column.strip().lower() for column in header]
-    path = next((lower.index(column) for column in PATH_COLUMNS if column in lower), None)
+    """Where path or id, label, split, group, begin, end and the id alone are; None: nowhere."""
+    at = {what: _find(header, names) for what, names in COLUMNS.items()}
+    path = at["id"] if at["path"] is None else at["path"]
     if path is None:
         raise UserError(_no_path_column(header, name))
-    others = (
-        lower.index(column) if column in lower else None for column in ("label", "split", "group")
-    )
-    return [path, *others]
+    begin, end = _stretch_columns(header, at["begin"], at["end"], name)
+    columns = [path, at["label"], at["split"], at["group"], begin, end]
+    unread = [c for k, c in enumerate(header) if c and k not in columns]
+    if at["label"] is None and unread:
+        logger.warning(
+            "%s has no label column (label, class, category, …), so its videos have none; "
+            "columns not read: %s", name, ", ".join(unread[:8]),
+        )  # fmt: skip
+    return [*columns, None if at["path"] is not None else path]
+
+
+def _stretch_columns(
+    header: list[str], begin: int | None, end: int | None, name: str
+) -> tuple[int | None, int | None]:
+    """Both columns of a stretch in seconds, or neither."""
+    found = [header[at].strip() for at in (begin, end) if at is not None]
+    if len(found) == 1 and found[0].lower().endswith("_seconds"):
+        raise UserError(f"{name} has {found[0]} alone: a stretch has begin_seconds and end_seconds")
+    counts_frames = any("frame" in column.lower() for column in header)
+    bare = [column for column in found if column.lower() in _BARE]
+    if len(found) < 2 or (bare and counts_frames):
+        return None, None
+    if bare:
+        logger.warning("%s: %s are read as seconds", name, " and ".join(found))
+    return begin, end
 
 
 def _no_path_column(header: list[str], name: str) -> str:
     def likeness(pair: tuple[str, str]) -> float:
         return difflib.SequenceMatcher(None, pair[0].lower(), pair[1]).ratio()
 
-    if not any(header):
+    named = [column[:80] for column in header if column][:50]
+    if not named:
         return (
             f"{name} is empty: it needs a header with {', '.join(PATH_COLUMNS[:-1])} or clip_path"
         )
-    nearest = max(((column, wanted) for column in header for wanted in PATH_COLUMNS), key=likeness)
+    nearest = max(((column, wanted) for column in named for wanted in PATH_COLUMNS), key=likeness)
     return (
         f"{name} has no path column (one of {', '.join(PATH_COLUMNS)}); its columns are "
-        f"{', '.join(header)}; nearest: rename {nearest[0]!r} to {nearest[1]!r}"
+        f"{', '.join(named)}; nearest: rename {nearest[0]!r} to {nearest[1]!r}"
     )
 
 
@@ -278,19 +296,26 @@ def _cell(row: list[str], column: int | None) -> str | None:
     return row[column] if column is not None and column < len(row) else None
 
 
-def _strings(table: pa.Table, column: str | None) -> list[str | None]:
+def _strings(table: pa.Table, column: str | None, *, whole: bool) -> list[str | None]:
     if column is None:
         return [None] * table.num_rows
     values = table.column(column)
-    if pa.types.is_floating(values.type):  # what pandas makes of whole numbers beside a missing one
+    if whole and pa.types.is_floating(values.type):
         values = values.cast(pa.int64(), safe=True)
     strings: list[str | None] = values.cast(pa.string()).to_pylist()
     return strings
 
 
-def _entry(values: list[str | None], split: str | None, where: str) -> Entry:
-    path, label, given, group = (value.strip() or None if value else None for value in values)
-    if path is None or "\0" in path:
+def entry_of(values: Sequence[str | None], split: str | None, where: str) -> Entry:
+    """An entry of path, label, split, group, begin, end and id, as texts.
+
+    Raises:
+        UserError: no path, an unknown split, half a stretch or one that is none.
+    """
+    path, label, given, group, begin, end, name = (
+        value.strip() or None if value else None for value in values
+    )
+    if path is None:
         raise UserError(f"{where} has no path: every row names one video")
     if given is not None:
         split = split_named(given)
@@ -300,4 +325,25 @@ def _entry(values: list[str | None], split: str | None, where: str) -> Entry:
             )
     if group is not None and group.lower() == "unknown":
         group = None
-    return Entry(path, label, split, group, where)
+    stretch = _stretch(begin, end, where)
+    entry = Entry(path, label, split, group, where)
+    if stretch is None:
+        return entry
+    begins, ends = stretch
+    cut = f"{name}_{int(begins):06d}_{int(ends):06d}" if name else None
+    return entry._replace(begin_seconds=begins, end_seconds=ends, cut=cut)
+
+
+def _stretch(begin: str | None, end: str | None, where: str) -> tuple[float, float] | None:
+    if begin is None and end is None:
+        return None
+    try:
+        seconds = float(begin or ""), float(end or "")
+    except ValueError:
+        seconds = (math.nan, math.nan)
+    if not 0 <= seconds[0] < seconds[1] < math.inf:
+        raise UserError(
+            f"{where} has a stretch from {begin} to {end}: two numbers of seconds, from 0 on, the "
+            "first below the second; or both empty for the whole file"
+        )
+    return seconds

@@ -27,7 +27,7 @@ import ray
 import ray.data
 import ray.exceptions
 
-from vidray import endings, interrupts, ray_address, rows, runs
+from vidray import addresses, endings, interrupts, ray_address, rows, runs
 from vidray.errors import JobError, UserError, VideoError
 from vidray.progress import Meter
 from vidray.runs import Run
@@ -476,19 +476,25 @@ def _make_table(
     began = time.monotonic()
     videos = run.videos_to_do(config, listing)
     listing_seconds = time.monotonic() - began
-    report = make_all_parts(run, videos, settings, resources, verb)
+    report = make_all_parts(run, videos, settings, resources, verb, listing)
     report["seconds"]["listing"] = round(listing_seconds, 3)
     run.publish(config, report)
     return report
 
 
 def make_all_parts(
-    run: Run, videos: pa.Table, settings: TableSettings, resources: Resources, verb: str
+    run: Run,
+    videos: pa.Table,
+    settings: TableSettings,
+    resources: Resources,
+    verb: str,
+    listing: Callable[[], object],
 ) -> dict[str, Any]:
     """Make the parts of ``run`` that are not there yet, check that all are; returns the report.
 
     Args:
         videos: the frozen plan of the run: VIDEOS, or what its settings make rows of.
+        listing: lists the source again, for signed addresses that this process does not know.
 
     Raises:
         RunGoneError: the run was finished and removed by a process beside this one.
@@ -496,6 +502,7 @@ def make_all_parts(
     videos = videos.append_column("part", run.part_numbers(videos))
     done = set(run.done_parts())
     todo = videos.filter([part not in done for part in videos["part"].to_pylist()])
+    todo = _with_addresses(todo, listing)
     began = time.monotonic()
     work = start_ray(settings, resources) if len(todo) else Work.of(settings)
     startup_seconds = time.monotonic() - began
@@ -520,6 +527,21 @@ def make_all_parts(
         "videos_per_second": round(len(todo) / worked_seconds, 3) if len(todo) else None,
         "cost_per_thousand_videos": _cost(len(todo), worked_seconds, resources),
     }
+
+
+def _with_addresses(videos: pa.Table, listing: Callable[[], object]) -> pa.Table:
+    """The same with ``address``, what is fetched for a URI of which only a part may be stored.
+
+    Workers get it with the video. No file of ours holds it, so a run that goes on lists again.
+    """
+    on_web = pc.starts_with(videos["uri"], pattern="http")
+    if not pc.any(on_web).as_py():
+        return videos
+    uris = videos["uri"].to_pylist()
+    if not all(map(addresses.signed, videos["uri"].filter(on_web).to_pylist())):
+        listing()
+    found = pa.array(map(addresses.signed, uris), pa.string())
+    return videos.append_column("address", found)
 
 
 def _cost(videos: int, seconds: float, resources: Resources) -> dict[str, float] | None:

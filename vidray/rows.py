@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vidray import addresses
 from vidray.errors import VideoError
 from vidray.masking import without_secrets
+from vidray.schema import ERROR_KINDS
 
 # Values of one row by column; columns left out are null.
 Values = Mapping[str, Any]
@@ -44,9 +46,18 @@ def made_by(
 
     Only MemoryError is raised: the caller knows how much was allowed (``Sandbox`` does).
     The batch's schema metadata holds ``seconds``: JSON, stage -> seconds.
+
+    Args:
+        video: its ``fingerprint`` may be the reason why it must not be opened (``lookup``), and
+            ``address``, if it has one, is what is fetched for its ``uri``.
     """
     clock = Stopwatch()
+    kind, is_refused, reason = str(video.get("fingerprint")).partition(": ")
+    if video.get("address"):
+        addresses.remember(video["uri"], video["address"])
     try:
+        if is_refused and kind in ERROR_KINDS:
+            raise VideoError(kind, reason)
         rows = _batch([{**video, "status": "ok", **row} for row in work(clock)], schema, digest)
     except VideoError as error:
         rows = failed(video, schema, digest, error)

@@ -135,7 +135,7 @@ class Run:
         """Raise UserError unless the finished run is of the VIDEOS that are there ``now``."""
         before = self.read_videos()
         old, new = (
-            set(zip(*(t[c].to_pylist() for c in t.column_names), strict=True))
+            set(zip(*(t[c].to_pylist() for c in before.column_names), strict=True))
             for t in (before, now)
         )
         if old != new:

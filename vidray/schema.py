@@ -41,6 +41,8 @@ VIDEOS = pa.schema(
         pa.field("label", pa.string()),
         pa.field("split", pa.string()),
         pa.field("group", pa.string()),  # source recording: never in two splits
+        pa.field("begin_seconds", pa.float64()),  # of the stretch that is meant; null: the file
+        pa.field("end_seconds", pa.float64()),
     ]
 )
 

@@ -2,13 +2,15 @@
 
 In a folder, the first of these that is there decides:
 
-1. ``splits/train.txt``, ``val.txt``, ``test.txt`` (or ``.csv``; UCF-101's ``trainlist01.txt`` and
-   ``testlist01.txt``, of several numbers the lowest): exactly the videos that they name. Label
-   indices count the names in ``classInd.txt``, ``classes.txt`` or ``labels.txt`` in ``splits/`` or
-   the folder, or else the class folders in order; a line without a label has its class folder's.
+1. ``splits/train.txt``, ``val.txt``, ``test.txt`` (or ``.csv``), or the official lists of a data
+   set there or in any other folder of lists (``datasets.py``): exactly the videos that they name.
+   Label indices count the names in ``classInd.txt``, ``classes.txt``, ``labels.txt`` or a label
+   map beside the lists, in ``splits/`` or the folder, or else the class folders in order; a line
+   without a label has its class folder's.
 2. ``videos.csv`` or ``videos.parquet``, where no video is in a class folder.
 3. Class folders: the first folder below the source is the label; a video beside them has none.
-   ``train/CLASS/…``, ``val/CLASS/…`` and so on are splits of classes, not classes.
+   A folder that holds all class folders (``UCF-101/``) is passed through. ``train/CLASS/…``,
+   ``val/CLASS/…`` and so on are splits of classes, not classes.
 
 Every file with a video's extension below the folder counts, hidden ones and those in folders that
 start with "_" or "." do not. Lists say which files, whatever their extension: a file that is not
@@ -16,35 +18,30 @@ there stays a row, with size 0 and fingerprint "missing".
 """
 
 import logging
-import os
 import posixpath
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import NamedTuple
 
 import pyarrow as pa
 from fsspec.utils import glob_translate
 
-from vidray import lookup, manifests, schema, storage
+from vidray import addresses, class_names, datasets, lookup, manifests, storage, webp
+from vidray.datasets import Beside, SplitList
 from vidray.errors import UserError, VideoError
 from vidray.manifests import Entry, extension_of, has_video_extension
 from vidray.splits import check_splits, derive_splits
 from vidray.storage import FileInfo
+from vidray.video_rows import Row, merged, to_table, video_id
+
+__all__ = ["list_videos", "video_id"]
 
 logger = logging.getLogger(__name__)
 
 _MANIFESTS = (".csv", ".tsv", ".parquet")
-
-
-class _Row(NamedTuple):
-    file: FileInfo
-    label: str | None = None
-    split: str | None = None
-    group: str | None = None
+_LISTS = (".txt", ".json")
 
 
 @dataclass
@@ -57,15 +54,16 @@ class _Folder:
     others: Counter[str] = field(default_factory=Counter)  # extension -> number of files
 
     def relative(self, file: FileInfo) -> str:
-        return file.uri[len(self.root.rstrip("/")) + 1 :]
+        return addresses.below(self.root, file.uri) or storage.name_of(file.uri)
 
 
 def list_videos(source: str, *, splits: Sequence[float] | None = None) -> pa.Table:
     """The videos of a source, sorted by URI: one row each, however often they are named.
 
     Args:
-        source: a folder, a CSV or Parquet list (``uri|path|video_path|clip_path``, optional
-            ``label, split, group``), a glob or one video; a local path or any fsspec URI.
+        source: a folder, a CSV or Parquet list (``uri|path|video_path|clip_path`` or an id,
+            optional ``label, split, group, begin_seconds, end_seconds``), an official list of a
+            data set, a glob or one video; a local path or any fsspec URI.
         splits: fractions for train, val and test, for a source that gives no splits itself.
 
     Returns:
@@ -78,13 +76,9 @@ def list_videos(source: str, *, splits: Sequence[float] | None = None) -> pa.Tab
     root = storage.canonical(source)
     try:
         folder, rows = _find(root)
-    except (FileNotFoundError, PermissionError) as error:
-        reason = "it is gone" if isinstance(error, FileNotFoundError) else "access denied"
-        raise UserError(
-            f"cannot read {_shown(source)} ({reason}): check the address, AWS_PROFILE or "
-            "AWS_ACCESS_KEY_ID, and AWS_ENDPOINT_URL"
-        ) from error
-    table = _to_table(_merged(rows))
+    except OSError as error:
+        raise UserError(_cannot_read(root, error)) from error
+    table = to_table(merged(rows))
     check_splits(table)
     if splits is None:
         return table
@@ -97,17 +91,25 @@ def list_videos(source: str, *, splits: Sequence[float] | None = None) -> pa.Tab
     return derive_splits(table, splits, root=folder)
 
 
-def _find(root: str) -> tuple[str, list[_Row]]:
+def _find(root: str) -> tuple[str, list[Row]]:
     """The folder that paths are relative to, and the rows as found."""
-    if storage.is_folder(root):
-        return root, _from_folder(_scan(root))
+    extension = extension_of(root.partition("#")[0] if root.startswith("http") else root)
+    is_listable = extension in (*_MANIFESTS, *_LISTS) or extension in manifests.VIDEO_EXTENSIONS
+    # In a bucket a folder may have the name of an object. Asked only where that may be a source.
+    itself = storage.file_infos([root]) if is_listable and storage.is_bucket(root) else []
+    is_object = bool(itself) and itself[0].fingerprint not in ("missing", "unreadable")
+    if storage.is_folder(root) and not (is_object and extension in _MANIFESTS):
+        also = [Row(itself[0])] if is_object and has_video_extension(root) else []
+        folder = _scan(root)
+        return root, also if also and not folder.videos else [*_from_folder(folder), *also]
     if storage.exists(root):
-        extension = extension_of(root)
         if extension in _MANIFESTS:
             return storage.parent_of(root), _from_manifest(root)
-        if extension in (".txt", ".json", ".xlsx"):
+        if extension in _LISTS:
+            return storage.parent_of(root), _from_list(root)
+        if extension == ".xlsx":
             raise UserError(f"{_shown(root)} is no video: give a CSV, or the folder of splits/")
-        return storage.parent_of(root), [_Row(storage.file_infos([root])[0])]
+        return storage.parent_of(root), [Row(storage.file_infos([root])[0])]
     if re.search(r"[*?\[]", root):
         return _from_glob(root)
     raise UserError(lookup.nearest(root))
@@ -117,51 +119,68 @@ def _find(root: str) -> tuple[str, list[_Row]]:
 
 
 def _scan(root: str) -> _Folder:
-    folder = _Folder(root)
+    folder, webps = _Folder(root), list[FileInfo]()
     for file in storage.list_files(root):
         extension = extension_of(file.uri)
         if extension in manifests.VIDEO_EXTENSIONS:
             folder.videos.append(file)
             continue
         folder.others[extension or "no extension"] += 1
-        relative = folder.relative(file)
-        if extension in (".txt", *_MANIFESTS) and posixpath.dirname(relative) in ("", "splits"):
-            folder.lists.append(relative)
+        if extension == ".webp":
+            webps.append(file)
+        if extension in (*_LISTS, *_MANIFESTS):
+            relative = folder.relative(file)
+            if datasets.may_be_list(relative):
+                folder.lists.append(relative)
+    if webps:
+        moving = webp.animated(webps)
+        folder.videos += moving
+        folder.others[".webp"] -= len(moving)
     return folder
 
 
-def _from_folder(folder: _Folder) -> list[_Row]:
-    inside = [path for path in folder.lists if path.startswith("splits/")]
-    split_files = manifests.split_files(inside)
-    if split_files:
-        return _from_split_files(folder, split_files)
-    if any(storage.name_of(path).lower() not in manifests.CLASS_FILES for path in inside):
+def _from_folder(folder: _Folder) -> list[Row]:
+    for lists in datasets.split_lists(folder.lists):
+        if rows := _from_split_lists(folder, lists):
+            return rows
+    inside = [path for path in folder.lists if posixpath.dirname(path) == "splits"]
+    if any(not class_names.is_class_list(path) for path in inside):
         raise UserError(
             f"{_shown(folder.root)} has splits/, but its files are {', '.join(inside[:3])}: name "
             "them train, val and test (.txt or .csv), or rename the folder"
         )
-    depths = [folder.relative(video).count("/") for video in folder.videos]
+    paths = [folder.relative(video) for video in folder.videos]
     listed = [name for name in ("videos.csv", "videos.parquet") if name in folder.lists]
-    if listed and not any(depths):
+    if listed and not any("/" in path for path in paths):
         logger.info("%s lists the videos of %s", listed[0], _shown(folder.root))
         return _from_manifest(storage.join(folder.root, listed[0]))
-    if not depths:
+    if not paths:
         raise UserError(_nothing_in(folder))
     if folder.others:
         logger.info("left out, not videos: %s", _counted(folder.others))
-    tops = [_top(folder, video) for video in folder.videos]
+    return _from_class_folders(folder, paths)
+
+
+def _from_class_folders(folder: _Folder, paths: list[str]) -> list[Row]:
+    around = datasets.wrapper(paths)
+    if around:
+        logger.info("all videos are in %s: its folders are the classes", around)
+        paths = [path[len(around) + 1 :] for path in paths]
+    tops = [_top(path) for path in paths]
     names = {top for top in tops if top is not None}
-    if len(names) > 1 and all(map(manifests.split_named, names)) and min(depths) > 1:
+    split = manifests.split_named(storage.name_of(around)) if around else None
+    are_splits = len(names) > 1 and all(map(manifests.split_named, names))
+    if are_splits and min(path.count("/") for path in paths) > 1:
         return [
-            _Row(video, folder.relative(video).split("/")[1], manifests.split_named(str(top)))
-            for video, top in zip(folder.videos, tops, strict=True)
+            Row(video, path.split("/")[1], manifests.split_named(str(top)))
+            for video, path, top in zip(folder.videos, paths, tops, strict=True)
         ]
-    return [_Row(video, top) for video, top in zip(folder.videos, tops, strict=True)]
+    return [Row(video, top, split) for video, top in zip(folder.videos, tops, strict=True)]
 
 
-def _from_manifest(uri: str) -> list[_Row]:
+def _from_manifest(uri: str) -> list[Row]:
     name = storage.name_of(uri)
-    if extension_of(uri) == ".parquet":
+    if extension_of(name.partition("#")[0]) == ".parquet":
         try:
             with storage.open_binary(uri) as file:
                 entries = manifests.read_parquet(file, name)
@@ -171,10 +190,37 @@ def _from_manifest(uri: str) -> list[_Row]:
         entries = manifests.read_csv(storage.read_bytes(uri), name)
     if not entries:
         raise UserError(f"{_shown(uri)} has a header, but lists no video: add one row per video")
-    return _looked_up(storage.parent_of(uri), entries, {})
+    base = storage.parent_of(uri)
+    by_name = [entry for entry in entries if datasets.is_by_name(entry)]
+    if not by_name or uri.startswith("http") or base == "/":
+        return _looked_up(base, entries)
+    folder = _Folder(base)
+    folder.videos = [file for file in storage.list_files(base) if has_video_extension(file.uri)]
+    rows = _looked_up(base, entries, folder, by_name)
+    if all(row.file.fingerprint == "missing" for row in rows):
+        logger.warning(
+            "%s names its %d videos without extension (%s, …), and none of them is beside it or "
+            "in a folder below: put the list where the videos are",
+            name, len(rows), by_name[0].path,
+        )  # fmt: skip
+    return rows
 
 
-def _from_glob(pattern: str) -> tuple[str, list[_Row]]:
+def _from_list(uri: str) -> list[Row]:
+    """An official list given by itself, of videos in its folder or below."""
+    folder = _scan(storage.parent_of(uri))
+    name = storage.name_of(uri)
+    lists = datasets.split_lists([name])
+    rows = _from_split_lists(folder, lists[0] if lists else [SplitList(name, None)])
+    if not rows:
+        raise UserError(
+            f"{_shown(uri)} names no file beside it or below: give the folder that holds both the "
+            "videos and their lists, or give a CSV with the path of each"
+        )
+    return rows
+
+
+def _from_glob(pattern: str) -> tuple[str, list[Row]]:
     """Labels as in a folder: by the first folder below the part without wildcards."""
     root = re.split(r"/(?=[^/]*[*?\[])", pattern, maxsplit=1)[0]
     try:
@@ -200,46 +246,89 @@ def _from_glob(pattern: str) -> tuple[str, list[_Row]]:
             f"no video matches {_shown(pattern)} below {_shown(folder.root)}; other files that "
             f"match: {_counted(folder.others)}"
         )
-    paths = (folder.relative(video) for video in folder.videos)
-    labels = (path.partition("/")[0] if "/" in path else None for path in paths)
-    return folder.root, [_Row(*pair) for pair in zip(folder.videos, labels, strict=True)]
+    labels = (_top(folder.relative(video)) for video in folder.videos)
+    return folder.root, [Row(*pair) for pair in zip(folder.videos, labels, strict=True)]
 
 
-def _looked_up(base: str, entries: list[Entry], known: dict[str, FileInfo]) -> list[_Row]:
-    files = lookup.look_up(base, (entry.path for entry in entries), known)
-    return [
-        _Row(file, entry.label, entry.split, entry.group)
-        for file, entry in zip(files, entries, strict=True)
-    ]
+def _looked_up(
+    base: str,
+    entries: Sequence[Entry],
+    folder: _Folder | None = None,
+    by_name: Sequence[Entry] = (),
+) -> list[Row]:
+    """A row of each entry.
 
-
-def _from_split_files(folder: _Folder, split_files: dict[str, str]) -> list[_Row]:
-    entries: list[Entry] = []
-    for path, split in sorted(split_files.items()):
-        read = manifests.read_lines if path.lower().endswith(".txt") else manifests.read_csv
-        entries += read(storage.read_bytes(storage.join(folder.root, path)), path, split)
-    if not entries:
-        raise UserError(f"{_shown(folder.root)}: {', '.join(split_files)} list no video")
-    known = {video.uri: video for video in folder.videos}
-    rows = _looked_up(folder.root, entries, known)
-    rows = _labelled(folder, rows, entries)
-    left_out = len(known.keys() - {row.file.uri for row in rows})
-    if left_out:
-        logger.info("%d videos of %s are in no split: left out", left_out, _shown(folder.root))
+    Args:
+        base: the folder that paths start from.
+        folder: what is there, as far as it is known.
+        by_name: entries that are looked for in all of it where nothing is at their path.
+    """
+    videos = folder.videos if folder else []
+    known = {video.uri: video for video in videos}
+    beside = Beside(
+        by_name, ((folder.relative(video), video) for video in videos) if folder else ()
+    )
+    found = [_found_by_name(base, entry, known, beside) for entry in entries]
+    left = [entry for entry, (file, _) in zip(entries, found, strict=True) if file is None]
+    looked_up = iter(lookup.look_up(base, left, known))
+    rows = []
+    for entry, (file, is_cut) in zip(entries, found, strict=True):
+        begin, end = (None, None) if is_cut else (entry.begin_seconds, entry.end_seconds)
+        there = file or next(looked_up)
+        rows.append(Row(there, entry.label, entry.split, entry.group, begin, end))
     return rows
+
+
+def _found_by_name(
+    base: str, entry: Entry, known: dict[str, FileInfo], beside: Beside
+) -> tuple[FileInfo | None, bool]:
+    """The file that is meant by less than its path, if none is at its path."""
+    at_path = known.get(f"{base.rstrip('/')}/{entry.path}")
+    return (at_path, False) if at_path else beside.file_of(entry)
+
+
+def _from_split_lists(folder: _Folder, lists: Sequence[SplitList]) -> list[Row]:
+    """The videos of lists; none where lists outside ``splits/`` name nothing that is there."""
+    is_asked = posixpath.dirname(lists[0].path) == "splits"
+    names = ", ".join(one.path for one in lists[:3]) + (", …" if len(lists) > 3 else "")
+    try:
+        entries = [entry for one in lists for entry in _read(folder, one)]
+    except UserError as error:
+        if is_asked or posixpath.dirname(lists[0].path) != "":
+            raise
+        logger.warning("%s, so %s is not used", error, names)
+        return []
+    if not entries and is_asked:
+        raise UserError(f"{_shown(folder.root)}: {names} list no video")
+    rows = _looked_up(folder.root, entries, folder, entries)
+    there = {row.file.uri for row in rows if row.file.fingerprint != "missing"}
+    if not there and not is_asked:
+        logger.warning("%s name no file that is there, and are not used", names)
+        return []
+    rows = _labelled(folder, lists, rows, entries)
+    left_out = sum(video.uri not in there for video in folder.videos)
+    if left_out:
+        logger.warning("left out: %d videos that are in none of %s", left_out, names)
+    return rows
+
+
+def _read(folder: _Folder, one: SplitList) -> list[Entry]:
+    return datasets.read_list(storage.read_bytes(storage.join(folder.root, one.path)), one)
 
 
 # Labels of split files
 
 
-def _labelled(folder: _Folder, rows: list[_Row], entries: list[Entry]) -> list[_Row]:
+def _labelled(
+    folder: _Folder, lists: Sequence[SplitList], rows: list[Row], entries: list[Entry]
+) -> list[Row]:
     """Rows with class names for indices, and class folders for no label."""
-    tops = [_top(folder, row.file) for row in rows]
+    tops = [_class_folder(folder, row, entry) for row, entry in zip(rows, entries, strict=True)]
     given = [entry.label for entry in entries if entry.label is not None]
     if given and all(label.isdecimal() for label in given):
-        names, first = _class_names(folder, tops)
+        names, first = _class_names(folder, posixpath.dirname(lists[0].path), tops)
         if names:
-            labels = manifests.names_of_indices(entries, tops, names, first)
+            labels = class_names.names_of_indices(entries, tops, names, first)
             return [
                 row._replace(label=label or top)
                 for row, label, top in zip(rows, labels, tops, strict=True)
@@ -247,87 +336,34 @@ def _labelled(folder: _Folder, rows: list[_Row], entries: list[Entry]) -> list[_
     return [row._replace(label=row.label or top) for row, top in zip(rows, tops, strict=True)]
 
 
-def _top(folder: _Folder, file: FileInfo) -> str | None:
-    """The class folder of a file below the source."""
-    inside = file.uri.startswith(folder.root.rstrip("/") + "/")
-    top, slash, _ = folder.relative(file).partition("/")
-    # Interned: a million videos have a few labels.
-    return sys.intern(top) if inside and slash else None
+def _class_folder(folder: _Folder, row: Row, entry: Entry) -> str | None:
+    """The first folder of a path as its list has it, or of the file where that has none."""
+    path = addresses.below(folder.root, row.file.uri)
+    if path is None:
+        return None
+    written = posixpath.normpath(entry.path.replace("\\", "/"))
+    ends_so = "/" in written and f"/{path}".endswith(f"/{written}")
+    return _top(written if ends_so else path)
 
 
-def _class_names(folder: _Folder, tops: list[str | None]) -> tuple[list[str], int]:
+def _top(path: str) -> str | None:
+    """The first folder of a path below the source."""
+    top, slash, _ = path.partition("/")
+    return sys.intern(top) if slash else None  # Interned: a million videos have a few labels.
+
+
+def _class_names(folder: _Folder, beside: str, tops: list[str | None]) -> tuple[list[str], int]:
     """Class names in order, and the index of the first; no names where nothing tells them."""
-    by_name = {path.lower(): path for path in folder.lists}
-    for path in (f"{place}{name}" for place in ("splits/", "") for name in manifests.CLASS_FILES):
-        if path in by_name:
-            uri = storage.join(folder.root, by_name[path])
-            return manifests.read_class_names(storage.read_bytes(uri), by_name[path])
+    named = [path for path in folder.lists if class_names.is_class_list(path)]
+    for place in (beside, "splits", ""):
+        found = [path for path in named if posixpath.dirname(path) == place]
+        for path in sorted(found, key=class_names.rank):
+            uri = storage.join(folder.root, path)
+            return class_names.read_class_names(storage.read_bytes(uri), path)
     # Also the folders that only the lists know: a class whose videos are all gone keeps its index.
-    found = {_top(folder, video) for video in folder.videos} | set(tops)
-    names = sorted(name for name in found if name)
+    all_tops = {_top(folder.relative(video)) for video in folder.videos} | set(tops)
+    names = sorted(name for name in all_tops if name)
     return (names, 0) if len(names) > 1 else ([], 0)
-
-
-# The table
-
-
-def _merged(rows: Iterable[_Row]) -> list[_Row]:
-    """One row per URI, in order; what one mention leaves out, another may say.
-
-    Raises:
-        UserError: two mentions contradict each other.
-    """
-    merged: list[_Row] = []
-    for row in sorted(rows, key=lambda row: row.file.uri):
-        if merged and merged[-1].file.uri == row.file.uri:
-            merged[-1] = _both(merged[-1], row)
-        else:
-            merged.append(row)
-    return merged
-
-
-def _both(one: _Row, two: _Row) -> _Row:
-    for name, first, second in zip(_Row._fields[1:], one[1:], two[1:], strict=True):
-        if first is not None and second is not None and first != second:
-            raise UserError(
-                f"{_shown(one.file.uri)} is listed twice, with {name} {first!r} and {second!r}: "
-                f"a video has one {name}; remove one of the two"
-            )
-    return _Row(one.file, one.label or two.label, one.split or two.split, one.group or two.group)
-
-
-def _to_table(rows: list[_Row]) -> pa.Table:
-    uris = [row.file.uri for row in rows]
-    try:
-        return pa.Table.from_arrays(
-            [
-                pa.array([video_id(uri) for uri in uris], pa.string()),
-                pa.array(uris, pa.string()),
-                pa.array([row.file.size_bytes for row in rows], pa.int64()),
-                pa.array([row.file.fingerprint for row in rows], pa.string()),
-                pa.array([row.label for row in rows], pa.string()),
-                pa.array([row.split for row in rows], pa.string()),
-                pa.array([row.group or _group_in_name(row.file.uri) for row in rows], pa.string()),
-            ],
-            schema=schema.VIDEOS,
-        )
-    except UnicodeEncodeError as error:
-        name = os.fsencode(str(error.object))
-        raise UserError(f"the file name {name!r} is not UTF-8: rename it") from error
-
-
-def video_id(uri: str) -> str:
-    """20 hexadecimal digits of a URI in its canonical spelling.
-
-    80 bits: among a billion videos, two share an id with a probability of 4e-7.
-    """
-    return blake2b(uri.encode(), digest_size=10).hexdigest()
-
-
-def _group_in_name(uri: str) -> str | None:
-    """UCF-101 numbers recordings within a class: ``v_PushUps_g07_c04`` -> ``PushUps_g07``."""
-    match = re.search(r"/v_([^/]+_g\d+)_c\d+\.\w+$", uri)
-    return match[1] if match else None
 
 
 # Messages
@@ -342,6 +378,18 @@ def _counted(others: Counter[str]) -> str:
     if len(others) > 5:
         parts.append(f"{sum(others.values()) - sum(dict(others.most_common(5)).values())} more")
     return ", ".join(parts) or "none"
+
+
+def _cannot_read(root: str, error: OSError) -> str:
+    said = storage.without_secrets(" ".join(str(error.strerror or error).split()))[:200]
+    kind = "it is gone" if isinstance(error, FileNotFoundError) else said
+    reason = "access denied" if isinstance(error, PermissionError) else kind
+    advice = "its permissions, and those of the folders above it"
+    if storage.is_bucket(root):
+        advice = "the address, and the credentials of its storage"
+    if addresses.protocol_of(root) in ("s3", "s3a"):
+        advice = "the address, AWS_PROFILE or AWS_ACCESS_KEY_ID, and AWS_ENDPOINT_URL"
+    return f"cannot read {_shown(root)} ({reason}): check {advice}"
 
 
 def _nothing_in(folder: _Folder) -> str:

@@ -12,18 +12,16 @@ Unless said otherwise, functions raise ``FileNotFoundError``, ``PermissionError`
 
 import contextlib
 import io
-import itertools
 import os
-import posixpath
-import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import fsspec
 
-from vidray import buckets, disk, masking
+from vidray import addresses, buckets, disk, masking
+from vidray.addresses import local_path, local_uri, protocol_of
 from vidray.errors import UserError, VideoError
 
 # Half of short clips are below 0.4 MiB and nearly all below 16 MiB: one GET then costs less than
@@ -31,6 +29,8 @@ from vidray.errors import UserError, VideoError
 WHOLE_FILE_BYTES = 16 * 2**20
 
 without_secrets = masking.without_secrets
+canonical, is_bucket, join = addresses.canonical, addresses.is_bucket, addresses.join
+name_of, parent_of = addresses.name_of, addresses.parent_of
 
 
 class FileInfo(NamedTuple):
@@ -39,39 +39,6 @@ class FileInfo(NamedTuple):
     uri: str
     size_bytes: int
     fingerprint: str
-
-
-def is_bucket(uri: str) -> bool:
-    """Whether the URI names another storage than this machine's files."""
-    protocol = _protocol(uri)
-    return protocol not in ("", "file", "local")
-
-
-def canonical(uri: str) -> str:
-    """The one spelling of a URI: absolute for local paths, no slash at the end."""
-    if not is_bucket(uri):
-        return _local_path(uri)
-    return uri.rstrip("/")
-
-
-def join(uri: str, *parts: str) -> str:
-    """``uri`` and the relative ``parts`` below it, with one slash between them."""
-    if not is_bucket(uri):
-        return os.path.join(_local_path(uri), *parts)
-    return "/".join([uri.rstrip("/"), *(part.strip("/") for part in parts)])
-
-
-def name_of(uri: str) -> str:
-    """The last component."""
-    return uri.rstrip("/").rpartition("/")[2]
-
-
-def parent_of(uri: str) -> str:
-    """The folder that holds ``uri``; a bucket and ``/`` are their own parents."""
-    if not is_bucket(uri):
-        return os.path.dirname(_local_path(uri))
-    head, _, path = uri.rstrip("/").partition("://")
-    return f"{head}://{posixpath.dirname(path) or path}"
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
@@ -84,14 +51,29 @@ def filesystem(uri: str) -> tuple[Any, str]:
         UserError: no library is installed for the URI's protocol.
     """
     if not is_bucket(uri):
-        return fsspec.filesystem("file"), _local_path(uri)
+        return fsspec.filesystem("file"), local_path(uri)
+    address, protocol = addresses.fetched(uri), protocol_of(uri)
+    if protocol in addresses.INDIRECT:
+        raise UserError(f"{protocol}:// is no storage: give the address of the file itself")
+    addresses.check(uri)
     try:
-        fs = buckets.connect(_protocol(uri))
+        # A signature is of the address as it is written.
+        fs = buckets.connect(protocol, **({"encoded": True} if address != uri else {}))
     except UserError:
         raise
-    except (ImportError, TypeError, ValueError) as error:  # TypeError: sftp:// without a host
-        raise UserError(f"cannot open {_protocol(uri)}:// addresses: {error}") from error
-    return fs, cast(str, fs._strip_protocol(uri))
+    except Exception as error:  # fsspec has a hundred file systems, each with its own errors
+        raise UserError(_cannot_open(protocol, error)) from error
+    return fs, cast(str, fs._strip_protocol(address))
+
+
+def _cannot_open(protocol: str, error: Exception) -> str:
+    library = addresses.LIBRARIES.get(protocol)
+    if library and isinstance(error, ImportError):
+        return (
+            f"{protocol}:// addresses need a library that is not installed: pip install {library}"
+        )
+    reason = without_secrets(" ".join(str(error).split()))[:200]
+    return f"cannot open {protocol[:40]}:// addresses: {reason}"
 
 
 def check_folder(out: str) -> None:
@@ -103,7 +85,7 @@ def check_folder(out: str) -> None:
 def exists(uri: str) -> bool:
     """Whether a file, or a folder with something in it, is there."""
     if not is_bucket(uri):
-        return os.path.lexists(_local_path(uri))
+        return os.path.lexists(local_path(uri))
     fs, path = filesystem(uri)
     try:
         buckets.call(fs.info, path)
@@ -115,8 +97,10 @@ def exists(uri: str) -> bool:
 def is_folder(uri: str) -> bool:
     """Whether ``uri`` is a folder (in a bucket: whether an object lies below it)."""
     if not is_bucket(uri):
-        return os.path.isdir(_local_path(uri))
+        return os.path.isdir(local_path(uri))
     fs, path = filesystem(uri)
+    if buckets.is_s3(fs):  # also beside an object of the very same name
+        return buckets.s3_is_folder(fs, path)
     try:
         return bool(buckets.call(fs.info, path)["type"] == "directory")
     except FileNotFoundError:
@@ -126,7 +110,7 @@ def is_folder(uri: str) -> bool:
 def list_names(uri: str) -> list[str]:
     """The names directly in a folder, sorted, without hidden ones; at most the first 1000."""
     if not is_bucket(uri):
-        names = os.listdir(_local_path(uri))
+        names = os.listdir(local_path(uri))
     else:
         fs, path = filesystem(uri)
         if buckets.is_s3(fs):
@@ -140,14 +124,18 @@ def list_files(uri: str, *, hidden: bool = False) -> Iterator[FileInfo]:
     """Every file below a folder, one at a time.
 
     Left out unless ``hidden``: files whose name starts with ".", and all below a folder whose name
-    starts with "_" or ".". Links to folders are followed. A link to nothing is listed with
-    size 0 and fingerprint "missing". A folder that is not there has no files.
+    starts with "_" or ".". Links to folders are followed. What cannot be looked at (a link to
+    nothing, a denied file) is listed with size 0 and, for fingerprint, the kind of error. A folder
+    that is not there has no files; one below it that cannot be read is passed over with a warning.
 
     100,000 files: one page of 1000 in memory for S3, one folder for local disks.
     """
     root = canonical(uri)
     if not is_bucket(root):
-        yield from itertools.starmap(FileInfo, disk.walk(root, hidden))
+        for path, size_bytes, fingerprint in disk.walk(local_path(root), hidden):
+            # Most are ASCII, and a call for each is 5 % of a listing.
+            uri = path if path.isascii() else local_uri(path)
+            yield FileInfo(uri, size_bytes, fingerprint)
         return
     fs, path = filesystem(root)
     pages = buckets.s3_files(fs, path) if buckets.is_s3(fs) else buckets.walk_any(fs, path)
@@ -162,22 +150,26 @@ def file_info(uri: str) -> FileInfo:
     Raises:
         VideoError: ``missing``, ``denied``, ``unavailable``, or ``unreadable`` (a folder).
     """
-    return _file_info(uri, *filesystem(uri))
+    return _file_info(uri, *_filesystem_of_video(uri))
 
 
 def file_infos(uris: Iterable[str]) -> list[FileInfo]:
     """``file_info`` of many files in parallel; a file without one has size 0 and, for fingerprint,
-    the kind of error (``missing``, ``denied``, ``unavailable``, ``unreadable``).
+    the kind of error (``missing``, ``denied``, ``unavailable``, ``unreadable``); where no library
+    opens its address, the kind, a colon and the reason.
     """
 
     def info(opened: tuple[str, Any, str]) -> FileInfo:
+        uri, fs, path = opened
+        if fs is None:
+            return FileInfo(uri, 0, f"unavailable: {path}")
         try:
-            return _file_info(*opened)
+            return _file_info(uri, fs, path)
         except VideoError as error:
-            return FileInfo(opened[0], 0, error.kind)
+            return FileInfo(uri, 0, error.kind)
 
     # The file systems are asked for in this thread: in each other one, fsspec would connect anew.
-    opened = [(uri, *filesystem(uri)) for uri in uris]
+    opened = [(uri, *_filesystem_or_reason(uri)) for uri in uris]
     if not any(is_bucket(uri) for uri, _, _ in opened):
         return list(map(info, opened))  # 100,000 local files: faster than handing them to threads
     return buckets.in_parallel(info, opened)
@@ -198,8 +190,8 @@ def open_binary(uri: str, *, size_bytes: int | None = None) -> BinaryIO:
     """
     try:
         if not is_bucket(uri):
-            return open(_local_path(uri), "rb")
-        fs, path = filesystem(uri)
+            return disk.open_file(local_path(uri))
+        fs, path = _filesystem_of_video(uri)
         if size_bytes is None or size_bytes <= WHOLE_FILE_BYTES:
             head = buckets.read_head(fs, path, WHOLE_FILE_BYTES)
             if len(head) < WHOLE_FILE_BYTES:
@@ -209,10 +201,31 @@ def open_binary(uri: str, *, size_bytes: int | None = None) -> BinaryIO:
         raise buckets.video_error(error) from error
 
 
+def read_heads(uris: Sequence[str], size_bytes: int) -> list[bytes]:
+    """The first bytes of many files, in parallel; empty for one that cannot be read."""
+
+    def head(opened: tuple[str, Any, str]) -> bytes:
+        uri, fs, path = opened
+        try:
+            if is_bucket(uri):
+                return buckets.read_head(fs, path, size_bytes)
+            with disk.open_file(path) as file:
+                return file.read(size_bytes)
+        except OSError:
+            return b""
+
+    return buckets.in_parallel(head, [(uri, *filesystem(uri)) for uri in uris])
+
+
 @contextlib.contextmanager
 def opened(uri: str, size_bytes: int | None = None) -> Iterator[str | BinaryIO]:
-    """What a decoder opens: a local path as it is, a file in a bucket by ``open_binary``."""
-    if not is_bucket(uri):
+    """What a decoder opens: a local path as it is, a file in a bucket by ``open_binary``.
+
+    Raises:
+        VideoError: as ``open_binary``.
+    """
+    if not is_bucket(uri) and not uri.startswith("file://"):
+        open_binary(uri).close()  # What decoders say of a file that they may not open differs.
         yield uri
         return
     with open_binary(uri, size_bytes=size_bytes) as file:
@@ -222,7 +235,7 @@ def opened(uri: str, size_bytes: int | None = None) -> Iterator[str | BinaryIO]:
 def read_bytes(uri: str) -> bytes:
     """The content of one small file. Raises ``FileNotFoundError`` or another ``OSError``."""
     if not is_bucket(uri):
-        return Path(_local_path(uri)).read_bytes()
+        return Path(local_path(uri)).read_bytes()
     fs, path = filesystem(uri)
     return cast(bytes, buckets.call(fs.cat_file, path))
 
@@ -233,7 +246,7 @@ def write_bytes(uri: str, data: bytes) -> None:
         fs, path = filesystem(uri)
         buckets.call(fs.pipe_file, path, data)
         return
-    path = _local_path(uri)
+    path = local_path(uri)
     with disk.draft(path, data) as draft:
         os.replace(draft, path)
 
@@ -247,7 +260,7 @@ def write_once(uri: str, data: bytes) -> bool:
     """
     if is_bucket(uri):
         return buckets.put_once(*filesystem(uri), data)
-    path = _local_path(uri)
+    path = local_path(uri)
     with disk.draft(path, data) as draft:
         try:
             os.link(draft, path)
@@ -267,7 +280,7 @@ def remove_tree(uri: str, *, inside: str) -> None:
     """
     _check_below(uri, inside)
     if not is_bucket(uri):
-        path = _local_path(uri)
+        path = local_path(uri)
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
         else:
@@ -286,13 +299,13 @@ def _check_below(uri: str, folder: str) -> None:
     """
     are_buckets = is_bucket(uri), is_bucket(folder)
     if not any(are_buckets):
-        head, name = os.path.split(_local_path(uri))
+        head, name = os.path.split(local_path(uri))
         found = os.path.join(os.path.realpath(head), name)
-        base = os.path.realpath(_local_path(folder))
+        base = os.path.realpath(local_path(folder))
     else:
         found, base = (filesystem(which)[1].rstrip("/") for which in (uri, folder))
     below = found.removeprefix(base.rstrip("/") + "/")
-    is_other_storage = any(are_buckets) and _protocol(uri) != _protocol(folder)
+    is_other_storage = any(are_buckets) and protocol_of(uri) != protocol_of(folder)
     if is_other_storage or below == found or {"", ".", ".."} & set(below.split("/")):
         raise UserError(
             f"{without_secrets(uri)} is not inside {without_secrets(folder)}, so it is not "
@@ -311,7 +324,7 @@ def publish(from_uri: str, to_uri: str) -> None:
         FileExistsError: local only, both do.
     """
     source, target = canonical(from_uri), canonical(to_uri)
-    if _protocol(source) != _protocol(target):
+    if protocol_of(source) != protocol_of(target):
         raise ValueError(f"cannot publish from {source} to another storage, {target}")
     if not is_bucket(source):
         disk.rename_folder(source, target)
@@ -324,27 +337,30 @@ def publish(from_uri: str, to_uri: str) -> None:
     remove_tree(source, inside=parent_of(source))
 
 
-# Addresses
-
-
-def _protocol(uri: str) -> str:
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", uri)
-    return match[1].lower() if match else ""
-
-
-def _local_path(uri: str) -> str:
-    path = re.sub(r"^(file|local)://", "", uri, flags=re.IGNORECASE)
-    if not path:
-        raise UserError("an empty path: give a file or a folder, '.' for the current one")
-    return os.path.abspath(os.path.expanduser(path))
-
-
 def _is_hidden(relative: str) -> bool:
     *folders, name = relative.split("/")
-    return name.startswith(".") or any(folder.startswith(("_", ".")) for folder in folders)
+    # "." and ".." are no folders in a bucket, but names like any other.
+    return name.startswith(".") or any(
+        folder.startswith(("_", ".")) and folder not in (".", "..") for folder in folders
+    )
 
 
 # Reading
+
+
+def _filesystem_or_reason(uri: str) -> tuple[Any, str]:
+    """``filesystem``, or None and the reason why nothing opens the address."""
+    try:
+        return filesystem(uri)
+    except UserError as error:
+        return None, str(error)
+
+
+def _filesystem_of_video(uri: str) -> tuple[Any, str]:
+    fs, path = _filesystem_or_reason(uri)
+    if fs is None:
+        raise VideoError("unavailable", path)
+    return fs, path
 
 
 def _file_info(uri: str, fs: Any, path: str) -> FileInfo:
@@ -354,7 +370,8 @@ def _file_info(uri: str, fs: Any, path: str) -> FileInfo:
         info = buckets.call(fs.info, path)
         if info["type"] == "directory":
             raise IsADirectoryError(path)
-        return FileInfo(uri, int(info["size"]), buckets.fingerprint(info))
+        size_bytes = int(info["size"] or 0)  # A web server need not say it.
+        return FileInfo(uri, size_bytes, buckets.fingerprint(info))
     except OSError as error:
         raise buckets.video_error(error) from error
 
