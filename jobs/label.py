@@ -68,6 +68,8 @@ class LabelConfig:
     """A video of larger frames fails as too_large."""
     max_seconds: float = 43_200.0
     """A longer video fails as too_large."""
+    max_corrupt_share: float = 1.0
+    """A video of which the decoder marks a larger share of frames corrupt fails as damaged."""
     timeout_seconds: float = 600.0
     """A video that takes longer fails as timeout."""
     memory_gib: float = 3.0
@@ -106,7 +108,11 @@ class LabelConfig:
             precision=self.precision,
             compile=self.compile,
             decoder=self.decoder,
-            limits=Limits(max_pixels=self.max_pixels, max_seconds=self.max_seconds),
+            limits=Limits(
+                max_pixels=self.max_pixels,
+                max_seconds=self.max_seconds,
+                max_corrupt_share=self.max_corrupt_share,
+            ),
         )
 
     def resources(self, family: str) -> Resources:

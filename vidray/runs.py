@@ -194,6 +194,7 @@ class Run:
         """
         done = sorted(self.done_parts())
         columns = ["video_id", "status", "error_kind", "config_digest"]
+        columns += ["corrupt_frames", "damaged_packets"]
         clips = ["clip_index"] if self.table == "clips" else []
         with ThreadPoolExecutor(16) as pool:
             found = list(pool.map(lambda part: self.read_part(part, columns + clips), done))
@@ -260,14 +261,22 @@ def read_parts(
 
 
 def count(rows: pa.Table) -> dict[str, Any]:
-    """``videos``, each ``status`` -> videos, and ``error_kinds``: kind -> videos."""
+    """``videos``, each ``status`` -> videos, and ``error_kinds``: kind -> videos.
+
+    Of tables that tell damage, ``with_corrupt_frames`` and ``with_damaged_packets``: videos, too.
+    """
     rows = _first_rows(rows)
     by_status = dict.fromkeys(STATUSES, 0)
     for value in pc.value_counts(rows["status"]).to_pylist():
         by_status[value["values"]] = value["counts"]
     kinds = pc.value_counts(rows["error_kind"].drop_null()).to_pylist()
     error_kinds = {kind["values"]: kind["counts"] for kind in kinds}
-    return {"videos": len(rows), **by_status, "error_kinds": error_kinds}
+    damaged = {
+        f"with_{name}": pc.sum(pc.greater(rows[name], 0)).as_py() or 0
+        for name in ("corrupt_frames", "damaged_packets")
+        if name in rows.column_names
+    }
+    return {"videos": len(rows), **by_status, **damaged, "error_kinds": error_kinds}
 
 
 def _first_rows(rows: pa.Table) -> pa.Table:
