@@ -1,8 +1,9 @@
 """Frames of a video: exactly the ones asked for, straight to the wanted size.
 
 Index k is the k-th frame that a sequential decode shows, in every container. Where the packet index
-is exact, only the key frames' groups that hold a wanted frame are decoded; elsewhere, and whenever
-the decoder contradicts the index, the video is decoded sequentially.
+is exact, only the key frames' groups that hold a wanted frame are decoded; elsewhere, in short
+videos, and whenever the decoder contradicts the index, the video is decoded sequentially. What an
+index cannot tell: damage in a group of a long video that holds no wanted frame.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ __all__ = ["Damage", "Frames", "Limits", "Probe", "Request", "Video", "probe", "
 # Decoded frames of a video without an exact index are kept while they fit here (about 3,400 of
 # 320x240 or 128 of 1080p), so that counting and reading cost one decode, not two.
 _KEEP_BYTES = 384 << 20
-# Frames per second; a header's rate above it is a clock's.
-_HIGHEST_RATE = 300
+# A video of no more pixels in all (327 frames of 320x240, 27 of 720p; a tenth of a second) is
+# decoded sequentially though it has an index: 16 frames spread over it cost as much (measured), and
+# whatever is wrong with it comes out.
+_SHORT_PIXELS = 24 << 20
 # A seek costs about as much as decoding this many frames on (320x240 H.264, local disk).
 _SEEK_PAYS_FRAMES = 8
 
@@ -73,16 +76,26 @@ class Video:
         Costs a pass over the packets, or where those cannot tell, one sequential decode.
         """
         if self._pts_seconds is None:
-            index = self._packet_index()
-            if index is None:
-                stated = self._decode_all()
-            else:
-                assert self._reader.stream.time_base is not None
-                stated = index.pts.astype(np.float64) * float(self._reader.stream.time_base)
-            rate, clock = self._header_rate(), self._reader.clock
-            self._pts_seconds = timestamps.presentation_seconds(stated, rate=rate, clock=clock)
+            self._pts_seconds = timestamps.presentation_seconds(
+                self._stated_seconds(), rate=self._reader.header_rate, clock=self._reader.clock
+            )
             self._refuse_what_is_too_long(self._pts_seconds)
         return self._pts_seconds
+
+    def _stated_seconds(self) -> NDArray[np.float64]:
+        """``float64 (N,)``: what the container states of each frame, NaN where nothing."""
+        index = self._packet_index()
+        if index is None:
+            return self._decode_all()
+        assert self._reader.stream.time_base is not None
+        promised = index.pts.astype(np.float64) * float(self._reader.stream.time_base)
+        if len(promised) * self.width_px * self.height_px > _SHORT_PIXELS:
+            return promised
+        decoded = self._decode_all()
+        is_true = len(decoded) == len(promised) and np.allclose(decoded, promised)
+        if not is_true or self._whole != Pass(frames=len(promised)):
+            self._index = None
+        return decoded
 
     def _refuse_what_is_too_long(self, pts_seconds: NDArray[np.float64]) -> None:
         seconds = self._duration_seconds(pts_seconds, self._frames_per_second(pts_seconds)) or 0.0
@@ -142,7 +155,7 @@ class Video:
             width_px=context.width,
             height_px=context.height,
             rotation_degrees=self._first_frame_rotation(),
-            sample_aspect_ratio=self._sample_aspect_ratio(),
+            sample_aspect_ratio=self._reader.sample_aspect_ratio,
             duration_seconds=self._duration_seconds(pts_seconds, rate),
             frames_per_second=rate,
             num_frames=None if pts_seconds is None else len(pts_seconds),
@@ -318,13 +331,6 @@ class Video:
             self._position = None
         return self._reader.rotation_degrees or 0
 
-    def _sample_aspect_ratio(self) -> float:
-        aspect = (
-            self._reader.stream.sample_aspect_ratio
-            or self._reader.stream.codec_context.sample_aspect_ratio
-        )
-        return float(aspect) if aspect and 1 / 16 <= aspect <= 16 else 1.0
-
     def _to_rgb(
         self, frame: VideoFrame, size: tuple[int, int] | None, resize: Resize
     ) -> NDArray[np.uint8]:
@@ -339,17 +345,10 @@ class Video:
 
     def _square_pixel_size(self) -> tuple[int, int]:
         width_px, height_px = self._reader.size
-        return max(1, round(width_px * self._sample_aspect_ratio())), height_px
-
-    def _header_rate(self) -> float | None:
-        """Frames per second by the header, where that is a rate somebody may film at."""
-        for rate in (self._reader.stream.average_rate, self._reader.stream.guessed_rate):
-            if rate and 0 < rate <= _HIGHEST_RATE:
-                return float(rate)
-        return None
+        return max(1, round(width_px * self._reader.sample_aspect_ratio)), height_px
 
     def _frames_per_second(self, pts_seconds: NDArray[np.float64] | None) -> float | None:
-        header = self._header_rate()
+        header = self._reader.header_rate
         return header if pts_seconds is None else timestamps.mean_rate(pts_seconds, header)
 
     def _duration_seconds(

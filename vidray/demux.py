@@ -54,10 +54,6 @@ def open_container(source: Source) -> InputContainer:
             buffer_size=1 << 18,
         )
         return opened
-    except FileNotFoundError:
-        raise VideoError("missing", "the file is gone") from None
-    except PermissionError:
-        raise VideoError("denied", "no permission to read the file") from None
     except MemoryError:
         raise
     except (av.error.FFmpegError, ValueError) as error:
@@ -72,7 +68,15 @@ def storage_failed(error: OSError) -> VideoError:
 
 
 def _why_it_does_not_open(source: Source, error: Exception) -> VideoError:
-    head = read_head(source)
+    # Not by FFmpeg's error: its demuxers say "not permitted" of damaged files, too.
+    try:
+        head = _read_head(source)
+    except FileNotFoundError:
+        return VideoError("missing", "the file is gone")
+    except PermissionError:
+        return VideoError("denied", "no permission to read the file")
+    except OSError as failure:
+        return storage_failed(failure)
     if not head:
         return VideoError("unreadable", "the file is empty (0 bytes)")
     if head[4:8] in (b"moof", b"styp") and b"moov" not in head:
@@ -87,16 +91,12 @@ def reason(error: Exception) -> str:
     return str(text).lower()
 
 
-def read_head(source: Source, size_bytes: int = 1 << 16) -> bytes:
-    """The first bytes of a source, at most ``size_bytes``; empty when it cannot be read."""
-    try:
-        if isinstance(source, str | os.PathLike):
-            with open(source, "rb") as file:
-                return file.read(size_bytes)
-        source.seek(0)
-        return source.read(size_bytes)
-    except OSError:
-        return b""
+def _read_head(source: Source, size_bytes: int = 1 << 16) -> bytes:
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            return file.read(size_bytes)
+    source.seek(0)
+    return source.read(size_bytes)
 
 
 def choose_video_stream(container: InputContainer, source: Source) -> VideoStream:
@@ -133,7 +133,7 @@ def _context_of(stream: VideoStream) -> VideoCodecContext | None:
 
 
 def _refuse_still_pictures(container: InputContainer, source: Source) -> None:
-    if container.format.name == "webp_pipe" and _is_animated_webp(read_head(source, 21)):
+    if container.format.name == "webp_pipe" and _is_animated_webp(_read_head(source, 21)):
         raise VideoError("unsupported", "an animated WebP, which FFmpeg cannot decode")
     if container.format.name in _PICTURE_NAMES:
         raise VideoError("no_video", "a still picture, not a video")

@@ -18,6 +18,9 @@ from vidray.errors import VideoError
 from vidray.frames import Limits
 from vidray.pixels import quarter_turns
 
+# Frames per second; a header's rate above it is a clock's.
+_HIGHEST_RATE = 300
+
 
 @dataclass
 class Pass:
@@ -78,6 +81,20 @@ class Reader:
         if width_px * height_px > cap:
             size = f"{width_px}x{height_px}"
             raise VideoError("too_large", f"frames of {size}, the cap is {cap} pixels")
+
+    @property
+    def header_rate(self) -> float | None:
+        """Frames per second by the header, where that is a rate somebody may film at."""
+        for rate in (self.stream.average_rate, self.stream.guessed_rate):
+            if rate and 0 < rate <= _HIGHEST_RATE:
+                return float(rate)
+        return None
+
+    @property
+    def sample_aspect_ratio(self) -> float:
+        """Width of a pixel over its height; 1 where the header's is absurd."""
+        aspect = self.stream.sample_aspect_ratio or self.stream.codec_context.sample_aspect_ratio
+        return float(aspect) if aspect and 1 / 16 <= aspect <= 16 else 1.0
 
     def close(self) -> None:
         """Let go of the file."""
