@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from vidray import cli, out_folder, pipeline, storage, summary, versions
 from vidray.clips import ClipSettings
+from vidray.decode import Limits
 from vidray.pipeline import Resources
 from vidray.runs import Run
 from vidray.sources import list_videos
@@ -44,6 +45,8 @@ class ClipsConfig:
     """Decoder; where the chosen one is not known to be exact, PyAV reads and the row says so."""
     split_fractions: tuple[float, float, float] | None = None
     """Derive train, val and test of these shares, by class and never splitting a group."""
+    max_corrupt_share: float = 1.0
+    """A video of which the decoder marks a larger share of frames corrupt fails as damaged."""
     timeout_seconds: float = 600.0
     """A video that takes longer fails as timeout."""
     memory_gib: float = 2.0
@@ -64,6 +67,7 @@ class ClipsConfig:
             clip_seconds=self.clip_seconds,
             fit=self.fit,
             decoder=self.decoder,
+            limits=Limits(max_corrupt_share=self.max_corrupt_share),
         )
 
     def resources(self) -> Resources:

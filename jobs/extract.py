@@ -52,6 +52,8 @@ class ExtractConfig:
     """A video of larger frames fails as too_large."""
     max_seconds: float = 43_200.0
     """A longer video fails as too_large."""
+    max_corrupt_share: float = 1.0
+    """A video of which the decoder marks a larger share of frames corrupt fails as damaged."""
     timeout_seconds: float = 600.0
     """A video that takes longer fails as timeout."""
     memory_gib: float = 2.0
@@ -76,7 +78,11 @@ class ExtractConfig:
             enhance=self.enhance,
             decoder=self.decoder,
             max_sampled_frames=self.max_sampled_frames,
-            limits=Limits(max_pixels=self.max_pixels, max_seconds=self.max_seconds),
+            limits=Limits(
+                max_pixels=self.max_pixels,
+                max_seconds=self.max_seconds,
+                max_corrupt_share=self.max_corrupt_share,
+            ),
         )
 
     def resources(self) -> Resources:

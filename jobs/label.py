@@ -70,6 +70,9 @@ class LabelConfig:
     """A video of larger frames fails as too_large, until it is raised."""
     max_seconds: float = 43_200.0
     """A longer video fails as too_large, until it is raised."""
+    max_corrupt_share: float = 1.0
+    """A video of which the decoder marks a larger share of frames corrupt fails as damaged, until
+    it is raised."""
     timeout_seconds: float = 600.0
     """A video that takes longer fails as timeout."""
     memory_gib: float = 3.0
@@ -108,7 +111,11 @@ class LabelConfig:
             precision=self.precision,
             compile=self.compile,
             decoder=self.decoder,
-            limits=Limits(max_pixels=self.max_pixels, max_seconds=self.max_seconds),
+            limits=Limits(
+                max_pixels=self.max_pixels,
+                max_seconds=self.max_seconds,
+                max_corrupt_share=self.max_corrupt_share,
+            ),
         )
 
     @property

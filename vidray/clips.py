@@ -22,7 +22,7 @@ from vidray.opencv import steady_opencv
 Fit = Literal["squash", "crop"]
 
 # Raised whenever the same file and settings give other pixels than before.
-_VERSION = 1
+_VERSION = 2
 # Taken where neither the header nor the frames tell a rate.
 _UNKNOWN_RATE = 25.0
 
@@ -98,11 +98,13 @@ def _cut(video: Mapping[str, Any], settings: ClipSettings) -> list[rows.Values]:
         Video(source, limits=settings.limits) as opened,
     ):
         clips, seconds, decoder = read_clips(opened, source, settings)
+        damage = dataclasses.asdict(opened.damage)
     return [
         {
             "clip_index": number,
-            "begin_seconds": _or_none(times.min()),
-            "end_seconds": _or_none(times.max()),
+            "begin_seconds": float(times.min()),
+            "end_seconds": float(times.max()),
+            **damage,
             "pixels": np.ascontiguousarray(clip).tobytes(),
             "decoder": decoder,
         }
@@ -205,7 +207,3 @@ def squares(pixels: NDArray[np.uint8], size_px: int, crops: int) -> NDArray[np.u
     corners = [(int((height - size_px) * s), int((width - size_px) * s)) for s in shares]
     cut = [pixels[:, top : top + size_px, left : left + size_px] for top, left in corners]
     return cut[0][None] if crops == 1 else np.stack(cut)
-
-
-def _or_none(seconds: float) -> float | None:
-    return float(seconds) if np.isfinite(seconds) else None

@@ -1,29 +1,19 @@
-"""Opening a video file without decoding it: which stream, is it encrypted, where is every frame.
-
-The packet index costs about 1 ms for 200 packets and is exact where every packet is one shown frame
-with its own presentation time; everywhere else ``index_packets`` returns None and the caller
-decodes sequentially, which is always right.
-"""
+"""Opening a video file without decoding it: which stream, is it encrypted, why is there none."""
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, BinaryIO
 
 import av
 import av.error
-import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
-from vidray.errors import Cap, VideoError
+from vidray.errors import VideoError
 
 Source = str | os.PathLike[str] | BinaryIO
 
@@ -45,26 +35,6 @@ _FORMAT_WHITELIST = f"{_VIDEO_FORMATS},{_SOUND_AND_TEXT_FORMATS},{_PICTURE_FORMA
 _PICTURE_NAMES = frozenset(_PICTURE_FORMATS.split(","))
 _PICTURE_BRANDS = frozenset({"heic", "heix", "mif1", "avif", "miaf"})
 
-# One packet is one shown frame in these, checked against sequential decoding in the tests, and a
-# damaged packet, or one that shows nothing, can be told by its bytes; not so in others.
-_INDEXABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
-_INDEXABLE_CODECS = frozenset({"h264", "hevc", "vp9"})
-
-
-@dataclass(frozen=True)
-class PacketIndex:
-    """Every frame in presentation order, from packets alone.
-
-    Args:
-        pts: ``int64 (N,)`` in stream time base, strictly increasing.
-        key_frames: ``int64 (K,)`` indices of key frames, increasing; the first is 0.
-        key_seek_timestamps: ``int64 (K,)`` where to seek for each key frame.
-    """
-
-    pts: NDArray[np.int64]
-    key_frames: NDArray[np.int64]
-    key_seek_timestamps: NDArray[np.int64]
-
 
 def open_container(source: Source) -> InputContainer:
     """Open ``source`` for reading; formats that point to other files are refused.
@@ -84,18 +54,29 @@ def open_container(source: Source) -> InputContainer:
             buffer_size=1 << 18,
         )
         return opened
-    except FileNotFoundError:
-        raise VideoError("missing", "the file is gone") from None
-    except PermissionError:
-        raise VideoError("denied", "no permission to read the file") from None
     except MemoryError:
         raise
-    except (av.error.FFmpegError, OSError, ValueError) as error:
+    except (av.error.FFmpegError, ValueError) as error:
         raise _why_it_does_not_open(source, error) from error
+    except OSError as error:
+        raise storage_failed(error) from error
+
+
+def storage_failed(error: OSError) -> VideoError:
+    """What becomes of an error that a file object raised while FFmpeg read from it."""
+    return VideoError("unavailable", f"the storage fails to hand it over: {reason(error)}")
 
 
 def _why_it_does_not_open(source: Source, error: Exception) -> VideoError:
-    head = read_head(source)
+    # Not by FFmpeg's error: its demuxers say "not permitted" of damaged files, too.
+    try:
+        head = _read_head(source)
+    except FileNotFoundError:
+        return VideoError("missing", "the file is gone")
+    except PermissionError:
+        return VideoError("denied", "no permission to read the file")
+    except OSError as failure:
+        return storage_failed(failure)
     if not head:
         return VideoError("unreadable", "the file is empty (0 bytes)")
     if head[4:8] in (b"moof", b"styp") and b"moov" not in head:
@@ -110,29 +91,25 @@ def reason(error: Exception) -> str:
     return str(text).lower()
 
 
-def read_head(source: Source, size_bytes: int = 1 << 16) -> bytes:
-    """The first bytes of a source, at most ``size_bytes``; empty when it cannot be read."""
-    try:
-        if isinstance(source, str | os.PathLike):
-            with open(source, "rb") as file:
-                return file.read(size_bytes)
-        source.seek(0)
-        return source.read(size_bytes)
-    except OSError:
-        return b""
+def _read_head(source: Source, size_bytes: int = 1 << 16) -> bytes:
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            return file.read(size_bytes)
+    source.seek(0)
+    return source.read(size_bytes)
 
 
 def choose_video_stream(container: InputContainer, source: Source) -> VideoStream:
-    """The first video stream that is not a cover picture, as FFmpeg's ``v:0`` takes it.
+    """The stream a player shows: the first marked as default, else the largest; no cover picture.
+
+    Where the very first one alone is marked, that says nothing: FFmpeg marks it by itself where
+    nobody chose one.
 
     Raises:
         VideoError: no_video; unsupported when no decoder is known for its codec; unreadable when an
             MP4's header is cut off before it names one.
     """
-    if container.format.name in _PICTURE_NAMES:
-        raise VideoError("no_video", "a still picture, not a video")
-    if container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS:
-        raise VideoError("no_video", "a still picture (HEIF), not a video")
+    _refuse_still_pictures(container, source)
     not_moving = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
     streams = [s for s in container.streams.video if not s.disposition & not_moving]
     if not streams:
@@ -140,13 +117,33 @@ def choose_video_stream(container: InputContainer, source: Source) -> VideoStrea
         raise VideoError(
             "no_video", f"holds no video stream, only: {', '.join(kinds) or 'nothing'}"
         )
-    stream = streams[0]
-    context: VideoCodecContext | None = stream.codec_context  # PyAV's stub denies the None.
-    if context is None:
+    readable = [s for s in streams if _context_of(s) is not None]
+    if not readable:
         if container.format.name.startswith("mov") and _moov(source)[1]:
             raise VideoError("unreadable", "the file is cut off within its header (moov)")
         raise VideoError("unsupported", "FFmpeg has no decoder for its video codec")
-    return stream
+    default = [s for s in readable if s.disposition & Disposition.default]
+    if default and default != readable[:1]:
+        return default[0]
+    return max(readable, key=lambda s: s.codec_context.width * s.codec_context.height)
+
+
+def _context_of(stream: VideoStream) -> VideoCodecContext | None:
+    return stream.codec_context  # PyAV's stub denies the None.
+
+
+def _refuse_still_pictures(container: InputContainer, source: Source) -> None:
+    if container.format.name == "webp_pipe" and _is_animated_webp(_read_head(source, 21)):
+        raise VideoError("unsupported", "an animated WebP, which FFmpeg cannot decode")
+    if container.format.name in _PICTURE_NAMES:
+        raise VideoError("no_video", "a still picture, not a video")
+    if container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS:
+        raise VideoError("no_video", "a still picture (HEIF), not a video")
+
+
+def _is_animated_webp(head: bytes) -> bool:
+    """Whether the first chunk says so: ``VP8X`` with flag 2 (WebP container specification)."""
+    return head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 0b10)
 
 
 def declares_encryption(container: InputContainer, stream: VideoStream, source: Source) -> bool:
@@ -181,93 +178,3 @@ def _moov(source: Source, most_bytes: int = 64 << 20) -> tuple[bytes, bool]:
         if size < 8:
             return b"", False
         offset += size
-
-
-def too_many_frames(cap: int) -> VideoError:
-    """The error of a video of more frames than ``cap``."""
-    message = f"over {cap} frames, the cap on frames"
-    return VideoError("too_large", message, cap=Cap("max_frames", cap))
-
-
-def index_packets(
-    container: InputContainer, stream: VideoStream, *, max_frames: int
-) -> PacketIndex | None:
-    """Read every packet of ``stream`` without decoding; None where packets cannot tell the frames.
-
-    The container stands at its end afterwards. Raises VideoError: too_large above ``max_frames``.
-    """
-    codec = stream.codec_context.codec.canonical_name
-    if container.format.name not in _INDEXABLE_FORMATS or codec not in _INDEXABLE_CODECS:
-        return None
-    shows_one_frame = _packet_check(codec, stream.codec_context.extradata or b"")
-    if shows_one_frame is None:
-        return None
-    rows: list[tuple[int, int, bool]] = []
-    try:
-        for packet in container.demux(stream):
-            if packet.size == 0:
-                continue
-            if packet.pts is None or packet.is_discard or not _is_whole(packet, shows_one_frame):
-                return None
-            seek = packet.dts if packet.dts is not None else packet.pts
-            rows.append((packet.pts, min(seek, packet.pts), packet.is_keyframe))
-            if len(rows) > max_frames:
-                raise too_many_frames(max_frames)
-    except MemoryError:
-        raise
-    except (av.error.FFmpegError, OSError):
-        return None  # A damaged tail: decoding finds how far it goes.
-    return _sorted_index(rows)
-
-
-def _sorted_index(rows: list[tuple[int, int, bool]]) -> PacketIndex | None:
-    if not rows or not rows[0][2]:
-        return None
-    table = np.array(rows, dtype=np.int64)  # (N, 3): pts, seek timestamp, is key
-    table = table[np.argsort(table[:, 0], kind="stable")]
-    pts, seeks, is_key = table[:, 0], table[:, 1], table[:, 2].astype(bool)
-    if not is_key[0] or (np.diff(pts) <= 0).any():
-        return None
-    keys = np.flatnonzero(is_key)
-    return PacketIndex(np.ascontiguousarray(pts), keys, seeks[keys])
-
-
-def _is_whole(
-    packet: av.Packet[VideoStream], shows_one_frame: Callable[[memoryview], bool]
-) -> bool:
-    return not packet.is_corrupt and shows_one_frame(memoryview(packet))
-
-
-def _packet_check(codec: str, extradata: bytes) -> Callable[[memoryview], bool] | None:
-    """A cheap look at a packet's bytes that tells damage and hidden frames before decoding."""
-    if codec == "vp9":
-        return _vp9_shows_a_frame
-    if codec == "h264" and len(extradata) > 4 and extradata[0] == 1:
-        return partial(_is_whole_access_unit, nal_length_bytes=(extradata[4] & 3) + 1)
-    if codec == "hevc" and len(extradata) > 21 and extradata[0] == 1:
-        return partial(_is_whole_access_unit, nal_length_bytes=(extradata[21] & 3) + 1)
-    return None  # H.264 without length prefixes (Annex B).
-
-
-def _is_whole_access_unit(data: memoryview, *, nal_length_bytes: int) -> bool:
-    """Whether length-prefixed NAL units fill the packet exactly (ISO/IEC 14496-15, section 5.3)."""
-    offset, end = 0, len(data)
-    while offset + nal_length_bytes < end:
-        length = int.from_bytes(data[offset : offset + nal_length_bytes], "big")
-        if length == 0:
-            return False
-        offset += nal_length_bytes + length
-    return offset == end
-
-
-def _vp9_shows_a_frame(data: memoryview) -> bool:
-    """False for a packet of one hidden frame (VP9 bitstream specification, section 6.2)."""
-    first, last = data[0], data[-1]
-    if first >> 6 != 0b10:
-        return False  # Without the frame marker it is no VP9 frame at all.
-    if last & 0b1110_0000 == 0b1100_0000:
-        return True  # A superframe: hidden frames travel with a shown one.
-    profile_three = first & 0b0011_0000 == 0b0011_0000
-    bits = (first << 1 if profile_three else first) & 0xFF  # Profile 3 has one reserved bit more.
-    show_existing, show_frame = bool(bits & 0b1000), bool(bits & 0b0010)
-    return show_existing or show_frame

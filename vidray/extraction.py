@@ -28,7 +28,7 @@ _STORED_BYTES, _MOST_STORED = 64 << 20, 4
 # Taken where neither the header nor the frames tell a rate; the column stays null.
 _UNKNOWN_RATE = 25.0
 # Raised whenever the same file and settings give other numbers than before.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def _describe(
             )
             sampled, stored = read[:2]  # And bursts, where a family wants them.
             probe = opened.probe()
-            damaged_packets = opened.damaged_packets
+            damage = opened.damage
         if probe.has_sound and _looks_at("sound", settings):
             with clock("sound"):
                 heard = sound.read_sound(source)
@@ -113,7 +113,7 @@ def _describe(
         )
     return {
         **dataclasses.asdict(probe),
-        "damaged_packets": damaged_packets,
+        **dataclasses.asdict(damage),
         **looks,
         "enhanced_share": enhanced_share,
         **vectors,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,14 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vidray.errors import UserError
+from vidray.errors import Cap, UserError, VideoError
 
 Resize = Literal["swscale", "opencv_area", "as_stored"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Above any of these a video is refused as ``too_large`` instead of being tried."""
+    """Above any of these a video is refused: as ``damaged`` by the last one, else ``too_large``."""
 
     max_pixels: int = 36_000_000
     """Pixels of one frame: 8K UHD (7680x4320) is 33.2 million."""
@@ -27,11 +26,21 @@ class Limits:
     """Length of one video."""
     max_bytes: int = 64 << 30
     """Size of one file."""
+    max_corrupt_share: float = 1.0
+    """Frames that the decoder marks corrupt, of those looked at."""
 
     def __post_init__(self) -> None:
-        for name, value in dataclasses.asdict(self).items():
-            if value <= 0:
-                raise UserError(f"{name} is {value}: it must be above 0")
+        for name in ("max_pixels", "max_frames", "max_seconds", "max_bytes"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if not 0 <= self.max_corrupt_share <= 1:
+            raise UserError(f"max_corrupt_share is {self.max_corrupt_share}: it must be 0 to 1")
+
+    def over(self, name: str, what: str) -> VideoError:
+        """The error of a video that is over the limit called ``name``: ``what`` says how far."""
+        kind = "damaged" if name == "max_corrupt_share" else "too_large"
+        value = getattr(self, name)
+        return VideoError(kind, f"{what}, the cap is {value:.10g}", cap=Cap(name, value))
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class Frames:
 
     Args:
         pixels: ``uint8 (T, H, W, 3)``, RGB.
-        pts_seconds: ``float64 (T,)``, as the container states them; NaN where nothing tells them.
+        pts_seconds: ``float64 (T,)``, when each frame is shown: see ``timestamps``.
         frame_indices: ``int64 (T,)``, the k of each frame.
     """
 
@@ -99,6 +108,23 @@ class Frames:
         return (
             f"Frames(pixels=uint8 {self.pixels.shape}, frame_indices={self.frame_indices.tolist()})"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """What a decoder could not read right; None where it has looked at nothing.
+
+    Looked at is every frame of a video that is decoded sequentially, and of one that is read here
+    and there no corrupt one: where the decoder marks one, the video is decoded sequentially. A
+    frame that refers to a corrupt one may look wrong, too, and is not marked.
+    """
+
+    damaged_packets: int | None = None
+    """Packets that the decoder refused."""
+    corrupt_frames: int | None = None
+    """Frames that the decoder marked corrupt: it made up what it could not read."""
+    corrupt_share: float | None = None
+    """Of the frames looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vidray import clips, rows, sampling, storage
 from vidray.clips import ClipSettings
-from vidray.decode import IndexContradictedError, Video
+from vidray.decode import Damage, IndexContradictedError, Video
 from vidray.errors import Cap, VideoError
 from vidray.extraction import describe_video
 from vidray.labelling import LabelSettings, check_unchanged
@@ -168,16 +168,16 @@ def _by_features(
 ) -> dict[str, Any]:
     with clock("describe"):
         described = describe_video(video, model.features)
+    told = [field.name for field in dataclasses.fields(Damage)] + ["duration_seconds", "decoder"]
     (row,) = described.select(
-        ["status", "error_kind", "error_message", "duration_seconds", "decoder", "cap", "cap_value"]
+        ["status", "error_kind", "error_message", "cap", "cap_value", *told]
     ).to_pylist()
     if row["status"] != "ok":
         cap = None if row["cap"] is None else Cap(row["cap"], row["cap_value"])
         raise VideoError(row["error_kind"], row["error_message"], cap=cap)
     with clock("predict"):
         (probabilities,) = model.predict(pa.Table.from_batches([described]))
-    told = {name: row[name] for name in ("duration_seconds", "decoder")}
-    return {**_told(probabilities, model.class_names), **told}
+    return {**_told(probabilities, model.class_names), **{name: row[name] for name in told}}
 
 
 def _told(probabilities: NDArray[np.float64], class_names: Sequence[str]) -> dict[str, Any]:
@@ -199,13 +199,16 @@ def _by_clips(
         with clock("decode"):
             seconds = opened.probe().duration_seconds
         if seconds is not None and seconds > settings.long_seconds:
-            return {**_by_windows(opened, model, settings, clock), "duration_seconds": seconds}
+            windows = _by_windows(opened, model, settings, clock)
+            damage = dataclasses.asdict(opened.damage)
+            return {**windows, **damage, "duration_seconds": seconds}
         with clock("decode"):
             cut = _short(model, settings)
             pixels, _, decoder = clips.read_clips(opened, source, cut, crops=settings.crops)
+            damage = dataclasses.asdict(opened.damage)
     with clock("predict"):
         answer = model.predict(pixels)
-    told = {"duration_seconds": seconds, "decoder": decoder}
+    told = {"duration_seconds": seconds, "decoder": decoder, **damage}
     return {
         **_told(answer.probabilities.mean(axis=0), model.class_names),
         **told,

@@ -21,6 +21,7 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ from vidray.storage import join
 # Many parts balance the work and bound what a kill loses; a part of 64 rows has 0.6 to 42 MB.
 _MOST_VIDEOS_PER_PART = 64
 _PARTS_WANTED = 64
+# Columns whose videos are counted where they are above 0.
+_DAMAGE = ("corrupt_frames", "damaged_packets")
 
 
 @dataclass(frozen=True)
@@ -176,11 +179,14 @@ class Run:
 
     def read_part(self, part: int, columns: list[str] | None = None) -> pa.Table | None:
         """A part that is written, or some of its columns; or None."""
+        return self._of_part(part, lambda uri: read_parquet(uri, columns))
+
+    def _of_part(self, part: int, read: Callable[[str], pa.Table]) -> pa.Table | None:
         staged, published = self.part_uris(part)
         # In this order: a run beside this one may publish it between the two looks.
         for uri in (staged, published):
             try:
-                return read_parquet(uri, columns)
+                return read(uri)
             except FileNotFoundError:
                 continue
         return None
@@ -210,7 +216,8 @@ class Run:
         columns = ["video_id", "status", "error_kind", "config_digest"]
         clips = ["clip_index"] if self.table == "clips" else []
         with ThreadPoolExecutor(16) as pool:
-            found = list(pool.map(lambda part: self.read_part(part, columns + clips), done))
+            read = partial(_read_with_damage, columns=columns + clips)
+            found = list(pool.map(lambda part: self._of_part(part, read), done))
         parts = [part for part in found if part is not None]
         rows = pa.concat_tables(parts) if parts else pa.table({name: [] for name in columns})
         firsts = _first_rows(rows)
@@ -279,14 +286,22 @@ def read_parts(
 
 
 def count(rows: pa.Table) -> dict[str, Any]:
-    """``videos``, each ``status`` -> videos, and ``error_kinds``: kind -> videos."""
+    """``videos``, each ``status`` -> videos, and ``error_kinds``: kind -> videos.
+
+    Of tables that tell damage, ``with_corrupt_frames`` and ``with_damaged_packets``: videos, too.
+    """
     rows = _first_rows(rows)
     by_status = dict.fromkeys(STATUSES, 0)
     for value in pc.value_counts(rows["status"]).to_pylist():
         by_status[value["values"]] = value["counts"]
     kinds = pc.value_counts(rows["error_kind"].drop_null()).to_pylist()
     error_kinds = {kind["values"]: kind["counts"] for kind in kinds}
-    return {"videos": len(rows), **by_status, "error_kinds": error_kinds}
+    damaged = {
+        f"with_{name}": pc.sum(pc.greater(rows[name], 0)).as_py() or 0
+        for name in _DAMAGE
+        if name in rows.column_names
+    }
+    return {"videos": len(rows), **by_status, **damaged, "error_kinds": error_kinds}
 
 
 def _first_rows(rows: pa.Table) -> pa.Table:
@@ -328,6 +343,14 @@ def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
             with _opened(uri) as file:
                 return pq.read_table(file, columns=columns)
         return pq.read_table(uri, columns=columns, partitioning=None)
+
+
+def _read_with_damage(uri: str, columns: list[str]) -> pa.Table:
+    """These columns of a Parquet file, and where it tells damage, that."""
+    with _damage_told(uri), _opened(uri) as file:
+        opened = pq.ParquetFile(file)
+        told = [name for name in _DAMAGE if name in opened.schema_arrow.names]
+        return opened.read(columns=[*columns, *told])
 
 
 def read_schema(uri: str) -> pa.Schema:

@@ -59,6 +59,12 @@ RESULT_HEAD = [
     pa.field("error_message", pa.string()),
 ]
 
+# What could not be read right of a video; null where the decoder has looked at no frame.
+_DAMAGE = [
+    pa.field("damaged_packets", pa.int32()),  # packets the decoder refused
+    pa.field("corrupt_frames", pa.int32()),  # frames it marked corrupt, of those looked at
+    pa.field("corrupt_share", pa.float64()),  # the same as a share
+]
 _PROBE = [
     pa.field("width_px", pa.int32()),  # as stored, before rotation
     pa.field("height_px", pa.int32()),
@@ -67,7 +73,7 @@ _PROBE = [
     pa.field("duration_seconds", pa.float64()),
     pa.field("frames_per_second", pa.float64()),
     pa.field("num_frames", pa.int64()),  # frames that decode, never a header's claim
-    pa.field("damaged_packets", pa.int32()),  # packets the decoder refused
+    *_DAMAGE,
     pa.field("codec", pa.string()),
     pa.field("container", pa.string()),
     pa.field("has_sound", pa.bool_()),
@@ -115,6 +121,7 @@ def clips_schema(shape: tuple[int, int, int, int]) -> pa.Schema:
             pa.field("clip_index", pa.int32()),
             pa.field("begin_seconds", pa.float64()),  # of the first frame shown
             pa.field("end_seconds", pa.float64()),  # of the last one
+            *_DAMAGE,
             pa.field("pixels", pa.large_binary(), metadata=told),  # uint8, C order
             *_CAP,
             *_PROVENANCE,
@@ -140,6 +147,7 @@ LABELLED = pa.schema(
         pa.field("segments", pa.list_(_SEGMENT)),  # of a long video
         pa.field("embedding", pa.list_(pa.float32())),
         pa.field("duration_seconds", pa.float64()),
+        *_DAMAGE,
         pa.field("attempts", pa.int32(), nullable=False),  # with this content, this one included
         *_CAP,
         *_PROVENANCE,

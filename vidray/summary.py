@@ -42,6 +42,9 @@ def print_counts(report: dict[str, Any]) -> None:
         for kind, number in sorted(counts["error_kinds"].items(), key=lambda item: -item[1]):
             table.add_row(kind, str(number), ERROR_KINDS[kind])
         Console(width=WIDTH).print(table)
+    if corrupt := counts.get("with_corrupt_frames"):
+        some = f"{corrupt} videos have" if corrupt > 1 else "1 video has"
+        print(f"{some} corrupt frames: see corrupt_share, or refuse them by --max-corrupt-share")
     rate = report["videos_per_second"]
     speed = f"{rate:.1f} videos/s, " if rate else ""
     work, start = duration(seconds["working"]), duration(seconds["startup"])

@@ -1,0 +1,173 @@
+"""When each frame of a video is shown: strictly rising times, made of what its container states.
+
+A sequential decode gives the order of the frames, and that is always right. Their times are not:
+AVI and ASF state when a packet is decoded and not when it is shown, so that B-frames seem to go
+back; program streams state one time in a while, bare streams none; in a transport stream the clock
+may be set back; and a damaged or badly written file states anything. Pure arithmetic, no file.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+# What the times of a container are: when frames are shown; when packets are decoded; or a clock
+# that starts anywhere and may be set anew at any moment.
+Clock = Literal["shown", "decoded", "broadcast"]
+_CLOCK_OF_FORMAT: dict[str, Clock] = {
+    "avi": "decoded", "asf": "decoded", "mpegts": "broadcast", "mpeg": "broadcast",
+}  # fmt: skip
+
+# H.264 and HEVC hold back 16 frames at the most, so that a frame is decoded 16 places too early.
+_MOST_REORDERED = 17
+# FFmpeg's own -dts_delta_threshold: a longer step of a broadcast clock is a clock set anew.
+_LONGEST_BROADCAST_STEP_SECONDS = 10.0
+# Where neither the frames nor the header tell a rate.
+_UNKNOWN_RATE = 25.0
+
+
+def clock_of(container_format: str) -> Clock:
+    """What the times in packets of this FFmpeg format are."""
+    return _CLOCK_OF_FORMAT.get(container_format, "shown")
+
+
+def presentation_seconds(
+    stated: NDArray[np.float64], *, rate: float | None, clock: Clock
+) -> NDArray[np.float64]:
+    """When each frame is shown, ``float64 (N,)``: finite and strictly rising.
+
+    Times that rise are kept as they are stated, whatever their steps. A frame without a time lies
+    evenly between its neighbours. Decoding times are those of the frames in another order. A clock
+    that is set back goes on from where it was, one step later. Decoding times and broadcast clocks
+    count from the first frame, since where they start says nothing.
+
+    Args:
+        stated: seconds of each frame ``float64 (N,)``, in the order of a sequential decode; not
+            finite where there is none.
+        rate: frames per second by the header, for where the times tell no step.
+        clock: what the times are.
+    """
+    times = np.where(np.isfinite(stated), stated, np.nan)
+    is_whole = _rises(times)
+    if not is_whole or clock == "decoded":
+        known = np.flatnonzero(~np.isnan(times))
+        in_order = _sorted_where_reordered(times[known])
+        step = _usual_step(in_order, rate)
+        if clock == "decoded" and (in_order != times[known]).any():
+            in_order = _without_encoder_delay(in_order, step)
+        times[known] = in_order
+    if not _rises(times) or clock == "broadcast":
+        step = _usual_step(times[~np.isnan(times)], rate)
+        longest = _LONGEST_BROADCAST_STEP_SECONDS if clock == "broadcast" else np.inf
+        times = _filled(_gone_on(times, step, longest), step)
+        if not _rises(times):  # Absurd numbers, beside which a step is nothing.
+            times = np.arange(len(times)) * step
+    if clock != "shown" and len(times):
+        times = times - times[0]
+    return times
+
+
+def duration_seconds(pts_seconds: NDArray[np.float64], rate: float) -> float:
+    """First frame shown to last frame gone.
+
+    The last frame lasts as long as those before it: one frame of ``rate`` where they keep to it.
+    """
+    steps = np.diff(pts_seconds)
+    last = 1 / rate
+    if len(steps):
+        lately = float(np.median(steps[-3:]))
+        last = last if abs(lately - last) < 0.2 * last else lately
+    return float(steps.sum()) + last
+
+
+def mean_rate(pts_seconds: NDArray[np.float64], header_rate: float | None) -> float | None:
+    """Frames per second: the header's where the frames bear it out to 0.5 %, else their mean."""
+    if len(pts_seconds) < 2:
+        return header_rate
+    measured = float((len(pts_seconds) - 1) / (pts_seconds[-1] - pts_seconds[0]))
+    if header_rate is not None and abs(header_rate - measured) <= 0.005 * measured:
+        return header_rate
+    return round(measured, 6)
+
+
+def _rises(times: NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(times).all() and (np.diff(times) > 0).all())
+
+
+def _usual_step(times: NDArray[np.float64], rate: float | None) -> float:
+    """Seconds from a frame to the next: the median of steps forward, else the header's."""
+    steps = np.diff(times)
+    forward = steps[steps > 0]
+    if len(forward):
+        return float(np.median(forward))
+    return 1 / (rate or _UNKNOWN_RATE)
+
+
+def _sorted_where_reordered(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Times sorted within each short stretch that is a permutation of rising times."""
+    if len(times) < 2:
+        return times
+    room = np.full(_MOST_REORDERED, np.inf)
+    view = np.lib.stride_tricks.sliding_window_view
+    before = view(np.concatenate([-room, times]), _MOST_REORDERED).max(axis=1)[:-1]
+    after = view(np.concatenate([times, room]), _MOST_REORDERED).min(axis=1)[:-1]
+    stretch = np.cumsum(before < after)  # (N,), the number of each frame's stretch
+    order = np.lexsort((times, stretch))
+    in_order = times[order]
+    twice = (np.diff(in_order) <= 0) & (np.diff(stretch) == 0)
+    size = np.bincount(stretch)
+    size[stretch[1:][twice]] += _MOST_REORDERED  # No permutation: the clock was set back.
+    return np.where(size[stretch] <= _MOST_REORDERED, in_order, times)
+
+
+def _without_encoder_delay(times: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """No gap behind the first frame.
+
+    An encoder that holds frames back (XviD) writes the first one and then empty chunks; no frame
+    is missing there.
+    """
+    if len(times) > 1:
+        times = times.copy()
+        times[0] = max(times[0], times[1] - step)
+    return times
+
+
+def _gone_on(times: NDArray[np.float64], step: float, longest: float) -> NDArray[np.float64]:
+    """Times that rise by ``longest`` at the most; a single time that does not fit becomes NaN."""
+    gone_on = np.full(len(times), np.nan)
+    shift = 0.0  # What the clock was set back by so far.
+    last = before_last = -1
+
+    def fits(now: float, behind: int) -> bool:
+        return behind < 0 or 0 < now - gone_on[behind] <= longest
+
+    known = np.flatnonzero(~np.isnan(times)).tolist()
+    for place, k in enumerate(known):
+        now = float(times[k]) + shift
+        if not fits(now, last):
+            following = known[place + 1] if place + 1 < len(known) else None
+            if before_last >= 0 and fits(now, before_last):
+                gone_on[last], last = np.nan, before_last
+            elif following is not None and fits(float(times[following]) + shift, last):
+                continue
+            else:
+                shift += float(gone_on[last]) + step * (k - last) - now
+                now = float(times[k]) + shift
+        gone_on[k] = now
+        last, before_last = k, last
+    return gone_on
+
+
+def _filled(times: NDArray[np.float64], step: float) -> NDArray[np.float64]:
+    """Times for frames that have none: evenly between those that have one, by ``step`` outside."""
+    known = np.flatnonzero(~np.isnan(times))
+    places = np.arange(len(times))
+    if not len(known):
+        return (places * step).astype(np.float64)
+    filled: NDArray[np.float64] = np.interp(places, known, times[known]).astype(np.float64)
+    first, last = int(known[0]), int(known[-1])
+    filled[:first] = times[first] - (first - places[:first]) * step
+    filled[last:] = times[last] + (places[last:] - last) * step
+    return filled
