@@ -24,7 +24,7 @@ __all__ = ["LabelSettings", "Precision", "list_sets", "name_and_digest", "read_l
 Precision = Literal["float32", "bfloat16"]
 
 # Raised whenever the same file, model and settings give another label than before.
-_VERSION = 1
+_VERSION = 2
 # A classical model describes a video, whole, as those it learnt from were.
 _OF_DEEP_MODELS = (
     "clips_per_video", "long_seconds", "window_seconds", "step_seconds", "embedding", "precision",

@@ -57,6 +57,12 @@ RESULT_HEAD = [
     pa.field("error_message", pa.string()),
 ]
 
+# The part of the file that a row is of; null: all of it. Seconds from the first frame shown.
+_STRETCH = [
+    pa.field("begin_seconds", pa.float64()),
+    pa.field("end_seconds", pa.float64()),  # what is shown then is not looked at
+]
+# Of the file, whatever part of it is looked at.
 _PROBE = [
     pa.field("width_px", pa.int32()),  # as stored, before rotation
     pa.field("height_px", pa.int32()),
@@ -87,13 +93,13 @@ _PROVENANCE = [
 
 
 def features_schema(lengths: Mapping[str, int]) -> pa.Schema:
-    """FEATURES: head, probe, quality, one fixed-size float32 list per family, provenance.
+    """FEATURES: head, stretch, probe, quality, one fixed-size float32 list per family, provenance.
 
     Args:
         lengths: family name -> how many numbers, in the order of the columns.
     """
     families = [pa.field(name, pa.list_(pa.float32(), size)) for name, size in lengths.items()]
-    return pa.schema([*RESULT_HEAD, *_PROBE, *_QUALITY, *families, *_PROVENANCE])
+    return pa.schema([*RESULT_HEAD, *_STRETCH, *_PROBE, *_QUALITY, *families, *_PROVENANCE])
 
 
 def clips_schema(shape: tuple[int, int, int, int]) -> pa.Schema:
@@ -107,8 +113,7 @@ def clips_schema(shape: tuple[int, int, int, int]) -> pa.Schema:
         [
             *RESULT_HEAD,
             pa.field("clip_index", pa.int32()),
-            pa.field("begin_seconds", pa.float64()),  # of the first frame shown
-            pa.field("end_seconds", pa.float64()),  # of the last one
+            *_STRETCH,  # that the clip spans
             pa.field("pixels", pa.large_binary(), metadata=told),  # uint8, C order
             *_PROVENANCE,
         ]
@@ -127,12 +132,13 @@ _SEGMENT = pa.struct(
 LABELLED = pa.schema(
     [
         *RESULT_HEAD,
+        *_STRETCH,
         pa.field("true_label", pa.string()),
         pa.field("probability", pa.float64()),  # of ``label``
         pa.field("probabilities", pa.list_(pa.float64())),  # in the model's class order
         pa.field("segments", pa.list_(_SEGMENT)),  # of a long video
         pa.field("embedding", pa.list_(pa.float32())),
-        pa.field("duration_seconds", pa.float64()),
+        pa.field("duration_seconds", pa.float64()),  # of the file
         pa.field("attempts", pa.int32(), nullable=False),  # with this content, this one included
         *_PROVENANCE,
     ]
