@@ -34,19 +34,14 @@ _UNKNOWN_RATE = 25.0
 class Stretch:
     """The part of a video that a row is of: frames shown at ``begin <= seconds < end``."""
 
-    begin_seconds: float = 0.0
+    begin_seconds: float = -math.inf
     end_seconds: float = math.inf
 
     @classmethod
     def of_row(cls, video: Mapping[str, Any]) -> Stretch:
         """That of a VIDEOS row: the whole file where it tells nothing."""
         begin, end = video.get("begin_seconds"), video.get("end_seconds")
-        return cls(0.0 if begin is None else begin, math.inf if end is None else end)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether it is the whole file."""
-        return self == WHOLE
+        return cls(-math.inf if begin is None else begin, math.inf if end is None else end)
 
     def frames(self, seconds: NDArray[np.float64]) -> slice:
         """Those of the frames shown at ``seconds`` that lie in it.
@@ -61,10 +56,14 @@ class Stretch:
             until = "on" if math.isinf(self.end_seconds) else f"to {self.end_seconds:.3f} s"
             raise VideoError(
                 "too_short",
-                f"no frame from {self.begin_seconds:.3f} s {until}: "
+                f"no frame from {max(0.0, self.begin_seconds):.3f} s {until}: "
                 f"the video's last one is at {seconds[-1]:.3f} s",
             )
         return slice(int(inside[0]), int(inside[-1]) + 1)
+
+    def duration_seconds(self, file_seconds: float) -> float:
+        """How long it is, of a file of ``file_seconds``."""
+        return min(file_seconds, self.end_seconds) - max(0.0, self.begin_seconds)
 
 
 WHOLE = Stretch()
@@ -139,11 +138,6 @@ class Clock:
     def num_ticks(self) -> int:
         """How many ticks there are, 1 or more."""
         return int(self.ticks[-1])
-
-    @property
-    def duration_seconds(self) -> float:
-        """From the first frame shown to the last one gone."""
-        return float(self.edges[-1] - self.edges[0])
 
     def frames(self, ticks: Indices) -> Indices:
         """The frame on the screen at each tick: indices in the video, of the shape of ``ticks``."""

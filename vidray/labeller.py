@@ -176,8 +176,13 @@ def _by_features(
         raise VideoError(row["error_kind"], row["error_message"])
     with clock("predict"):
         (probabilities,) = model.predict(pa.Table.from_batches([described]))
-    told = {name: row[name] for name in ("duration_seconds", "decoder")}
+    seconds = _seconds(row["duration_seconds"], Stretch.of_row(video))
+    told = {"duration_seconds": seconds, "decoder": row["decoder"]}
     return {**_told(probabilities, model.class_names), **told}
+
+
+def _seconds(file_seconds: float | None, stretch: Stretch) -> float | None:
+    return None if file_seconds is None else stretch.duration_seconds(file_seconds)
 
 
 def _told(probabilities: NDArray[np.float64], class_names: Sequence[str]) -> dict[str, Any]:
@@ -192,15 +197,14 @@ def _told(probabilities: NDArray[np.float64], class_names: Sequence[str]) -> dic
 def _by_clips(
     video: Mapping[str, Any], model: ClipModel, settings: LabelSettings, clock: rows.Stopwatch
 ) -> dict[str, Any]:
+    stretch = Stretch.of_row(video)
     with (
         storage.opened(video["uri"], video["size_bytes"]) as source,
         Video(source, limits=settings.limits) as opened,
     ):
         with clock("decode"):
-            seconds = opened.probe().duration_seconds
-            stretch = Stretch.of_row(video)
-            looked_at_seconds = Clock.of_video(opened, stretch).duration_seconds
-        if looked_at_seconds > settings.long_seconds:
+            seconds = _seconds(opened.probe().duration_seconds, stretch)
+        if seconds is not None and seconds > settings.long_seconds:
             labelled = _by_windows(opened, stretch, model, settings, clock)
             return {**labelled, "duration_seconds": seconds}
         with clock("decode"):

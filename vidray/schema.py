@@ -138,7 +138,7 @@ LABELLED = pa.schema(
         pa.field("probabilities", pa.list_(pa.float64())),  # in the model's class order
         pa.field("segments", pa.list_(_SEGMENT)),  # of a long video
         pa.field("embedding", pa.list_(pa.float32())),
-        pa.field("duration_seconds", pa.float64()),  # of the file
+        pa.field("duration_seconds", pa.float64()),  # of the stretch, where it is of one
         pa.field("attempts", pa.int32(), nullable=False),  # with this content, this one included
         *_PROVENANCE,
     ]
