@@ -216,6 +216,78 @@ def test_no_more_is_read_than_asked_for(tmp_path: Path, max_seconds: float) -> N
     assert found.problem is None
 
 
+def write_track(path: Path, samples: NDArray[np.float32], *, codec: str, delay: float) -> None:
+    """A mono track at 16 kHz that begins ``delay`` seconds after the container's zero."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
+        shape = stream.codec_context.format.name if codec == "flac" else "fltp"
+        for begin in range(0, len(samples), 1024):
+            piece = samples[None, begin : begin + 1024]
+            if shape == "s16":
+                piece = np.round(piece * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(piece, format=shape, layout="mono")
+            frame.sample_rate, frame.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
+            frame.pts = begin + round(delay * SAMPLE_RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("delay", [0.0, 1.5])
+@pytest.mark.parametrize(("begin", "end"), [(1.0, 2.5), (40.0, 43.7), (70.0, 99.0), (0.0, 60.0)])
+def test_a_stretch_of_the_track(tmp_path: Path, begin: float, end: float, delay: float) -> None:
+    """Samples by their place in the track, told by arithmetic; the later ones by a seek."""
+    samples = voice_like(75.0)
+    path = tmp_path / "a.mka"
+    write_track(path, samples, codec="flac", delay=delay)
+    found = read_sound(path, begin_seconds=begin, end_seconds=end)
+    places = [round((seconds - delay) * SAMPLE_RATE) for seconds in (begin, end)]
+    expected = samples[max(0, places[0]) : places[1]]
+    assert found is not None
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".mp4", "aac"), (".ts", "aac"), (".mp3", "mp3"), (".mkv", "libopus")]
+)
+def test_a_stretch_of_a_lossy_track_is_in_its_place(
+    tmp_path: Path, suffix: str, codec: str
+) -> None:
+    samples = voice_like(60.0)
+    path = tmp_path / f"a{suffix}"
+    write_track(path, samples, codec=codec, delay=0.0)
+    with av.open(str(path)) as container:
+        decoded = next(container.decode(audio=0))
+        first = float(decoded.time or 0)
+    whole = read_sound(path)
+    found = read_sound(path, begin_seconds=first + 45.0, end_seconds=first + 46.0)
+    assert whole is not None
+    assert found is not None
+    assert len(found) == SAMPLE_RATE
+    expected = whole[45 * SAMPLE_RATE : 46 * SAMPLE_RATE]
+    # A resampler that begins elsewhere is off by a sample at most, and lossy frames overlap.
+    closeness = [np.corrcoef(np.roll(found, k), expected)[0, 1] for k in range(-16, 17)]
+    assert max(closeness) > 0.99
+
+
+def test_a_stretch_where_nothing_is_heard(tmp_path: Path) -> None:
+    path = tmp_path / "a.mka"
+    write_track(path, voice_like(2.0), codec="flac", delay=0.0)
+    assert read_sound(path, begin_seconds=5.0, end_seconds=6.0) is None
+    assert read_sound(path, begin_seconds=500.0, end_seconds=600.0) is None
+
+
+def test_a_track_that_cannot_be_sought_is_read_from_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mka"
+    samples = voice_like(50.0)
+    write_track(path, samples, codec="flac", delay=0.0)
+    # Seeks that land too late, as on damaged indexes.
+    monkeypatch.setattr("vidray.features.sound._LEAD_SECONDS", -5.0)
+    found = read_sound(path, begin_seconds=40.0, end_seconds=41.0)
+    np.testing.assert_allclose(found, samples[40 * SAMPLE_RATE : 41 * SAMPLE_RATE], atol=1e-4)
+
+
 def test_a_limit_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="above 0"):
         load_sound(tmp_path / "a.wav", max_seconds=0)
