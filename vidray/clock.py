@@ -5,7 +5,7 @@ Sampling counts (``sampling``). What is named in seconds is counted in ticks of 
 constant rate    a tick is a frame: counting ticks is counting frames, exactly
 variable rate    a tick is a microsecond, and shows the frame that is then on the screen
 
-Seconds count from the first frame shown, as in every player, whatever time the container gives it.
+Seconds count from the first frame shown, whatever time the container gives it: 1.4 s in a TS.
 """
 
 from __future__ import annotations
