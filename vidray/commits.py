@@ -47,6 +47,8 @@ _MOST_READS = 5
 _ROWS_PER_GROUP = 50_000
 # In a file's metadata: the runs whose rows it holds.
 _RUNS = b"vidray.runs"
+# Rows of several stretches share the URI of their file.
+_ORDER = [("uri", "ascending"), ("video_id", "ascending")]
 _STATE = ("video_id", "fingerprint", "status", "error_kind", "attempts")
 _FILE = re.compile(r"commit-(\d+)(?:-(\d+))?\.parquet$")
 
@@ -112,9 +114,9 @@ class LabelSet:
         attempts = pc.if_else(is_retried, pc.add(both["attempts"], 1), 1).cast(pa.int32())
         wanted = pc.or_(pc.invert(is_same), is_retried)
         plan = videos.take(both["row"].filter(wanted)).rename_columns(
-            ["true_label" if name == "label" else name for name in schema.VIDEOS.names]
+            ["true_label" if name == "label" else name for name in videos.column_names]
         )
-        plan = plan.append_column("attempts", attempts.filter(wanted)).sort_by("uri")
+        plan = plan.append_column("attempts", attempts.filter(wanted)).sort_by(_ORDER)
         still_there = pc.is_in(before["video_id"], videos["video_id"].combine_chunks())
         counts = {
             "new": _true(is_new),
@@ -283,7 +285,7 @@ def read_labels(
     labels = LabelSet(out=uri, name=set_name or names[-1])
     wanted = list(schema.LABELS.names if columns is None else columns)
     rows = _read(labels, [*dict.fromkeys([*wanted, "video_id", "uri", "commit"])])
-    return _newest(rows).sort_by("uri").select(wanted)
+    return _newest(rows).sort_by(_ORDER).select(wanted)
 
 
 def list_sets(out: str) -> list[str]:
