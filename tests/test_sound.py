@@ -269,6 +269,72 @@ def test_a_stretch_of_a_lossy_track_is_in_its_place(
     assert max(closeness) > 0.99
 
 
+def write_film(path: Path, samples: NDArray[np.float32], *, codec: str) -> Path:
+    """Video at 25 frames a second and sound that begin together; in a TS at 1.4 s, as FFmpeg."""
+    options = {"output_ts_offset": "1400000"} if path.suffix == ".ts" else {}
+    with av.open(str(path), "w", container_options=options) as container:
+        video = container.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        track = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
+        for k in range(len(samples) * 25 // SAMPLE_RATE):
+            picture = np.full((48, 64, 3), k % 250, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            part = samples[k * SAMPLE_RATE // 25 : (k + 1) * SAMPLE_RATE // 25]
+            whole = np.round(part * 32767).astype(np.int16)[None]
+            frame = av.AudioFrame.from_ndarray(whole, format="s16", layout="mono")
+            frame.sample_rate, frame.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
+            frame.pts = k * SAMPLE_RATE // 25
+            container.mux(track.encode(frame))
+        container.mux(video.encode(None))
+        container.mux(track.encode(None))
+    return path
+
+
+def check_it_sounds_like(found: NDArray[np.float32] | None, expected: NDArray[np.float32]) -> None:
+    """The same to a tenth of a second, in which a lossy codec's delay and a frame fit."""
+    assert found is not None
+    assert abs(len(found) - len(expected)) <= SAMPLE_RATE // 10
+    size = 1 << 18
+    spectra = [np.fft.rfft(sound, size) for sound in (found, expected)]
+    likeness = np.fft.irfft(spectra[0].conj() * spectra[1], size)
+    likeness /= np.linalg.norm(found) * np.linalg.norm(expected)
+    lag = int(np.argmax(likeness))
+    assert min(lag, size - lag) <= SAMPLE_RATE // 10
+    assert likeness[lag] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        (".mp4", "aac"), (".mov", "aac"), (".mkv", "aac"), (".ts", "mp2"), (".avi", "pcm_s16le"),
+        (".mpg", "mp2"),
+    ],
+)  # fmt: skip
+def test_a_stretch_counts_from_the_first_frame(tmp_path: Path, suffix: str, codec: str) -> None:
+    samples = noise_that_grows(8.0, seed=1)
+    path = write_film(tmp_path / f"a{suffix}", samples, codec=codec)
+    found = read_sound(path, begin_seconds=3.0, end_seconds=5.0)
+    check_it_sounds_like(found, samples[3 * SAMPLE_RATE : 5 * SAMPLE_RATE])
+
+
+def test_a_stretch_behind_a_joint(tmp_path: Path) -> None:
+    """Of two transport streams end to end the second one's clock begins again."""
+    parts = [noise_that_grows(6.0, seed=seed) for seed in (1, 2)]
+    films = [write_film(tmp_path / f"{k}.ts", part, codec="mp2") for k, part in enumerate(parts)]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(film.read_bytes() for film in films))
+    found = read_sound(path, begin_seconds=8.0, end_seconds=10.0)
+    check_it_sounds_like(found, parts[1][2 * SAMPLE_RATE : 4 * SAMPLE_RATE])
+
+
+def noise_that_grows(seconds: float, *, seed: int) -> NDArray[np.float32]:
+    """Low noise, unlike itself at any other moment."""
+    rng = np.random.default_rng(seed)
+    rough = rng.standard_normal(round(seconds * SAMPLE_RATE))
+    smooth = np.convolve(rough, np.ones(8) / 8, mode="same")
+    return (0.3 * smooth * np.linspace(0.2, 1, len(smooth))).astype(np.float32)
+
+
 def test_a_stretch_where_nothing_is_heard(tmp_path: Path) -> None:
     path = tmp_path / "a.mka"
     write_track(path, voice_like(2.0), codec="flac", delay=0.0)

@@ -102,13 +102,12 @@ def _describe(
             sampled, stored = read[:2]  # And bursts, where a family wants them.
             probe = opened.probe()
             damaged_packets = opened.damaged_packets
-            heard_from = opened.pts_seconds[0]
         if probe.has_sound and _looks_at("sound", settings):
             with clock("sound"):
                 heard = sound.read_sound(
                     source,
-                    begin_seconds=heard_from + stretch.begin_seconds,
-                    end_seconds=heard_from + stretch.end_seconds,
+                    begin_seconds=stretch.begin_seconds,
+                    end_seconds=stretch.end_seconds,
                 )
     with clock("quality"):
         looks = quality.measure(sampled.pixels, stored=stored.pixels)

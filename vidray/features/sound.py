@@ -43,6 +43,10 @@ _WINDOWS_AT_ONCE = 2048
 # To what begins later than this one seeks: reading that far costs about a tenth of a second. What a
 # decoder and a filter need before their first right sample is far shorter than the lead.
 _SEEK_PAYS_SECONDS, _LEAD_SECONDS = 30.0, 2.0
+# The clock of these may be set anew at any moment, in a file that was joined of two, so that a time
+# may come twice. It was if it goes back, or leaps.
+_BROADCAST_FORMATS = ("mpegts", "mpeg")
+_CLOCK_TREMBLES_SECONDS, _LONGEST_GAP_SECONDS = 0.5, 10.0
 # A damaged track can refuse packet after packet; after this many the rest is given up.
 _MAX_DAMAGED_PACKETS = 100
 
@@ -101,8 +105,8 @@ def load_sound(
     Args:
         source: path, or a binary file that can seek; it is read from its beginning.
         max_seconds: the rest of a longer track is left unread, which bounds memory and time.
-        begin_seconds, end_seconds: only what is heard then, on the container's clock, as the
-            ``pts_seconds`` of frames are.
+        begin_seconds, end_seconds: only what is heard then, counted from when the container shows
+            the first frame of its video (from its zero, if it has none).
 
     Raises:
         ValueError: ``max_seconds`` is not above 0.
@@ -144,32 +148,29 @@ class _Reader:
             self.problem = "no sound track"
             return
         track = container.streams.audio[0]
+        zero = _first_frame_seconds(container)
+        self._begin, self._end = zero + self._begin, zero + self._end
         if seek:
             _seek(container, track, self._begin - _LEAD_SECONDS)
         # Channels stay apart here: FFmpeg's own mono is 3 dB louder than their mean. They stay
         # interleaved: PyAV 18.1 crashes on eight planes (it counts nine), as in 7.1 sound.
         resampler = av.AudioResampler(format="flt", rate=SAMPLE_RATE)
-        for decoded in self._within(self._decode(container, track), must_begin_before=seek):
+        for decoded in self._within(self._decode(container, track), is_sought=seek):
             self._keep(resampler.resample(decoded))
             if self._room == 0:
                 return
         self._keep(resampler.resample(None))  # what the resampling filter still holds
 
-    def _within(
-        self, frames: Iterator[AudioFrame], *, must_begin_before: bool
-    ) -> Iterator[AudioFrame]:
+    def _within(self, frames: Iterator[AudioFrame], *, is_sought: bool) -> Iterator[AudioFrame]:
         """Those of the frames, one after the other, that are heard between begin and end."""
-        gone: float | None = None  # when the frame before ended
-        is_first = True
-        for frame in frames:
-            comes = frame.time if frame.time is not None else gone
-            if must_begin_before and gone is None and (comes is None or comes > self._begin):
+        is_new, is_first = is_sought, True
+        for comes, frame in _timed(frames, untold=math.inf if is_sought else 0.0):
+            if is_new and comes > self._begin:
                 raise _SeekFailedError
-            comes = comes or 0.0
-            gone = comes + frame.samples / frame.sample_rate
+            is_new = False
             if comes >= self._end:
                 return
-            if gone <= self._begin:
+            if comes + frame.samples / frame.sample_rate <= self._begin:
                 continue
             if is_first and math.isfinite(self._begin):
                 self._early = max(0, round((self._begin - comes) * SAMPLE_RATE))
@@ -212,7 +213,31 @@ class _Reader:
         return Sound(samples=samples, problem=self.problem)
 
 
+def _timed(frames: Iterator[AudioFrame], *, untold: float) -> Iterator[tuple[float, AudioFrame]]:
+    """Each frame with when it comes, by a clock that goes on where the container's is set anew.
+
+    Args:
+        untold: when the first one comes, if it does not say.
+    """
+    gone: float | None = None  # when the frame before ended
+    shift = 0.0
+    for frame in frames:
+        comes = (untold if gone is None else gone) if frame.time is None else frame.time + shift
+        gap = 0.0 if gone is None else comes - gone
+        if not -_CLOCK_TREMBLES_SECONDS < gap < _LONGEST_GAP_SECONDS:
+            shift, comes = shift - gap, comes - gap
+        gone = comes + frame.samples / frame.sample_rate
+        yield comes, frame
+
+
+def _first_frame_seconds(container: Any) -> float:
+    video = container.streams.best("video")
+    return 0.0 if video is None else float((video.start_time or 0) * video.time_base)
+
+
 def _seek(container: Any, track: Any, seconds: float) -> None:
+    if container.format.name in _BROADCAST_FORMATS:
+        raise _SeekFailedError
     try:
         container.seek(int(seconds / track.time_base), stream=track, backward=True)
     except (av.FFmpegError, OSError):
