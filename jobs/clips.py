@@ -36,7 +36,7 @@ class ClipsConfig:
     size_px: int = 112
     """Width and height of a clip; some more than the model's leaves room for random crops."""
     clips_per_video: int = 1
-    """The video is divided into so many equal stretches, and each gives one clip."""
+    """The video is divided into so many stretches of equal time, and each gives one clip."""
     clip_seconds: float | None = None
     """What a clip spans, in the middle of its stretch; the whole stretch if not given."""
     fit: Literal["squash", "crop"] = "squash"

@@ -159,7 +159,7 @@ def _cost(model: Model, chosen: Examples, config: EvaluateConfig) -> dict[str, A
     rows = chosen.table.filter(pa.compute.is_in(chosen.table["video_id"], pa.array(ids)))
     few = dataclasses.replace(chosen, table=rows)
     first = {row["video_id"]: row for row in rows.to_pylist()}
-    videos = [_video(row) for row in first.values()]
+    videos = _videos(config.data, first)
     shape: Sequence[int] = ()
     frames = 0
     if not isinstance(model, ClassicalModel):
@@ -179,8 +179,15 @@ def _cost(model: Model, chosen: Examples, config: EvaluateConfig) -> dict[str, A
     return {**alone, "end_to_end_seconds_per_video": whole, "timed_videos": len(videos)}
 
 
-def _video(row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "size_bytes": None}
+def _videos(data: str, first: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The videos these rows are of, by video_id; a row of CLIPS tells its own stretch only."""
+    listed = runs.read_parquet(storage.join(storage.canonical(data), "videos.parquet"))
+    chosen = listed.filter(pa.compute.is_in(listed["video_id"], pa.array(list(first))))
+    stretch_of = {
+        row["video_id"]: {name: row.get(name) for name in ("begin_seconds", "end_seconds")}
+        for row in chosen.to_pylist()
+    }
+    return [{**row, **stretch_of[video], "size_bytes": None} for video, row in first.items()]
 
 
 def _label(model: Model, videos: list[dict[str, Any]]) -> None:

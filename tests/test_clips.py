@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.videos import write_video
+from tests.videos import read_numbers, write_video
 from vidray import runs, schema, storage
 from vidray.clips import ClipSettings, clip_frames, cut_video, cut_videos
 from vidray.decode import probe, read_frames
@@ -71,14 +72,87 @@ def test_clip_has_the_frames_it_names(tmp_path: Path, suffix: str) -> None:
     wanted = clip_frames(60, 25.0, settings)
     expected = read_frames(path, frame_indices=wanted.reshape(-1), width_px=64, height_px=64)
     assert np.array_equal(_pixels(batch, settings).reshape(expected.pixels.shape), expected.pixels)
-    times = expected.pts_seconds.reshape(2, 6)
-    assert batch["begin_seconds"].to_pylist() == times[:, 0].tolist()
-    assert batch["end_seconds"].to_pylist() == times[:, -1].tolist()
+    # Each clip spans half of 2.4 s, counted from the first frame: a TS's clock begins at 1.4 s.
+    assert batch["begin_seconds"].to_pylist() == pytest.approx([0, 1.2], abs=1e-6)
+    assert batch["end_seconds"].to_pylist() == pytest.approx([1.2, 2.4], abs=1e-6)
 
 
 _CODECS: dict[str, dict[str, Any]] = {
     ".mp4": {}, ".avi": {"codec": "mpeg4"}, ".ts": {}, ".webm": {"codec": "libvpx-vp9"},
 }  # fmt: skip
+
+
+# 4 s at 30 frames a second, then 56 s at one: milliseconds.
+_SLOWING = [*(round(k * 1000 / 30) for k in range(120)), *range(4000, 60_000, 1000)]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_clips_of_a_variable_rate_are_of_seconds(tmp_path: Path, suffix: str) -> None:
+    path = write_video(
+        tmp_path / f"a{suffix}", num_frames=176, pts=_SLOWING, time_base=Fraction(1, 1000)
+    )
+    settings = ClipSettings(frames_per_clip=8, size_px=64, clip_seconds=2.0)
+    batch = cut_video(_video(path), settings)
+    (begin,), (end,) = (batch[name].to_pylist() for name in ("begin_seconds", "end_seconds"))
+    assert (begin, end) == pytest.approx((29, 31))
+    # Frame 120 comes at 4 s, frame 145 at 29 s: told by the pictures themselves.
+    assert read_numbers(_pixels(batch, settings)[0]) == [145] * 4 + [146] * 4
+    whole = dataclasses.replace(settings, clip_seconds=None)
+    batch = cut_video(_video(path), whole)
+    seconds = [3.75 + 7.5 * k for k in range(8)]
+    assert read_numbers(_pixels(batch, whole)[0]) == [_shown_at(1000 * t) for t in seconds]
+    thirds = dataclasses.replace(settings, clip_seconds=None, clips_per_video=3)
+    batch = cut_video(_video(path), thirds)
+    assert batch["begin_seconds"].to_pylist() == pytest.approx([0, 20, 40])
+    assert batch["end_seconds"].to_pylist() == pytest.approx([20, 40, 60])
+
+
+def _shown_at(milliseconds: float) -> int:
+    return max(k for k, time in enumerate(_SLOWING) if time <= milliseconds)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".ts", ".webm"])
+def test_a_stretch_is_cut_as_a_video_of_its_own(tmp_path: Path, suffix: str) -> None:
+    path = write_video(tmp_path / f"a{suffix}", num_frames=100, **_CODECS[suffix])
+    settings = ClipSettings(frames_per_clip=4, clips_per_video=2, size_px=64)
+    video = {**_video(path), "begin_seconds": 1.0, "end_seconds": 2.6}
+    batch = cut_video(video, settings)
+    found = [read_numbers(clip) for clip in _pixels(batch, settings)]
+    assert found == (25 + clip_frames(40, 25.0, settings)).tolist()
+    assert batch["begin_seconds"].to_pylist() == pytest.approx([1.0, 1.8], abs=1e-6)
+    assert batch["end_seconds"].to_pylist() == pytest.approx([1.8, 2.6], abs=1e-6)
+    batch = cut_video({**video, "begin_seconds": 3.6, "end_seconds": 99.0}, settings)
+    assert read_numbers(_pixels(batch, settings)[1]) == [95, 96, 98, 99]
+    assert batch["end_seconds"].to_pylist()[1] == pytest.approx(4.0, abs=1e-6)
+
+
+def test_what_clips_of_a_stretch_are_timed_on(tmp_path: Path) -> None:
+    """Evaluating times the whole way from the file: of the row's stretch, not of a clip's."""
+    from jobs.evaluate import _videos
+
+    listed = [
+        {"video_id": "a", "begin_seconds": 5.0, "end_seconds": 9.0},
+        {"video_id": "b", "begin_seconds": None, "end_seconds": None},
+        {"video_id": "c", "begin_seconds": 1.0, "end_seconds": 2.0},
+    ]
+    clip = {"begin_seconds": 6.0, "end_seconds": 7.0, "label": "up"}
+    for columns in (["video_id", "begin_seconds", "end_seconds"], ["video_id"]):
+        table = pa.Table.from_pylist(listed).select(columns)
+        (tmp_path / "videos.parquet").write_bytes(runs.parquet_bytes(table))
+        found = _videos(str(tmp_path), {name: {"video_id": name, **clip} for name in "ab"})
+        spans = [(video["begin_seconds"], video["end_seconds"]) for video in found]
+        assert spans == ([(5.0, 9.0), (None, None)] if len(columns) == 3 else [(None, None)] * 2)
+        assert [video["label"] for video in found] == ["up", "up"]
+
+
+def test_a_stretch_past_the_end_is_too_short(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", num_frames=50)
+    video = {**_video(path), "begin_seconds": 2.0, "end_seconds": 12.0}
+    (row,) = cut_video(video, ClipSettings()).to_pylist()
+    assert (row["status"], row["error_kind"], row["pixels"]) == ("failed", "too_short", None)
+    told = "no frame from 2.000 s to 12.000 s: the video's last one is at 1.960 s"
+    assert row["error_message"] == told
+    assert (row["begin_seconds"], row["end_seconds"]) == (2.0, 12.0)
 
 
 def test_crop_keeps_the_middle_of_a_wide_picture(tmp_path: Path) -> None:

@@ -68,6 +68,31 @@ def labels(place: str) -> LabelSet:
     return LabelSet(out=storage.join(place, "labels-of-all"), name="model-1")
 
 
+def test_stretches_of_a_file_are_rows_of_their_own_in_one_order(labels: LabelSet) -> None:
+    names = [str(k) for k in (7, 3, 9, 1, 5, 0, 8, 2, 6, 4)]
+    listed = videos(**dict.fromkeys(names, "f"))
+    uris = pa.array(["/v/all.mp4"] * 10)
+    listed = listed.set_column(1, listed.schema.field("uri"), uris)
+    for column, plus in (("begin_seconds", 0.0), ("end_seconds", 10.0)):
+        values = pa.array([10.0 * int(name) + plus for name in names])
+        at = listed.schema.get_field_index(column)
+        listed = (
+            listed.append_column(column, values)
+            if at < 0
+            else listed.set_column(at, column, values)
+        )
+    plan = labels.todo(listed, max_attempts=3).plan
+    assert plan["video_id"].to_pylist() == [f"id-{k}" for k in range(10)]
+    assert label(labels, listed) == 1
+    columns = ["video_id", "begin_seconds", "end_seconds"]
+    rows = read_labels(labels.out, columns=columns).to_pylist()
+    assert rows == [
+        {"video_id": f"id-{k}", "begin_seconds": 10.0 * k, "end_seconds": 10.0 * k + 10}
+        for k in range(10)
+    ]
+    assert label(labels, listed) is None
+
+
 def seen(labels: LabelSet) -> dict[str, tuple[str, str | None, int]]:
     rows = read_labels(labels.out, set_name=labels.name).to_pylist()
     assert [row["uri"] for row in rows] == sorted(row["uri"] for row in rows)

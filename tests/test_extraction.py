@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 
 from tests.shared_data import CORPUS
-from tests.videos import KINDS, write_video
-from vidray import features, quality, rows, schema
+from tests.videos import KINDS, sequential_frames, write_video
+from vidray import features, quality, rows, sampling, schema
 from vidray.decode import read_frames
 from vidray.errors import UserError
 from vidray.extraction import Settings, describe_video, describe_videos
+from vidray.features import flow, sound
 from vidray.sources import list_videos
 
 _COLOR = Settings(families=("color",))
@@ -81,22 +83,84 @@ def test_a_good_row(tmp_path: Path) -> None:
 
 def test_families_equal_what_the_library_function_gives(tmp_path: Path) -> None:
     """The row holds the families of exactly the frames a second apart that a plain decode shows."""
-    import cv2
-
-    from tests.videos import sequential_frames
-
     path = write_video(
         tmp_path / "a.avi", num_frames=60, codec="mpeg4", width_px=400, height_px=300
     )
     pixels, _ = sequential_frames(path)
-    sampled = np.stack(
-        [cv2.resize(f, (320, 240), interpolation=cv2.INTER_AREA) for f in pixels[::25]]
-    )
+    sampled = _looked_at(pixels[::25])
     row = _row(path, Settings(families=("color", "texture")))
     for family in ("color", "texture"):
         assert np.allclose(
             row[family], features.FAMILIES[family](sampled), rtol=1e-6, equal_nan=True
         )
+
+
+def _looked_at(pixels: Any) -> Any:
+    """Frames as features are computed on them."""
+    import cv2
+
+    return np.stack([cv2.resize(f, (320, 240), interpolation=cv2.INTER_AREA) for f in pixels])
+
+
+def test_a_variable_rate_is_sampled_once_a_second(tmp_path: Path) -> None:
+    """Three seconds at 25 frames a second, then nine at one: twelve frames, one in each second."""
+    times = [*range(0, 3000, 40), *range(3000, 12_000, 1000)]
+    path = write_video(
+        tmp_path / "a.mkv", num_frames=84, codec="ffv1", pts=times, time_base=Fraction(1, 1000)
+    )
+    pixels, pts_seconds = sequential_frames(path)
+    shown = [int(np.flatnonzero(pts_seconds <= t + 1e-3)[-1]) for t in range(12)]
+    assert shown == [0, 25, 50, *range(75, 84)]
+    row = _row(path, Settings(families=("color", "flow")))
+    expected = features.FAMILIES["color"](_looked_at(pixels[shown]))
+    np.testing.assert_allclose(row["color"], expected, rtol=1e-4, atol=1e-6)
+    # Bursts at 0.75, 2.25, 3.75, ... 11.25 s, with the steps that are between their frames: the
+    # last four moments share the last seven frames.
+    middles = [int(np.flatnonzero(pts_seconds <= 0.75 + 1.5 * k)[-1]) for k in range(8)]
+    begins = sorted({min(max(k - 3, 0), 84 - 7) for k in middles})
+    chosen = np.array(begins)[:, None] + np.arange(7)
+    bursts = read_frames(
+        path, frame_indices=chosen.reshape(-1), width_px=320, height_px=240
+    ).pixels.reshape(*chosen.shape, 240, 320, 3)
+    expected = flow.describe(bursts, pts_seconds[chosen])
+    np.testing.assert_allclose(row["flow"], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".ts"])
+def test_a_stretch_has_the_features_of_its_frames_and_sound(tmp_path: Path, suffix: str) -> None:
+    path = write_video(tmp_path / f"a{suffix}", num_frames=150, audio_codec="aac")
+    settings = Settings(families=("color", "flow", "audio"))
+    video = {**_video(path), "begin_seconds": 2.0, "end_seconds": 5.0}
+    (row,) = describe_video(video, settings).to_pylist()
+    assert row["status"] == "ok", row["error_message"]
+    pixels, pts_seconds = sequential_frames(path)
+    expected = features.FAMILIES["color"](_looked_at(pixels[[50, 75, 100]]))
+    np.testing.assert_allclose(row["color"], expected, rtol=1e-4, atol=1e-6)
+    moments = sampling.bursts(num_frames=75, bursts=flow.BURSTS, frames_per_burst=7) + 50
+    bursts = read_frames(
+        path, frame_indices=moments.reshape(-1), width_px=320, height_px=240
+    ).pixels.reshape(*moments.shape, 240, 320, 3)
+    expected = flow.describe(bursts, pts_seconds[moments])
+    np.testing.assert_allclose(row["flow"], expected, rtol=1e-4, atol=1e-5)
+    heard = sound.read_sound(path, begin_seconds=2.0, end_seconds=5.0)
+    assert heard is not None
+    assert len(heard) == 3 * sound.SAMPLE_RATE
+    assert np.array_equal(row["audio"], sound.describe(heard))
+    # Of the file: what it is, and what part of it the row is of.
+    whole = _row(path, settings)
+    for name in ("num_frames", "duration_seconds", "frames_per_second", "codec", "has_sound"):
+        assert row[name] == whole[name]
+    assert (row["begin_seconds"], row["end_seconds"]) == (2.0, 5.0)
+    assert (whole["begin_seconds"], whole["end_seconds"]) == (None, None)
+
+
+def test_a_stretch_past_the_end_is_too_short(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", num_frames=50)
+    video = {**_video(path), "begin_seconds": 30.0, "end_seconds": None}
+    (row,) = describe_video(video, _COLOR).to_pylist()
+    assert (row["status"], row["error_kind"], row["color"]) == ("failed", "too_short", None)
+    assert row["error_message"] == "no frame from 30.000 s on: the video's last one is at 1.960 s"
+    assert (row["begin_seconds"], row["end_seconds"]) == (30.0, None)
 
 
 def test_a_bad_row_keeps_what_is_known_and_invents_nothing(tmp_path: Path) -> None:

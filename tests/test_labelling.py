@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import copy
 import dataclasses
 import itertools
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +167,86 @@ def test_a_long_video_is_cut_where_its_scenes_change(deep: DeepModel, tmp_path: 
     assert bounds[-1] == pytest.approx(24)
     assert all(segment["probability"] > 0.5 for segment in segments)
     assert row["label"] == ("bright" if row["probabilities"][0] > 0.5 else "dark")
+
+
+def write_uneven(path: Path, frames: Sequence[tuple[float, int]]) -> Path:
+    """A video of (seconds of a frame, gray level) one after the other, timed in milliseconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "gray"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for seconds, level in frames:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64), level, np.uint8), format="gray")
+            frame.pts, frame.time_base = round(seconds * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+# Ten seconds at ten frames a second, then thirty at one; bright from 5 to 20 s.
+UNEVEN = [
+    (seconds, 220 if 5 <= seconds < 20 else 30)
+    for seconds in [*(k / 10 for k in range(100)), *range(10, 40)]
+]
+
+
+def test_a_long_video_of_a_variable_rate_is_cut_in_seconds(deep: DeepModel, tmp_path: Path) -> None:
+    path = write_uneven(tmp_path / "a.mkv", UNEVEN)
+    row = answer(label_video(planned(path), deep, SETTINGS))
+    segments = row["segments"]
+    assert [segment["label"] for segment in segments] == ["dark", "bright", "dark"]
+    bounds = [segment["begin_seconds"] for segment in segments] + [segments[-1]["end_seconds"]]
+    assert bounds == pytest.approx([0, 5, 20, 40], abs=SETTINGS.step_seconds)
+    # 15 of 40 s are bright, though more than half of the frames are not.
+    assert row["probabilities"][0] == pytest.approx(15 / 40, abs=0.05)
+
+
+def test_windows_that_show_the_same_frames_are_asked_about_once(tmp_path: Path) -> None:
+    """Two pictures, a minute each, half a second of two more: the mean counts every window."""
+    path = write_uneven(tmp_path / "a.mkv", [(0, 10), (60, 200), (120, 60), (120.5, 60)])
+    asked: list[int] = []
+
+    def predict(pixels: np.ndarray) -> labeller.Answer:
+        means = pixels.mean(axis=(1, 2, 3, 4))
+        asked.extend(np.rint(means).astype(int).tolist())
+        bright = means / 255
+        return labeller.Answer(np.stack([bright, 1 - bright], axis=1), means[:, None])
+
+    clip = ClipSettings(frames_per_clip=4, size_px=8)
+    model = ClipModel(class_names=("bright", "dark"), clip=clip, predict=predict)
+    row = answer(labeller.label_video(planned(path), model, SETTINGS))
+    assert len(asked) < 10
+    # Windows of 2 s begin at 0, 1, ... 119 s; the last one ends with the video, at 121 s.
+    seen = [[10, 200, 60][bisect.bisect([0, 60, 120], k + 0.25 + 0.5 * j) - 1]
+            for k in range(120) for j in range(4)]  # fmt: skip
+    assert row["embedding"] == pytest.approx([np.mean(seen)], abs=0.5)
+    assert row["probabilities"] == pytest.approx(
+        [np.mean(seen) / 255, 1 - np.mean(seen) / 255], abs=0.002
+    )
+
+
+def test_a_stretch_is_labelled_alone(deep: DeepModel, tmp_path: Path) -> None:
+    path = write_scenes(tmp_path / "a.mp4", (7, 30), (12, 220), (5, 30))
+    short = planned(path, begin_seconds=8.0, end_seconds=12.0)
+    row = answer(label_video(short, deep, SETTINGS))
+    assert (row["label"], row["segments"]) == ("bright", None)
+    assert row["probability"] > 0.99
+    assert (row["begin_seconds"], row["end_seconds"]) == (8.0, 12.0)
+    assert row["duration_seconds"] == pytest.approx(4)
+    pixels = cut_video({**short, "label": "x"}, deep.clip)["pixels"].to_pylist()
+    stored = np.frombuffer(b"".join(pixels), np.uint8).reshape(2, 4, 8, 8, 3)
+    assert row["probabilities"] == deep.predict(stored).mean(axis=0).tolist()
+    # Longer than --long-seconds: windows within the stretch, on the clock of the file.
+    row = answer(label_video(planned(path, begin_seconds=10.0, end_seconds=99.0), deep, SETTINGS))
+    segments = row["segments"]
+    assert [segment["label"] for segment in segments] == ["bright", "dark"]
+    bounds = [segment["begin_seconds"] for segment in segments] + [segments[-1]["end_seconds"]]
+    assert bounds == pytest.approx([10, 19, 24], abs=SETTINGS.step_seconds)
+    assert (bounds[0], bounds[-1]) == pytest.approx((10, 24))
+    assert row["duration_seconds"] == pytest.approx(14)
+    row = answer(label_video(planned(path, begin_seconds=24.0, end_seconds=34.0), deep, SETTINGS))
+    assert (row["status"], row["error_kind"], row["label"]) == ("failed", "too_short", None)
+    assert row["error_message"].startswith("no frame from 24.000 s to 34.000 s")
 
 
 def test_ten_minutes_of_joined_scenes(deep: DeepModel, tmp_path: Path) -> None:
@@ -402,6 +484,10 @@ def test_a_classical_model_labels_by_its_own_features(
     (described,) = describe_video({**planned(path), "label": None}, FEATURES).to_pylist()
     first = float(np.float32(described["color"][0]))
     assert row["probabilities"] == pytest.approx([1 - first, first])
+    assert row["duration_seconds"] == pytest.approx(2)
+    path = write_scenes(tmp_path / "b.mp4", (2, 30), (3, 220))
+    row = answer(label_video(planned(path, begin_seconds=3.0), classical, SETTINGS))
+    assert row["probabilities"] == [1.0, 0.0]  # No pixel is in the darkest bin.
     assert row["duration_seconds"] == pytest.approx(2)
 
 

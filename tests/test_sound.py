@@ -215,6 +215,144 @@ def test_no_more_is_read_than_asked_for(tmp_path: Path, max_seconds: float) -> N
     assert found.problem is None
 
 
+def write_track(path: Path, samples: NDArray[np.float32], *, codec: str, delay: float) -> None:
+    """A mono track at 16 kHz that begins ``delay`` seconds after the container's zero."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
+        shape = stream.codec_context.format.name if codec == "flac" else "fltp"
+        for begin in range(0, len(samples), 1024):
+            piece = samples[None, begin : begin + 1024]
+            if shape == "s16":
+                piece = np.round(piece * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(piece, format=shape, layout="mono")
+            frame.sample_rate, frame.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
+            frame.pts = begin + round(delay * SAMPLE_RATE)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("delay", [0.0, 1.5])
+@pytest.mark.parametrize(("begin", "end"), [(1.0, 2.5), (40.0, 43.7), (70.0, 99.0), (0.0, 60.0)])
+def test_a_stretch_of_the_track(tmp_path: Path, begin: float, end: float, delay: float) -> None:
+    """Samples by their place in the track, told by arithmetic; the later ones by a seek."""
+    samples = voice_like(75.0)
+    path = tmp_path / "a.mka"
+    write_track(path, samples, codec="flac", delay=delay)
+    found = read_sound(path, begin_seconds=begin, end_seconds=end)
+    places = [round((seconds - delay) * SAMPLE_RATE) for seconds in (begin, end)]
+    expected = samples[max(0, places[0]) : places[1]]
+    assert found is not None
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".mp4", "aac"), (".ts", "aac"), (".mp3", "mp3"), (".mkv", "libopus")]
+)
+def test_a_stretch_of_a_lossy_track_is_in_its_place(
+    tmp_path: Path, suffix: str, codec: str
+) -> None:
+    samples = voice_like(60.0)
+    path = tmp_path / f"a{suffix}"
+    write_track(path, samples, codec=codec, delay=0.0)
+    with av.open(str(path)) as container:
+        decoded = next(container.decode(audio=0))
+        first = float(decoded.time or 0)
+    whole = read_sound(path)
+    found = read_sound(path, begin_seconds=first + 45.0, end_seconds=first + 46.0)
+    assert whole is not None
+    assert found is not None
+    assert len(found) == SAMPLE_RATE
+    expected = whole[45 * SAMPLE_RATE : 46 * SAMPLE_RATE]
+    # A resampler that begins elsewhere is off by a sample at most, and lossy frames overlap.
+    closeness = [np.corrcoef(np.roll(found, k), expected)[0, 1] for k in range(-16, 17)]
+    assert max(closeness) > 0.99
+
+
+def write_film(path: Path, samples: NDArray[np.float32], *, codec: str) -> Path:
+    """Video at 25 frames a second and sound that begin together; in a TS at 1.4 s, as FFmpeg."""
+    options = {"output_ts_offset": "1400000"} if path.suffix == ".ts" else {}
+    with av.open(str(path), "w", container_options=options) as container:
+        video = container.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        track = container.add_stream(codec, rate=SAMPLE_RATE, layout="mono")
+        for k in range(len(samples) * 25 // SAMPLE_RATE):
+            picture = np.full((48, 64, 3), k % 250, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            part = samples[k * SAMPLE_RATE // 25 : (k + 1) * SAMPLE_RATE // 25]
+            whole = np.round(part * 32767).astype(np.int16)[None]
+            frame = av.AudioFrame.from_ndarray(whole, format="s16", layout="mono")
+            frame.sample_rate, frame.time_base = SAMPLE_RATE, Fraction(1, SAMPLE_RATE)
+            frame.pts = k * SAMPLE_RATE // 25
+            container.mux(track.encode(frame))
+        container.mux(video.encode(None))
+        container.mux(track.encode(None))
+    return path
+
+
+def check_it_sounds_like(found: NDArray[np.float32] | None, expected: NDArray[np.float32]) -> None:
+    """The same to a tenth of a second, in which a lossy codec's delay and a frame fit."""
+    assert found is not None
+    assert abs(len(found) - len(expected)) <= SAMPLE_RATE // 10
+    size = 1 << 18
+    spectra = [np.fft.rfft(sound, size) for sound in (found, expected)]
+    likeness = np.fft.irfft(spectra[0].conj() * spectra[1], size)
+    likeness /= np.linalg.norm(found) * np.linalg.norm(expected)
+    lag = int(np.argmax(likeness))
+    assert min(lag, size - lag) <= SAMPLE_RATE // 10
+    assert likeness[lag] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [
+        (".mp4", "aac"), (".mov", "aac"), (".mkv", "aac"), (".ts", "mp2"), (".avi", "pcm_s16le"),
+        (".mpg", "mp2"),
+    ],
+)  # fmt: skip
+def test_a_stretch_counts_from_the_first_frame(tmp_path: Path, suffix: str, codec: str) -> None:
+    samples = noise_that_grows(8.0, seed=1)
+    path = write_film(tmp_path / f"a{suffix}", samples, codec=codec)
+    found = read_sound(path, begin_seconds=3.0, end_seconds=5.0)
+    check_it_sounds_like(found, samples[3 * SAMPLE_RATE : 5 * SAMPLE_RATE])
+
+
+def test_a_stretch_behind_a_joint(tmp_path: Path) -> None:
+    """Of two transport streams end to end the second one's clock begins again."""
+    parts = [noise_that_grows(6.0, seed=seed) for seed in (1, 2)]
+    films = [write_film(tmp_path / f"{k}.ts", part, codec="mp2") for k, part in enumerate(parts)]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(film.read_bytes() for film in films))
+    found = read_sound(path, begin_seconds=8.0, end_seconds=10.0)
+    check_it_sounds_like(found, parts[1][2 * SAMPLE_RATE : 4 * SAMPLE_RATE])
+
+
+def noise_that_grows(seconds: float, *, seed: int) -> NDArray[np.float32]:
+    """Low noise, unlike itself at any other moment."""
+    rng = np.random.default_rng(seed)
+    rough = rng.standard_normal(round(seconds * SAMPLE_RATE))
+    smooth = np.convolve(rough, np.ones(8) / 8, mode="same")
+    return (0.3 * smooth * np.linspace(0.2, 1, len(smooth))).astype(np.float32)
+
+
+def test_a_stretch_where_nothing_is_heard(tmp_path: Path) -> None:
+    path = tmp_path / "a.mka"
+    write_track(path, voice_like(2.0), codec="flac", delay=0.0)
+    assert read_sound(path, begin_seconds=5.0, end_seconds=6.0) is None
+    assert read_sound(path, begin_seconds=500.0, end_seconds=600.0) is None
+
+
+def test_a_track_that_cannot_be_sought_is_read_from_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mka"
+    samples = voice_like(50.0)
+    write_track(path, samples, codec="flac", delay=0.0)
+    # Seeks that land too late, as on damaged indexes.
+    monkeypatch.setattr("vidray.features.sound._LEAD_SECONDS", -5.0)
+    found = read_sound(path, begin_seconds=40.0, end_seconds=41.0)
+    np.testing.assert_allclose(found, samples[40 * SAMPLE_RATE : 41 * SAMPLE_RATE], atol=1e-4)
+
+
 def test_a_limit_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="above 0"):
         load_sound(tmp_path / "a.wav", max_seconds=0)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vidray import decoders, digests, rows, sampling, schema, storage
+from vidray.clock import WHOLE, Clock, Stretch
 from vidray.decode import IndexContradictedError, Limits, Request, Video
 from vidray.demux import Source
 from vidray.errors import UserError
@@ -23,8 +24,6 @@ Fit = Literal["squash", "crop"]
 
 # Raised whenever the same file and settings give other pixels than before.
 _VERSION = 2
-# Taken where neither the header nor the frames tell a rate.
-_UNKNOWN_RATE = 25.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +37,7 @@ class ClipSettings:
     size_px: int = 112
     """Width and height of a clip."""
     clips_per_video: int = 1
-    """The video is divided into so many equal stretches, and each gives one clip."""
+    """The video is divided into so many stretches of equal time, and each gives one clip."""
     clip_seconds: float | None = None
     """What a clip spans, in the middle of its stretch; None spans the whole stretch."""
     fit: Fit = "squash"
@@ -97,36 +96,46 @@ def _cut(video: Mapping[str, Any], settings: ClipSettings) -> list[rows.Values]:
         storage.opened(video["uri"], video["size_bytes"]) as source,
         Video(source, limits=settings.limits) as opened,
     ):
-        clips, seconds, decoder = read_clips(opened, source, settings)
+        clips, spans, decoder = read_clips(opened, source, settings, stretch=Stretch.of_row(video))
         damage = dataclasses.asdict(opened.damage)
     return [
         {
             "clip_index": number,
-            "begin_seconds": float(times.min()),
-            "end_seconds": float(times.max()),
+            "begin_seconds": begin,
+            "end_seconds": end,
             **damage,
             "pixels": np.ascontiguousarray(clip).tobytes(),
             "decoder": decoder,
         }
-        for number, (clip, times) in enumerate(zip(clips, seconds, strict=True))
+        for number, (clip, (begin, end)) in enumerate(zip(clips, spans.tolist(), strict=True))
     ]
 
 
 def read_clips(
-    video: Video, source: Source, settings: ClipSettings, *, crops: int = 1
+    video: Video,
+    source: Source,
+    settings: ClipSettings,
+    *,
+    stretch: Stretch = WHOLE,
+    crops: int = 1,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], str]:
-    """A video's clips ``uint8 (crops * clips_per_video, T, H, W, 3)``, the time of each frame
-    (clips_per_video, T), and the decoder that read them.
+    """A video's clips ``uint8 (crops * clips_per_video, T, H, W, 3)``, begin and end of each in
+    seconds ``float64 (clips_per_video, 2)``, and the decoder that read them.
 
     Args:
+        stretch: the part of the video that is looked at.
         crops: squares taken of each frame, see ``squares``; those of the first crop come first.
+
+    Raises:
+        VideoError: as ``Video.read``, or the stretch holds no frame.
     """
-    plan = partial(_requests, settings=settings)
+    plan = partial(_requests, settings=settings, stretch=stretch)
     (frames,), decoder = decoders.read_planned(video, source, plan, decoder=settings.decoder)
     pixels = squares(frames.pixels, settings.size_px, crops)  # (crops, clips * T, H, W, 3)
-    length = settings.frames_per_clip
-    clips = pixels.reshape(-1, length, *pixels.shape[2:])
-    return clips, frames.pts_seconds.reshape(-1, length), decoder
+    clips = pixels.reshape(-1, settings.frames_per_clip, *pixels.shape[2:])
+    clock = Clock.of_video(video, stretch)
+    spans = clip_spans(clock.num_ticks, clock.ticks_per_second, settings)
+    return clips, clock.seconds(spans), decoder
 
 
 def stream_clips(
@@ -156,31 +165,39 @@ def stream_clips(
         yield squares(np.stack([held[k] for k in frames.tolist()]), settings.size_px, crops)
 
 
-def _requests(video: Video, settings: ClipSettings) -> list[Request]:
-    indices = clip_frames(video.num_frames, rate_of(video), settings)
-    return [Request(indices.reshape(-1), *_size_px(video, settings))]
-
-
-def rate_of(video: Video) -> float:
-    """Frames per second, or what is taken for it where nothing tells."""
-    return video.frames_per_second or _UNKNOWN_RATE
+def _requests(video: Video, settings: ClipSettings, stretch: Stretch) -> list[Request]:
+    clock = Clock.of_video(video, stretch)
+    ticks = clip_frames(clock.num_ticks, clock.ticks_per_second, settings)
+    return [Request(clock.frames(ticks).reshape(-1), *_size_px(video, settings))]
 
 
 def clip_frames(
     num_frames: int, frames_per_second: float, settings: ClipSettings
 ) -> NDArray[np.int64]:
-    """Which frames: ``int64 (clips_per_video, frames_per_clip)``, pure arithmetic."""
+    """Which frames, or ticks of a clock: ``int64 (clips_per_video, frames_per_clip)``."""
+    return np.stack(
+        [
+            first + sampling.uniform(num_frames=end - first, count=settings.frames_per_clip)
+            for first, end in clip_spans(num_frames, frames_per_second, settings).tolist()
+        ]
+    )
+
+
+def clip_spans(
+    num_frames: int, frames_per_second: float, settings: ClipSettings
+) -> NDArray[np.int64]:
+    """The first frame of each clip, and the one after its last: ``int64 (clips_per_video, 2)``."""
     clips = settings.clips_per_video
     bounds = np.arange(clips + 1, dtype=np.int64) * num_frames // clips
-    chosen = []
+    spans = []
     for start, end in itertools.pairwise(bounds.tolist()):
         begin = min(start, num_frames - 1)
         span = stretch = max(1, end - begin)
         if settings.clip_seconds is not None:
             span = min(stretch, max(1, round(settings.clip_seconds * frames_per_second)))
         first = begin + (stretch - span) // 2
-        chosen.append(first + sampling.uniform(num_frames=span, count=settings.frames_per_clip))
-    return np.stack(chosen)
+        spans.append((first, first + span))
+    return np.array(spans)
 
 
 def _size_px(video: Video, settings: ClipSettings) -> tuple[int, int]:

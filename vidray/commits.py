@@ -45,6 +45,8 @@ _MOST_COMMITS = 16
 # A reader that finds a file gone, because it was compacted, looks again.
 _MOST_READS = 5
 _STATE = ("video_id", "fingerprint", "status", "error_kind", "attempts", "cap", "cap_value")
+# Rows of several stretches share the URI of their file.
+_ORDER = [("uri", "ascending"), ("video_id", "ascending")]
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class LabelSet:
         plan = videos.take(both["row"].filter(wanted)).rename_columns(
             ["true_label" if name == "label" else name for name in videos.column_names]
         )
-        plan = plan.append_column("attempts", attempts.filter(wanted)).sort_by("uri")
+        plan = plan.append_column("attempts", attempts.filter(wanted)).sort_by(_ORDER)
         still_there = pc.is_in(before["video_id"], videos["video_id"].combine_chunks())
         counts = {
             "new": _true(is_new),
@@ -227,7 +229,7 @@ class LabelSet:
         tokens = frozenset[str]().union(*(one.runs for one in told))
         made_with = [one for each in told for one in each.versions]
         name = commit_files.file_name(commits[0].first, commits[-1].last)
-        data = commit_files.to_bytes(_newest(rows).sort_by("uri"), tokens, made_with)
+        data = commit_files.to_bytes(_newest(rows).sort_by(_ORDER), tokens, made_with)
         storage.write_once(self._uri(name), data)
         self._remove_compacted()
         return True
@@ -306,7 +308,7 @@ def read_labels(
     labels = LabelSet(out=uri, name=set_name or names[-1])
     wanted = list(schema.LABELS.names if columns is None else columns)
     rows = _read(labels, [*dict.fromkeys([*wanted, "video_id", "uri", "commit"])])
-    return _newest(rows).sort_by("uri").select(wanted)
+    return _newest(rows).sort_by(_ORDER).select(wanted)
 
 
 def list_sets(out: str) -> list[str]:

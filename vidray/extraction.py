@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vidray import decoders, digests, features, quality, rows, sampling, schema, storage
+from vidray.clock import Clock, Stretch
 from vidray.decode import Frames, Limits, Request, Video
 from vidray.enhance import enhance
 from vidray.errors import UserError
@@ -25,8 +26,6 @@ Enhance = Literal["off", "auto", "always"]
 _WIDTH_PX, _HEIGHT_PX = 320, 240
 # Frames looked at in the size they were coded in: as many as fit here, four at the most.
 _STORED_BYTES, _MOST_STORED = 64 << 20, 4
-# Taken where neither the header nor the frames tell a rate; the column stays null.
-_UNKNOWN_RATE = 25.0
 # Raised whenever the same file and settings give other numbers than before.
 _VERSION = 2
 
@@ -91,18 +90,25 @@ def _describe(
     video: Mapping[str, Any], settings: Settings, clock: rows.Stopwatch
 ) -> dict[str, Any]:
     """Probe, quality, features and the decoder used."""
-    heard = None
+    heard, stretch = None, Stretch.of_row(video)
     with storage.opened(video["uri"], video["size_bytes"]) as source:
         with clock("decode"), Video(source, limits=settings.limits) as opened:
             read, decoder = decoders.read_planned(
-                opened, source, partial(_requests, settings=settings), decoder=settings.decoder
+                opened,
+                source,
+                partial(_requests, settings=settings, stretch=stretch),
+                decoder=settings.decoder,
             )
             sampled, stored = read[:2]  # And bursts, where a family wants them.
             probe = opened.probe()
             damage = opened.damage
         if probe.has_sound and _looks_at("sound", settings):
             with clock("sound"):
-                heard = sound.read_sound(source)
+                heard = sound.read_sound(
+                    source,
+                    begin_seconds=stretch.begin_seconds,
+                    end_seconds=stretch.end_seconds,
+                )
     with clock("quality"):
         looks = quality.measure(sampled.pixels, stored=stored.pixels)
     with clock("enhance"):
@@ -135,12 +141,9 @@ def _burst_material(read: Sequence[Frames]) -> dict[str, Any]:
     return {"bursts": bursts.pixels.reshape(shape), "burst_pts_seconds": pts_seconds}
 
 
-def _requests(video: Video, settings: Settings) -> list[Request]:
-    rate = video.frames_per_second or _UNKNOWN_RATE
-    every_second = sampling.every_second(num_frames=video.num_frames, frames_per_second=rate)
-    if len(every_second) > settings.max_sampled_frames:
-        spread = sampling.uniform(num_frames=len(every_second), count=settings.max_sampled_frames)
-        every_second = every_second[spread]
+def _requests(video: Video, settings: Settings, stretch: Stretch) -> list[Request]:
+    clock = Clock.of_video(video, stretch)
+    every_second = frames_a_second_apart(clock, most=settings.max_sampled_frames)
     frame_bytes = 3 * video.width_px * video.height_px
     most_stored = max(1, min(_MOST_STORED, _STORED_BYTES // frame_bytes))
     few = every_second[sampling.dense(num_frames=len(every_second), max_frames=most_stored)]
@@ -149,13 +152,34 @@ def _requests(video: Video, settings: Settings) -> list[Request]:
         Request(few, resize="as_stored"),
     ]
     if _looks_at("bursts", settings):
-        moments = sampling.bursts(
-            num_frames=video.num_frames,
-            bursts=flow.BURSTS,
-            frames_per_burst=flow.FRAMES_PER_BURST,
-        )
-        requests.append(Request(moments.reshape(-1), flow.WIDTH_PX, flow.HEIGHT_PX))
+        bursts = burst_frames(clock).reshape(-1)
+        requests.append(Request(bursts, flow.WIDTH_PX, flow.HEIGHT_PX))
     return requests
+
+
+def frames_a_second_apart(clock: Clock, *, most: int) -> sampling.Indices:
+    """One frame a second, ``int64 (T,)`` with T from 1 to ``most``, strictly increasing.
+
+    At a constant rate the notebooks' frames, whose stride of whole frames is not quite a second at
+    29.97: their numbers are defined by it. At a variable rate the frame on the screen at each
+    second, once where it stays for several.
+    """
+    ticks = sampling.every_second(
+        num_frames=clock.num_ticks, frames_per_second=clock.ticks_per_second
+    )
+    if len(ticks) > most:
+        ticks = ticks[sampling.uniform(num_frames=len(ticks), count=most)]
+    return np.unique(clock.frames(ticks))
+
+
+def burst_frames(clock: Clock) -> sampling.Indices:
+    """Bursts for ``flow``, ``int64 (M, L)``: adjacent frames around moments of equal distance."""
+    moments = sampling.uniform(num_frames=clock.num_ticks, count=flow.BURSTS)
+    return clock.first_frame + sampling.bursts_around(
+        num_frames=clock.num_frames,
+        middles=clock.frames(moments) - clock.first_frame,
+        frames_per_burst=flow.FRAMES_PER_BURST,
+    )
 
 
 def _enhanced(pixels: NDArray[np.uint8], mode: Enhance) -> tuple[NDArray[np.uint8], float]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from vidray import clips, rows, sampling, storage
 from vidray.clips import ClipSettings
+from vidray.clock import Clock, Stretch
 from vidray.decode import Damage, IndexContradictedError, Video
 from vidray.errors import Cap, VideoError
 from vidray.extraction import describe_video
@@ -168,16 +169,21 @@ def _by_features(
 ) -> dict[str, Any]:
     with clock("describe"):
         described = describe_video(video, model.features)
-    told = [field.name for field in dataclasses.fields(Damage)] + ["duration_seconds", "decoder"]
-    (row,) = described.select(
-        ["status", "error_kind", "error_message", "cap", "cap_value", *told]
-    ).to_pylist()
+    kept = [*(field.name for field in dataclasses.fields(Damage)), "decoder"]
+    reason = ["status", "error_kind", "error_message", "cap", "cap_value"]
+    (row,) = described.select([*reason, "duration_seconds", *kept]).to_pylist()
     if row["status"] != "ok":
         cap = None if row["cap"] is None else Cap(row["cap"], row["cap_value"])
         raise VideoError(row["error_kind"], row["error_message"], cap=cap)
     with clock("predict"):
         (probabilities,) = model.predict(pa.Table.from_batches([described]))
-    return {**_told(probabilities, model.class_names), **{name: row[name] for name in told}}
+    seconds = _seconds(row["duration_seconds"], Stretch.of_row(video))
+    told = {"duration_seconds": seconds, **{name: row[name] for name in kept}}
+    return {**_told(probabilities, model.class_names), **told}
+
+
+def _seconds(file_seconds: float | None, stretch: Stretch) -> float | None:
+    return None if file_seconds is None else stretch.duration_seconds(file_seconds)
 
 
 def _told(probabilities: NDArray[np.float64], class_names: Sequence[str]) -> dict[str, Any]:
@@ -192,19 +198,22 @@ def _told(probabilities: NDArray[np.float64], class_names: Sequence[str]) -> dic
 def _by_clips(
     video: Mapping[str, Any], model: ClipModel, settings: LabelSettings, clock: rows.Stopwatch
 ) -> dict[str, Any]:
+    stretch = Stretch.of_row(video)
     with (
         storage.opened(video["uri"], video["size_bytes"]) as source,
         Video(source, limits=settings.limits) as opened,
     ):
         with clock("decode"):
-            seconds = opened.probe().duration_seconds
+            seconds = _seconds(opened.probe().duration_seconds, stretch)
         if seconds is not None and seconds > settings.long_seconds:
-            windows = _by_windows(opened, model, settings, clock)
+            labelled = _by_windows(opened, stretch, model, settings, clock)
             damage = dataclasses.asdict(opened.damage)
-            return {**windows, **damage, "duration_seconds": seconds}
+            return {**labelled, **damage, "duration_seconds": seconds}
         with clock("decode"):
             cut = _short(model, settings)
-            pixels, _, decoder = clips.read_clips(opened, source, cut, crops=settings.crops)
+            pixels, _, decoder = clips.read_clips(
+                opened, source, cut, stretch=stretch, crops=settings.crops
+            )
             damage = dataclasses.asdict(opened.damage)
     with clock("predict"):
         answer = model.predict(pixels)
@@ -225,49 +234,75 @@ def _short(model: ClipModel, settings: LabelSettings) -> ClipSettings:
 
 
 def _by_windows(
-    opened: Video, model: ClipModel, settings: LabelSettings, clock: rows.Stopwatch
+    opened: Video,
+    stretch: Stretch,
+    model: ClipModel,
+    settings: LabelSettings,
+    clock: rows.Stopwatch,
 ) -> dict[str, Any]:
     try:
-        return _stream_windows(opened, model, settings, clock)
+        return _stream_windows(opened, stretch, model, settings, clock)
     except IndexContradictedError:
         # Frames were counted that do not decode. From here on they are counted by decoding.
-        return _stream_windows(opened, model, settings, clock)
+        return _stream_windows(opened, stretch, model, settings, clock)
 
 
 def _stream_windows(
-    opened: Video, model: ClipModel, settings: LabelSettings, clock: rows.Stopwatch
+    opened: Video,
+    stretch: Stretch,
+    model: ClipModel,
+    settings: LabelSettings,
+    clock: rows.Stopwatch,
 ) -> dict[str, Any]:
     with clock("decode"):
-        rate, times = clips.rate_of(opened), opened.pts_seconds
-    span, step = (max(1, round(s * rate)) for s in (settings.window_seconds, settings.step_seconds))
-    begins = window_begins(len(times), span, step)
-    within = sampling.uniform(num_frames=min(span, len(times)), count=model.clip.frames_per_clip)
-    chosen = [begin + within for begin in begins]
-    cut = clips.stream_clips(opened, chosen, model.clip, crops=settings.crops)
+        times = Clock.of_video(opened, stretch)
+    windows, bounds = window_frames(times, settings, model.clip.frames_per_clip)
+    # Where a frame stays on the screen for long, window after window is the same: asked once.
+    chosen, which = np.unique(windows, axis=0, return_inverse=True)
+    cut = clips.stream_clips(opened, list(chosen), model.clip, crops=settings.crops)
     answers: list[Answer] = []
     while True:
         with clock("decode"):
-            windows = list(itertools.islice(cut, _WINDOWS_AT_ONCE))
-        if not windows:
+            pixels = list(itertools.islice(cut, _WINDOWS_AT_ONCE))
+        if not pixels:
             break
         with clock("predict"):
-            answers.append(model.predict(np.concatenate(windows)))  # (windows * crops, T, H, W, 3)
-    found = np.concatenate([answer.probabilities for answer in answers])
-    probabilities = found.reshape(len(begins), settings.crops, -1).mean(axis=1)
-    gone = np.append(times, times[-1] + 1 / rate)  # when each frame begins, and the last one ends
-    bounds = np.stack([gone[begins], gone[np.minimum(begins + span, len(times))]], axis=1)
+            answers.append(model.predict(np.concatenate(pixels)))  # (windows * crops, T, H, W, 3)
+    asked = np.arange(len(chosen) * settings.crops).reshape(-1, settings.crops)
+    every = asked[which.reshape(-1)].reshape(-1)  # (W * crops,)
+    found = np.concatenate([answer.probabilities for answer in answers])[every]
+    probabilities = found.reshape(len(windows), settings.crops, -1).mean(axis=1)
     return {
         **_told(probabilities.mean(axis=0), model.class_names),
-        **_embedding(answers),
+        **_embedding(answers, every),
         "segments": join_windows(bounds, probabilities, model.class_names),
         "decoder": "pyav",
     }
 
 
-def _embedding(answers: Sequence[Answer]) -> dict[str, Any]:
-    """The column, where it is wanted."""
+def window_frames(
+    times: Clock, settings: LabelSettings, frames_per_clip: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The frames of each window, ``int64 (W, frames_per_clip)``, and its begin and end in seconds,
+    ``float64 (W, 2)``.
+    """
+    span, step = (
+        max(1, round(seconds * times.ticks_per_second))
+        for seconds in (settings.window_seconds, settings.step_seconds)
+    )
+    begins = window_begins(times.num_ticks, span, step)
+    ends = np.minimum(begins + span, times.num_ticks)
+    within = sampling.uniform(num_frames=min(span, times.num_ticks), count=frames_per_clip)
+    bounds = times.seconds(np.stack([begins, ends], axis=1))
+    return times.frames(begins[:, None] + within), bounds
+
+
+def _embedding(
+    answers: Sequence[Answer], clips: NDArray[np.int64] | slice = slice(None)
+) -> dict[str, Any]:
+    """The column, where it is wanted: the mean over ``clips`` of all that were asked about."""
     found = [answer.embeddings for answer in answers if answer.embeddings is not None]
-    return {"embedding": np.concatenate(found).mean(axis=0).tolist()} if found else {}
+    return {"embedding": np.concatenate(found)[clips].mean(axis=0).tolist()} if found else {}
 
 
 def window_begins(num_frames: int, span: int, step: int) -> NDArray[np.int64]:

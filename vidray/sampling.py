@@ -1,9 +1,10 @@
 """Which frames of a video to look at: arithmetic on numbers, no file opened.
 
 Every function takes keyword arguments only and returns int64 frame indices; index k is the k-th
-frame in presentation order. A video shorter than what is asked for never raises: each function
-says whether it then repeats frames or returns fewer, because one short clip must not stop a job.
-A count, rate or length that can never be right raises ValueError.
+frame in presentation order. What is named in seconds is counted in ticks of ``vidray.clock``, which
+are frames where the rate is constant. A video shorter than what is asked for never raises: each
+function says whether it then repeats frames or returns fewer, because one short clip must not stop
+a job. A count, rate or length that can never be right raises ValueError.
 """
 
 import math
@@ -200,7 +201,7 @@ def every_second(*, num_frames: int, frames_per_second: float) -> Indices:
     """The notebooks' one frame a second: frame 0, then every ``max(1, round(fps))``-th.
 
     Python's ``round``, so 24.5 steps by 24 and 25.5 by 26. At a variable rate these frames are not
-    a second apart; ``at_fps(fps=1, pts_seconds=...)`` finds those that are.
+    a second apart: count ticks of a ``vidray.clock.Clock`` instead of frames.
 
     Returns:
         int64 (ceil(num_frames / stride),), strictly increasing.
@@ -234,11 +235,29 @@ def bursts(*, num_frames: int, bursts: int, frames_per_burst: int) -> Indices:
     """
     _at_least("num_frames", num_frames, 0)
     _at_least("bursts", bursts, 1)
+    middles = uniform(num_frames=num_frames, count=bursts)  # (bursts,)
+    return bursts_around(num_frames=num_frames, middles=middles, frames_per_burst=frames_per_burst)
+
+
+def bursts_around(*, num_frames: int, middles: Indices, frames_per_burst: int) -> Indices:
+    """``bursts`` at moments of one's own: adjacent frames around each of ``middles``.
+
+    Args:
+        num_frames: frames in the video, 0 or more.
+        middles: ``int64 (bursts,)``, 0 to ``num_frames - 1``.
+        frames_per_burst: adjacent frames in each, 1 or more.
+
+    Returns:
+        As ``bursts``.
+
+    Raises:
+        ValueError: ``num_frames`` is negative, or ``frames_per_burst`` is not positive.
+    """
+    _at_least("num_frames", num_frames, 0)
     _at_least("frames_per_burst", frames_per_burst, 1)
     last_begin = num_frames - frames_per_burst
     if last_begin < 0:
         return np.empty((0, frames_per_burst), dtype=np.int64)
-    middles = uniform(num_frames=num_frames, count=bursts)  # (bursts,)
     begins = np.unique(np.clip(middles - (frames_per_burst - 1) // 2, 0, last_begin))  # (M,)
     return begins[:, None] + np.arange(frames_per_burst, dtype=np.int64)[None, :]
 

@@ -59,12 +59,18 @@ RESULT_HEAD = [
     pa.field("error_message", pa.string()),
 ]
 
+# The part of the file that a row is of; null: all of it. Seconds from the first frame shown.
+_STRETCH = [
+    pa.field("begin_seconds", pa.float64()),
+    pa.field("end_seconds", pa.float64()),  # what is shown then is not looked at
+]
 # What could not be read right of a video; null where the decoder has looked at no frame.
 _DAMAGE = [
     pa.field("damaged_packets", pa.int32()),  # packets the decoder refused
     pa.field("corrupt_frames", pa.int32()),  # frames it marked corrupt, of those looked at
     pa.field("corrupt_share", pa.float64()),  # the same as a share
 ]
+# Of the file, whatever part of it is looked at.
 _PROBE = [
     pa.field("width_px", pa.int32()),  # as stored, before rotation
     pa.field("height_px", pa.int32()),
@@ -99,13 +105,13 @@ _PROVENANCE = [
 
 
 def features_schema(lengths: Mapping[str, int]) -> pa.Schema:
-    """FEATURES: head, probe, quality, one fixed-size float32 list per family, provenance.
+    """FEATURES: head, stretch, probe, quality, one fixed-size float32 list per family, provenance.
 
     Args:
         lengths: family name -> how many numbers, in the order of the columns.
     """
     families = [pa.field(name, pa.list_(pa.float32(), size)) for name, size in lengths.items()]
-    return pa.schema([*RESULT_HEAD, *_PROBE, *_QUALITY, *families, *_CAP, *_PROVENANCE])
+    return pa.schema([*RESULT_HEAD, *_STRETCH, *_PROBE, *_QUALITY, *families, *_CAP, *_PROVENANCE])
 
 
 def clips_schema(shape: tuple[int, int, int, int]) -> pa.Schema:
@@ -119,8 +125,7 @@ def clips_schema(shape: tuple[int, int, int, int]) -> pa.Schema:
         [
             *RESULT_HEAD,
             pa.field("clip_index", pa.int32()),
-            pa.field("begin_seconds", pa.float64()),  # of the first frame shown
-            pa.field("end_seconds", pa.float64()),  # of the last one
+            *_STRETCH,  # that the clip spans
             *_DAMAGE,
             pa.field("pixels", pa.large_binary(), metadata=told),  # uint8, C order
             *_CAP,
@@ -141,12 +146,13 @@ _SEGMENT = pa.struct(
 LABELLED = pa.schema(
     [
         *RESULT_HEAD,
+        *_STRETCH,
         pa.field("true_label", pa.string()),
         pa.field("probability", pa.float64()),  # of ``label``
         pa.field("probabilities", pa.list_(pa.float64())),  # in the model's class order
         pa.field("segments", pa.list_(_SEGMENT)),  # of a long video
         pa.field("embedding", pa.list_(pa.float32())),
-        pa.field("duration_seconds", pa.float64()),
+        pa.field("duration_seconds", pa.float64()),  # of the stretch, where it is of one
         *_DAMAGE,
         pa.field("attempts", pa.int32(), nullable=False),  # with this content, this one included
         *_CAP,
