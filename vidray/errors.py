@@ -1,4 +1,4 @@
-"""The two errors vidray raises on purpose: one for the person at the keyboard, one for a row."""
+"""The errors vidray raises on purpose: for the person at the keyboard, and for a row."""
 
 from vidray.schema import ERROR_KINDS
 
@@ -7,6 +7,13 @@ class UserError(ValueError):
     """A wrong argument, source or output folder: the value, the rule, the next step, in one line.
 
     Jobs print it on stderr and exit with 2.
+    """
+
+
+class ModelError(UserError):
+    """A fault of the model, met while a video is worked on: it stops the job and is no video's row.
+
+    Models are input: no video can be labelled by one whose answers are no probabilities.
     """
 
 

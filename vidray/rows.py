@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vidray.errors import VideoError
+from vidray.errors import ModelError, VideoError
 
 # Values of one row by column; columns left out are null.
 Values = Mapping[str, Any]
@@ -41,7 +41,8 @@ def made_by(
 ) -> pa.RecordBatch:
     """The rows ``work`` gives for one VIDEOS row; whatever is wrong with the video is in its row.
 
-    Only MemoryError is raised: the caller knows how much was allowed (``Sandbox`` does).
+    Only MemoryError and ModelError are raised: the caller knows how much memory was allowed
+    (``Sandbox`` does), and a model's fault is no video's.
     The batch's schema metadata holds ``seconds``: JSON, stage -> seconds.
     """
     clock = Stopwatch()
@@ -49,7 +50,7 @@ def made_by(
         rows = _batch([{**video, "status": "ok", **row} for row in work(clock)], schema, digest)
     except VideoError as error:
         rows = failed(video, schema, digest, error)
-    except MemoryError:
+    except (MemoryError, ModelError):
         raise
     except Exception as unexpected:  # noqa: BLE001  One bad video costs one row: it says why.
         said = " ".join(str(unexpected).split())[:300]
