@@ -32,7 +32,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidray import commit_files, commit_numbers, digests, names, runs, schema, storage, versions
+from vidray import (
+    checked_json,
+    commit_files,
+    commit_numbers,
+    digests,
+    names,
+    runs,
+    schema,
+    storage,
+    versions,
+)
 from vidray.commit_files import Commit
 from vidray.errors import UserError
 from vidray.runs import Run
@@ -382,7 +392,7 @@ def _token_in(uri: str) -> str:
         text = ""
     if not names.is_token(text):
         raise UserError(
-            f"{storage.without_secrets(uri)} names no run of vidray (it holds {names.shown(text)}):"
+            f"{storage.without_secrets(uri)} names no run of vidray (it holds {checked_json.shown(text)}):"
             " remove it, and start the job again"
         )
     return text

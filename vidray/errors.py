@@ -12,6 +12,13 @@ class UserError(ValueError):
     """
 
 
+class ModelError(UserError):
+    """A fault of the model, met while a video is worked on: it stops the job and is no video's row.
+
+    Models are input: no video can be labelled by one whose answers are no probabilities.
+    """
+
+
 class JobError(RuntimeError):
     """What the job cannot go on after, and no argument would mend: why, and the next step.
 

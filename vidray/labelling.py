@@ -13,15 +13,17 @@ from typing import Any, ClassVar, Literal, get_args
 
 import pyarrow as pa
 
-from vidray import decoders, digests, names, schema, storage, versions
+from vidray import decoders, digests, schema, storage, versions
 from vidray.commits import list_sets, read_labels
 from vidray.decode import Limits
-from vidray.errors import UserError
+from vidray.errors import UserError, VideoError
 from vidray.model_files import MODEL, PIPELINE, WEIGHTS, read_info
 
 __all__ = ["LabelSettings", "Precision", "list_sets", "name_and_digest", "read_labels"]
 
 Precision = Literal["float32", "bfloat16"]
+
+_PIECE_BYTES = 4 << 20
 
 # Raised whenever the same file, model and settings give another label than before.
 _VERSION = 2
@@ -113,17 +115,22 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
         UserError: not a model folder.
     """
     info = read_info(model_dir)
-    name = names.check_name(
-        info.get("name"), what=f"the model in {storage.without_secrets(model_dir)}"
-    )
     digest = hashlib.sha256()
     for file in (MODEL, WEIGHTS, PIPELINE):
+        where = storage.join(storage.canonical(model_dir), file)
         try:
-            content = storage.read_bytes(storage.join(storage.canonical(model_dir), file))
-        except FileNotFoundError:
-            continue  # A model has weights or a pipeline.
-        digest.update(f"{file} {len(content)}\n".encode() + content)
-    return name, digest.hexdigest()[:12]
+            size_bytes = storage.file_info(where).size_bytes
+            digest.update(f"{file} {size_bytes}\n".encode())
+            # In pieces: how large it is says whoever made it.
+            with storage.open_binary(where, size_bytes=size_bytes) as opened:
+                while piece := opened.read(_PIECE_BYTES):
+                    digest.update(piece)
+        except VideoError as error:
+            if error.kind == "missing":
+                continue  # A model has weights or a pipeline.
+            told = f"{storage.without_secrets(where)} cannot be read: {error.message}"
+            raise UserError(f"{told}; mend it, or name another model folder") from error
+    return str(info["name"]), digest.hexdigest()[:12]
 
 
 def check_model(settings: LabelSettings, info: Mapping[str, Any]) -> None:

@@ -7,11 +7,11 @@ from __future__ import annotations
 import re
 import uuid
 
+from vidray.checked_json import shown
 from vidray.errors import UserError
 
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
-_MOST_SHOWN = 60
 
 
 def new_token() -> str:
@@ -39,9 +39,3 @@ def check_name(name: object, *, what: str) -> str:
             "begin with a letter or digit"
         )
     return name
-
-
-def shown(value: object) -> str:
-    """A stored value in a message: on one line, cut short."""
-    text = repr(value)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

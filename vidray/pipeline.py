@@ -342,6 +342,10 @@ def _ask(predictors: Sequence[Any]) -> Ask | None:
         except ray.exceptions.RayActorError as error:
             # It is started again whenever it dies, unless it refuses: the model has changed.
             raise _cannot_start(error) from error
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):  # A fault of the model's: a person's to mend.
+                raise UserError(str(error.cause)) from None
+            raise
         return answer
 
     return ask

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidray import labeller, loop, models
-from vidray.errors import UserError
+from vidray.errors import ModelError, UserError
 from vidray.labeller import Answer
 from vidray.labelling import LabelSettings, check_unchanged
 from vidray.models import DeepModel
@@ -57,21 +57,28 @@ class Predictor:
             model.head.register_forward_pre_hook(self._keep)
         if settings.compile:
             self._compile()
+        else:
+            self._try()
+
+    def _try(self) -> None:
+        """The first forward pass, of black clips, before anybody waits for an answer.
+
+        What is wrong with the model, or too little memory for it, is then no video's fault.
+        """
+        clip = self._model.clip
+        shape = (self.batch_size, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
+        self._forward(np.zeros(shape, np.uint8))
 
     def _compile(self) -> None:
-        """For the one size of batch, before anybody waits for an answer."""
+        """For the one size of batch."""
         # "freezing" takes weights for constants: batch norms are folded into them and they are laid
         # out for the processor once, which is most of what is gained.
         network: Any = torch.compile(self._model.network, options={"freezing": True})
         self._model = dataclasses.replace(self._model, network=network)
-        clip = self._model.clip
-        shape = (self.batch_size, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
         try:
-            self._forward(np.zeros(shape, np.uint8))
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            reason = str(error).strip().partition("\n")[0]
+            self._try()
+        except ModelError as error:
+            reason = str(error.__cause__ or error).strip().partition("\n")[0]
             raise UserError(
                 f"{self._model.name} cannot be compiled ({reason}): install a C++ compiler such as "
                 "g++ on every node, or leave --compile out"

@@ -12,17 +12,18 @@ import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vidray import sampling
 from vidray.errors import UserError
 from vidray.opencv import steady_opencv
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Colour = tuple[float, float, float]
 
@@ -132,6 +133,9 @@ class Preprocessing:
         Returns:
             ``float32 (N, C, T, H, W)``: (pixel / 255 - mean) / std, and flow as it is; C is 3 or 5.
         """
+        # Not at import: who reads of a model that it has such a one needs no PyTorch.
+        import torch
+
         if clips.dtype != torch.uint8 or clips.ndim != 5 or clips.shape[-1] != 3:
             raise ValueError(
                 f"clips are {clips.dtype} {tuple(clips.shape)}: give torch.uint8 (N, T, H, W, 3)"

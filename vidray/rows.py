@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from vidray import addresses
-from vidray.errors import VideoError
+from vidray.errors import ModelError, VideoError
 from vidray.masking import without_secrets
 from vidray.schema import ERROR_KINDS
 
@@ -44,7 +44,8 @@ def made_by(
 ) -> pa.RecordBatch:
     """The rows ``work`` gives for one VIDEOS row; whatever is wrong with the video is in its row.
 
-    Only MemoryError is raised: the caller knows how much was allowed (``Sandbox`` does).
+    Only MemoryError and ModelError are raised: the caller knows how much memory was allowed
+    (``Sandbox`` does), and a model's fault is no video's.
     The batch's schema metadata holds ``seconds``: JSON, stage -> seconds.
 
     Args:
@@ -61,7 +62,7 @@ def made_by(
         rows = _batch([{**video, "status": "ok", **row} for row in work(clock)], schema, digest)
     except VideoError as error:
         rows = failed(video, schema, digest, error)
-    except MemoryError:
+    except (MemoryError, ModelError):
         raise
     except Exception as unexpected:  # noqa: BLE001  One bad video costs one row: it says why.
         said = without_secrets(" ".join(str(unexpected).split()))[:300]

@@ -11,6 +11,7 @@ them?), as often as it wants; questions and answers are Arrow IPC, too.
 from __future__ import annotations
 
 import ctypes
+import errno
 import importlib
 import json
 import os
@@ -92,7 +93,8 @@ class Sandbox:
                 if attempt < _ATTEMPTS and isinstance(error, _ChildDiedError) and error.code < 0:
                     continue
                 why = str(error) or f"not ready after {_START_SECONDS:g} seconds"
-                message = f"the decoding process does not start: {why}"
+                allowed = f"{self._memory_bytes / 2**30:.3g} GiB"
+                message = f"the decoding process, allowed {allowed}, does not start: {why}"
                 raise JobError(message) from error
 
     def run(self, request: Request, answer: Ask | None = None) -> pa.RecordBatch:
@@ -103,6 +105,7 @@ class Sandbox:
 
         Raises:
             VideoError: timeout; out_of_memory; crashed, after a second try in a fresh process.
+            UserError: the target refuses its config, or all further work: a person must mend it.
         """
         for attempt in range(1, _ATTEMPTS + 1):
             self.start()  # What keeps the child from starting is no fault of the video's.
@@ -132,6 +135,8 @@ class Sandbox:
             began = time.monotonic()
             kind, payload = self._read(left_seconds)
             left_seconds -= time.monotonic() - began
+            if kind == _REFUSAL:
+                raise UserError(_text(payload))
             batch = _deserialise(payload)
             if kind != _QUESTION:
                 return batch
@@ -182,10 +187,9 @@ class Sandbox:
         kind, said = self._read(_START_SECONDS)
         if kind != _READY:
             self.close()
-            text = bytes(said).decode()
             if kind == _REFUSAL:
-                raise UserError(text)
-            raise JobError(f"{self._target} cannot start: {text}")
+                raise UserError(_text(said))
+            raise JobError(f"{self._target} cannot start: {_text(said)}")
 
     def _read(self, seconds: float) -> tuple[bytes, memoryview]:
         """What kind of message comes next, and what it says."""
@@ -244,6 +248,10 @@ def _read_message() -> bytes | None:
     return sys.stdin.buffer.read(struct.unpack("<Q", header)[0])
 
 
+def _text(payload: bytes | memoryview) -> str:
+    return " ".join(bytes(payload).decode(errors="replace").split())
+
+
 def _serialise(batch: pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
@@ -266,6 +274,33 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
+def _cannot_start(error: Exception, memory_bytes: int) -> tuple[bytes, bytes]:
+    """What the parent is told, and whether as a refusal: a person can mend that."""
+    if isinstance(error, UserError):
+        return _encoded(str(error)), _REFUSAL
+    if _is_out_of_memory(error):
+        allowed = f"{memory_bytes / 2**30:.3g} GiB"
+        return _encoded(
+            "a worker needs more memory to start, for its libraries and the model if there is "
+            f"one, than the {allowed} it is allowed: raise --memory-gib"
+        ), _REFUSAL
+    return _encoded(f"{type(error).__name__}: {error}"), _FAILURE
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether that is why something could not be loaded; libraries say it in many ways."""
+    said = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or getattr(error, "errno", None) == errno.ENOMEM
+        or any(text in said for text in ("allocate memory", "failed to map segment", "bad_alloc"))
+    )
+
+
 def find(target: str) -> Callable[..., Any]:
     """The function of ``module:function``."""
     module, function = target.split(":")
@@ -282,28 +317,29 @@ def _child_main(target: str, results: int, memory_bytes: int, *, asks: bool) -> 
         return _deserialise(answer)
 
     _die_with_parent()
+    # Before anything is loaded: a model is input, too.
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    # A crash is a row, not a core file of gigabytes.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     config = _read_message()
     if config is None:
         return
     given = [json.loads(config), *([ask] if asks else [])]
     try:
         work: Work = find(target)(*given)
-    except UserError as error:  # Told to the parent, which raises it.
-        _write(results, str(error).encode(), _REFUSAL)
-        raise
     except Exception as error:
-        _write(results, f"{type(error).__name__}: {error}".encode(), _FAILURE)
+        _write(results, *_cannot_start(error, memory_bytes))
         raise
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
-    # A crash is a row, not a core file of gigabytes.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _write(results, b"", _READY)
     while (message := _read_message()) is not None:
         try:
             result = _serialise(work(json.loads(message)))
         except MemoryError:
             os._exit(_OUT_OF_MEMORY)  # What is left of this heap is not to be relied on.
-        _write(results, result, _RESULT)
+        except UserError as error:  # No row: the same would be said of any other request.
+            _write(results, _encoded(str(error)), _REFUSAL)
+        else:
+            _write(results, result, _RESULT)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vidray import json_file, names, out_folder, storage, versions
+from vidray import checked_json, json_file, out_folder, storage, versions
 from vidray.errors import UserError
 from vidray.models.folder import write_json
 
@@ -72,7 +72,7 @@ class WorkFolder:
         settings = {} if report is None else report.get("settings")
         if not isinstance(settings, dict):
             raise UserError(
-                f"{self.path(_RUN)} is damaged (settings are {names.shown(settings)}): put back "
+                f"{self.path(_RUN)} is damaged (settings are {checked_json.shown(settings)}): put back "
                 "what was there, or choose another --out"
             )
         return settings

@@ -11,22 +11,23 @@ run.json, _SUCCESS   how it was trained; _SUCCESS is written last
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from vidray import storage
 from vidray.clips import ClipSettings
-from vidray.errors import UserError
+from vidray.errors import ModelError, UserError, VideoError
 from vidray.extraction import Settings
 from vidray.loader import Read
 from vidray.loop import Precision, predict_logits
@@ -34,6 +35,10 @@ from vidray.model_files import MODEL, PIPELINE, WEIGHTS, read_info
 from vidray.models import published
 from vidray.models.build import build
 from vidray.preprocess import Preprocessing
+
+# A thousand rounding errors of float64, and no more.
+_MOST_OFF = 1e-6
+_NEXT_STEP = "get it again from whoever trained it, or train it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,12 @@ class DeepModel:
     def predict(
         self, clips: NDArray[np.uint8], *, batch_size: int = 8, precision: Precision = "float32"
     ) -> NDArray[np.float64]:
-        """Probabilities ``float64 (N, K)`` of stored clips ``uint8 (N, T, H, W, 3)``, RGB."""
+        """Probabilities ``float64 (N, K)`` of stored clips ``uint8 (N, T, H, W, 3)``, RGB.
+
+        Raises:
+            UserError: a precision that there is not, or clips of too few frames.
+            ModelError: the network fails, or what it gives is no probabilities.
+        """
         rows = np.arange(len(clips))
         return self.predict_rows(
             lambda some: clips[some], rows, batch_size=batch_size, precision=precision
@@ -73,16 +83,21 @@ class DeepModel:
         precision: Precision = "float32",
     ) -> NDArray[np.float64]:
         """The same of clips that ``read`` gives, batch after batch: ``Clips.read``."""
+        if precision not in get_args(Precision):
+            kinds = ", ".join(get_args(Precision))
+            raise UserError(f"precision is {precision!r}: one of {kinds}")
         if not len(rows):
             return np.zeros((0, len(self.class_names)))
         logits = predict_logits(
-            self.network,
+            _Told(self.network, self.name),
             (read(rows[k : k + batch_size]) for k in range(0, len(rows), batch_size)),
             preprocessing=self.preprocessing,
             device=next(self.network.parameters()).device,
             precision=precision,
         )
-        return softmax(logits)
+        with np.errstate(invalid="ignore", over="ignore"):  # It is looked at right away.
+            found = softmax(logits)
+        return _checked(found, self.name, self.class_names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,13 +117,77 @@ class ClassicalModel:
     info: Mapping[str, Any]
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
-        """Probabilities ``float64 (N, K)`` of rows of a FEATURES table."""
+        """Probabilities ``float64 (N, K)`` of rows of a FEATURES table.
+
+        Raises:
+            UserError: the table lacks a family of the model's.
+            ModelError: the pipeline fails, or what it gives is no probabilities.
+        """
         from vidray.models import classical
 
-        return classical.predict(self.pipeline, classical.to_matrix(table, self.families))
+        return self.predict_matrix(classical.to_matrix(table, self.families))
+
+    def predict_matrix(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The same of rows ``float32 (N, D)``, as ``classical.to_matrix`` makes them."""
+        from vidray.models import classical
+
+        with _told_as_the_models(self.name):
+            found = classical.predict(self.pipeline, x)
+        return _checked(found, self.name, self.class_names)
 
 
 Model = DeepModel | ClassicalModel
+
+
+class _Told(nn.Module):
+    """A network whose errors are told as the model's."""
+
+    def __init__(self, network: nn.Module, name: str) -> None:
+        super().__init__()
+        self.network, self.name = network, name
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with _told_as_the_models(self.name):
+            logits: Tensor = self.network(inputs)
+        return logits
+
+
+@contextlib.contextmanager
+def _told_as_the_models(name: str) -> Iterator[None]:
+    """Raise ModelError for whatever goes wrong; lack of memory apart, which is the machine's."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        if "allocate memory" in said:  # PyTorch's on a CPU is a RuntimeError.
+            raise MemoryError(said) from error
+        raise ModelError(
+            f"the model {name} cannot take what its model.json says it is given "
+            f"({type(error).__name__}: {said[:200]}): {_NEXT_STEP}"
+        ) from error
+
+
+def _checked(
+    probabilities: NDArray[np.float64], name: str, class_names: tuple[str, ...]
+) -> NDArray[np.float64]:
+    """``probabilities`` if they are some: (N, K), finite, none negative, each row summing to 1."""
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(class_names):
+        outputs = probabilities.shape[1] if probabilities.ndim == 2 else 0
+        raise ModelError(
+            f"the model {name} has {outputs} outputs and {len(class_names)} class names, where as "
+            f"many must be: {_NEXT_STEP}"
+        )
+    sums = probabilities.sum(axis=1)
+    good = (probabilities >= 0).all(axis=1) & (np.abs(sums - 1) < _MOST_OFF)  # NaN is neither
+    if not good.all():
+        raise ModelError(
+            f"the model {name} gives probabilities {probabilities[~good][0][:3]} that do not sum "
+            "to 1, since its weights are damaged, or too large for another precision than float32: "
+            f"{_NEXT_STEP}"
+        )
+    return probabilities
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -125,35 +204,65 @@ def load(model_dir: str, *, device: str = "cpu") -> Model:
     """
     uri = storage.canonical(model_dir)
     info = read_info(model_dir)
-    if info["family"] == "classical":
-        # scikit-learn takes 2 to 5 seconds, and a process with a network needs none of it.
-        from vidray.models import classical
+    load_family = _load_classical if info["family"] == "classical" else _load_deep
+    return load_family(uri, info, device)
 
-        return ClassicalModel(
-            name=info["name"],
-            class_names=tuple(info["class_names"]),
-            pipeline=classical.load(_part(uri, PIPELINE)),
-            families=tuple(info["families"]),
-            features=Settings.from_json(info["features"]),
-            info=info,
-        )
-    return _load_deep(uri, info, device)
+
+def _load_classical(uri: str, info: dict[str, Any], _: str) -> ClassicalModel:
+    # scikit-learn takes 2 to 5 seconds, and a process with a network needs none of it.
+    from vidray.models import classical
+
+    model = ClassicalModel(
+        name=info["name"],
+        class_names=tuple(info["class_names"]),
+        pipeline=classical.load(_part(uri, PIPELINE)),
+        families=tuple(info["families"]),
+        features=Settings.from_json(info["features"]),
+        info=info,
+    )
+    # Of two rows, so that numbers that are none, and parts that do not fit, show before any video.
+    width = len(classical.feature_names(model.families))
+    model.predict_matrix(np.stack([np.zeros(width, np.float32), np.full(width, np.nan, "f4")]))
+    return model
 
 
 def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
-    built = build(**info["network"])
-    network = built.network
     where = _part(uri, WEIGHTS)
-    published.load_state(network, published.read_safetensors(where), source=where)
+    # Only what ``Network`` names, and no weights but those beside it: nothing else is opened.
+    built = build(**info["network"], weights="none")
+    _check_size(where, built.network)
+    published.load_state(built.network, published.read_safetensors(where), source=where)
+    wrong = [
+        name
+        for name, tensor in built.network.state_dict().items()
+        if tensor.is_floating_point() and not tensor.isfinite().all()
+    ]
+    if wrong:
+        told = f"{storage.without_secrets(where)} holds NaN or infinity in {len(wrong)} tensors"
+        raise UserError(f"{told}, {wrong[0]} among them: {_NEXT_STEP}")
     return DeepModel(
         name=info["name"],
         class_names=tuple(info["class_names"]),
-        network=network.to(torch.device(device)).eval(),
+        network=built.network.to(torch.device(device)).eval(),
         preprocessing=Preprocessing.from_json(info["preprocessing"]),
         clip=ClipSettings.from_json(info["clip"]),
         info=info,
         head=built.head,
     )
+
+
+def _check_size(where: str, network: nn.Module) -> None:
+    """Raise UserError where a file is larger than the weights of ``network`` in any format."""
+    try:
+        size_bytes = storage.file_info(where).size_bytes
+    except VideoError as error:
+        told = storage.without_secrets(where)
+        raise UserError(f"{told} cannot be read: {error.message}") from None
+    widest = torch.finfo(torch.float64).bits // 8
+    most = widest * sum(tensor.numel() for tensor in network.state_dict().values()) + (1 << 20)
+    if size_bytes > most:
+        told = f"{storage.without_secrets(where)} has {size_bytes} bytes"
+        raise UserError(f"{told}, and weights of this model {most} at the most: {_NEXT_STEP}")
 
 
 def _part(uri: str, name: str) -> str:

@@ -1,10 +1,13 @@
 """What turns a clip's features into logits: one linear layer, plain or regularised."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import nn
 
-HeadKind = Literal["linear", "layernorm_dropout_linear"]
+from vidray.model_files import HeadKind
+
+__all__ = ["HEAD_KINDS", "HeadKind", "make_head"]
+
 HEAD_KINDS: tuple[HeadKind, ...] = get_args(HeadKind)
 
 

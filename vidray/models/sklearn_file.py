@@ -9,19 +9,25 @@ nodes and features in them without checking, so a wrong one would read foreign m
 from __future__ import annotations
 
 import io
-import json
+import math
+import struct
 import zipfile
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.tree._tree import Tree
 
-from vidray import storage
+from vidray import checked_json, storage
 from vidray.errors import UserError
 
+# What zipfile, NumPy's header and JSON say of what they cannot read.
+_DAMAGES = (
+    zipfile.BadZipFile, KeyError, ValueError, TypeError, SyntaxError, EOFError, OSError,
+    NotImplementedError, RuntimeError, OverflowError, struct.error,
+)  # fmt: skip
 # Not trusted by skops itself: data without code, as far as they go. The last two are the reason for
 # ``_check_trees``.
 _TRUSTED = (
@@ -121,50 +127,102 @@ def loads(data: bytes, *, source: str = "the model file") -> Any:
     _check_types(data, source)
     try:
         model = skops.io.loads(data, trusted=list(_TRUSTED))
+        _check_trees(model, source)
     except UntrustedTypesFoundException as error:
         raise UserError(f"{source} is refused: {error}") from error
-    except (TypeError, ValueError, KeyError, AttributeError, OSError, ImportError) as error:
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # Whoever made the file decides which.
+        said = " ".join(str(error).split())[:300]
         raise UserError(
             f"{source} is damaged or of other library versions "
-            f"({type(error).__name__}: {error}): train the model again"
+            f"({type(error).__name__}: {said}): train the model again"
         ) from error
-    _check_trees(model, source)
     return model
 
 
 def _check_types(data: bytes, source: str) -> None:
-    """Raise UserError unless every object in the file is one of ours."""
+    """Raise UserError unless every object in the file is one of ours, and no larger than it is."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            # We store without compression: a small file that unpacks to a large one is not ours.
-            is_packed = any(i.compress_type != zipfile.ZIP_STORED for i in archive.infolist())
-            schema = json.loads(archive.read("schema.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+            _check_sizes(archive, len(data), source)
+            schema = checked_json.loads(archive.read("schema.json"))
+            nodes = list(_nodes(schema))
+    except UserError:
+        raise
+    except _DAMAGES as error:
         raise UserError(
             f"{source} is not a skops file ({error}), and nothing else is loaded (a pickle can "
             "run code): train the model again with jobs/train.py"
         ) from error
-    found = {pair for pair in _objects(schema) if pair[1] not in _ALLOWED.get(pair[0], ())}
-    if found or is_packed:
-        named = ", ".join(sorted(f"{kind} (as {loader})" for loader, kind in found))
-        raise UserError(
-            f"{source} holds what no model of vidray is made of: {named or 'compressed parts'}; "
-            "it is not loaded, since it could run code: get the model from whoever trained it, or "
-            "train again"
-        )
+    found = {
+        (loader, kind) for loader, kind in map(_kind, nodes) if kind not in _ALLOWED.get(loader, ())
+    }
+    if found:
+        named = ", ".join(sorted(f"{kind} (as {loader})" for loader, kind in found)[:5])
+        raise _foreign(source, named)
+    # Of one array skops makes another for each object that is not the same one.
+    arrays = {(str(node["file"]), str(node.get("__id__"))) for node in nodes if "file" in node}
+    if len(arrays) > len({file for file, _ in arrays}):
+        raise _foreign(source, "one array as many")
 
 
-def _objects(state: Any) -> Iterator[tuple[str, str]]:
-    """(loader, type) of every object described in a skops schema."""
-    if isinstance(state, dict):
-        if "__loader__" in state or "__class__" in state:
-            kind = f"{state.get('__module__')}.{state.get('__class__')}"
-            yield str(state.get("__loader__")), kind
-        for value in state.values():
-            yield from _objects(value)
-    elif isinstance(state, list):
-        for value in state:
-            yield from _objects(value)
+def _foreign(source: str, what: str) -> UserError:
+    return UserError(
+        f"{source} holds what no model of vidray is made of: {what}; it is not loaded, since it "
+        "could run code: get the model from whoever trained it, or train again"
+    )
+
+
+def _check_sizes(archive: zipfile.ZipFile, file_bytes: int, source: str) -> None:
+    """Raise UserError where reading would take more memory than the file does, before reading.
+
+    We store without compression. A small file could be a large one packed, parts that are the same
+    bytes many times over, or arrays of which only the header says how large they are.
+    """
+    parts = archive.infolist()
+    if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+        raise _foreign(source, "compressed parts")
+    if sum(max(part.file_size, part.compress_size) for part in parts) > file_bytes:
+        raise _foreign(source, "parts that are larger together than the file")
+    for part in parts:
+        if part.filename == "schema.json":
+            continue
+        with archive.open(part) as file:
+            needed = _array_bytes(file)
+        if needed > part.file_size:
+            raise _foreign(source, f"an array of {needed} bytes in {part.file_size}")
+
+
+def _array_bytes(file: IO[bytes]) -> int:
+    """What the array of an npy file takes, by its header."""
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"an array of format {version}")
+    shape, _, dtype = read(file)
+    return math.prod(shape) * dtype.itemsize
+
+
+def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every object described in a skops schema, however deep; not by recursion, which ends."""
+    left = [schema]
+    while left:
+        state = left.pop()
+        if isinstance(state, dict):
+            if "__loader__" in state or "__class__" in state:
+                yield state
+            left += state.values()
+        elif isinstance(state, list):
+            left += state
+
+
+def _kind(node: dict[str, Any]) -> tuple[str, str]:
+    """(loader, type) of an object."""
+    return str(node.get("__loader__")), f"{node.get('__module__')}.{node.get('__class__')}"
 
 
 def _check_trees(model: Any, source: str) -> None:
