@@ -82,12 +82,13 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     _take_folder(out, config.overwrite)
     model = models.load(config.model, device=_device(config.device))
     selection = Selection.from_info(model.info)
-    examples = learning.apply(_examples(model, config.data), selection)
+    given = _examples(model, config.data)
+    examples = learning.apply(given, selection)
     chosen = examples if config.split == "all" else examples.of_split(config.split)
     if not len(chosen.table):
         raise UserError(_nothing_to_judge(config, examples))
     if selection != Selection():
-        _say_selection(config, selection)
+        _say_selection(config, selection, instead=given.gives_splits)
     write_json(storage.join(out, "run.json"), _header(config, "running"))
     judged = learning.judge(chosen.table, learning.predict(model, chosen))
     metrics = {
@@ -113,7 +114,8 @@ def _nothing_to_judge(config: EvaluateConfig, examples: Examples) -> str:
     splits = Counter(examples.table["split"].to_pylist())
     told = ", ".join(f"{number} in {split}" for split, number in splits.items() if split)
     if told:
-        return f"{empty} ({told}): choose another --split, or train with other --split-fractions"
+        other = "choose another --split, or other --split-fractions for jobs/train.py"
+        return f"{empty} ({told}): {other}"
     return (
         f"{empty}, nor in any: the model was trained on given splits, and these data give none; "
         "--split all judges on all of them, if the model has seen none in its training"
@@ -242,11 +244,12 @@ def _draw(out: str, judged: Judged, metrics: dict[str, Any], names: Sequence[str
         plots.save(figure, storage.join(out, f"{name}.png"))
 
 
-def _say_selection(config: EvaluateConfig, selection: Selection) -> None:
+def _say_selection(config: EvaluateConfig, selection: Selection, *, instead: bool) -> None:
     """Which videos are judged, where the data alone do not tell."""
     if selection.split_fractions is not None and config.split != "all":
         shares = " ".join(f"{share:g}" for share in selection.split_fractions)
-        print(f"split {config.split} derived by recording as in the training (shares {shares})")
+        ignored = ", instead of those that the data give" if instead else ""
+        print(f"split {config.split} derived by recording as in training, {shares}{ignored}")
     if selection.without_classes:
         print(f"left out as in the training: {' '.join(selection.without_classes)}")
 

@@ -162,6 +162,7 @@ def _read(config: StudyConfig) -> Data:
         raise UserError("there is nothing to learn from: give --features or --clips")
     given = study.common_videos(sources)
     videos = learning.select(given, config.selection)
+    _ = videos.class_names  # What is wrong with them is said without a table.
     summary.print_splits(videos, given=given.gives_splits)
     return Data(videos=videos, features=features or None, clips=clips or None)
 

@@ -94,6 +94,7 @@ def main(config: TrainConfig) -> None:
 
 def _selected(config: TrainConfig, found: Examples) -> Examples:
     examples = learning.select(found, config.selection)
+    _ = examples.class_names  # What is wrong with them is said without a table.
     summary.print_splits(examples, given=found.gives_splits)
     return examples
 

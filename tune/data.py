@@ -61,9 +61,9 @@ def read(
         found[family] = Data(uri=where[table], examples=learning.select(examples, selection))
         _check_splits(found[family])
     _refuse_two_splits([data.examples for data in found.values()])
+    summary.print_splits(next(iter(found.values())).examples, given=gives_splits)
     if "classical" in found:
         _check_recordings(found["classical"].examples, demand)
-    summary.print_splits(next(iter(found.values())).examples, given=gives_splits)
     return found
 
 

@@ -138,7 +138,7 @@ def _ways(
         plain = dataclasses.replace(demand, calibrated=False)
         if _reason(y, groups, names, plain) is None:
             ways.append(f"give {demand.uncalibrated}")
-        elif folds is None and (other := first(calibrated=False)) is not None:
+        elif not folds and (other := first(calibrated=False)) not in (None, folds):
             ways.append(f"give {demand.uncalibrated} --folds {other}{_meaning(other)}")
     if few := _few(y, groups, names, demand):
         kept = np.array([names[label] not in few for label in y.tolist()])
@@ -160,5 +160,5 @@ def _few(
     return few or [min(zip(counts, names, strict=True))[1]]
 
 
-def _meaning(folds: int) -> str:
+def _meaning(folds: int | None) -> str:
     return "" if folds else " (no cross-validation)"

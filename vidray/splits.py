@@ -152,14 +152,14 @@ def shortcomings(table: pa.Table, fractions: Sequence[float]) -> list[str]:
     sentences = []
     counts = count(table)
     labels = sorted(label for label in counts if label)
-    without = {"train": "cannot be learnt", "val": "is not judged there", "test": "is not judged"}
     for split, share in zip(schema.SPLITS, fractions, strict=True):
         lacking = [label for label in labels if split not in counts[label]]
         if share > 0 and lacking:
             examples = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+            cannot = "learnt" if split == "train" else "judged there"
             sentences.append(
                 f"no video of {len(lacking)} classes is in {split}: {examples} (such a class "
-                f"{without[split]}; more recordings of it would help)"
+                f"cannot be {cannot}; more recordings of it would help)"
             )
     unknown = table.filter(table["group"].is_null())["uri"].unique()
     if labels and len(unknown):

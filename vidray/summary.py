@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from vidray import splits, storage
 from vidray.progress import duration
@@ -55,7 +55,10 @@ def print_splits(examples: Examples, *, given: bool) -> None:
         print(f"left out: {' '.join(selection.without_classes)} (--without-classes)")
     if selection.split_fractions is None:
         if without := len(table.filter(table["split"].is_null())["video_id"].unique()):
-            print(f"{without} labelled videos have no split, and are not learnt from")
+            print(
+                f"{without} labelled videos have no split, and are neither learnt from nor judged: "
+                "--split-fractions would derive one for all"
+            )
         return
     shares = " ".join(f"{share:g}" for share in selection.split_fractions)
     why = "instead of those given" if given else "the data give none"
@@ -78,7 +81,7 @@ def print_split_counts(table: pa.Table) -> None:
     rows = Table("videos (recordings)", *SPLITS, box=None)
     for label in shown:
         numbers = (counts[label].get(split, (0, 0)) for split in SPLITS)
-        rows.add_row(escape(label), *(f"{a} ({b})" if a else "-" for a, b in numbers))
+        rows.add_row(Text(label), *(f"{a} ({b})" if a else "-" for a, b in numbers))
     Console(width=WIDTH).print(rows)
     if len(shown) < len(labels):
         print(f"{len(labels) - len(shown)} classes with more recordings are not shown")
