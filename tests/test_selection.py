@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 import ray
 
@@ -18,9 +19,14 @@ from jobs import evaluate, study, train
 from tests.made_runs import LABELS, clips_run, features_run
 from tune import data as search_data
 from vidray import cli, learning, models, recordings, splits
+from vidray.augment import Augmentation
 from vidray.errors import UserError
 from vidray.learning import Selection
+from vidray.loop import Training
 from vidray.recordings import Demand
+from vidray.train_config import DeepSettings, deep_job
+from vidray.training import DeepJob, Workers, labelled_rows, model_info
+from vidray.trials import DeepTrials
 
 Captured = pytest.CaptureFixture[str]
 Row = dict[str, Any]
@@ -298,6 +304,56 @@ def test_a_model_of_before_selects_nothing() -> None:
     written = {"selection": {"split_fractions": [0.6, 0.2, 0.2], "without_classes": ["a"]}}
     read = Selection(split_fractions=(0.6, 0.2, 0.2), without_classes=("a",))
     assert Selection.from_info(written) == read
+
+
+def test_the_workers_of_a_deep_training_are_told_the_derived_split(tmp_path: Path) -> None:
+    rows = [*two_classes(), row("s", "skip rope", "s")]
+    data = clips_run(tmp_path / "clips", rows=rows, source="/v")
+    asked = Selection(split_fractions=(0.5, 0.2, 0.3), without_classes=("skip rope",))
+    examples = learning.select(learning.read_clips(str(data)), asked)
+    job = deep_job(
+        "resnet18_avg", examples, examples.class_names,
+        deep=DeepSettings(), training=Training(), augmentation=Augmentation(),
+    )  # fmt: skip
+    sent = DeepJob.from_json(json.loads(json.dumps(job.to_json())))
+    assert sent.class_names == LABELS
+    clips = learning.read_clips(str(data)).clips
+    assert clips is not None
+    for split in ("train", "val"):
+        found, _ = labelled_rows(clips, split, sent.class_names, sent.splits)
+        assert set(clips.table["uri"].take(pa.array(found)).to_pylist()) == {
+            one["uri"]
+            for one in rows
+            if by_hand(one, (0.5, 0.2, 0.3), "/v") == split and one["label"] in LABELS
+        }
+    assert model_info(sent, examples)["selection"] == {
+        "split_fractions": (0.5, 0.2, 0.3), "without_classes": ("skip rope",),
+    }  # fmt: skip
+
+
+def test_a_deep_trial_learns_from_the_derived_split(tmp_path: Path) -> None:
+    rows = two_classes(8)
+    asked = Selection(split_fractions=(0.5, 0.3, 0.2))
+    trials = DeepTrials(
+        data=str(clips_run(tmp_path / "clips", rows=rows, source="/v")),
+        work=str(tmp_path / "work"),
+        deep=DeepSettings(),
+        training=Training(epochs=1, batch_size=8, optimizer="sgd"),
+        augmentation=Augmentation.none(),
+        workers=Workers(in_process=True),
+        metric="log_loss",
+        selection=asked,
+    )
+    told: list[dict[str, Any]] = []
+    trials.run({"number": 0, "model": "resnet18_avg"}, told.append)
+    model = Path(trials.folder(0)) / "model"
+    assert Selection.from_info(info(model)) == asked
+    val = learning.apply(learning.read_clips(trials.data), asked).of_split("val")
+    expected = {one["uri"] for one in rows if by_hand(one, (0.5, 0.3, 0.2), "/v") == "val"}
+    assert set(val.table["uri"].to_pylist()) == expected
+    loaded = models.load(str(model))
+    own = learning.predict(loaded, val)[np.arange(len(val.table)), val.targets(LABELS)]
+    assert -np.log(own).mean() == pytest.approx(told[-1]["score"], rel=1e-4)
 
 
 # Classes that are too small
