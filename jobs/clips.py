@@ -98,6 +98,8 @@ def main(config: ClipsConfig) -> None:
         verb="clips",
         overwrite=config.overwrite,
     )
+    if config.split_fractions:
+        summary.print_split_counts(run.read_videos())
     summary.print_run(run, report)
 
 

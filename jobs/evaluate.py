@@ -10,6 +10,7 @@ metrics.json, predictions.parquet (worst first), curves.json and their pictures.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,7 +37,7 @@ from vidray import (
 from vidray.clips import ClipSettings
 from vidray.errors import UserError
 from vidray.extraction import Settings
-from vidray.learning import Examples, Judged
+from vidray.learning import Examples, Judged, Selection
 from vidray.models import ClassicalModel, Model
 from vidray.models.folder import write_json
 from vidray.summary import Table
@@ -57,8 +58,9 @@ class EvaluateConfig:
     """Finished run of jobs/extract.py for a classical model, of jobs/clips.py for a deep one."""
     out: str
     """Folder to write, local or in a bucket."""
-    split: Literal["train", "val", "test"] = "test"
-    """Which videos."""
+    split: Literal["train", "val", "test", "all"] = "test"
+    """Which videos: of a split as in the model's training, derived again by recording where they
+    were derived then; or all of them, of data that the model has never seen."""
     timed_videos: int = 8
     """Videos whose way from file to label is timed; 0 leaves the cost out."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -81,10 +83,14 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     out = storage.canonical(config.out)
     _take_folder(out, config.overwrite)
     model = models.load(config.model, device=_device(config.device))
-    examples = _examples(model, config.data)
-    chosen = examples.of_split(config.split)
+    selection = Selection.from_info(model.info)
+    given = _examples(model, config.data)
+    examples = learning.apply(given, selection)
+    chosen = examples if config.split == "all" else examples.of_split(config.split)
     if not len(chosen.table):
-        raise UserError(f"{config.data} has no labelled video in split {config.split}")
+        raise UserError(_nothing_to_judge(config, examples))
+    if selection != Selection():
+        _say_selection(config, selection, instead=given.gives_splits)
     libraries = versions.CLASSICAL if isinstance(model, ClassicalModel) else versions.DEEP
     header = {"kind": "evaluation", "config": cli.shown(config), "versions": versions.of(libraries)}
     write_json(storage.join(out, "run.json"), {**header, "state": "running"})
@@ -103,6 +109,21 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     )
     storage.write_bytes(storage.join(out, "_SUCCESS"), b"")
     return metrics
+
+
+def _nothing_to_judge(config: EvaluateConfig, examples: Examples) -> str:
+    """Why a split is empty, and what can be judged instead."""
+    where = storage.without_secrets(config.data)
+    empty = f"{where} has no labelled video in split {config.split}"
+    splits = Counter(examples.table["split"].to_pylist())
+    told = ", ".join(f"{number} in {split}" for split, number in splits.items() if split)
+    if told:
+        other = "choose another --split, or other --split-fractions for jobs/train.py"
+        return f"{empty} ({told}): {other}"
+    return (
+        f"{empty}, nor in any: the model was trained on given splits, and these data give none; "
+        "--split all judges on all of them, if the model has seen none in its training"
+    )
 
 
 def _take_folder(out: str, overwrite: bool) -> None:
@@ -224,6 +245,16 @@ def _draw(out: str, judged: Judged, metrics: dict[str, Any], names: Sequence[str
         "calibration": plots.calibration(curves["calibration"], ece=metrics["ece"]),
     }.items():
         plots.save(figure, storage.join(out, f"{name}.png"))
+
+
+def _say_selection(config: EvaluateConfig, selection: Selection, *, instead: bool) -> None:
+    """Which videos are judged, where the data alone do not tell."""
+    if selection.split_fractions is not None and config.split != "all":
+        shares = " ".join(f"{share:g}" for share in selection.split_fractions)
+        ignored = ", instead of those that the data give" if instead else ""
+        print(f"split {config.split} derived by recording as in training, {shares}{ignored}")
+    if selection.without_classes:
+        print(f"left out as in the training: {' '.join(selection.without_classes)}")
 
 
 def _say(config: EvaluateConfig, metrics: dict[str, Any]) -> None:

@@ -116,6 +116,8 @@ def main(config: ExtractConfig) -> None:
         overwrite=config.overwrite,
     )
     _show_rows(run, config.show)
+    if config.split_fractions:
+        summary.print_split_counts(run.read_videos())
     summary.print_run(run, report)
 
 

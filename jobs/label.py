@@ -48,7 +48,7 @@ class LabelConfig:
     """Clips of a short video whose probabilities are averaged; as in training if not given."""
     crops: int = 1
     """Squares of each frame, from edge to edge, whose probabilities are averaged; of models that
-    learnt from clips of --fit crop."""
+    learnt from clips of jobs/clips.py --fit crop."""
     long_seconds: float = 60.0
     """A longer video is labelled window by window, and gets segments."""
     window_seconds: float = 4.0

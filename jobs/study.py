@@ -42,7 +42,7 @@ from vidray import (
 from vidray.augment import Augmentation
 from vidray.clips import ClipSettings
 from vidray.errors import UserError
-from vidray.learning import Examples
+from vidray.learning import Examples, Selection
 from vidray.loop import Training, best_epoch
 from vidray.models import DeepModel, classical
 from vidray.models.folder import write_json
@@ -73,10 +73,14 @@ class StudyConfig:
     is in two. A deep model keeps its last epoch there. 0 leaves it out."""
     repeats: int = 3
     """Times it is done, each with other folds."""
+    calibrated: bool = True
+    """Turn scores of classical models into probabilities, by recordings left out: each class needs
+    two. Without, only the label of svm has a meaning."""
     fractions: tuple[float, ...] = ()
     """Of split train, for the learning curve: subsets of whole recordings, each within the next."""
     resume: bool = True
     """Go on with a study of the same settings; --no-resume starts afresh."""
+    selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
     training: Annotated[Training, Flat] = field(default_factory=Training)
     augmentation: Annotated[Augmentation, Flat] = field(default_factory=Augmentation)
@@ -142,11 +146,12 @@ def main(config: StudyConfig) -> None:
         repeats=config.repeats,
         fractions=config.fractions,
         seed=config.training.seed,
+        calibrated=config.calibrated,
     )
     run = StudyRun(
         out=storage.canonical(config.out),
         settings=_settings(config, data),
-        asked=_asked(config),
+        asked=_asked(config, data),
         libraries=(*versions.CLASSICAL, *(versions.DEEP if config.deep_models else ())),
     )
     run.folder.claim(resume=config.resume)
@@ -169,13 +174,20 @@ def _read(config: StudyConfig) -> Data:
     sources = [source for source in (features, clips) if source]
     if not sources:
         raise UserError("there is nothing to learn from: give --features or --clips")
-    videos = study.common_videos(sources)
+    given = study.common_videos(sources)
+    videos = learning.select(given, config.selection)
+    _ = videos.class_names  # What is wrong with them is said without a table.
+    summary.print_splits(videos, given=given.gives_splits)
     return Data(videos=videos, features=features or None, clips=clips or None)
 
 
 def _settings(config: StudyConfig, data: Data) -> dict[str, Any]:
     """What every answer depends on."""
-    settings: dict[str, Any] = {"seed": config.training.seed, "videos": data.videos.digest}
+    settings: dict[str, Any] = {
+        "seed": config.training.seed,
+        "videos": data.videos.digest,
+        "calibrated": config.calibrated,
+    }
     if data.features is not None:
         made = digests.of(data.features.settings)
         settings |= {"features": made, "families": list(data.features.families)}
@@ -186,11 +198,12 @@ def _settings(config: StudyConfig, data: Data) -> dict[str, Any]:
     return settings
 
 
-def _asked(config: StudyConfig) -> dict[str, Any]:
+def _asked(config: StudyConfig, data: Data) -> dict[str, Any]:
     sources = {"features": config.features, "clips": config.clips}
     return {
         **{name: uri and storage.without_secrets(uri) for name, uri in sources.items()},
         "models": list(config.models),
+        "selection": dataclasses.asdict(data.videos.selection),
         "folds": config.folds,
         "repeats": config.repeats,
         "fractions": list(config.fractions),
@@ -288,6 +301,7 @@ class _Teacher:
             [groups[row] for row in unit.train],
             self._names,
             seed=unit.seed,
+            calibrated=self._config.calibrated,
         )
         seconds = time.monotonic() - began
         return Answer(

@@ -25,6 +25,7 @@ from vidray import (
     masking,
     models,
     plots,
+    recordings,
     storage,
     summary,
     training,
@@ -32,12 +33,13 @@ from vidray import (
 )
 from vidray.augment import Augmentation
 from vidray.errors import UserError
-from vidray.learning import Examples
+from vidray.learning import Examples, Selection
 from vidray.loop import EpochRow, Training, best_epoch
 from vidray.models import classical, importance
 from vidray.models.claim import CHECKPOINTS, ModelRun
 from vidray.models.folder import save_classical, save_deep, write_json
 from vidray.progress import duration
+from vidray.recordings import Demand
 from vidray.summary import Table
 from vidray.train_config import DeepSettings, Flat, check_model, deep_job
 from vidray.training import DeepJob, Trained
@@ -53,6 +55,19 @@ class ClassicalSettings:
     """Folds of the cross-validation on split train; no recording is in two. 0 leaves it out."""
     repeats: int = 3
     """Times it is done, each with other folds."""
+    calibrated: bool = True
+    """Turn scores into probabilities, by recordings left out: each class needs two. Without, only
+    the label of svm has a meaning."""
+
+    def __post_init__(self) -> None:
+        if self.folds < 0 or self.folds == 1:
+            raise UserError(f"folds is {self.folds}: it must be 2 or more, or 0 for none")
+        if self.repeats < 1:
+            raise UserError(f"repeats is {self.repeats}: it must be 1 or more")
+
+    def demand(self, seed: int) -> Demand:
+        """What it asks of the recordings of each class."""
+        return Demand(folds=self.folds, repeats=self.repeats, calibrated=self.calibrated, seed=seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +76,15 @@ class TrainConfig:
 
     data: str
     """Finished run folder: of jobs/extract.py for a classical model, of jobs/clips.py for a deep
-    one; local or in a bucket. Learns from split train, is judged on val."""
+    one; local or in a bucket. Learns from split train, is judged on val; where the data give no
+    splits, they are derived (see --split-fractions)."""
     model: str
     """svm, extra_trees, ... or r3d_18, resnet18_avg, ...: a wrong name lists them all."""
     out: str
     """Model folder to write, local or in a bucket."""
     resume: bool = True
     """Go on with an unfinished training of the same settings; --no-resume starts afresh."""
+    selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     classical: Annotated[ClassicalSettings, Flat] = field(default_factory=ClassicalSettings)
     deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
     training: Annotated[Training, Flat] = field(default_factory=Training)
@@ -80,10 +97,18 @@ def main(config: TrainConfig) -> None:
     if config.model in classical.NAMES:
         _refuse(config, deep=DeepSettings(), training=Training(seed=config.training.seed),
                 augmentation=Augmentation())  # fmt: skip
-        _train_classical(config, learning.read_features(config.data, config.classical.families))
+        found = learning.read_features(config.data, config.classical.families)
+        _train_classical(config, _selected(config, found))
     else:
         _refuse(config, classical=ClassicalSettings())
-        _train_deep(config, learning.read_clips(config.data))
+        _train_deep(config, _selected(config, learning.read_clips(config.data)))
+
+
+def _selected(config: TrainConfig, found: Examples) -> Examples:
+    examples = learning.select(found, config.selection)
+    _ = examples.class_names  # What is wrong with them is said without a table.
+    summary.print_splits(examples, given=found.gives_splits)
+    return examples
 
 
 def _refuse(config: TrainConfig, **defaults: Any) -> None:
@@ -99,14 +124,18 @@ def _refuse(config: TrainConfig, **defaults: Any) -> None:
 def _train_classical(config: TrainConfig, examples: Examples) -> None:
     names = examples.class_names
     seed = config.training.seed
+    train, val = examples.of_split("train"), examples.of_split("val")
+    y = train.targets(names)
+    recordings.check(y, train.groups, names, config.classical.demand(seed))
     run = _run(config, examples, dataclasses.asdict(config.classical) | {"seed": seed})
     if not run.claim(resume=config.resume):
         _say_finished(config)
         return
     began = time.monotonic()
-    train, val = examples.of_split("train"), examples.of_split("val")
-    x, y = train.matrix(), train.targets(names)
-    pipeline = classical.fit(config.model, x, y, train.groups, names, seed=seed)
+    x, calibrated = train.matrix(), config.classical.calibrated
+    pipeline = classical.fit(
+        config.model, x, y, train.groups, names, seed=seed, calibrated=calibrated
+    )
     fitted = time.monotonic()
     metrics: dict[str, Any] = {"val": None, "cross_validation": None}
     if len(val.table):
@@ -154,6 +183,7 @@ def _cross_validation(
         seed=config.training.seed,
         folds=config.classical.folds,
         repeats=config.classical.repeats,
+        calibrated=config.classical.calibrated,
     )
     repeats = [learning.judge(train.table, one).metrics(names) for one in found.probabilities]
     keys = ("accuracy", "macro_f1", "macro_auc", "log_loss")
@@ -177,7 +207,7 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
         training=config.training,
         augmentation=config.augmentation,
     )
-    settings = job.to_json() | {"data": config.data}
+    settings = job.to_json() | {"data": config.data, "splits": None}  # The digest tells those.
     run = _run(config, examples, settings)
     if config.deep.tensorboard:
         _check_tensorboard()
@@ -220,7 +250,12 @@ def _best(job: DeepJob, trained: Trained) -> int:
 
 
 def _run(config: TrainConfig, examples: Examples, settings: dict[str, Any]) -> ModelRun:
-    values = masking.throughout({**settings, "data": config.data, "model": config.model})
+    public = {
+        "data": config.data,
+        "model": config.model,
+        "selection": dataclasses.asdict(examples.selection),
+    }
+    values = masking.throughout({**settings, **public})
     digest = digests.of([values, examples.digest])
     is_classical = config.model in classical.NAMES
     libraries = versions.CLASSICAL if is_classical else versions.DEEP
@@ -236,6 +271,7 @@ def _info(
         "name": config.model,
         "class_names": names,
         "data_digest": examples.digest,
+        "selection": examples.selection,
     }
 
 

@@ -1,7 +1,7 @@
 """Finished runs of jobs/extract.py and jobs/clips.py, made by hand: nothing is decoded."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,19 @@ from vidray.clips import ClipSettings
 from vidray.extraction import Settings
 
 LABELS = ("jump", "run")
+Rows = Sequence[dict[str, Any]]
 
 
-def publish(out: str, table: str, settings: Any, rows: Sequence[dict[str, Any]], key: str) -> str:
-    """A finished run of ``rows``, as the jobs leave it."""
-    run = runs.Run(out=out, table=table, videos="x", digest=settings.digest)
+def publish(
+    out: str,
+    table: str,
+    settings: Any,
+    rows: Rows,
+    key: str,
+    source: str = "x",
+) -> str:
+    """A finished run of ``rows``, as the jobs leave it, of videos found in ``source``."""
+    run = runs.Run(out=out, table=table, videos=source, digest=settings.digest)
     config = {key: dataclasses.asdict(settings)}
     names = list(dict.fromkeys(row["video_id"] for row in rows))
     listed = [
@@ -50,30 +58,43 @@ def videos(number: int) -> list[dict[str, Any]]:
     return rows
 
 
-def features_run(out: Path, number: int = 64) -> Path:
+def features_run(
+    out: Path, number: int = 64, *, rows: Rows | None = None, source: str = "x"
+) -> Path:
     """Families ``motion``, which tells the class mostly, and ``temporal``, which does not."""
     rng = np.random.default_rng(0)
     settings = Settings(families=("motion", "temporal"))
-    rows = []
-    for row in videos(number):
+    filled = []
+    for row in videos(number) if rows is None else rows:
         made = {f: rng.normal(size=features.FAMILIES[f].length) for f in settings.families}
-        made["motion"] += 0.3 * LABELS.index(row["label"])
+        made["motion"] += 0.3 * _class_of(row)
         numbers = {family: values.astype(np.float32).tolist() for family, values in made.items()}
-        rows.append({**row, **numbers, "num_frames": 10})
-    publish(str(out), "features", settings, rows, "extraction")
+        filled.append({**row, **(numbers if row["status"] == "ok" else {}), "num_frames": 10})
+    publish(str(out), "features", settings, filled, "extraction", source)
     return out
 
 
-def clips_run(out: Path, number: int = 64, *, frames: int = 4, size_px: int = 32) -> Path:
+def clips_run(
+    out: Path,
+    number: int = 64,
+    *,
+    frames: int = 4,
+    size_px: int = 32,
+    rows: Rows | None = None,
+    source: str = "x",
+) -> Path:
     """Noise; that of one class is a little brighter."""
     rng = np.random.default_rng(0)
     settings = ClipSettings(frames_per_clip=frames, size_px=size_px)
-    rows = []
-    for row in videos(number):
-        pixels = rng.normal(
-            110 + 30 * LABELS.index(row["label"]), 40, (frames, size_px, size_px, 3)
-        )
+    filled = []
+    for row in videos(number) if rows is None else rows:
+        pixels = rng.normal(110 + 30 * _class_of(row), 40, (frames, size_px, size_px, 3))
         made = {"clip_index": 0, "pixels": pixels.clip(0, 255).astype(np.uint8).tobytes()}
-        rows.append({**row, **made})
-    publish(str(out), "clips", settings, rows, "clip")
+        filled.append({**row, **(made if row["status"] == "ok" else {})})
+    publish(str(out), "clips", settings, filled, "clip", source)
     return out
+
+
+def _class_of(row: Mapping[str, Any]) -> int:
+    """Labels beyond the two are told apart too."""
+    return (*LABELS, *sorted({row["label"]} - set(LABELS), key=str)).index(row["label"])

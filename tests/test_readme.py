@@ -1,6 +1,5 @@
 """Every command and snippet of the README does what it says."""
 
-import dataclasses
 import os
 import re
 import shlex
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import s3fs
 
+from tests.command_lines import FLAG, flags_of, scripts
 from tests.ray_cluster import ROOT, Cluster
 from vidray.synthetic import make_clips
 
@@ -57,26 +57,11 @@ def test_targets_exist() -> None:
 
 
 def test_flags_of_the_table_exist() -> None:
-    from jobs.clips import ClipsConfig
-    from jobs.evaluate import EvaluateConfig
-    from jobs.extract import ExtractConfig
-    from jobs.label import LabelConfig
-    from jobs.study import StudyConfig
-    from jobs.train import TrainConfig
-    from tune.search import SearchConfig
-
-    flags = set(re.findall(r"`--([a-z][a-z-]+)", _README)) - {"help"}
-    configs = (
-        ExtractConfig,
-        ClipsConfig,
-        EvaluateConfig,
-        TrainConfig,
-        StudyConfig,
-        LabelConfig,
-        SearchConfig,
-    )
-    fields = {field.name for config in configs for field in dataclasses.fields(config)}
-    for nested in ("classical", "deep", "training", "augmentation"):
-        made = TrainConfig.__dataclass_fields__[nested].default_factory
-        fields |= {field.name for field in dataclasses.fields(made)}
-    assert flags <= {name.replace("_", "-") for name in fields}
+    """Those of commands, by the job itself; those of tables and sentences, by any."""
+    flags = {script: flags_of(script) for script in scripts()}
+    commands = re.findall(r"python ((?:jobs|tune)/\w+\.py)([^`\n]*)", _README)
+    assert len(commands) >= 8
+    for script, words in commands:
+        assert set(FLAG.findall(words)) <= flags[script], script
+    named = set(re.findall(r"`(--[a-z][a-z0-9-]*)", _README))
+    assert named <= set[str]().union(*flags.values())

@@ -17,7 +17,7 @@ import torch
 
 from jobs import evaluate, train
 from tests.ray_cluster import Cluster, Job, ray_workers, running
-from vidray import cli, models, storage, synthetic
+from vidray import cli, models, sources, storage, synthetic
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -130,6 +130,24 @@ def test_deep_model_learns_saves_and_is_judged(
     assert metrics["cost"]["parameters"] == 11_178_564  # ResNet-18 with four classes
     model = models.load(str(undisturbed))
     assert model.class_names == ("bounce", "drift", "flicker", "spin")
+
+
+def test_clips_without_splits_are_split_by_training_and_judged_so(
+    videos: Path, job: Job, cluster: Cluster, tmp_path: Path
+) -> None:
+    clips, model, judged = tmp_path / "clips", tmp_path / "model", tmp_path / "judged"
+    size = ("--frames-per-clip", "4", "--size-px", "32")
+    Job("clips.py", cluster).run("--videos", videos, "--out", clips, *size)
+    flags = ("--model", "resnet18_avg", "--epochs", "1", "--batch-size", "8", *_SPLITS)
+    told = job.run("--data", clips, "--out", model, *flags)
+    assert "splits derived by recording" in told
+    Job("evaluate.py", cluster).run("--model", model, "--data", clips, "--out", judged)
+    found = duckdb.sql(f"select uri from '{judged}/predictions.parquet'").fetchall()
+    listed = sources.list_videos(str(videos), splits=(0.5, 0.25, 0.25))
+    rows = zip(*(listed[name].to_pylist() for name in ("uri", "split")), strict=True)
+    bad = {"broken.mp4", "sound_only.mp4"}
+    expected = {uri for uri, split in rows if split == "test" and Path(uri).name not in bad}
+    assert {uri for (uri,) in found} == expected
 
 
 def test_a_killed_driver_goes_on_to_the_same_weights(

@@ -30,10 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tune import conductor, spaces, winners
 from tune.conductor import Plan
-from tune.winners import Data
+from tune.data import Data, read
 from vidray import (
     cli,
-    learning,
     out_folder,
     plots,
     runs,
@@ -45,12 +44,13 @@ from vidray import (
 )
 from vidray.augment import Augmentation
 from vidray.errors import UserError
-from vidray.learning import Examples
+from vidray.learning import Examples, Selection
 from vidray.loop import Training
 from vidray.models import classical
 from vidray.models.folder import write_json
 from vidray.pipeline import connect
 from vidray.progress import duration
+from vidray.recordings import Demand
 from vidray.search import Family, Metric, Proposals, Trial
 from vidray.summary import Table
 from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings
@@ -69,10 +69,6 @@ _LIBRARIES: dict[Family, tuple[str, ...]] = {
     "classical": (*versions.CLASSICAL, "optuna"),
     "deep": (*versions.DEEP, "optuna"),
 }
-_LEARNS_FROM: dict[Family, tuple[str, str]] = {
-    "classical": ("features", "jobs/extract.py"),
-    "deep": ("clips", "jobs/clips.py"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +77,8 @@ class SearchConfig:
 
     data: tuple[str, ...]
     """Finished runs to learn from, of jobs/extract.py for classical models and of jobs/clips.py for
-    deep ones, or a folder that holds them as ``features`` and ``clips``; local or in a bucket."""
+    deep ones, or a folder that holds them as ``features`` and ``clips``; local or in a bucket.
+    Where they give no splits, these are derived (see --split-fractions)."""
     families: tuple[Family, ...]
     """classical, deep or both."""
     out: str
@@ -113,6 +110,7 @@ class SearchConfig:
     """Trials at once; as many as the cluster holds if not given."""
     resume: bool = True
     """Go on with a search of the same settings; --no-resume starts afresh."""
+    selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
     training: Annotated[Training, Flat] = field(default_factory=Training)
     augmentation: Annotated[Augmentation, Flat] = field(default_factory=Augmentation)
@@ -199,7 +197,13 @@ def main(config: SearchConfig) -> None:
     """Search each family, hand over the best of each, show what came of it."""
     began = time.monotonic()
     out_folder.check(storage.canonical(config.out), "search")
-    data = _read(config)
+    data = read(
+        config.data,
+        config.families,
+        feature_families=config.feature_families,
+        selection=config.selection,
+        demand=_demand(config),
+    )
     connect()
     folder = _claim(config, data)
     trials: list[Trial] = []
@@ -227,80 +231,16 @@ def main(config: SearchConfig) -> None:
     _say(config, trials, found, time.monotonic() - began)
 
 
-# What is searched on
-
-
-def _read(config: SearchConfig) -> dict[Family, Data]:
-    """What each family learns from."""
-    found: dict[str, str] = {}
-    for uri in _run_folders(config.data):
-        table = runs.read_json(uri).get("table")
-        if table not in ("features", "clips") or table in found:
-            raise UserError(
-                f"{storage.without_secrets(uri)} holds {table or 'no table'}: --data takes one run "
-                "of jobs/extract.py and one of jobs/clips.py"
-            )
-        found[table] = uri
-    data: dict[Family, Data] = {}
-    for family in dict.fromkeys(config.families):
-        table, job = _LEARNS_FROM[family]
-        if table not in found:
-            raise UserError(f"{family} models learn from {table}: add a run of {job} to --data")
-        examples = (
-            learning.read_features(found[table], config.feature_families)
-            if family == "classical"
-            else learning.read_clips(found[table])
-        )
-        _check_splits(found[table], examples)
-        if family == "classical":
-            _check_folds(config, examples)
-        data[family] = Data(uri=found[table], examples=examples)
-    return data
-
-
-def _run_folders(data: Sequence[str]) -> list[str]:
-    found = []
-    for uri in map(storage.canonical, data):
-        inside = [storage.join(uri, name) for name in ("features", "clips")]
-        if storage.exists(storage.join(uri, "run.json")):
-            found.append(uri)
-        elif there := [path for path in inside if storage.exists(storage.join(path, "run.json"))]:
-            found += there
-        else:
-            raise UserError(
-                f"{storage.without_secrets(uri)} is not a run folder (no run.json), nor does it "
-                "hold one as features or clips: give the --out of jobs/extract.py or jobs/clips.py"
-            )
-    return found
-
-
-def _check_splits(uri: str, examples: Examples) -> None:
-    """What is searched by must be there before the first trial, not after the last."""
-    _ = examples.class_names
-    for split in ("val", "test"):
-        if not len(examples.of_split(split).table):
-            raise UserError(
-                f"{storage.without_secrets(uri)} has no labelled video in split {split}: give the "
-                "extracting or cutting job --split-fractions, or a source with splits"
-            )
-
-
-def _check_folds(config: SearchConfig, examples: Examples) -> None:
-    """What would make every classical trial fail is told before the first."""
-    train, names = examples.of_split("train"), examples.class_names
-    y, groups = train.targets(names), train.groups
-    for repeat in range(config.repeats):
-        for learnt, _ in classical.group_folds(
-            y, groups, folds=config.folds, seed=config.seed + repeat, class_names=names
-        ):
-            own = [groups[row] for row in learnt]
-            number, name = classical.fewest_groups(y[learnt], own, names)
-            if config.calibrated and number < 2:
-                raise UserError(
-                    f"a fold leaves {number} recording of class {name!r} to learn from, and "
-                    "calibration needs 2: use other --folds, add recordings, or give "
-                    "--no-calibrated --metric accuracy"
-                )
+def _demand(config: SearchConfig) -> Demand:
+    """What a classical trial asks of the recordings of each class."""
+    return Demand(
+        folds=config.folds,
+        repeats=config.repeats,
+        calibrated=config.calibrated,
+        seed=config.seed,
+        least_folds=2,
+        uncalibrated="--no-calibrated --metric accuracy",
+    )
 
 
 def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> WorkFolder:
@@ -327,6 +267,7 @@ def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> WorkFolder:
     asked = {
         "data": [storage.without_secrets(uri) for uri in config.data],
         "families": list(config.families),
+        "selection": dataclasses.asdict(next(iter(data.values())).examples.selection),
         "trials": config.trials,
         "minutes": config.minutes,
     }
@@ -423,6 +364,7 @@ def _classical_trials(config: SearchConfig, examples: Examples) -> ClassicalTria
 def _deep_trials(config: SearchConfig, folder: WorkFolder, data: Data) -> DeepTrials:
     return DeepTrials(
         data=data.uri,
+        selection=data.examples.selection,
         work=folder.path(WORK),
         deep=config.deep,
         training=config.training,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from jobs import evaluate
 from jobs.evaluate import EvaluateConfig
+from tune.data import Data
 from vidray import digests, json_file, learning, models, runs, search, storage, versions
 from vidray.learning import Examples
 from vidray.models import classical
@@ -16,14 +16,6 @@ from vidray.models.folder import save_classical, write_json
 from vidray.search import Family, Metric, Trial
 from vidray.trials import classical_options
 from vidray.work_folder import WORK, WorkFolder
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """What a family learns from: the run folder and its labelled rows."""
-
-    uri: str
-    examples: Examples
 
 
 def hand_over(
@@ -115,6 +107,7 @@ def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:
         "name": winner.model,
         "class_names": names,
         "data_digest": examples.digest,
+        "selection": examples.selection,
         "families": train.families,
         "features": train.settings,
     }

@@ -392,8 +392,8 @@ def _token_in(uri: str) -> str:
         text = ""
     if not names.is_token(text):
         raise UserError(
-            f"{storage.without_secrets(uri)} names no run of vidray (it holds {checked_json.shown(text)}):"
-            " remove it, and start the job again"
+            f"{storage.without_secrets(uri)} names no run of vidray (it holds "
+            f"{checked_json.shown(text)}): remove it, and start the job again"
         )
     return text
 

@@ -66,7 +66,10 @@ class Clips:
             tables.append(clips.drop_columns(["pixels_row"]))
             self._shards.append(_mapped(info, cache))
         if not tables:
-            raise UserError(f"{uri} holds no clip: every video of it failed (see error_message)")
+            raise UserError(
+                f"{uri} holds no clip, since no video was labelled and could be read: see "
+                "error_kind and error_message of its table"
+            )
         self.table: pa.Table = pa.concat_tables(tables)
         self._where = np.concatenate(where)  # (N, 2): shard, row in it
         self.num_frames, self.size_px = (int(side) for side in self._shards[0].shape[1:3])

@@ -20,6 +20,7 @@ that was killed goes on with its next unit, and one that is widened keeps what i
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,10 +30,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import digests, learning, splits, storage
+from vidray import digests, learning, recordings, splits, storage
 from vidray.errors import UserError
 from vidray.learning import Examples
 from vidray.models import classical
+from vidray.recordings import Demand
 from vidray.work_folder import WorkFolder
 
 Purpose = Literal["test", "cross-validation", "learning-curve"]
@@ -41,6 +43,7 @@ Rows = NDArray[np.int64]
 # Extra trees over what can be told without looking: see classical.metadata_matrix.
 METADATA = "metadata"
 BASELINES = (classical.MAJORITY, METADATA)
+_CALIBRATED = (*classical.NAMES, METADATA)
 CURVE = "learning_curve"
 _COLUMNS = ("video_id", "uri", "fingerprint", "label", "split", "group")
 _OURS = ("study.json", "study.parquet", f"{CURVE}.json", f"{CURVE}.png", "units")
@@ -122,10 +125,14 @@ def common_videos(sources: Sequence[Examples]) -> Examples:
         UserError: none are common, sources tell different things of one, or a recording is in two
             splits.
     """
-    told = [
-        {row["video_id"]: row for row in source.table.select(list(_COLUMNS)).to_pylist()}
-        for source in sources
-    ]
+    tables = [source.table.select(list(_COLUMNS)) for source in sources]
+    told = [{row["video_id"]: row for row in table.to_pylist()} for table in tables]
+    giving = next((k for k, source in enumerate(sources) if source.gives_splits), None)
+    if giving is not None:
+        for source, rows in zip(sources, told, strict=True):
+            if not source.gives_splits:  # It says nothing of them: the other's count.
+                for video in rows.keys() & told[giving].keys():
+                    rows[video]["split"] = told[giving][video]["split"]
     first, *others = told
     shared = sorted(set(first).intersection(*others))
     if not shared:
@@ -139,7 +146,7 @@ def common_videos(sources: Sequence[Examples]) -> Examples:
         [first[video] for video in shared], pa.schema([(name, pa.string()) for name in _COLUMNS])
     )
     splits.check_splits(table)
-    return Examples(table=table, families=(), settings={})
+    return Examples(table=table, families=(), settings={}, source=sources[0].source)
 
 
 def _refuse_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:
@@ -214,6 +221,7 @@ def plan(
     repeats: int,
     fractions: Sequence[float],
     seed: int,
+    calibrated: bool = True,
 ) -> list[Unit]:
     """All units, in the order in which they are worth having.
 
@@ -224,6 +232,7 @@ def plan(
         repeats: how often it is done, repeat r with ``seed + r``.
         fractions: of split train, for the learning curve; 1.0 is the unit of the test.
         seed: 0 or more.
+        calibrated: whether classical models are, on recordings left out.
 
     Raises:
         UserError: a split or a class has too little for what is asked for.
@@ -234,9 +243,19 @@ def plan(
     train, val, test = (np.flatnonzero(split == s) for s in ("train", "val", "test"))
     if not len(test):
         raise UserError(
-            "no labelled video is in split test: give the extracting or cutting job "
-            "--split-fractions, or a source with splits"
+            "no labelled video is in split test: derive splits that have some by "
+            "--split-fractions 0.6 0.2 0.2, or add recordings"
         )
+    demand = Demand(
+        folds=folds,
+        repeats=repeats,
+        calibrated=calibrated and any(name in _CALIBRATED for name in models),
+        seed=seed,
+    )
+    recordings.check(y, groups, names, demand, of="all labelled videos")
+    own_groups = [groups[row] for row in train]
+    alone = dataclasses.replace(demand, folds=0)
+    recordings.check(y[train], own_groups, names, alone)
     units = [
         Unit(model=model, purpose="test", seed=seed, train=train, val=val, judged=test)
         for model in models
@@ -251,7 +270,6 @@ def plan(
             for model in models
             for fold, (learnt, judged) in enumerate(found)
         ]  # fmt: skip
-    own_groups = [groups[row] for row in train]
     for fraction in sorted(set(fractions) - {1.0}):
         part = train[subset(y[train], own_groups, fraction=fraction, seed=seed)]
         units += [
@@ -262,23 +280,25 @@ def plan(
             for model in models
             if model not in BASELINES
         ]  # fmt: skip
-    _check_recordings(units, y, groups, names)
+    if demand.calibrated:
+        _check_parts(units, y, groups, names)
     return units
 
 
-def _check_recordings(
+def _check_parts(
     units: Sequence[Unit], y: NDArray[np.int64], groups: Sequence[str | None], names: Sequence[str]
 ) -> None:
-    """Classical models are calibrated on recordings left out: said now, not after hours."""
+    """Parts of split train are calibrated on recordings left out too: said now, not after hours."""
     for unit in units:
-        if unit.model not in (*classical.NAMES, METADATA):
+        if unit.purpose != "learning-curve" or unit.model not in _CALIBRATED:
             continue
         own = [groups[row] for row in unit.train]
         number, name = classical.fewest_groups(y[unit.train], own, names)
         if number < 2:
             raise UserError(
                 f"{unit.name} would learn class {name!r} from {number} recordings, and "
-                "classical models need 2: use larger fractions, more folds or more recordings"
+                "classical models need 2: use larger --fractions, --no-calibrated, "
+                f"--without-classes {shlex.quote(name)}, or add recordings"
             )
 
 

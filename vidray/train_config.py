@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import tyro
 
-from vidray import storage
+from vidray import learning, storage
 from vidray.augment import Augmentation
 from vidray.errors import UserError
 from vidray.learning import Examples
@@ -160,4 +160,5 @@ def deep_job(
             std=std,
             flow=model in FLOW_MODELS,
         ),
+        splits=learning.assigned_splits(examples),
     )

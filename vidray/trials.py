@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,7 @@ class DeepTrials:
         deep, training, augmentation: what a trial's settings do not say.
         workers: who trains.
         metric: what the score is.
+        selection: what of ``data`` is learnt from, with the fractions that were decided on.
     """
 
     data: str
@@ -129,10 +130,11 @@ class DeepTrials:
     augmentation: Augmentation
     workers: Workers
     metric: Metric
+    selection: learning.Selection = field(default_factory=learning.Selection)
 
     def run(self, settings: Settings, report: Report) -> None:
         """Report each epoch as it is done, the last one when the model folder is written."""
-        examples = learning.read_clips(self.data)
+        examples = learning.apply(learning.read_clips(self.data), self.selection)
         job = self._job(examples, settings)
         make_network(job, fresh=True)  # What is wrong with it is said at once.
         where = self.folder(settings["number"])

@@ -72,8 +72,8 @@ class WorkFolder:
         settings = {} if report is None else report.get("settings")
         if not isinstance(settings, dict):
             raise UserError(
-                f"{self.path(_RUN)} is damaged (settings are {checked_json.shown(settings)}): put back "
-                "what was there, or choose another --out"
+                f"{self.path(_RUN)} is damaged (settings are {checked_json.shown(settings)}): put "
+                "back what was there, or choose another --out"
             )
         return settings
 

@@ -47,6 +47,7 @@ __all__ = [
     "NAMES",
     "CrossValidation",
     "RowPca",
+    "calibration_folds",
     "cross_validate",
     "dumps",
     "family_columns",
@@ -54,6 +55,7 @@ __all__ = [
     "fewest_groups",
     "fit",
     "group_folds",
+    "groups_per_class",
     "load",
     "loads",
     "make_pipeline",
@@ -412,8 +414,22 @@ def group_folds(
 
 def fewest_groups(y: Labels, groups: Groups | None, class_names: Sequence[str]) -> tuple[int, str]:
     """The smallest number of groups that a class has, and that class."""
-    counts = _groups_per_class(y, _group_codes(groups, len(y)), len(class_names))
+    counts = groups_per_class(y, groups, len(class_names))
     return min(zip(counts, class_names, strict=True))
+
+
+def groups_per_class(y: Labels, groups: Groups | None, classes: int) -> list[int]:
+    """How many groups each of so many classes has; a row without a group is a group of its own."""
+    return _groups_per_class(y, _group_codes(groups, len(y)), classes)
+
+
+def calibration_folds(
+    y: Labels, groups: Groups | None, class_names: Sequence[str], *, seed: int
+) -> list[Split]:
+    """The ``group_folds`` that ``fit`` calibrates by: at most five, and one for each group."""
+    smallest, _ = fewest_groups(y, groups, class_names)
+    folds = max(2, min(_CALIBRATION_FOLDS, smallest))
+    return group_folds(y, groups, folds=folds, seed=seed, class_names=class_names)
 
 
 def _group_codes(groups: Groups | None, count: int) -> NDArray[np.int64]:
@@ -462,9 +478,7 @@ def fit(
     matrix, labels = _checked(x, y, class_names)
     splits = None
     if calibrated and name != MAJORITY:
-        smallest, _ = fewest_groups(labels, groups, class_names)
-        folds = max(2, min(_CALIBRATION_FOLDS, smallest))
-        splits = group_folds(labels, groups, folds=folds, seed=seed, class_names=class_names)
+        splits = calibration_folds(labels, groups, class_names, seed=seed)
     if name == "knn":
         fewest = min(len(rows) for rows, _ in splits) if splits else len(labels)
         own = {"n_neighbors": _NEIGHBORS, **(options.get("parameters") or {})}
