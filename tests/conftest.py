@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import sys
 from collections.abc import Iterator
 
 # Before NumPy and PyTorch start threads. Of two test processes on two cores with two threads each,
@@ -73,3 +74,14 @@ def _same_random_state() -> Iterator[None]:
     yield
     random.setstate(python_state)
     np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+@pytest.fixture(autouse=True)
+def _same_threads() -> Iterator[None]:
+    """Put PyTorch's number of threads back: a label job in this process takes one, and the last
+    bit of a sum depends on it. Tests without PyTorch do not import it.
+    """
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if before is not None:
+        sys.modules["torch"].set_num_threads(before)
