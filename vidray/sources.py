@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from fsspec.utils import glob_translate
 
-from vidray import addresses, class_names, datasets, lookup, manifests, storage, webp
+from vidray import addresses, class_names, datasets, lookup, manifests, schema, storage, webp
 from vidray.datasets import Beside, SplitList
 from vidray.errors import UserError, VideoError
 from vidray.manifests import Entry, extension_of, has_video_extension
@@ -141,7 +141,8 @@ def _scan(root: str) -> _Folder:
 
 def _from_folder(folder: _Folder) -> list[Row]:
     for lists in datasets.split_lists(folder.lists):
-        if rows := _from_split_lists(folder, lists):
+        is_asked = posixpath.dirname(lists[0].path) == "splits"
+        if rows := _from_split_lists(folder, lists, is_asked=is_asked):
             return rows
     inside = [path for path in folder.lists if posixpath.dirname(path) == "splits"]
     if any(not class_names.is_class_list(path) for path in inside):
@@ -211,8 +212,9 @@ def _from_list(uri: str) -> list[Row]:
     folder = _scan(storage.parent_of(uri))
     name = storage.name_of(uri)
     lists = datasets.split_lists([name])
-    rows = _from_split_lists(folder, lists[0] if lists else [SplitList(name, None)])
-    if not rows:
+    lists = lists or [[SplitList(name, None)]]
+    rows = _from_split_lists(folder, lists[0], is_asked=True)
+    if not any(_is_there(row) for row in rows):
         raise UserError(
             f"{_shown(uri)} names no file beside it or below: give the folder that holds both the "
             "videos and their lists, or give a CSV with the path of each"
@@ -281,29 +283,32 @@ def _found_by_name(
     return (at_path, False) if at_path else beside.file_of(entry)
 
 
-def _from_split_lists(folder: _Folder, lists: Sequence[SplitList]) -> list[Row]:
-    """The videos of lists; none where lists outside ``splits/`` name nothing that is there."""
-    is_asked = posixpath.dirname(lists[0].path) == "splits"
+def _from_split_lists(folder: _Folder, lists: Sequence[SplitList], *, is_asked: bool) -> list[Row]:
+    """The videos of lists; none where lists that nobody asked for name nothing that is there."""
     names = ", ".join(one.path for one in lists[:3]) + (", …" if len(lists) > 3 else "")
     try:
         entries = [entry for one in lists for entry in _read(folder, one)]
     except UserError as error:
-        if is_asked or posixpath.dirname(lists[0].path) != "":
+        if is_asked:
             raise
-        logger.warning("%s, so %s is not used", error, names)
+        logger.warning("%s: %s is not used", error, names)
         return []
     if not entries and is_asked:
         raise UserError(f"{_shown(folder.root)}: {names} list no video")
     rows = _looked_up(folder.root, entries, folder, entries)
-    there = {row.file.uri for row in rows if row.file.fingerprint != "missing"}
-    if not there and not is_asked:
+    if not is_asked and not any(map(_is_there, rows)):
         logger.warning("%s name no file that is there, and are not used", names)
         return []
     rows = _labelled(folder, lists, rows, entries)
-    left_out = sum(video.uri not in there for video in folder.videos)
+    listed = {row.file.uri for row in rows}
+    left_out = sum(video.uri not in listed for video in folder.videos)
     if left_out:
         logger.warning("left out: %d videos that are in none of %s", left_out, names)
     return rows
+
+
+def _is_there(row: Row) -> bool:
+    return row.file.fingerprint.partition(":")[0] not in schema.ERROR_KINDS
 
 
 def _read(folder: _Folder, one: SplitList) -> list[Entry]:
