@@ -360,8 +360,11 @@ def _class_names(folder: _Folder, beside: str, tops: list[str | None]) -> tuple[
             uri = storage.join(folder.root, path)
             return class_names.read_class_names(storage.read_bytes(uri), path)
     # Also the folders that only the lists know: a class whose videos are all gone keeps its index.
-    all_tops = {_top(folder.relative(video)) for video in folder.videos} | set(tops)
-    names = sorted(name for name in all_tops if name)
+    paths = [folder.relative(video) for video in folder.videos]
+    around = len(datasets.wrapper(paths))
+    there = {_top(path[around:].lstrip("/")) for path in paths}
+    # Where the lists know none of the folders, their paths begin further below.
+    names = sorted(name for name in {*tops, *(there if there & {*tops} else ())} if name)
     return (names, 0) if len(names) > 1 else ([], 0)
 
 
