@@ -82,8 +82,7 @@ def list_videos(source: str, *, splits: Sequence[float] | None = None) -> pa.Tab
     check_splits(table)
     if splits is None:
         return table
-    given = table.num_rows - table.column("split").null_count
-    if given:
+    if given := table.num_rows - table.column("split").null_count:
         raise UserError(
             f"{_shown(source)} gives the splits of {given} of its {table.num_rows} videos: leave "
             "--split-fractions out to keep them, or give a list without splits to derive new ones"
@@ -211,9 +210,8 @@ def _from_list(uri: str) -> list[Row]:
     """An official list given by itself, of videos in its folder or below."""
     folder = _scan(storage.parent_of(uri))
     name = storage.name_of(uri)
-    lists = datasets.split_lists([name])
-    lists = lists or [[SplitList(name, None)]]
-    rows = _from_split_lists(folder, lists[0], is_asked=True)
+    (lists,) = datasets.split_lists([name]) or [[SplitList(name, None)]]
+    rows = _from_split_lists(folder, lists, is_asked=True)
     if not any(_is_there(row) for row in rows):
         raise UserError(
             f"{_shown(uri)} names no file beside it or below: give the folder that holds both the "
@@ -301,8 +299,7 @@ def _from_split_lists(folder: _Folder, lists: Sequence[SplitList], *, is_asked: 
         return []
     rows = _labelled(folder, lists, rows, entries)
     listed = {row.file.uri for row in rows}
-    left_out = sum(video.uri not in listed for video in folder.videos)
-    if left_out:
+    if left_out := sum(video.uri not in listed for video in folder.videos):
         logger.warning("left out: %d videos that are in none of %s", left_out, names)
     return rows
 
