@@ -284,6 +284,7 @@ def test_ids_of_nothing_get_a_hint(place: str, caplog: pytest.LogCaptureFixture)
         (["UCF-101/a1/1.mp4", "UCF-101/a2/2.mp4"], ["a1", "a2"]),
         (["a/1.mp4", "a/2.mp4"], ["a", "a"]),
         (["1.mp4", "2.mp4"], [None, None]),
+        (["1.mp4", "UCF-101/a/1.mp4", "UCF-101/b/2.mp4"], [None, "a", "b"]),
         (["w/train/a/1.mp4", "w/val/b/2.mp4"], ["a", "b"]),
     ],
 )
@@ -390,7 +391,17 @@ def test_stretches_of_a_file_are_rows(place: str, begin: str, end: str) -> None:
     names = [uri, f"{uri}#t=0,1.5", f"{uri}#t=10.25,20"]
     assert [row["video_id"] for row in rows] == [video_id(name) for name in names]
     assert {row["uri"] for row in rows} == {uri}
-    assert {row["group"] for row in rows[1:]} == {"a.mp4"}  # never in two splits
+    assert {row["group"] for row in rows} == {"a.mp4"}  # never in two splits
+
+
+def test_stretches_of_files_of_one_name_are_of_two_recordings(place: str) -> None:
+    head = "path,label,split,begin_seconds,end_seconds\n"
+    text = f"{head}x/1.mp4,x,train,0,1\ny/1.mp4,y,test,0,1\n"
+    rows = list_videos(_write(place, "l.csv", text)).to_pylist()
+    assert [row["group"] for row in rows] == ["x/1.mp4", "y/1.mp4"]
+    text += "x/1.mp4,x,test,1,2\n"
+    with pytest.raises(UserError, match=r"'x/1.mp4' in train and test"):
+        list_videos(_write(place, "l.csv", text))
 
 
 def test_bare_columns_beside_frames_are_not_seconds(place: str) -> None:

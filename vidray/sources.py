@@ -78,7 +78,7 @@ def list_videos(source: str, *, splits: Sequence[float] | None = None) -> pa.Tab
         folder, rows = _find(root)
     except OSError as error:
         raise UserError(_cannot_read(root, error)) from error
-    table = to_table(merged(rows))
+    table = to_table(merged(rows), folder)
     check_splits(table)
     if splits is None:
         return table
@@ -134,7 +134,7 @@ def _scan(root: str) -> _Folder:
     if webps:
         moving = webp.animated(webps)
         folder.videos += moving
-        folder.others[".webp"] -= len(moving)
+        folder.others -= Counter({".webp": len(moving)})  # and with none left no word of them
     return folder
 
 
@@ -165,7 +165,7 @@ def _from_class_folders(folder: _Folder, paths: list[str]) -> list[Row]:
     around = datasets.wrapper(paths)
     if around:
         logger.info("all videos are in %s: its folders are the classes", around)
-        paths = [path[len(around) + 1 :] for path in paths]
+        paths = [path.removeprefix(f"{around}/") for path in paths]
     tops = [_top(path) for path in paths]
     names = {top for top in tops if top is not None}
     split = manifests.split_named(storage.name_of(around)) if around else None
@@ -358,8 +358,8 @@ def _class_names(folder: _Folder, beside: str, tops: list[str | None]) -> tuple[
             return class_names.read_class_names(storage.read_bytes(uri), path)
     # Also the folders that only the lists know: a class whose videos are all gone keeps its index.
     paths = [folder.relative(video) for video in folder.videos]
-    around = len(datasets.wrapper(paths))
-    there = {_top(path[around:].lstrip("/")) for path in paths}
+    around = datasets.wrapper(paths)
+    there = {_top(path.removeprefix(f"{around}/")) for path in paths}
     # Where the lists know none of the folders, their paths begin further below.
     names = sorted(name for name in {*tops, *(there if there & {*tops} else ())} if name)
     return (names, 0) if len(names) > 1 else ([], 0)
