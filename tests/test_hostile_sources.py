@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.s3 import FaultyServer
+from tests.video_writer import write_video
 from vidray import manifests, storage
 from vidray.errors import UserError, VideoError
 from vidray.extraction import Settings, describe_video
@@ -67,6 +68,23 @@ def test_a_name_is_listed_and_comes_back(place: str, name: str) -> None:
     (listed,) = list_videos(f"{place}/l.csv").to_pylist()
     group = "A_g01" if name.startswith("v_A") else None
     assert listed == {**rows[uri], "group": group}
+
+
+def test_a_video_of_a_name_that_is_not_utf8_is_decoded(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"na\xefve 100%")
+    folder.mkdir()
+    path = folder / os.fsdecode(b"caf\xe9.mp4")
+    write_video(tmp_path / "v.mp4", num_frames=7)
+    os.rename(tmp_path / "v.mp4", path)
+    (video,) = list_videos(str(tmp_path)).to_pylist()
+    assert video["uri"] == f"file://{tmp_path}/na%EFve%20100%25/caf%E9.mp4"
+    assert video["label"] == "na%EFve%20100%25"
+    row = _row(json.loads(json.dumps(video)))  # as it goes to a sandbox
+    assert (row["status"], row["num_frames"]) == ("ok", 7)
+    # By a list, and with the folder itself as the source.
+    (tmp_path / "l.csv").write_text(f"path,label\n{video['uri']},{video['label']}\n")
+    assert list_videos(str(tmp_path / "l.csv")).to_pylist() == [video]
+    assert list_videos(str(folder))["uri"].to_pylist() == [video["uri"]]
 
 
 @pytest.mark.parametrize(
