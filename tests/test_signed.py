@@ -4,7 +4,7 @@ import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from tests.ray_cluster import Cluster, Job
 from tests.video_writer import write_video
 from tests.web import SIGNATURE, Web, serving
-from vidray import addresses, runs, storage
+from vidray import addresses, pipeline, runs, storage
 from vidray.errors import VideoError
 from vidray.extraction import Settings, describe_video
 from vidray.sandbox import Sandbox
@@ -127,6 +127,27 @@ def test_a_signature_is_told_from_what_is_asked_for(query: str, digest: bool) ->
     assert ("#" in stored) == digest
     assert storage.canonical(stored) == stored  # as in a table of ours that is given as a list
     assert addresses.fetched(stored) == f"https://h/a.mp4?{query}"
+
+
+def test_addresses_are_listed_again_where_nobody_knows_them(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _manifest(web, tmp_path)
+    plan = list_videos(source)  # what a run freezes
+    monkeypatch.setattr(addresses, "_fetched", {})  # another process goes on with it
+    listings: list[pa.Table] = []
+    todo = pipeline._with_addresses(plan, lambda: listings.append(list_videos(source)))
+    assert len(listings) == 1
+    assert todo.drop_columns("address").equals(plan)
+    assert all(SIGNATURE in unquote(address) for address in todo["address"].to_pylist())
+    again = pipeline._with_addresses(plan, lambda: listings.append(plan))
+    assert len(listings) == 1  # known now
+    assert again.equals(todo)
+    local = plan.set_column(1, "uri", pa.array(["/a.mp4", "s3://b/http.mp4", "/http", "http.mp4"]))
+    assert pipeline._with_addresses(local.slice(0, 3), lambda: listings.append(plan)).equals(
+        local.slice(0, 3)
+    )
+    assert len(listings) == 1
 
 
 @pytest.mark.timeout(600)
