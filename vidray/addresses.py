@@ -158,7 +158,7 @@ def check(uri: str) -> None:
     user, at, name = host.rpartition("@")
     if at and (protocol not in _WITH_USER or ":" in user):
         raise UserError(
-            f"{protocol}://…@{name}: an address holds no user name or password: put them in the "
+            f"{protocol}://{name}: an address holds no user name or password: put them in the "
             "environment or the storage's own configuration"
         )
     if not name and protocol in _WITHOUT_HOST:

@@ -103,7 +103,8 @@ def fingerprint(info: dict[str, Any]) -> str:
     for key in ("ETag", "etag", "md5Hash", "content_md5", "VersionId"):
         if info.get(key):
             return str(info[key]).strip('"')
-    changed = next((info[key] for key in ("mtime", "LastModified", "created") if info.get(key)), 0)
+    times = ("mtime", "LastModified", "Last-Modified", "created")
+    changed = next((info[key] for key in times if info.get(key)), 0)
     return f"{info['size']}-{changed}"
 
 

@@ -189,7 +189,11 @@ def _json_entry(item: Mapping[str, Any], split: str | None, where: str) -> Entry
 
 
 def wrapper(paths: Sequence[str]) -> str:
-    """The folder that holds all class folders (``UCF-101``), below the source; empty for none."""
+    """The folder that holds all class folders (``UCF-101``), below the source; empty for none.
+
+    Videos beside it have no class.
+    """
+    paths = [path for path in paths if "/" in path]
     if not paths:
         return ""
     # What the first and the last in order share, all between them share too.

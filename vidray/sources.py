@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from fsspec.utils import glob_translate
 
-from vidray import addresses, class_names, datasets, lookup, manifests, storage, webp
+from vidray import addresses, class_names, datasets, lookup, manifests, schema, storage, webp
 from vidray.datasets import Beside, SplitList
 from vidray.errors import UserError, VideoError
 from vidray.manifests import Entry, extension_of, has_video_extension
@@ -78,12 +78,11 @@ def list_videos(source: str, *, splits: Sequence[float] | None = None) -> pa.Tab
         folder, rows = _find(root)
     except OSError as error:
         raise UserError(_cannot_read(root, error)) from error
-    table = to_table(merged(rows))
+    table = to_table(merged(rows), folder)
     check_splits(table)
     if splits is None:
         return table
-    given = table.num_rows - table.column("split").null_count
-    if given:
+    if given := table.num_rows - table.column("split").null_count:
         raise UserError(
             f"{_shown(source)} gives the splits of {given} of its {table.num_rows} videos: leave "
             "--split-fractions out to keep them, or give a list without splits to derive new ones"
@@ -135,13 +134,14 @@ def _scan(root: str) -> _Folder:
     if webps:
         moving = webp.animated(webps)
         folder.videos += moving
-        folder.others[".webp"] -= len(moving)
+        folder.others -= Counter({".webp": len(moving)})  # and with none left no word of them
     return folder
 
 
 def _from_folder(folder: _Folder) -> list[Row]:
     for lists in datasets.split_lists(folder.lists):
-        if rows := _from_split_lists(folder, lists):
+        is_asked = posixpath.dirname(lists[0].path) == "splits"
+        if rows := _from_split_lists(folder, lists, is_asked=is_asked):
             return rows
     inside = [path for path in folder.lists if posixpath.dirname(path) == "splits"]
     if any(not class_names.is_class_list(path) for path in inside):
@@ -165,7 +165,7 @@ def _from_class_folders(folder: _Folder, paths: list[str]) -> list[Row]:
     around = datasets.wrapper(paths)
     if around:
         logger.info("all videos are in %s: its folders are the classes", around)
-        paths = [path[len(around) + 1 :] for path in paths]
+        paths = [path.removeprefix(f"{around}/") for path in paths]
     tops = [_top(path) for path in paths]
     names = {top for top in tops if top is not None}
     split = manifests.split_named(storage.name_of(around)) if around else None
@@ -210,9 +210,9 @@ def _from_list(uri: str) -> list[Row]:
     """An official list given by itself, of videos in its folder or below."""
     folder = _scan(storage.parent_of(uri))
     name = storage.name_of(uri)
-    lists = datasets.split_lists([name])
-    rows = _from_split_lists(folder, lists[0] if lists else [SplitList(name, None)])
-    if not rows:
+    (lists,) = datasets.split_lists([name]) or [[SplitList(name, None)]]
+    rows = _from_split_lists(folder, lists, is_asked=True)
+    if not any(_is_there(row) for row in rows):
         raise UserError(
             f"{_shown(uri)} names no file beside it or below: give the folder that holds both the "
             "videos and their lists, or give a CSV with the path of each"
@@ -287,29 +287,31 @@ def _found_by_name(
     return (at_path, False) if at_path else beside.file_of(entry)
 
 
-def _from_split_lists(folder: _Folder, lists: Sequence[SplitList]) -> list[Row]:
-    """The videos of lists; none where lists outside ``splits/`` name nothing that is there."""
-    is_asked = posixpath.dirname(lists[0].path) == "splits"
+def _from_split_lists(folder: _Folder, lists: Sequence[SplitList], *, is_asked: bool) -> list[Row]:
+    """The videos of lists; none where lists that nobody asked for name nothing that is there."""
     names = ", ".join(one.path for one in lists[:3]) + (", …" if len(lists) > 3 else "")
     try:
         entries = [entry for one in lists for entry in _read(folder, one)]
     except UserError as error:
-        if is_asked or posixpath.dirname(lists[0].path) != "":
+        if is_asked:
             raise
-        logger.warning("%s, so %s is not used", error, names)
+        logger.warning("%s: %s is not used", error, names)
         return []
     if not entries and is_asked:
         raise UserError(f"{_shown(folder.root)}: {names} list no video")
     rows = _looked_up(folder.root, entries, folder, entries)
-    there = {row.file.uri for row in rows if row.file.fingerprint != "missing"}
-    if not there and not is_asked:
+    if not is_asked and not any(map(_is_there, rows)):
         logger.warning("%s name no file that is there, and are not used", names)
         return []
     rows = _labelled(folder, lists, rows, entries)
-    left_out = sum(video.uri not in there for video in folder.videos)
-    if left_out:
+    listed = {row.file.uri for row in rows}
+    if left_out := sum(video.uri not in listed for video in folder.videos):
         logger.warning("left out: %d videos that are in none of %s", left_out, names)
     return rows
+
+
+def _is_there(row: Row) -> bool:
+    return row.file.fingerprint.partition(":")[0] not in schema.ERROR_KINDS
 
 
 def _read(folder: _Folder, one: SplitList) -> list[Entry]:
@@ -361,8 +363,11 @@ def _class_names(folder: _Folder, beside: str, tops: list[str | None]) -> tuple[
             uri = storage.join(folder.root, path)
             return class_names.read_class_names(storage.read_bytes(uri), path)
     # Also the folders that only the lists know: a class whose videos are all gone keeps its index.
-    all_tops = {_top(folder.relative(video)) for video in folder.videos} | set(tops)
-    names = sorted(name for name in all_tops if name)
+    paths = [folder.relative(video) for video in folder.videos]
+    around = datasets.wrapper(paths)
+    there = {_top(path.removeprefix(f"{around}/")) for path in paths}
+    # Where the lists know none of the folders, their paths begin further below.
+    names = sorted(name for name in {*tops, *(there if there & {*tops} else ())} if name)
     return (names, 0) if len(names) > 1 else ([], 0)
 
 

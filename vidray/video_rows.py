@@ -1,13 +1,13 @@
 """Rows of VIDEOS: one a video or a stretch of one, whoever names it, with the id that it keeps."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from vidray import schema, storage
+from vidray import addresses, schema, storage
 from vidray.errors import UserError
 from vidray.storage import FileInfo
 
@@ -58,9 +58,13 @@ def _both(one: Row, two: Row) -> Row:
     )
 
 
-def to_table(rows: Iterable[Row]) -> pa.Table:
-    """``schema.VIDEOS`` of rows in their order, each once."""
-    rows = list(rows)
+def to_table(rows: Sequence[Row], root: str) -> pa.Table:
+    """``schema.VIDEOS`` of rows in their order.
+
+    Args:
+        root: the source's folder, from which files are named that are recordings of stretches.
+    """
+    in_stretches = {row.file.uri for row in rows if row.begin_seconds is not None}
     names = [(field.name, field.type) for field in schema.VIDEOS]
     columns = {
         "video_id": [_id_of(row) for row in rows],
@@ -69,7 +73,7 @@ def to_table(rows: Iterable[Row]) -> pa.Table:
         "fingerprint": [row.file.fingerprint for row in rows],
         "label": [row.label for row in rows],
         "split": [row.split for row in rows],
-        "group": [row.group or _group_of(row) for row in rows],
+        "group": [row.group or _group_of(row, root, in_stretches) for row in rows],
         "begin_seconds": [row.begin_seconds for row in rows],
         "end_seconds": [row.end_seconds for row in rows],
     }
@@ -92,12 +96,13 @@ def video_id(uri: str) -> str:
     return blake2b(uri.encode(), digest_size=10).hexdigest()
 
 
-def _group_of(row: Row) -> str | None:
+def _group_of(row: Row, root: str, in_stretches: set[str]) -> str | None:
     """UCF-101 numbers recordings within a class: ``v_PushUps_g07_c04`` -> ``PushUps_g07``.
 
-    Stretches of a file are of one recording.
+    A file of which there are stretches is one recording, whole or in part.
     """
-    match = re.search(r"/v_([^/]+_g\d+)_c\d+\.\w+$", row.file.uri)
+    uri = row.file.uri
+    match = re.search(r"/v_([^/]+_g\d+)_c\d+\.\w+$", uri)
     if match:
         return match[1]
-    return None if row.begin_seconds is None else storage.name_of(row.file.uri)
+    return (addresses.below(root, uri) or uri) if uri in in_stretches else None
