@@ -75,6 +75,8 @@ def _why_it_does_not_open(source: Source, error: Exception) -> VideoError:
         return VideoError("missing", "the file is gone")
     except PermissionError:
         return VideoError("denied", "no permission to read the file")
+    except IsADirectoryError:
+        return VideoError("unreadable", "it is a folder, not a file")
     except OSError as failure:
         return storage_failed(failure)
     if not head:
