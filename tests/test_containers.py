@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 import pytest
 from av.bitstream import BitStreamFilterContext
-from numpy.typing import NDArray
 
+from tests.video_writer import moving_scene
 from tests.videos import sequential_frames, write_video
 from vidray.decode import Video, probe, read_frames
 from vidray.extraction import Settings, describe_video
@@ -22,25 +21,12 @@ _FILTERS = {("h264", ".avi"): "h264_mp4toannexb", ("mpeg4", ".ts"): "dump_extra"
 _CONTAINERS = (".avi", ".mp4", ".mkv", ".mov", ".ts")
 
 
-def _moving_scene() -> list[NDArray[np.uint8]]:
-    """A textured ground that drifts and turns: flow has something to see."""
-    rng = np.random.default_rng(5)
-    ground = cv2.GaussianBlur(rng.integers(0, 256, (400, 400, 3)).astype(np.float32), (0, 0), 3)
-    ground = np.clip((ground - ground.mean()) * 4 + 128, 0, 255).astype(np.uint8)
-    frames = []
-    for k in range(_FRAMES):
-        turn = cv2.getRotationMatrix2D((200, 200), 0.6 * k, 1.0 + 0.002 * k)
-        turn[:, 2] += (-120 + 2.0 * np.sin(k / 6) * 8, -140 + 1.5 * k)
-        frames.append(np.asarray(cv2.warpAffine(ground, turn, (160, 120), borderMode=2), np.uint8))
-    return frames
-
-
 def _encode(path: Path, codec: str, options: dict[str, str]) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=_FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
         stream.thread_count = 1
-        for rgb in _moving_scene():
+        for rgb in moving_scene(_FRAMES):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         container.mux(stream.encode())
     return path

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
@@ -91,6 +92,20 @@ def sequential_frames(
                 frames.append(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False))
                 pts_seconds.append(float("nan") if frame.time is None else frame.time)
     return np.stack(frames), np.array(pts_seconds)
+
+
+def moving_scene(num_frames: int) -> list[NDArray[np.uint8]]:
+    """A textured ground that drifts and turns, so that flow has something to see: (120, 160, 3)."""
+    rng = np.random.default_rng(5)
+    ground = cv2.GaussianBlur(rng.integers(0, 256, (400, 400, 3)).astype(np.float32), (0, 0), 3)
+    ground = np.clip((ground - ground.mean()) * 4 + 128, 0, 255).astype(np.uint8)
+    frames = []
+    for k in range(num_frames):
+        turn = cv2.getRotationMatrix2D((200, 200), 0.6 * k, 1.0 + 0.002 * k)
+        turn[:, 2] += (-120 + 16.0 * np.sin(k / 6), -140 + 1.5 * k)
+        moved = cv2.warpAffine(ground, turn, (160, 120), borderMode=cv2.BORDER_REFLECT)
+        frames.append(moved.astype(np.uint8))
+    return frames
 
 
 def write_video(
