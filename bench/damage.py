@@ -301,6 +301,9 @@ def _sequential(path: str) -> list[NDArray[np.uint8]]:
                 packet = next(packets)
             except StopIteration:
                 return [np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in frames]
+            except IndexError:  # PyAV's, of a packet of a stream that began midway.
+                packets = container.demux(stream)
+                continue
             except av.error.FFmpegError:
                 packet = av.Packet()  # FFmpeg drains the decoder where the container breaks off.
                 packet.stream = stream

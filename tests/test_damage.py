@@ -292,6 +292,26 @@ def _parameter_sets(avcc: bytes) -> bytes:
     return found
 
 
+def test_a_stream_that_begins_midway_is_passed_over(tmp_path: Path) -> None:
+    """A transport stream with sound in its middle: FFmpeg looks at 5 MB first, and at the end."""
+    silent = write_video(
+        tmp_path / "a.ts", num_frames=60, codec="mpeg2video", width_px=720, height_px=576
+    )
+    sounding = write_video(
+        tmp_path / "b.ts", num_frames=30, codec="mpeg2video", audio_codec="mp2", width_px=720,
+        height_px=576,
+    )  # fmt: skip
+    path = tmp_path / "c.ts"
+    times = 1 + (6 << 20) // silent.stat().st_size
+    path.write_bytes(silent.read_bytes() * times + sounding.read_bytes() + silent.read_bytes() * 2)
+    with av.open(str(path)) as container:
+        assert not container.streams.audio
+        with pytest.raises(IndexError):
+            list(container.demux(video=0))
+    with Video(path) as video:
+        assert video.num_frames == (times + 2) * 60 + 30
+
+
 def test_damage_has_the_names_of_its_columns() -> None:
     row = describe_video(_video(Path("/dev/null")), Settings(families=("color",)))
     assert {field.name for field in dataclasses.fields(Damage)} <= set(row.schema.names)
