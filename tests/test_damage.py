@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.video_writer import moving_scene
+from tests.video_writer import count_corrupt, moving_scene, packet_places, write_concealed
 from tests.videos import KINDS, sequential_frames, write_video
 from vidray.clips import ClipSettings, cut_video
 from vidray.decode import Damage, Limits, Request, Video, probe, read_frames
@@ -27,49 +27,10 @@ def _video(path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _packets(path: Path) -> list[tuple[int, int]]:
-    """Place and size of each packet of the video, in the order of the file."""
-    with av.open(str(path)) as container:
-        return [(p.pos, p.size) for p in container.demux(video=0) if p.size and p.pos is not None]
-
-
-def _concealed(path: Path, *, group: int = 2) -> Path:
-    """H.264 of which some slices of one group of ten pictures are garbage: the decoder conceals.
-
-    Of a transport stream every 30th packet is lost.
-    """
-    write_video(path, num_frames=60, options=_X264)
-    if path.suffix == ".ts":
-        data = path.read_bytes()
-        kept = [data[k : k + 188] for k in range(0, len(data), 188) if k // 188 % 30 != 29]
-        path.write_bytes(b"".join(kept))
-        return path
-    data = bytearray(path.read_bytes())
-    rng = np.random.default_rng(1)
-    for place, size in _packets(path)[10 * group + 1 : 10 * group + 6]:
-        for at in rng.integers(place + size // 3, place + size, 6):
-            data[at] ^= int(rng.integers(1, 256))
-    path.write_bytes(data)
-    return path
-
-
-def _marked(path: Path) -> tuple[int, int]:
-    """(frames that a sequential decoder marks corrupt, all frames)."""
-    marks = []
-    with av.open(str(path)) as container:
-        container.streams.video[0].thread_count = 1
-        for packet in container.demux(video=0):
-            try:
-                marks += [frame.is_corrupt for frame in packet.decode()]
-            except av.error.InvalidDataError:
-                continue
-    return sum(marks), len(marks)
-
-
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
 def test_corrupt_frames_are_counted(suffix: str, tmp_path: Path) -> None:
-    path = _concealed(tmp_path / f"a{suffix}")
-    corrupt, frames = _marked(path)
+    path = write_concealed(tmp_path / f"a{suffix}")
+    corrupt, frames = count_corrupt(path)
     assert 1 <= corrupt < frames
     row = describe_video(_video(path), Settings(families=("color",))).to_pylist()[0]
     assert (row["status"], row["num_frames"]) == ("ok", frames)
@@ -82,8 +43,8 @@ def test_an_index_is_not_believed_where_the_decoder_marks_a_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(*_LONG)
-    path = _concealed(tmp_path / "a.mp4")
-    corrupt, frames = _marked(path)
+    path = write_concealed(tmp_path / "a.mp4")
+    corrupt, frames = count_corrupt(path)
     pixels, _ = sequential_frames(path, skip_errors=True)
     with Video(path) as video:
         assert video.has_exact_index
@@ -113,8 +74,8 @@ def test_a_whole_video_has_no_damage(
 
 
 def test_a_share_of_corrupt_frames_may_be_refused(tmp_path: Path) -> None:
-    path = _concealed(tmp_path / "a.mp4")
-    corrupt, frames = _marked(path)
+    path = write_concealed(tmp_path / "a.mp4")
+    corrupt, frames = count_corrupt(path)
     for cap, status in (
         (corrupt / frames, "ok"),
         (corrupt / frames - 1e-6, "failed"),
@@ -143,7 +104,7 @@ def test_who_refuses_corrupt_frames_gets_the_decoder_that_tells_them(tmp_path: P
 def test_a_packet_refused_with_an_unusual_error_costs_one_frame(tmp_path: Path) -> None:
     """ProRes: one byte of a frame's header, and the decoder says "operation not permitted"."""
     path = write_video(tmp_path / "a.mov", num_frames=20, codec="prores_ks", pix_fmt="yuv422p10le")
-    place, _ = _packets(path)[5]
+    place, _ = packet_places(path)[5]
     data = bytearray(path.read_bytes())
     data[place + 20] = 255
     path.write_bytes(data)

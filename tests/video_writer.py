@@ -237,3 +237,44 @@ def uneven_pts(num_frames: int) -> list[int]:
     """Milliseconds that grow by 10 to 160, in an order without a short period; from 0."""
     steps = [10 + 30 * ((k * k) % 6) for k in range(max(num_frames - 1, 0))]
     return [0, *np.cumsum(steps, dtype=int).tolist()][:num_frames]
+
+
+def packet_places(path: Path) -> list[tuple[int, int]]:
+    """Place and size of each packet of the video, in the order of the file."""
+    with av.open(str(path)) as container:
+        return [(p.pos, p.size) for p in container.demux(video=0) if p.size and p.pos is not None]
+
+
+def write_concealed(path: Path) -> Path:
+    """H.264 of which some slices of one group of ten pictures are garbage: the decoder conceals.
+
+    Of a transport stream every 30th packet is lost.
+    """
+    write_video(
+        path, num_frames=60, options={"x264-params": "keyint=10:bframes=2:scenecut=0:b-adapt=0"}
+    )
+    if path.suffix == ".ts":
+        data = path.read_bytes()
+        kept = [data[k : k + 188] for k in range(0, len(data), 188) if k // 188 % 30 != 29]
+        path.write_bytes(b"".join(kept))
+        return path
+    data = bytearray(path.read_bytes())
+    rng = np.random.default_rng(1)
+    for place, size in packet_places(path)[21:26]:
+        for at in rng.integers(place + size // 3, place + size, 6):
+            data[at] ^= int(rng.integers(1, 256))
+    path.write_bytes(data)
+    return path
+
+
+def count_corrupt(path: Path) -> tuple[int, int]:
+    """(frames that a sequential decoder marks corrupt, all frames)."""
+    marks = []
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_count = 1
+        for packet in container.demux(video=0):
+            try:
+                marks += [frame.is_corrupt for frame in packet.decode()]
+            except av.error.InvalidDataError:
+                continue
+    return sum(marks), len(marks)
