@@ -38,6 +38,7 @@ from vidray import decode, decoders, demux
 from vidray.decode import Request, Video
 from vidray.errors import VideoError
 from vidray.extraction import Settings, describe_video
+from vidray.pixels import to_rgb
 from vidray.sandbox import Sandbox
 
 _KINDS = (
@@ -308,7 +309,10 @@ def _sequential(path: str) -> list[NDArray[np.uint8]]:
             try:
                 packet = next(packets)
             except StopIteration:
-                return [np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in frames]
+                return [
+                    to_rgb(f, size=(f.width, f.height), resize="as_stored", rotation_degrees=0)
+                    for f in frames
+                ]
             except IndexError:  # PyAV's, of a packet of a stream that began midway.
                 packets = container.demux(stream)
                 continue

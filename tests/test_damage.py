@@ -7,14 +7,18 @@ from typing import Any
 
 import av
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from bench import damage
 from tests.video_writer import count_corrupt, moving_scene, packet_places, write_concealed
 from tests.videos import KINDS, sequential_frames, write_video
+from vidray import runs, summary
 from vidray.clips import ClipSettings, cut_video
 from vidray.decode import Damage, Limits, Request, Video, probe, read_frames
 from vidray.errors import UserError, VideoError
 from vidray.extraction import Settings, describe_video
+from vidray.pixels import to_rgb
 
 _LONG = ("vidray.decode._SHORT_PIXELS", 0)  # Every video is read by its index, as a long one is.
 _X264 = {"x264-params": "keyint=10:bframes=2:scenecut=0:b-adapt=0"}
@@ -271,6 +275,44 @@ def test_a_stream_that_begins_midway_is_passed_over(tmp_path: Path) -> None:
             list(container.demux(video=0))
     with Video(path) as video:
         assert video.num_frames == (times + 2) * 60 + 30
+
+
+@pytest.mark.parametrize("matrix", [3, 8, 14, 255])
+def test_colours_that_ffmpeg_does_not_convert_are_taken_as_unstated(
+    matrix: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reserved, YCgCo, ICtCp, and a number that a damaged ProRes frame states."""
+    luma = np.tile(np.arange(16, 80, 4, dtype=np.uint8), (24, 1))
+    frames = [av.VideoFrame.from_ndarray(luma, format="yuv420p") for _ in range(2)]
+    frames[0].colorspace = matrix
+    with pytest.raises(OSError, match="not supported"):
+        frames[0].to_ndarray(format="rgb24")
+    stated, unstated = (
+        to_rgb(frame, size=(8, 8), resize="swscale", rotation_degrees=0) for frame in frames
+    )
+    assert np.array_equal(stated, unstated)
+
+
+def test_a_run_counts_videos_with_damage_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [write_concealed(tmp_path / f"{k}.mp4") for k in range(2)]
+    paths.append(write_video(tmp_path / "whole.mp4", num_frames=5))
+    settings = ClipSettings(size_px=16, frames_per_clip=2, clips_per_video=3)
+    clips = [cut_video(_video(path), settings) for path in paths]
+    counts = runs.count(pa.Table.from_batches(clips))
+    assert (counts["videos"], counts["with_corrupt_frames"]) == (3, 2)
+    assert counts["with_damaged_packets"] == 0
+    seconds = {"working": 1.0, "startup": 1.0}
+    summary.print_counts({"counts": counts, "seconds": seconds, "videos_per_second": 1.0})
+    assert "2 videos have corrupt frames" in capsys.readouterr().out
+
+
+def test_random_damages_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Few of those of ``bench/damage.py``, through the sandbox."""
+    with pytest.raises(SystemExit) as ended:
+        damage.main(damage.Bench(damages=60, workers=1, num_frames=12))
+    assert ended.value.code == 0, capsys.readouterr().out
 
 
 def test_damage_has_the_names_of_its_columns() -> None:
