@@ -4,7 +4,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vidray import timestamps
@@ -57,6 +57,7 @@ def _times(
         ("shown", [0, 1, 5000, 5001], [0, 1, 5000, 5001]),
         # Numbers beside which a step is nothing.
         ("shown", [1e18, 1e18, 1e18], [0, 0.04, 0.08]),
+        ("decoded", [1e18, 1e18, 1e18], [0, 0.04, 0.08]),
     ],
 )
 def test_by_hand(clock: Clock, stated: list[float], expected: list[float]) -> None:
@@ -64,6 +65,7 @@ def test_by_hand(clock: Clock, stated: list[float], expected: list[float]) -> No
 
 
 @given(stated=STATED, rate=RATES, clock=CLOCKS)
+@example(stated=[0.0, 0.03125, -562949953421312.0], rate=None, clock="decoded")
 def test_times_are_finite_and_rise(stated: list[float], rate: float | None, clock: Clock) -> None:
     times = presentation_seconds(np.array(stated, np.float64), rate=rate, clock=clock)
     assert times.shape == (len(stated),)

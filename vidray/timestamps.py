@@ -66,10 +66,10 @@ def presentation_seconds(
         step = _usual_step(times[~np.isnan(times)], rate)
         longest = _LONGEST_BROADCAST_STEP_SECONDS if clock == "broadcast" else np.inf
         times = _filled(_gone_on(times, step, longest), step)
-        if not _rises(times):  # Absurd numbers, beside which a step is nothing.
-            times = np.arange(len(times)) * step
     if clock != "shown" and len(times):
         times = times - times[0]
+    if not _rises(times):  # Absurd numbers, beside which a step is nothing.
+        times = np.arange(len(times)) * _usual_step(times, rate)
     return times
 
 
