@@ -34,10 +34,11 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.videos import KINDS, write_video
-from vidray import decoders, demux
+from vidray import decode, decoders, demux
 from vidray.decode import Request, Video
 from vidray.errors import VideoError
 from vidray.extraction import Settings, describe_video
+from vidray.pixels import to_rgb
 from vidray.sandbox import Sandbox
 
 _KINDS = (
@@ -69,6 +70,9 @@ class Bench:
     """Of each video."""
     timeout_seconds: float = 60.0
     """A video that takes longer is a finding."""
+    as_long: bool = False
+    """Read by the packet index, as long videos are: what it cannot tell is damage in a group of
+    pictures that holds no wanted frame."""
     only: int | None = None
     """The number of a damage, to do again."""
     keep: bool = False
@@ -81,7 +85,7 @@ def main(bench: Bench) -> None:
     folder = Path(tempfile.mkdtemp(prefix="damage-"))
     sources = _write_sources(folder, bench.num_frames)
     numbers = range(bench.damages) if bench.only is None else [bench.only]
-    boxes = [_sandbox(bench.timeout_seconds) for _ in range(bench.workers)]
+    boxes = [_sandbox(bench) for _ in range(bench.workers)]
 
     def work(worker: int) -> list[dict[str, Any]]:
         mine = numbers[worker :: bench.workers]
@@ -111,9 +115,12 @@ def _write_sources(folder: Path, num_frames: int) -> dict[str, Path]:
     return sources
 
 
-def _sandbox(timeout_seconds: float) -> Sandbox:
+def _sandbox(bench: Bench) -> Sandbox:
     return Sandbox(
-        "bench.damage:judge_videos", {}, memory_bytes=2 << 30, timeout_seconds=timeout_seconds
+        "bench.damage:judge_videos",
+        {"as_long": bench.as_long},
+        memory_bytes=2 << 30,
+        timeout_seconds=bench.timeout_seconds,
     )
 
 
@@ -234,9 +241,11 @@ _DAMAGES: dict[str, Callable[[Path, random.Random], bytes]] = {
 # In the sandbox.
 
 
-def judge_videos(_: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], pa.RecordBatch]:
+def judge_videos(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], pa.RecordBatch]:
     """The work of a sandbox: path -> what became of it, a batch of one row."""
     av.logging.set_level(None)
+    if config["as_long"]:
+        decode._SHORT_PIXELS = 0
     return lambda request: pa.RecordBatch.from_pylist([_outcome(request)])
 
 
@@ -300,7 +309,13 @@ def _sequential(path: str) -> list[NDArray[np.uint8]]:
             try:
                 packet = next(packets)
             except StopIteration:
-                return [np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in frames]
+                return [
+                    to_rgb(f, size=(f.width, f.height), resize="as_stored", rotation_degrees=0)
+                    for f in frames
+                ]
+            except IndexError:  # PyAV's, of a packet of a stream that began midway.
+                packets = container.demux(stream)
+                continue
             except av.error.FFmpegError:
                 packet = av.Packet()  # FFmpeg drains the decoder where the container breaks off.
                 packet.stream = stream

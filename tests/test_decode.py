@@ -3,18 +3,36 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from tests.shared_data import CORPUS
-from tests.videos import BROKEN, KINDS, PARTIAL, read_numbers, sequential_frames, write_video
+from tests.videos import (
+    BROKEN,
+    KINDS,
+    PARTIAL,
+    draw_number,
+    read_numbers,
+    sequential_frames,
+    write_video,
+)
+from vidray import decoders
 from vidray.decode import Limits, Request, Video, probe, read_frames
 from vidray.errors import VideoError
 
 _ASKED = (59, 0, 1, 5, 11, 12, 13, 40, 41, 30, 30, 58)
+
+
+@pytest.fixture(params=["short", "long"], autouse=True)
+def _length(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test twice: read as short videos are, decoded whole, and as long ones, by the index."""
+    if request.param == "long":
+        monkeypatch.setattr("vidray.decode._SHORT_PIXELS", 0)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +116,15 @@ def test_rotated_frames_stand_upright(degrees: int, zoo: dict[str, Path]) -> Non
     # By hand: counter-clockwise by 90 degrees, the top right corner becomes the top left one.
     corner = {90: stored[0, :, -1], 180: stored[0, -1, ::-1], 270: stored[0, ::-1, 0]}[degrees]
     assert np.array_equal(frames.pixels[0, 0], corner)
+
+
+def test_a_quarter_turned_video_is_upright_at_a_given_size(zoo: dict[str, Path]) -> None:
+    for degrees in (90, 270):
+        path = zoo[f"rotated_{degrees}_mp4"]
+        frames = read_frames(path, frame_indices=[7, 41], width_px=66, height_px=88)
+        assert frames.pixels.shape == (2, 88, 66, 3)
+        stored = np.rot90(frames.pixels, -degrees // 90, axes=(1, 2))
+        assert read_numbers(stored) == [7, 41]
 
 
 def test_non_square_pixels_become_square(zoo: dict[str, Path]) -> None:
@@ -270,6 +297,109 @@ def test_a_stream_that_changes_its_size_keeps_the_first(tmp_path: Path) -> None:
     assert upright.pixels.shape == stored.pixels.shape == (2, 48, 64, 3)
     with pytest.raises(VideoError, match="96x64"):
         read_frames(both, frame_indices=[55], limits=Limits(max_pixels=64 * 48))
+
+
+def _two_streams(path: Path, sizes: list[tuple[int, int]], default: list[bool] | None) -> Path:
+    """A video stream of each size and 5, 6, 7 frames; with or without marks as default."""
+    with av.open(str(path), "w") as container:
+        streams = []
+        for width_px, height_px in sizes:
+            stream = container.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt = width_px, height_px, "yuv420p"
+            streams.append(stream)
+        if default is not None:
+            for stream, is_default in zip(streams, default, strict=True):
+                stream.disposition = Disposition.default if is_default else Disposition(0)
+        for number, stream in enumerate(streams):
+            for k in range(5 + number):
+                rgb = draw_number(k, width_px=stream.width, height_px=stream.height)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+            container.mux(stream.encode())
+    return path
+
+
+_SMALL, _LARGE, _MIDDLE = (64, 48), (320, 240), (160, 120)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "default", "shown"),
+    [
+        # FFmpeg marks the first by itself where nobody chose: the largest is shown.
+        ([_SMALL, _LARGE], None, 1),
+        ([_SMALL, _LARGE], [True, False], 1),
+        ([_LARGE, _SMALL], [True, False], 0),
+        # Somebody chose.
+        ([_LARGE, _SMALL, _MIDDLE], [False, True, False], 1),
+        ([_LARGE, _SMALL], [False, True], 1),
+        ([_SMALL, _LARGE], [True, True], 0),
+        ([_LARGE, _SMALL, _MIDDLE], [False, True, True], 1),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+def test_of_several_streams_the_one_a_player_shows(
+    sizes: list[tuple[int, int]],
+    default: list[bool] | None,
+    shown: int,
+    suffix: str,
+    tmp_path: Path,
+) -> None:
+    found = probe(_two_streams(tmp_path / f"a{suffix}", sizes, default))
+    assert (found.width_px, found.height_px) == sizes[shown]
+    assert found.num_frames == 5 + shown
+
+
+def test_another_decoder_does_not_choose_among_streams(tmp_path: Path) -> None:
+    path = _two_streams(tmp_path / "a.mp4", [_SMALL, _LARGE], None)
+    with Video(path) as video:
+        (frames,), used = decoders.read(video, path, [Request([3])], decoder="opencv")
+    assert used == "pyav"
+    assert frames.pixels.shape == (1, 240, 320, 3)
+
+
+def test_pictures_that_move_are_videos_or_say_why_not(tmp_path: Path) -> None:
+    picture: dict[str, Any] = {"num_frames": 6, "width_px": 64, "height_px": 48}
+    gif = write_video(tmp_path / "a.gif", codec="gif", pix_fmt="rgb8", **picture)
+    png = write_video(
+        tmp_path / "a.png", codec="apng", pix_fmt="rgb24", container_format="apng", **picture
+    )
+    avif = write_video(tmp_path / "a.avif", codec="libsvtav1", **picture)
+    for path in (gif, png, avif):
+        assert probe(path).num_frames == 6
+    webp = write_video(tmp_path / "a.webp", codec="libwebp_anim", **picture)
+    with pytest.raises(VideoError, match="an animated WebP, which FFmpeg cannot decode") as caught:
+        probe(webp)
+    assert caught.value.kind == "unsupported"
+    with pytest.raises(VideoError, match="an animated WebP"):
+        probe(io.BytesIO(webp.read_bytes()))
+    still = write_video(tmp_path / "b.webp", codec="libwebp", **{**picture, "num_frames": 1})
+    with pytest.raises(VideoError, match="a still picture") as caught:
+        probe(still)
+    assert caught.value.kind == "no_video"
+
+
+def test_hidden_frames_of_vp9_are_not_counted(tmp_path: Path) -> None:
+    """Key frames are hidden, and shown by a frame of one byte in the same packet (a superframe)."""
+    plain = write_video(tmp_path / "a.webm", codec="libvpx-vp9")
+    path = tmp_path / "b.webm"
+    with av.open(str(plain)) as reader, av.open(str(path), "w") as writer:
+        stream = writer.add_stream_from_template(reader.streams.video[0])
+        for packet in [packet for packet in reader.demux(video=0) if packet.size]:
+            data = bytes(packet)
+            if packet.is_keyframe:
+                parts = [bytes([data[0] & ~0b10]) + data[1:], b"\x88"]  # Not shown; show frame 0.
+                sizes = b"".join(len(part).to_bytes(4, "little") for part in parts)
+                data = b"".join(parts) + b"\xd9" + sizes + b"\xd9"  # VP9 specification, annex B
+            copy = av.Packet(data)
+            copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
+            copy.is_keyframe, copy.stream = packet.is_keyframe, stream
+            writer.mux(copy)
+    pixels, _ = sequential_frames(path)
+    assert read_numbers(pixels) == list(range(60))
+    with Video(path) as video:
+        assert video.has_exact_index
+        assert video.num_frames == 60
+    for k in (0, 11, 12, 13, 35, 59):
+        assert np.array_equal(read_frames(path, frame_indices=[k]).pixels[0], pixels[k])
 
 
 def test_a_clock_that_starts_again_does_not_spoil_rate_and_duration(zoo: dict[str, Path]) -> None:

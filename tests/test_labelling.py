@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from tests.ray_cluster import ROOT
 from tests.test_models_folder import fitted
-from tests.video_writer import write_video
+from tests.video_writer import count_corrupt, write_concealed, write_video
 from vidray import clips, labeller, labelling, models, schema, storage
 from vidray.clips import ClipSettings, cut_video
 from vidray.decode import Limits, Video, read_frames
@@ -489,6 +489,23 @@ def test_a_classical_model_labels_by_its_own_features(
     row = answer(label_video(planned(path, begin_seconds=3.0), classical, SETTINGS))
     assert row["probabilities"] == [1.0, 0.0]  # No pixel is in the darkest bin.
     assert row["duration_seconds"] == pytest.approx(2)
+
+
+@pytest.mark.parametrize("long_seconds", [60.0, 2.0])
+def test_corrupt_frames_are_told_of_and_may_be_refused(
+    long_seconds: float, deep: DeepModel, classical: ClassicalModel, tmp_path: Path
+) -> None:
+    path = write_concealed(tmp_path / "a.mp4")
+    corrupt, frames = count_corrupt(path)
+    settings = dataclasses.replace(
+        SETTINGS, long_seconds=long_seconds, window_seconds=1.0, step_seconds=0.5
+    )
+    strict = dataclasses.replace(settings, limits=Limits(max_corrupt_share=0.5 * corrupt / frames))
+    for model in (deep, classical):
+        row = answer(label_video(planned(path), model, settings))
+        assert (row["status"], row["damaged_packets"]) == ("ok", 0)
+        assert (row["corrupt_frames"], row["corrupt_share"]) == (corrupt, corrupt / frames)
+    assert answer(label_video(planned(path), deep, strict))["error_kind"] == "damaged"
 
 
 def test_bad_videos_are_rows_with_a_reason(

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
@@ -91,6 +92,20 @@ def sequential_frames(
                 frames.append(frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False))
                 pts_seconds.append(float("nan") if frame.time is None else frame.time)
     return np.stack(frames), np.array(pts_seconds)
+
+
+def moving_scene(num_frames: int) -> list[NDArray[np.uint8]]:
+    """A textured ground that drifts and turns, so that flow has something to see: (120, 160, 3)."""
+    rng = np.random.default_rng(5)
+    ground = cv2.GaussianBlur(rng.integers(0, 256, (400, 400, 3)).astype(np.float32), (0, 0), 3)
+    ground = np.clip((ground - ground.mean()) * 4 + 128, 0, 255).astype(np.uint8)
+    frames = []
+    for k in range(num_frames):
+        turn = cv2.getRotationMatrix2D((200, 200), 0.6 * k, 1.0 + 0.002 * k)
+        turn[:, 2] += (-120 + 16.0 * np.sin(k / 6), -140 + 1.5 * k)
+        moved = cv2.warpAffine(ground, turn, (160, 120), borderMode=cv2.BORDER_REFLECT)
+        frames.append(moved.astype(np.uint8))
+    return frames
 
 
 def write_video(
@@ -222,3 +237,44 @@ def uneven_pts(num_frames: int) -> list[int]:
     """Milliseconds that grow by 10 to 160, in an order without a short period; from 0."""
     steps = [10 + 30 * ((k * k) % 6) for k in range(max(num_frames - 1, 0))]
     return [0, *np.cumsum(steps, dtype=int).tolist()][:num_frames]
+
+
+def packet_places(path: Path) -> list[tuple[int, int]]:
+    """Place and size of each packet of the video, in the order of the file."""
+    with av.open(str(path)) as container:
+        return [(p.pos, p.size) for p in container.demux(video=0) if p.size and p.pos is not None]
+
+
+def write_concealed(path: Path) -> Path:
+    """H.264 of which some slices of one group of ten pictures are garbage: the decoder conceals.
+
+    Of a transport stream every 30th packet is lost.
+    """
+    write_video(
+        path, num_frames=60, options={"x264-params": "keyint=10:bframes=2:scenecut=0:b-adapt=0"}
+    )
+    if path.suffix == ".ts":
+        data = path.read_bytes()
+        kept = [data[k : k + 188] for k in range(0, len(data), 188) if k // 188 % 30 != 29]
+        path.write_bytes(b"".join(kept))
+        return path
+    data = bytearray(path.read_bytes())
+    rng = np.random.default_rng(1)
+    for place, size in packet_places(path)[21:26]:
+        for at in rng.integers(place + size // 3, place + size, 6):
+            data[at] ^= int(rng.integers(1, 256))
+    path.write_bytes(data)
+    return path
+
+
+def count_corrupt(path: Path) -> tuple[int, int]:
+    """(frames that a sequential decoder marks corrupt, all frames)."""
+    marks = []
+    with av.open(str(path)) as container:
+        container.streams.video[0].thread_count = 1
+        for packet in container.demux(video=0):
+            try:
+                marks += [frame.is_corrupt for frame in packet.decode()]
+            except av.error.InvalidDataError:
+                continue
+    return sum(marks), len(marks)

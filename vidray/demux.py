@@ -75,6 +75,8 @@ def _why_it_does_not_open(source: Source, error: Exception) -> VideoError:
         return VideoError("missing", "the file is gone")
     except PermissionError:
         return VideoError("denied", "no permission to read the file")
+    except IsADirectoryError:
+        return VideoError("unreadable", "it is a folder, not a file")
     except OSError as failure:
         return storage_failed(failure)
     if not head:
@@ -122,6 +124,8 @@ def choose_video_stream(container: InputContainer, source: Source) -> VideoStrea
         if container.format.name.startswith("mov") and _moov(source)[1]:
             raise VideoError("unreadable", "the file is cut off within its header (moov)")
         raise VideoError("unsupported", "FFmpeg has no decoder for its video codec")
+    # The title picture of an AVIF or HEIF sequence is a stream of one frame beside the moving one.
+    readable = [s for s in readable if s.frames != 1] or readable
     default = [s for s in readable if s.disposition & Disposition.default]
     if default and default != readable[:1]:
         return default[0]
@@ -137,7 +141,8 @@ def _refuse_still_pictures(container: InputContainer, source: Source) -> None:
         raise VideoError("unsupported", "an animated WebP, which FFmpeg cannot decode")
     if container.format.name in _PICTURE_NAMES:
         raise VideoError("no_video", "a still picture, not a video")
-    if container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS:
+    is_still = all(stream.frames <= 1 for stream in container.streams.video)
+    if is_still and container.metadata.get("major_brand", "").strip() in _PICTURE_BRANDS:
         raise VideoError("no_video", "a still picture (HEIF), not a video")
 
 

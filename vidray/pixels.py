@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import av.error
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
+from vidray.errors import VideoError
 from vidray.frames import Resize
+
+_UNSPECIFIED = 2  # ISO/IEC 23091-2, matrix coefficients.
 
 
 def to_rgb(
@@ -24,18 +28,33 @@ def to_rgb(
     """
     pixels: NDArray[Any]
     if size == (frame.width, frame.height):
-        pixels = frame.to_ndarray(format="rgb24", threads=1)
+        pixels = _rgb24(frame)
     elif resize == "opencv_area":
-        full = frame.to_ndarray(format="rgb24", threads=1)
-        pixels = cv2.resize(full, size, interpolation=cv2.INTER_AREA)
+        pixels = cv2.resize(_rgb24(frame), size, interpolation=cv2.INTER_AREA)
     else:
         shrinks = size[0] <= frame.width and size[1] <= frame.height
         scaler = Interpolation.AREA if shrinks else Interpolation.BICUBIC
-        pixels = frame.to_ndarray(
-            format="rgb24", width=size[0], height=size[1], interpolation=scaler, threads=1
-        )
+        pixels = _rgb24(frame, width=size[0], height=size[1], interpolation=scaler)
     upright = np.rot90(pixels, k=rotation_degrees // 90) if rotation_degrees else pixels
     return np.ascontiguousarray(upright, dtype=np.uint8)
+
+
+def _rgb24(frame: VideoFrame, **scaling: Any) -> NDArray[Any]:
+    try:
+        return frame.to_ndarray(format="rgb24", threads=1, **scaling)
+    except MemoryError:
+        raise
+    except av.error.FFmpegError:
+        # YCgCo, ICtCp, constant luminance, reserved numbers: FFmpeg 8 does not convert them. Its
+        # earlier versions took them for BT.601, as it does where nothing is stated.
+        frame.colorspace = _UNSPECIFIED
+    try:
+        return frame.to_ndarray(format="rgb24", threads=1, **scaling)
+    except MemoryError:
+        raise
+    except av.error.FFmpegError as error:
+        message = f"FFmpeg cannot convert its pixels ({frame.format.name}) to RGB"
+        raise VideoError("unsupported", message) from error
 
 
 def quarter_turns(rotation: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -144,7 +145,12 @@ class Reader:
     def _packets(self) -> Iterator[av.Packet[VideoStream]]:
         """Packets from here on; the last one is empty and drains the decoder."""
         try:
-            yield from self.container.demux(self.stream)
+            while True:
+                # PyAV stumbles over a packet of a stream that began midway (in transport streams);
+                # asked again, it goes on behind it.
+                with contextlib.suppress(IndexError):
+                    yield from self.container.demux(self.stream)
+                    return
         except MemoryError:
             raise
         except av.error.FFmpegError:

@@ -22,6 +22,8 @@ _CLOCK_OF_FORMAT: dict[str, Clock] = {
 
 # H.264 and HEVC hold back 16 frames at the most, so that a frame is decoded 16 places too early.
 _MOST_REORDERED = 17
+# Frames that have each other's times lie no further apart; a wild time does.
+_LONGEST_REORDERED_STEPS = 10
 # FFmpeg's own -dts_delta_threshold: a longer step of a broadcast clock is a clock set anew.
 _LONGEST_BROADCAST_STEP_SECONDS = 10.0
 # Where neither the frames nor the header tell a rate.
@@ -53,7 +55,9 @@ def presentation_seconds(
     is_whole = _rises(times)
     if not is_whole or clock == "decoded":
         known = np.flatnonzero(~np.isnan(times))
-        in_order = _sorted_where_reordered(times[known])
+        step = _usual_step(times[known], rate)
+        longest = np.inf if clock == "decoded" else _LONGEST_REORDERED_STEPS * step
+        in_order = _sorted_where_reordered(times[known], longest)
         step = _usual_step(in_order, rate)
         if clock == "decoded" and (in_order != times[known]).any():
             in_order = _without_encoder_delay(in_order, step)
@@ -62,10 +66,10 @@ def presentation_seconds(
         step = _usual_step(times[~np.isnan(times)], rate)
         longest = _LONGEST_BROADCAST_STEP_SECONDS if clock == "broadcast" else np.inf
         times = _filled(_gone_on(times, step, longest), step)
-        if not _rises(times):  # Absurd numbers, beside which a step is nothing.
-            times = np.arange(len(times)) * step
     if clock != "shown" and len(times):
         times = times - times[0]
+    if not _rises(times):  # Absurd numbers, beside which a step is nothing.
+        times = np.arange(len(times)) * _usual_step(times, rate)
     return times
 
 
@@ -105,8 +109,11 @@ def _usual_step(times: NDArray[np.float64], rate: float | None) -> float:
     return 1 / (rate or _UNKNOWN_RATE)
 
 
-def _sorted_where_reordered(times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Times sorted within each short stretch that is a permutation of rising times."""
+def _sorted_where_reordered(times: NDArray[np.float64], longest: float) -> NDArray[np.float64]:
+    """Times sorted within each short stretch that is a permutation of rising times.
+
+    Not where that leaves a step above ``longest``: there a time is wrong, not out of order.
+    """
     if len(times) < 2:
         return times
     room = np.full(_MOST_REORDERED, np.inf)
@@ -116,9 +123,10 @@ def _sorted_where_reordered(times: NDArray[np.float64]) -> NDArray[np.float64]:
     stretch = np.cumsum(before < after)  # (N,), the number of each frame's stretch
     order = np.lexsort((times, stretch))
     in_order = times[order]
-    twice = (np.diff(in_order) <= 0) & (np.diff(stretch) == 0)
+    steps = np.diff(in_order)
+    is_none = ((steps <= 0) | (steps > longest)) & (np.diff(stretch) == 0)
     size = np.bincount(stretch)
-    size[stretch[1:][twice]] += _MOST_REORDERED  # No permutation: the clock was set back.
+    size[stretch[1:][is_none]] += _MOST_REORDERED
     return np.where(size[stretch] <= _MOST_REORDERED, in_order, times)
 
 
