@@ -143,6 +143,11 @@ class Video:
         return self._frames_per_second(self.pts_seconds)
 
     @property
+    def duration_seconds(self) -> float | None:
+        """From the first frame shown to the last one gone."""
+        return self._duration_seconds(self.pts_seconds, self.frames_per_second)
+
+    @property
     def num_frames(self) -> int:
         """How many frames decode."""
         return len(self.pts_seconds)
@@ -438,13 +443,18 @@ class Video:
     def _duration_seconds(
         self, pts_seconds: NDArray[np.float64] | None, rate: float | None
     ) -> float | None:
-        """First frame shown to last frame gone: the last frame lasts one mean frame."""
+        """First frame shown to last frame gone: the last frame lasts one frame of the rate, or
+        where that is not what the last ones took, as long as they.
+        """
         if pts_seconds is not None:
             steps = np.diff(pts_seconds)
             if not rate or not np.isfinite(steps).all():
                 return None
             if (steps > 0).all():
-                return float(steps.sum()) + 1 / rate
+                last = 1 / rate
+                lately = float(np.median(steps[-3:])) if len(steps) else last
+                last = last if abs(lately - last) < 0.2 * last else lately
+                return float(steps.sum()) + last
             return len(pts_seconds) / rate
         if self._stream.duration and self._stream.time_base:
             return float(self._stream.duration * self._stream.time_base)
