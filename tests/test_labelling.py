@@ -202,8 +202,9 @@ def test_a_long_video_of_a_variable_rate_is_cut_in_seconds(deep: DeepModel, tmp_
 
 
 def test_windows_that_show_the_same_frames_are_asked_about_once(tmp_path: Path) -> None:
-    """Two pictures, a minute each, half a second of two more: the mean counts every window."""
-    path = write_uneven(tmp_path / "a.mkv", [(0, 10), (60, 200), (120, 60), (120.5, 60)])
+    """Two pictures, a minute each, and two seconds of another: the mean counts every window."""
+    frames = [(0.0, 10), (60.0, 200), *((120 + k / 2, 60) for k in range(4))]
+    path = write_uneven(tmp_path / "a.mkv", frames)
     asked: list[int] = []
 
     def predict(pixels: np.ndarray) -> labeller.Answer:
@@ -216,9 +217,9 @@ def test_windows_that_show_the_same_frames_are_asked_about_once(tmp_path: Path) 
     model = ClipModel(class_names=("bright", "dark"), clip=clip, predict=predict)
     row = answer(labeller.label_video(planned(path), model, SETTINGS))
     assert len(asked) < 10
-    # Windows of 2 s begin at 0, 1, ... 119 s; the last one ends with the video, at 121 s.
+    # Windows of 2 s begin at 0, 1, ... 120 s; the last one ends with the video, at 122 s.
     seen = [[10, 200, 60][bisect.bisect([0, 60, 120], k + 0.25 + 0.5 * j) - 1]
-            for k in range(120) for j in range(4)]  # fmt: skip
+            for k in range(121) for j in range(4)]  # fmt: skip
     assert row["embedding"] == pytest.approx([np.mean(seen)], abs=0.5)
     assert row["probabilities"] == pytest.approx(
         [np.mean(seen) / 255, 1 - np.mean(seen) / 255], abs=0.002

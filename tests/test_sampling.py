@@ -359,6 +359,25 @@ def test_bursts_are_adjacent_frames_at_even_moments(
         assert set(begins.tolist()) <= set(range(possible))
 
 
+@pytest.mark.parametrize(
+    ("num_frames", "middles", "length", "expected"),
+    [
+        (100, [50], 3, [[49, 50, 51]]),
+        (100, [50, 50, 60], 2, [[50, 51], [60, 61]]),
+        (10, [0, 9], 4, [[0, 1, 2, 3], [6, 7, 8, 9]]),
+        (3, [0, 1, 2], 4, []),
+    ],
+)
+def test_bursts_around_by_hand(
+    num_frames: int, middles: list[int], length: int, expected: list[list[int]]
+) -> None:
+    indices = sampling.bursts_around(
+        num_frames=num_frames, middles=np.array(middles), frames_per_burst=length
+    )
+    assert indices.shape == (len(expected), length)
+    assert indices.tolist() == expected
+
+
 # errors
 
 
@@ -375,6 +394,12 @@ def test_bursts_are_adjacent_frames_at_even_moments(
         (lambda: sampling.sliding_windows(num_frames=5, window=1, step=0), "step=0"),
         (lambda: sampling.bursts(num_frames=5, bursts=0, frames_per_burst=2), "bursts=0"),
         (lambda: sampling.bursts(num_frames=5, bursts=1, frames_per_burst=0), "frames_per_burst=0"),
+        (
+            lambda: sampling.bursts_around(
+                num_frames=-1, middles=np.zeros(1, np.int64), frames_per_burst=1
+            ),
+            "num_frames=-1",
+        ),
         (
             lambda: sampling.every_second(num_frames=5, frames_per_second=0.0),
             "frames_per_second=0.0 is not a rate; pass a finite number above 0",

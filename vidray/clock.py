@@ -91,17 +91,20 @@ class Clock:
         pts_seconds: NDArray[np.float64],
         *,
         frames_per_second: float | None = None,
+        duration_seconds: float | None = None,
         stretch: Stretch = WHOLE,
     ) -> Clock:
         """The clock of a video whose frames are shown at these times.
 
         A rate is constant if every frame comes within half a frame of when it would at the mean
         rate: then counting frames is right to half a frame, and does not depend on how a container
-        rounds its times. The last frame stays as long as the one before it, or as the stretch.
+        rounds its times.
 
         Args:
             pts_seconds: ``float64 (N,)``, rising; where they do not, the rate is taken as constant.
             frames_per_second: what the video says of itself, used where the times agree to 0.5 %.
+            duration_seconds: until the last frame goes; it stays as long as the one before it, if
+                that is not known. In a stretch no frame stays longer than the stretch.
 
         Raises:
             VideoError: the stretch holds no frame.
@@ -110,8 +113,10 @@ class Clock:
         seconds = _from_first(pts_seconds, told)
         inside = stretch.frames(seconds)
         times = seconds[inside]
-        last_stays = seconds[-1] - seconds[-2] if len(seconds) > 1 else 1 / told
-        gone = np.append(seconds, seconds[-1] + last_stays)[inside.stop]
+        end = duration_seconds
+        if end is None or end <= seconds[-1]:
+            end = 2 * seconds[-1] - seconds[-2] if len(seconds) > 1 else 1 / told
+        gone = np.append(seconds, end)[inside.stop]
         edges = np.append(times, min(gone, stretch.end_seconds))
         rate = _constant_rate(times, told)
         if rate is not None:
@@ -126,8 +131,12 @@ class Clock:
         Raises:
             VideoError: as ``Video.pts_seconds``, or the stretch holds no frame.
         """
-        rate = video.frames_per_second
-        return cls.of(video.pts_seconds, frames_per_second=rate, stretch=stretch)
+        return cls.of(
+            video.pts_seconds,
+            frames_per_second=video.frames_per_second,
+            duration_seconds=video.duration_seconds,
+            stretch=stretch,
+        )
 
     @property
     def num_frames(self) -> int:

@@ -140,6 +140,11 @@ class Video:
         return self._frames_per_second(self.pts_seconds)
 
     @property
+    def duration_seconds(self) -> float | None:
+        """From the first frame shown to the last one gone."""
+        return self._duration_seconds(self.pts_seconds, self.frames_per_second)
+
+    @property
     def num_frames(self) -> int:
         """How many frames decode."""
         return len(self.pts_seconds)
