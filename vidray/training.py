@@ -400,6 +400,7 @@ def make_network(job: DeepJob, *, fresh: bool) -> torch.nn.Module:
     weights = job.weights if fresh else None
     built = models.build(**job.network, weights=weights)
     set_trained(built, job.trained)
+    loop.check_accumulate(built.network, job.training)
     if job.training.checkpointing:
         checkpoint_blocks(built.network, built.blocks)
     return built.network
