@@ -1,7 +1,10 @@
 """From a name to a network: parameters, what is trained, and weights that can't run code."""
 
+import json
 import math
 import pickle
+import re
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -420,7 +423,7 @@ def test_a_file_with_another_head(
 @pytest.mark.parametrize("name", ["r3d_18", "s3d", "mvit_v2_s", "swin3d_t"])
 def test_a_file_of_torchvisions_own_network(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
-    theirs = getattr(torchvision.models.video, name)(num_classes=5).eval()
+    theirs = getattr(video, name)(num_classes=5).eval()
     file = saved(theirs, str(tmp_path / "theirs.safetensors"))
     same = build(name, num_classes=5, weights=file, frames=16, size_px=224)
     count = len(theirs.state_dict())

@@ -408,7 +408,7 @@ def _fail(_: torch.Tensor) -> torch.Tensor:
         (lambda logits: logits[:, :2], "has 2 outputs and 3 class names"),
         (
             _fail,
-            r"cannot take what its model.json says it is given \(RuntimeError: mat1 and mat2 sh",
+            r"cannot take what its model.json says it is given \(RuntimeError: mat1 and mat2 ",
         ),
     ],
 )
