@@ -229,7 +229,9 @@ def _answer_all(
     left = [unit for unit in units if unit.name not in answers]
     for name in dict.fromkeys(unit.model for unit in left if unit.model in models.DEEP):
         # What is wrong with a network is said here, before any work.
-        training.make_network(_job(config, data, name, data.videos), fresh=True)
+        started = training.make_network(_job(config, data, name, data.videos), fresh=True)
+        if started.loaded:
+            print(started.loaded, flush=True)
     if answers:
         print(f"{len(answers)} of {len(units)} units were done already", flush=True)
     teacher = _Teacher(config, run, data)

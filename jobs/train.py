@@ -214,7 +214,9 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
     if not run.claim(resume=config.resume):
         _say_finished(config)
         return
-    training.make_network(job, fresh=True)  # What is wrong with it is said here, and once.
+    started = training.make_network(job, fresh=True)  # What is wrong is said here, and once.
+    if started.loaded:
+        print(started.loaded)
     began = time.monotonic()
     trained = training.train(
         job,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vidray.errors import UserError
+from vidray.errors import ModelError, UserError
 
 
 def doubled(config: dict[str, Any], ask: Any) -> Any:
@@ -34,12 +34,22 @@ def die_at_start(config: dict[str, Any]) -> Any:
     return lambda _: pa.RecordBatch.from_pydict({"said": ["here"]})
 
 
-def misbehave(config: dict[str, Any]) -> Any:
-    """``config["marks"]``: a folder that notes each attempt."""
+def _start(config: dict[str, Any]) -> None:
+    """Whatever may be wrong before there is any work."""
     if config.get("refuse"):
         raise ValueError("no such setting")
     if "advise" in config:
         raise UserError(config["advise"])
+    if "load" in config:
+        np.ones(config["load"], dtype=np.uint8)
+    if "fill" in config:
+        kept = np.ones(config["fill"], dtype=np.uint8)
+        raise SystemError(f"a library says something else of {len(kept)} bytes")
+
+
+def misbehave(config: dict[str, Any]) -> Any:
+    """``config["marks"]``: a folder that notes each attempt."""
+    _start(config)
 
     def work(request: dict[str, Any]) -> pa.RecordBatch:
         with open(os.path.join(config["marks"], request["do"]), "a") as file:
@@ -56,6 +66,8 @@ def misbehave(config: dict[str, Any]) -> Any:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "eat":
                 np.ones(1 << 32, dtype=np.uint8)
+            case "fault":
+                raise ModelError("the model is\nat fault \ud800")
         return pa.RecordBatch.from_pydict({"said": [request["do"]], "pid": [os.getpid()]})
 
     return work

@@ -1,11 +1,13 @@
 """Classical models against scikit-learn and made data; their files against what could run code."""
 
+import copy
 import io
 import json
 import os
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -551,6 +553,127 @@ def test_packed_and_damaged_files_are_refused() -> None:
 
     with pytest.raises(UserError, match="damaged"):
         classical.loads(_rewritten(data, forget))
+
+
+def _with_parts(data: bytes, change: Any) -> bytes:
+    """A skops file of which ``change(name, content)`` gives each part."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(out, "w") as changed:
+        for name in archive.namelist():
+            changed.writestr(name, change(name, archive.read(name)))
+    return out.getvalue()
+
+
+def _bomb(data: bytes, what: str) -> bytes:
+    """A small file that is large once it is read."""
+    if what == "packed":
+        out = io.BytesIO(data)
+        with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("more.npy", bytes(1 << 28))
+        return out.getvalue()
+    if what == "packed schema":
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("schema.json", b" " * (1 << 28) + b"{}")
+        return out.getvalue()
+    if what == "said to be stored":
+        # The directory at the end says that packed bytes are plain, and how many they would be.
+        packed = _bomb(data, "packed schema")
+        at = packed.rindex(b"PK\x01\x02")
+        return packed[: at + 10] + b"\0\0" + packed[at + 12 :]
+    if what == "claimed by a header":
+        header = io.BytesIO()
+        shape = {"shape": (1 << 37,), "fortran_order": False, "descr": "<f8"}
+        np.lib.format.write_array_header_1_0(header, shape)  # type: ignore[arg-type]
+        return _with_parts(data, lambda name, old: old if "json" in name else header.getvalue())
+    if what == "one array as many":
+
+        def repeat(state: Any) -> Any:
+            array = next(node for node in _dicts(state) if node.get("file"))
+            more = [{**array, "__id__": 10**6 + k} for k in range(5000)]
+            words = {"__class__": "list", "__module__": "builtins", "__loader__": "ListNode"}
+            state["content"]["content"]["more"] = {**words, "content": more, "__id__": 999}
+            return state
+
+        return _rewritten(data, repeat)
+    assert what == "the same bytes many times"
+    out = io.BytesIO(data)
+    with zipfile.ZipFile(out, "a") as archive:
+        first = next(i for i in archive.infolist() if i.filename.endswith(".npy"))
+        for k in range(50):
+            twin = copy.copy(first)
+            twin.filename = f"{k}.npy"
+            archive.filelist.append(twin)
+        archive._didModify = True  # type: ignore[attr-defined]
+    return out.getvalue()
+
+
+def _dicts(value: Any) -> Any:
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, dict | list):
+            yield from _dicts(inner)
+
+
+BOMBS = ("packed", "packed schema", "said to be stored", "claimed by a header",
+         "one array as many", "the same bytes many times")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bombs() -> dict[str, bytes]:
+    data = classical.dumps(_fit("svm", *_made()))
+    return {what: _bomb(data, what) for what in BOMBS}
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_a_small_file_that_is_large_once_read_is_refused_before(
+    what: str, bombs: dict[str, bytes]
+) -> None:
+    assert len(bombs[what]) < 4 << 20
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"not a skops file|no model of vidray is") as e:
+            classical.loads(bombs[what])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(e.value)
+    assert peak < 64 << 20
+
+
+_LISTS = 400  # As JSON they may be read; skops goes down by several calls each.
+_OPEN = '{"__class__": "list", "__module__": "builtins", "__loader__": "ListNode", "content": ['
+
+
+@pytest.mark.parametrize("deep", ["[" * 200_000, '{"a":' * 200_000, _OPEN * _LISTS + "]}" * _LISTS])
+def test_nested_brackets_are_refused_in_a_line(deep: str) -> None:
+    data = classical.dumps(_fit("svm", *_made()))
+
+    def nest(name: str, content: bytes) -> bytes:
+        first = b'"content": {"content": {'  # What the outermost object has.
+        assert name != "schema.json" or first in content
+        return content.replace(first, first + b'"more": ' + deep.encode() + b", ", 1)
+
+    with pytest.raises(UserError, match=r"nested too deeply|other library versions") as caught:
+        classical.loads(_with_parts(data, nest))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_skops_file_damaged_anywhere_is_refused_in_a_line_or_read() -> None:
+    x, y, groups = _made()
+    data = classical.dumps(_fit("logistic_regression", x, y, groups, calibrated=False))
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(data)
+        for at in rng.integers(0, len(data), 20):
+            damaged[at] = rng.integers(0, 256)
+        try:
+            classical.loads(bytes(damaged))
+        except UserError:  # Whatever else is raised fails the test.
+            refused += 1
+    assert refused > 200
 
 
 @pytest.mark.parametrize("name", ["extra_trees", "gradient_boosting"])

@@ -29,7 +29,7 @@ from tests.video_writer import count_corrupt, write_concealed, write_video
 from vidray import clips, labeller, labelling, models, schema, storage
 from vidray.clips import ClipSettings, cut_video
 from vidray.decode import Limits, Video, read_frames
-from vidray.errors import UserError
+from vidray.errors import ModelError, UserError
 from vidray.extraction import Settings, describe_video
 from vidray.labeller import ClipModel, join_windows
 from vidray.labelling import LabelSettings, name_and_digest
@@ -535,6 +535,27 @@ def test_the_caps_of_the_job_are_those_of_a_classical_model_too(tmp_path: Path) 
     for asked, kind in ((settings, None), (short, "too_large")):
         row = answer(labeller.label_videos(dataclasses.asdict(asked))(planned(path)))
         assert row["error_kind"] == kind
+
+
+@pytest.mark.parametrize("family", ["deep", "classical"])
+def test_a_fault_of_the_model_is_no_row(
+    family: str, deep: DeepModel, classical: ClassicalModel, tmp_path: Path
+) -> None:
+    path = write_scenes(tmp_path / "a.mp4", (2, 100))
+    model: Any = deep if family == "deep" else classical
+    if family == "deep":
+        model = ClipModel(
+            class_names=deep.class_names, clip=deep.clip, predict=Predictor(deep, SETTINGS)
+        )
+        with torch.no_grad():
+            deep.network.head.weight.fill_(torch.nan)
+    else:
+        classical.pipeline.predict_proba = lambda rows: np.full((len(rows), 2), np.nan)
+    with pytest.raises(ModelError, match="that do not sum to 1"):
+        labeller.label_video(planned(path), model, SETTINGS)
+    if family == "deep":  # And before there is a video.
+        with pytest.raises(ModelError, match="that do not sum to 1"):
+            Predictor(deep, SETTINGS)
 
 
 def test_the_digest_is_of_what_decides_a_label() -> None:

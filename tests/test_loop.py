@@ -22,6 +22,7 @@ from vidray.batchnorm import world_size
 from vidray.errors import UserError
 from vidray.loader import TrainingLoader
 from vidray.loop import EpochRow, Training
+from vidray.optimizer import OptimizerKind, learning_rate_at, make_optimizer
 from vidray.preprocess import Preprocessing
 
 CPU = torch.device("cpu")
@@ -132,7 +133,7 @@ def curve(rows: list[EpochRow]) -> list[tuple[Any, ...]]:
 def rates(training: Training, steps_per_epoch: int = 4) -> list[float]:
     total = training.epochs * steps_per_epoch
     return [
-        loop.learning_rate_at(step, steps_per_epoch=steps_per_epoch, training=training)
+        learning_rate_at(step, steps_per_epoch=steps_per_epoch, training=training)
         for step in range(total)
     ]
 
@@ -224,14 +225,14 @@ def test_balanced_weights() -> None:
 def test_vectors_do_not_decay_and_what_is_frozen_is_not_trained() -> None:
     network = make_network(norm=True)
     network[6].requires_grad_(False)
-    optimizer = loop.make_optimizer(network, Training(weight_decay=0.3))
+    optimizer = make_optimizer(network, Training(weight_decay=0.3))
     decayed, rest = optimizer.param_groups
     assert decayed["weight_decay"] == 0.3
     assert [parameter is network[0].weight for parameter in decayed["params"]] == [True]
     assert rest["weight_decay"] == 0.0
     assert len(rest["params"]) == 3  # a bias, a scale and a shift
     with pytest.raises(UserError, match="no parameter of the network is trained"):
-        loop.make_optimizer(network.requires_grad_(False), Training())
+        make_optimizer(network.requires_grad_(False), Training())
 
 
 # --- training in one process -------------------------------------------------------------------
@@ -335,7 +336,7 @@ def test_a_row_is_what_the_network_does_and_json_can_hold_it() -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_interrupted_after_two_epochs_it_ends_as_if_it_had_not_been(
-    tmp_path: Path, optimizer: loop.OptimizerKind, channels_last: bool
+    tmp_path: Path, optimizer: OptimizerKind, channels_last: bool
 ) -> None:
     training = replace(
         PLAIN, epochs=4, optimizer=optimizer, channels_last=channels_last, mixup_alpha=0.4

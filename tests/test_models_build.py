@@ -1,7 +1,10 @@
 """From a name to a network: parameters, what is trained, and weights that can't run code."""
 
+import json
 import math
 import pickle
+import re
+import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -415,6 +418,53 @@ def test_a_file_with_another_head(
     for key, value in network.state_dict().items():
         expected = fresh[key] if key.startswith(head) else source.state_dict()[key]
         assert torch.equal(value, expected), key
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "s3d", "mvit_v2_s", "swin3d_t"])
+def test_a_file_of_torchvisions_own_network(tmp_path: Path, name: str) -> None:
+    torch.manual_seed(0)
+    theirs = getattr(video, name)(num_classes=5).eval()
+    file = saved(theirs, str(tmp_path / "theirs.safetensors"))
+    same = build(name, num_classes=5, weights=file, frames=16, size_px=224)
+    count = len(theirs.state_dict())
+    assert same.loaded == f"{file}: {count} tensors taken, all there are, the head's 2 among them"
+    with torch.no_grad():
+        clip = torch.rand(1, 3, 16, 224, 224)
+        ours = same.network.eval()(clip)
+        torch.testing.assert_close(ours, theirs(clip), rtol=1e-4, atol=1e-5)
+
+    other = build(name, num_classes=3, weights=file, frames=16, size_px=224)
+    assert other.loaded is not None
+    assert other.loaded.startswith(f"{file}: {count - 2} tensors taken; not its head (")
+    assert re.search(r"\(5, \d+\)\), so a new one is made \(.*\(3, \d+\)\)$", other.loaded)
+    heads = {id(parameter) for parameter in other.head.parameters()}
+    for (key, value), expected in zip(
+        other.network.named_parameters(), same.network.parameters(), strict=True
+    ):
+        assert (id(value) in heads) != torch.equal(value, expected), key
+
+
+@pytest.mark.parametrize("damage", ["header", "shape", "place", "kind", "empty", "nested", "list"])
+def test_a_damaged_file_is_told_in_a_line(tmp_path: Path, damage: str) -> None:
+    entry: Any = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    header: Any = {"head.bias": entry}
+    match damage:
+        case "shape":
+            entry["shape"] = [1 << 40]
+        case "place":
+            entry["data_offsets"] = [8, 16]
+        case "kind":
+            entry["dtype"] = "pickle"
+        case "list":
+            header = [1]
+    text = b"[" * 100_000 if damage == "nested" else json.dumps(header).encode()
+    claimed = 1 << 60 if damage == "header" else len(text)
+    content = struct.pack("<Q", claimed) + text + bytes(8)
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"" if damage == "empty" else content)
+    with pytest.raises(UserError, match="is no safetensors file") as caught:
+        build_model("resnet18_avg", num_classes=2, weights=str(file))
+    assert "\n" not in str(caught.value)
 
 
 def test_files_that_do_not_fit_name_the_tensors(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -23,11 +24,11 @@ from tests.ray_cluster import ROOT
 from vidray import features, loop, models, schema, storage
 from vidray.augment import Augmentation
 from vidray.clips import ClipSettings
-from vidray.errors import UserError
+from vidray.errors import ModelError, UserError
 from vidray.extraction import Settings
 from vidray.loader import TrainingLoader
 from vidray.loop import Training
-from vidray.models import classical
+from vidray.models import classical, published
 from vidray.models.architecture import Architecture
 from vidray.models.build import FLOW_MODELS, NAMES, build
 from vidray.models.folder import ClassicalModel, DeepModel, load, save_classical, save_deep
@@ -355,6 +356,96 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         UserError, match=r"weights\.safetensors does not fit.*head\.bias is missing"
     ):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "value"), [("head.weight", np.nan), ("backbone.stem.bn1.running_var", np.inf)]
+)
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, tensor: str, value: float) -> None:
+    folder = str(tmp_path / "model")
+    model = trained("resnet18_avg")
+    state = model.network.state_dict()
+    state[tensor].view(-1)[0] = value
+    save_deep(folder, model.info, state)
+    told = f"holds NaN or infinity in 1 tensors, {re.escape(tensor)} among them"
+    with pytest.raises(UserError, match=told):
+        load(folder)
+
+
+def test_weights_larger_than_the_network_are_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    save(trained("resnet18_avg"), str(folder))
+    with (folder / "weights.safetensors").open("ab") as file:
+        file.truncate(1 << 40)
+    monkeypatch.setattr(published, "read_safetensors", lambda uri: pytest.fail(f"{uri} is read"))
+    with pytest.raises(UserError, match=r"has 1099511627776 bytes, and weights of this model \d+ "):
+        load(str(folder))
+
+
+class Broken(nn.Module):
+    """Gives what ``change`` makes of logits of zeros."""
+
+    def __init__(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.change = change
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        return self.change(torch.zeros(len(clips), len(CLASSES)))
+
+
+def _fail(_: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("mat1 and mat2\nshapes cannot be multiplied")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda logits: logits * np.nan, "gives probabilities .* that do not sum to 1"),
+        (lambda logits: logits + np.inf, "gives probabilities .* that do not sum to 1"),
+        (lambda logits: logits[:, :2], "has 2 outputs and 3 class names"),
+        (
+            _fail,
+            r"cannot take what its model.json says it is given \(RuntimeError: mat1 and mat2 ",
+        ),
+    ],
+)
+def test_a_fault_of_a_network_is_told_in_a_line(change: Any, told: str) -> None:
+    mean, std = IMAGENET
+    model = DeepModel(
+        name="broken",
+        class_names=CLASSES,
+        network=Broken(change),
+        preprocessing=Preprocessing(num_frames=5, size_px=SIDE_PX, mean=mean, std=std),
+        clip=ClipSettings(frames_per_clip=5, size_px=SIDE_PX),
+        info={},
+    )
+    with pytest.raises(ModelError, match=f"the model broken {told}") as caught:
+        model.predict(make_clips())
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="precision is 'int8': one of float32, bfloat16, float16"):
+        model.predict(make_clips(), precision="int8")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fault", ["classes", "NaN", "families"])
+def test_a_classical_model_at_fault_is_refused(tmp_path: Path, fault: str) -> None:
+    folder, model = str(tmp_path / "model"), fitted("logistic_regression")
+    info = dict(model.info)
+    match fault:
+        case "classes":
+            info["class_names"], told = CLASSES[:2], "has 3 outputs and 2 class names"
+        case "families":
+            info["families"], told = ("temporal",), "numbers a row, the model was fitted to"
+        case _:
+            (inner,) = model.pipeline.calibrated_classifiers_
+            inner.estimator.named_steps["classify"].coef_[:] = np.nan
+            told = "that do not sum to 1"
+    save_classical(folder, info, model.pipeline)
+    with pytest.raises(ModelError, match=told) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_is_plain_files(tmp_path: Path) -> None:

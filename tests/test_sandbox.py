@@ -99,6 +99,41 @@ def test_what_a_person_can_mend_is_told_as_it_was_said(tmp_path: Path) -> None:
     refused.close()
 
 
+def test_a_fault_of_the_model_is_told_as_it_was_said_and_is_no_row(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    _, pid = _said(sandbox, "one")
+    with pytest.raises(UserError, match=r"^the model is at fault .*ud800$") as caught:
+        sandbox.run({"do": "fault"})
+    assert "\n" not in str(caught.value)
+    assert (tmp_path / "fault").read_text() == "."  # Not tried again: it would end the same way.
+    assert _said(sandbox, "next") == ("next", pid)
+
+
+@pytest.mark.parametrize("how", [{"load": 4 << 30}, {"fill": 1000 << 20}])
+def test_what_needs_more_memory_than_it_is_allowed_to_start_says_so(
+    tmp_path: Path, how: dict[str, int]
+) -> None:
+    refused = Sandbox(
+        "tests.poison:misbehave",
+        {"marks": str(tmp_path), **how},
+        memory_bytes=1 << 30,
+        timeout_seconds=60,
+    )
+    told = r"^a worker needs more memory to start, .* than the 1 GiB it is allowed: raise --memory-"
+    with pytest.raises(UserError, match=told):
+        refused.run({"do": "anything"})
+    refused.close()
+    enough = Sandbox(
+        "tests.poison:misbehave",
+        {"marks": str(tmp_path), "load": 500 << 20},
+        memory_bytes=1 << 30,
+        timeout_seconds=60,
+    )
+    assert _said(enough, "one")[0] == "one"
+    enough.close()
+
+
 def test_a_child_killed_while_it_starts_is_started_again(tmp_path: Path) -> None:
     limits: dict[str, Any] = {"memory_bytes": 1 << 30, "timeout_seconds": 10}
     once = Sandbox("tests.poison:die_at_start", {"marks": str(tmp_path), "times": 1}, **limits)

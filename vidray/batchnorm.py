@@ -39,6 +39,14 @@ def freeze(network: nn.Module) -> nn.Module:
     return _replace(network, _frozen)
 
 
+def is_trained(network: nn.Module) -> bool:
+    """Whether any batch norm of ``network`` normalises by its batch in training: none is frozen."""
+    return any(
+        isinstance(module, _BatchNorm) and not isinstance(module, FrozenBatchNorm)
+        for module in network.modules()
+    )
+
+
 class SynchronisedBatchNorm(_BatchNorm):
     """Batch norm over the rows of all processes, however many each has, none included.
 

@@ -41,6 +41,8 @@ _ATTEMPTS = 2
 _MOST_RESULT_BYTES = 1 << 30
 # Exit status of a child whose work ran out of memory.
 _OUT_OF_MEMORY = 77
+# A library that gets no memory while it is imported may say anything: this full, that is why.
+_NEARLY_ALL = 0.9
 # The first byte of what a child sends.
 _RESULT, _QUESTION, _READY, _REFUSAL, _FAILURE = b"=", b"?", b"+", b"-", b"!"
 
@@ -278,7 +280,7 @@ def _cannot_start(error: Exception, memory_bytes: int) -> tuple[bytes, bytes]:
     """What the parent is told, and whether as a refusal: a person can mend that."""
     if isinstance(error, UserError):
         return _encoded(str(error)), _REFUSAL
-    if _is_out_of_memory(error):
+    if _is_out_of_memory(error) or _data_bytes() > _NEARLY_ALL * memory_bytes:
         allowed = f"{memory_bytes / 2**30:.3g} GiB"
         return _encoded(
             "a worker needs more memory to start, for its libraries and the model if there is "
@@ -289,6 +291,14 @@ def _cannot_start(error: Exception, memory_bytes: int) -> tuple[bytes, bytes]:
 
 def _encoded(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
+
+
+def _data_bytes() -> int:
+    """What RLIMIT_DATA counts of this process (Linux)."""
+    if sys.platform != "linux":
+        return 0
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    return pages * resource.getpagesize()
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

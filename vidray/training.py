@@ -38,6 +38,7 @@ from vidray.errors import UserError
 from vidray.loader import TrainingLoader
 from vidray.loop import EpochRow, Save, Training
 from vidray.mailbox import Mailbox
+from vidray.models.architecture import Architecture
 from vidray.models.build import set_trained
 from vidray.models.checkpointing import checkpoint_blocks
 from vidray.preprocess import Preprocessing
@@ -385,7 +386,7 @@ def _fit(
     )
     validation = loop.Validation(read=lambda rows: clips.read(val_rows[rows]), labels=val_labels)
     loop.fit(
-        make_network(job, fresh=start is None),
+        make_network(job, fresh=start is None).network,
         loader,
         training=training,
         device=worker.device,
@@ -395,15 +396,16 @@ def _fit(
     )
 
 
-def make_network(job: DeepJob, *, fresh: bool) -> torch.nn.Module:
+def make_network(job: DeepJob, *, fresh: bool) -> Architecture:
     """The network as training starts, the same in every worker; not ``fresh`` loads no weights."""
     torch.manual_seed(job.training.seed)
     weights = job.weights if fresh else None
     built = models.build(**job.network, weights=weights)
     set_trained(built, job.trained)
+    loop.check_accumulate(built.network, job.training)
     if job.training.checkpointing:
         checkpoint_blocks(built.network, built.blocks)
-    return built.network
+    return built
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ class Architecture:
     lies between or after them (a last norm, the pooling over time) is in none."""
     head: nn.Module
     """The submodule of ``network`` that maps embeddings ``(N, D)`` to logits."""
+    loaded: str | None = None
+    """What was taken of the weights it was asked to start from, and what was not; one line."""
 
     def embed(self, clips: Tensor) -> Tensor:
         """What the head sees: ``float (N, C, T, H, W)`` -> ``float (N, D)``."""

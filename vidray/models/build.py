@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 import torchvision.models as tv
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import video
 
-from vidray import batchnorm
+from vidray import batchnorm, storage
 from vidray.errors import UserError
 from vidray.models import published
 from vidray.models.architecture import Architecture
@@ -67,7 +68,8 @@ def build(
         num_classes: logits.
         weights: None or ``none`` starts fresh; ``default`` starts from the architecture's published
             weights, the head apart; anything else is a safetensors file, local or in a bucket, of a
-            whole network or of one with another head.
+            whole network or of one with another head, in our names or, of torchvision's video
+            networks, in theirs. ``loaded`` of what is returned says what was taken.
         head: ``linear`` or ``layernorm_dropout_linear``.
         dropout: before the head's linear layer; ``linear`` has none.
         frames, size_px: of the clips; only transformers are built for one size.
@@ -85,8 +87,10 @@ def build(
         built = _fresh(name, num_classes, {"head": head, "dropout": dropout}, size, weights)
     except ValueError as error:
         raise UserError(f"{name}: {error}") from None
-    if weights not in (None, "none", "default"):
-        _load_file(built, str(weights))
+    if weights == "default":
+        return replace(built, loaded=f"{name}: published weights, all but the head, which is new")
+    if weights not in (None, "none"):
+        return replace(built, loaded=_load_file(built, name, str(weights)))
     return built
 
 
@@ -175,17 +179,52 @@ _OWN: dict[str, Callable[[str, int, dict[str, Any], dict[str, int]], _Filled]] =
 }
 
 
-def _load_file(built: Architecture, uri: str) -> None:
-    """Weights of a file; where its head is another one, for other classes or kind, ours stays."""
-    state = published.read_safetensors(uri)
+def _load_file(built: Architecture, name: str, uri: str) -> str:
+    """Weights of a file; where its head is another one, for other classes or kind, ours stays.
+
+    Returns:
+        What was taken and what was not, in one line.
+    """
+    state = _in_our_names(name, published.read_safetensors(uri))
     prefix = next(k for k, module in built.network.named_modules() if module is built.head) + "."
     ours, theirs = (
         {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         for tensors in (built.network.state_dict(), state)
     )
-    if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
+    kept = {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
+    if not kept:
         state = {k: v for k, v in state.items() if k not in theirs} | ours
-    published.load_state(built.network, state, source=uri)
+    published.load_state(built.network, state, source=storage.without_secrets(uri))
+    told = (
+        f"{storage.without_secrets(uri)}: {len(state) - (0 if kept else len(ours))} tensors taken"
+    )
+    if kept:
+        return f"{told}, all there are, the head's {len(ours)} among them"
+    return f"{told}; not its head ({_shapes(theirs)}), so a new one is made ({_shapes(ours)})"
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> str:
+    return ", ".join(f"{k} {tuple(v.shape)}" for k, v in sorted(tensors.items())) or "none"
+
+
+# torchvision's heads that we call otherwise: the last layer of a sequence, a convolution of S3D's.
+_TORCHVISION_HEADS = {"mvit_v2_s": "head.1.", "s3d": "classifier.1."}
+
+
+def _in_our_names(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file of ours or of torchvision's, as our network calls them."""
+    theirs = _TORCHVISION_HEADS.get(name)
+    if theirs is None:
+        return state
+    renamed = {}
+    for key, tensor in state.items():
+        if key.startswith(theirs):
+            # A kernel of one place (K, C, 1, 1, 1) is a matrix.
+            is_kernel = tensor.ndim == 5 and tensor.shape[2:].numel() == 1
+            renamed[f"head.{key.removeprefix(theirs)}"] = tensor.flatten(1) if is_kernel else tensor
+        else:
+            renamed[key] = tensor
+    return renamed
 
 
 def set_trained(built: Architecture, trained: str) -> None:

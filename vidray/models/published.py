@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle  # noqa: TID251  (the name of the error that torch.load raises)
+import struct
+import warnings
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from vidray import storage
+from vidray import checked_json, storage
 from vidray.errors import UserError
+
+# safetensors' names of what weights are made of.
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
+    "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -53,20 +61,56 @@ def filled(network: Network, weights: WeightsEnum | None) -> Network:
 
 
 def read_safetensors(uri: str) -> dict[str, Tensor]:
-    """The tensors of a file, local or in a bucket.
+    """The tensors of a file, local or in a bucket, to be read only: they are the file's own bytes.
 
     Raises:
         UserError: there is none, or it is of another kind: those can run code when opened.
     """
+    told = storage.without_secrets(uri)
     try:
-        return safetensors.torch.load(storage.read_bytes(uri))
+        data = storage.read_bytes(uri)
     except FileNotFoundError:
-        raise UserError(f"{uri} is not there: give a safetensors file, default or none") from None
-    except safetensors.SafetensorError as error:
+        raise UserError(f"{told} is not there: give a safetensors file, default or none") from None
+    try:
+        return _tensors(data)
+    except (ValueError, TypeError, KeyError, RuntimeError, struct.error) as error:
         raise UserError(
-            f"{uri} is no safetensors file ({error}): other kinds can run code when opened and are "
-            "not; convert it with safetensors.torch.save_file"
+            f"{told} is no safetensors file ({error}): other kinds can run code when opened and "
+            "are not; convert it with safetensors.torch.save_file"
         ) from None
+
+
+def _tensors(data: bytes) -> dict[str, Tensor]:
+    """What a file holds: a length, a header of JSON, and bytes that the header divides.
+
+    safetensors' own reader copies all of it, and its process dies or hangs where memory runs out.
+    """
+    (length,) = struct.unpack_from("<Q", data)
+    if length > len(data) - 8:
+        raise ValueError("there is no header, or it is cut short")
+    header = checked_json.loads(data[8 : 8 + length])
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
+    stored = memoryview(data)[8 + length :]
+    return {
+        name: _tensor(name, entry, stored)
+        for name, entry in header.items()
+        if name != "__metadata__"
+    }
+
+
+def _tensor(name: str, entry: dict[str, Any], stored: memoryview) -> Tensor:
+    dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
+    begin, end = entry["data_offsets"]
+    if any(type(number) is not int or number < 0 for number in (*shape, begin, end)):
+        raise ValueError(f"{checked_json.shown(name)} has a shape or a place that is none")
+    if end > len(stored) or math.prod(shape) * dtype.itemsize != end - begin:
+        raise ValueError(f"{checked_json.shown(name)} does not have the bytes of its shape")
+    if begin == end:
+        return torch.empty(shape, dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Nobody writes to it.
+        return torch.frombuffer(stored[begin:end], dtype=dtype).reshape(shape)
 
 
 def load_state(network: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
