@@ -23,6 +23,7 @@ from vidray.augment import Augmentation
 from vidray.errors import UserError
 from vidray.learning import Selection
 from vidray.loop import Training
+from vidray.models import importance
 from vidray.recordings import Demand
 from vidray.train_config import DeepSettings, deep_job
 from vidray.training import DeepJob, Workers, labelled_rows, model_info
@@ -37,6 +38,14 @@ JOBS = {
     "evaluate": (evaluate.EvaluateConfig, evaluate.main),
 }
 FAST = ("--model", "knn", "--folds", "0")
+
+
+@pytest.fixture(autouse=True)
+def _without_importance_and_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most of the time of so small a training, and of no account here: they have their own tests."""
+    monkeypatch.setattr("vidray.study.BASELINES", ("majority",))
+    for name in ("by_columns", "by_feature"):
+        monkeypatch.setattr(importance, name, lambda *_args, **_more: [])
 
 
 def row(
@@ -420,10 +429,42 @@ def test_a_class_that_was_left_out_is_not_judged(tmp_path: Path, capsys: Capture
     assert models.load(str(tmp_path / "m")).class_names == LABELS
     given = ("--model", tmp_path / "m", "--data", data, "--out", tmp_path / "judged")
     run("evaluate", *given, "--timed-videos", "0")
-    assert "left out as in the training: skip rope" in capsys.readouterr().out
+    assert "classes left out: skip rope" in capsys.readouterr().out
     assert judged(tmp_path / "judged") == {
         one["uri"] for one in rows if one["split"] == "test" and one["label"] in LABELS
     }
+
+
+def test_a_class_that_a_model_has_never_seen_is_named(tmp_path: Path, capsys: Captured) -> None:
+    data = features_run(tmp_path / "data", rows=with_a_small_class(recordings_of_it=0))
+    run("train", "--data", data, "--out", tmp_path / "m", *FAST)
+    others = [*two_classes(folder="/w"), row("n", "skip rope", None), row("o", "-x", None)]
+    given = ("--model", tmp_path / "m", "--data", features_run(tmp_path / "w", rows=others))
+    flags = (*given, "--split", "all", "--timed-videos", "0", "--out", tmp_path / "x")
+    told = fails(capsys, "evaluate", *flags)
+    assert "does not know 2 of the 4 classes: '-x' (1 rows), 'skip rope' (1 rows)" in told
+    assert not (tmp_path / "x").exists()
+    features_run(tmp_path / "v", rows=others[:-1])
+    flags = ("--model", tmp_path / "m", "--data", tmp_path / "v", *flags[4:])
+    told = fails(capsys, "evaluate", *flags)
+    run("evaluate", *flags, *shlex.split(told[told.index("--without-classes") :]))
+    assert judged(tmp_path / "x") == {one["uri"] for one in two_classes(folder="/w")}
+
+
+def test_fractions_that_are_advised_help(tmp_path: Path) -> None:
+    """Seven classes of four recordings, split so that train lacks some: what is named is tried."""
+    tried = 0
+    for seed in range(6):
+        rows = [row(f"{k}-{n}", f"c{k}", f"{seed} {k} {n}") for k in range(7) for n in range(4)]
+        found = learning.read_features(str(features_run(tmp_path / str(seed), rows=rows)))
+        with pytest.raises(UserError, match="split train") as error:
+            _ = learning.select(found, Selection(split_fractions=(0.1, 0.5, 0.4))).class_names
+        if advice := re.search(r"--split-fractions (\S+) (\S+) (\S+),", str(error.value)):
+            train_share, val, test = map(float, advice.groups())
+            own = Selection(split_fractions=(train_share, val, test))
+            assert len(learning.select(found, own).class_names) == 7
+            tried += 1
+    assert tried
 
 
 def test_a_class_that_is_only_judged_is_named(tmp_path: Path, capsys: Captured) -> None:
@@ -606,5 +647,5 @@ def test_a_search_says_what_too_little_is(tmp_path: Path) -> None:
     _read(data, calibrated=False)
     _read(data, selection=Selection(without_classes=("skip rope",)))
     empty = Selection(split_fractions=(0.9, 0.1, 0.0))
-    with pytest.raises(UserError, match=r"in split test: give it a larger share"):
+    with pytest.raises(UserError, match=r"in split test: derive other splits with"):
         _read(features_run(tmp_path / "e", rows=two_classes()), selection=empty)

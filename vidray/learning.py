@@ -23,6 +23,13 @@ from vidray.models.folder import ClassicalModel, Model
 from vidray.shards import Clips
 
 _HEAD = ("video_id", "uri", "fingerprint", "label", "split", "group", "status")
+_SHARES_TO_TRY = (
+    splits.DEFAULT_FRACTIONS,
+    (0.6, 0.2, 0.2),
+    (0.8, 0.1, 0.1),
+    (0.5, 0.25, 0.25),
+    (0.9, 0.05, 0.05),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +106,7 @@ class Examples:
         if len(labels) < 2:
             raise UserError(
                 f"split train holds {len(labels)} of the {len(counts)} classes, and 2 or more are "
-                f"needed: derive other splits with {self._other_fractions}, or add recordings"
+                f"needed: {self.other_fractions()}add recordings"
             )
         judged = [label for label, own in counts.items() if label and own.keys() & {"val", "test"}]
         if absent := sorted(set(judged) - set(labels)):
@@ -107,18 +114,24 @@ class Examples:
             left_out = " ".join(map(shlex.quote, [*self.selection.without_classes, *absent]))
             raise UserError(
                 f"{len(absent)} of {len(counts)} classes are in no video of split train ({where}): "
-                f"leave them out with --without-classes {left_out}, derive other splits with "
-                f"{self._other_fractions}, or add recordings"
+                f"leave them out with --without-classes {left_out}, {self.other_fractions()}"
+                "or add recordings"
             )
         return tuple(labels)
 
-    @property
-    def _other_fractions(self) -> str:
-        """Flags that give train more than it has."""
-        before = self.selection.split_fractions
-        if before is None:
-            return "--split-fractions " + " ".join(map(str, splits.DEFAULT_FRACTIONS))
-        return "--split-fractions 0.8 0.1 0.1" if before[0] < 0.8 else "larger --split-fractions"
+    def other_fractions(self) -> str:
+        """Advice that works: shares with every class in train and videos in val and test, if any.
+
+        Ends with a comma and a space: something else that helps comes after it.
+        """
+        for shares in _SHARES_TO_TRY:
+            other = apply(self, dataclasses.replace(self.selection, split_fractions=shares))
+            counts = splits.count(other.table)
+            found = {split for own in counts.values() for split in own}
+            if all("train" in own for own in counts.values()) and found >= {"val", "test"}:
+                told = " ".join(map(str, shares))
+                return f"derive other splits with --split-fractions {told}, "
+        return ""
 
     @property
     def digest(self) -> str:

@@ -31,7 +31,7 @@ class Demand:
         calibrated: whether classifiers are calibrated, on recordings left out.
         seed: of the folds.
         least_folds: what the job's --folds may be lowered to: 0 leaves the cross-validation out.
-        uncalibrated: the flags by which the job does not calibrate.
+        uncalibrated: the flags by which the job does not calibrate; None if it has no such.
     """
 
     folds: int
@@ -39,7 +39,7 @@ class Demand:
     calibrated: bool
     seed: int
     least_folds: int = 0
-    uncalibrated: str = "--no-calibrated"
+    uncalibrated: str | None = "--no-calibrated"
 
     @property
     def fewest(self) -> int:
@@ -134,7 +134,7 @@ def _ways(
     folds = first()
     if folds is not None:
         ways.append(f"give --folds {folds}{_meaning(folds)}")
-    if demand.calibrated:
+    if demand.calibrated and demand.uncalibrated:
         plain = dataclasses.replace(demand, calibrated=False)
         if _reason(y, groups, names, plain) is None:
             ways.append(f"give {demand.uncalibrated}")

@@ -243,8 +243,7 @@ def plan(
     train, val, test = (np.flatnonzero(split == s) for s in ("train", "val", "test"))
     if not len(test):
         raise UserError(
-            "no labelled video is in split test: derive splits that have some by "
-            "--split-fractions 0.6 0.2 0.2, or add recordings"
+            f"no labelled video is in split test: {videos.other_fractions()}or add recordings"
         )
     demand = Demand(
         folds=folds,
