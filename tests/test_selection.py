@@ -42,7 +42,7 @@ FAST = ("--model", "knn", "--folds", "0")
 
 @pytest.fixture(autouse=True)
 def _without_importance_and_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most of the time of so small a training, and of no account here: they have their own tests."""
+    """Most of the time of so small a training, and tested elsewhere."""
     monkeypatch.setattr("vidray.study.BASELINES", ("majority",))
     for name in ("by_columns", "by_feature"):
         monkeypatch.setattr(importance, name, lambda *_args, **_more: [])
@@ -412,7 +412,7 @@ def test_a_small_class_is_named_with_flags_that_work(
     assert not (tmp_path / "x").exists()
     for way in ways:
         assert shlex.join(way) in told, told
-    for k, way in enumerate(ways):
+    for k, way in enumerate(ways if job == "train" else ways[:1]):
         out = tmp_path / f"out{k}"
         run(job, *flags, "--repeats", "1", "--out", out, *way)
         assert (out / "_SUCCESS").exists()

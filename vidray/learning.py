@@ -37,8 +37,8 @@ class Selection:
     """Which of the labelled videos are learnt from, and which are for judging."""
 
     split_fractions: splits.Fractions | None = None
-    """Derive train, val and test of these shares of the recordings, never splitting one, whatever
-    splits the data give; if not given, the data's own, and 0.7 0.15 0.15 where they give none."""
+    """Derive train, val and test of these shares by a hash of each recording, the same every time,
+    whatever splits the data give; if not given, theirs, and 0.7 0.15 0.15 where they give none."""
     without_classes: tuple[str, ...] = ()
     """Classes to leave out, of learning and judging."""
 
