@@ -269,6 +269,8 @@ def test_stretches_of_one_file_are_of_one_recording(tmp_path: Path) -> None:
     assert all(len(own) == 1 for own in split_of.values())
     assert found.groups == [one["uri"] for one in stretches]  # No fold separates them.
     apart = [{**one, "split": ("train", "val", "test")[k % 3]} for k, one in enumerate(stretches)]
+    pooled = learning.judge(found.table, np.full((len(stretches), 2), 0.5))
+    assert pooled.metrics(LABELS)["num_groups"] == 24  # No interval counts stretches as apart.
     leaking = learning.read_features(str(features_run(tmp_path / "leak", rows=apart)))
     with pytest.raises(UserError, match="24 of 24 groups are in more than one split"):
         learning.select(leaking, Selection())
@@ -295,6 +297,7 @@ def test_a_training_of_other_fractions_is_another_training(
         {"split_fractions": [0.7, 0.15, None]},
         {"split_fractions": {"train": 1}},
         {"split_fractions": 3},
+        {"split_fractions": [10**400, 0, 0]},
         {"without_classes": "run"},
         {"without_classes": [1]},
         {"without_classes": None},
@@ -540,6 +543,18 @@ def test_advice_is_tried_before_it_is_given() -> None:
             own_y = np.array([left.index(names[y[k]]) for k in kept])
             recordings.check(own_y, [groups[k] for k in kept], left, demand)
     assert refused > 10
+
+
+def test_classes_that_are_left_out_already_stay_in_the_advice(
+    tmp_path: Path, capsys: Captured
+) -> None:
+    rows = [*with_a_small_class(recordings_of_it=1), row("y", "yo-yo", "y", split="train")]
+    data = features_run(tmp_path / "data", rows=rows)
+    flags = ("--data", data, "--model", "knn", "--out", tmp_path / "m")
+    told = fails(capsys, "train", *flags)
+    assert "--without-classes 'skip rope' yo-yo or add" in told
+    told = fails(capsys, "train", *flags, "--without-classes", "yo-yo")
+    assert "--without-classes yo-yo 'skip rope' or add" in told
 
 
 def test_what_is_not_refused_can_be_trained() -> None:

@@ -62,10 +62,10 @@ class Selection:
                 split_fractions=None if fractions is None else splits.checked(fractions),
                 without_classes=tuple(classes),
             )
-        except (AttributeError, TypeError, UserError) as error:
+        except (AttributeError, OverflowError, TypeError, UserError) as error:
             raise UserError(
-                f"selection in model.json is {told!r}: it holds three split_fractions that sum to "
-                "1, or null, and a list without_classes; train the model again"
+                f"selection in model.json is {repr(told)[:200]}: it holds three split_fractions "
+                "that sum to 1, or null, and a list without_classes; train the model again"
             ) from error
 
 
@@ -111,7 +111,7 @@ class Examples:
         judged = [label for label, own in counts.items() if label and own.keys() & {"val", "test"}]
         if absent := sorted(set(judged) - set(labels)):
             where = "; ".join(f"{label!r} is {_placed(counts[label])}" for label in absent[:3])
-            left_out = " ".join(map(shlex.quote, [*self.selection.without_classes, *absent]))
+            left_out = shlex.join([*self.selection.without_classes, *absent])
             raise UserError(
                 f"{len(absent)} of {len(counts)} classes are in no video of split train ({where}): "
                 f"leave them out with --without-classes {left_out}, {self.other_fractions()}"
@@ -162,7 +162,8 @@ class Examples:
         if unknown := sorted(set(labels) - set(number)):
             raise UserError(
                 f"label {unknown[0]!r} is in no video of split train: leave the class out with "
-                f"--without-classes {shlex.quote(unknown[0])}, or add recordings of it"
+                f"--without-classes {shlex.join([*self.selection.without_classes, unknown[0]])}, "
+                "or add recordings of it"
             )
         return np.array([number[label] for label in labels], np.int64)
 
@@ -342,10 +343,13 @@ def judge(table: pa.Table, probabilities: NDArray[np.float64]) -> Judged:
     ids, averaged = evaluation.average_views(table["video_id"].to_pylist(), probabilities)
     first = {row["video_id"]: row for row in reversed(table.select(list(_HEAD[:6])).to_pylist())}
     rows = [first[video] for video in ids]
+    recording = dict(
+        zip(table["video_id"].to_pylist(), splits.known_recordings(table), strict=True)
+    )
     return Judged(
         video_ids=ids,
         uris=[row["uri"] for row in rows],
         labels=[row["label"] for row in rows],
-        groups=[row["group"] for row in rows],
+        groups=[recording[video] for video in ids],
         probabilities=averaged,
     )
