@@ -10,6 +10,7 @@ metrics.json, predictions.parquet (worst first), curves.json and their pictures.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ class EvaluateConfig:
     split: Literal["train", "val", "test", "all"] = "test"
     """Which videos: of a split as in the model's training, derived again by recording where they
     were derived then; or all of them, of data that the model has never seen."""
+    without_classes: tuple[str, ...] = ()
+    """Classes to leave out beside those that training left out: ones that it has not seen."""
     timed_videos: int = 8
     """Videos whose way from file to label is timed; 0 leaves the cost out."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -84,11 +87,14 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     _take_folder(out, config.overwrite)
     model = models.load(config.model, device=_device(config.device))
     selection = Selection.from_info(model.info)
+    left_out = dict.fromkeys((*selection.without_classes, *config.without_classes))
+    selection = dataclasses.replace(selection, without_classes=tuple(left_out))
     given = _examples(model, config.data)
     examples = learning.apply(given, selection)
     chosen = examples if config.split == "all" else examples.of_split(config.split)
     if not len(chosen.table):
         raise UserError(_nothing_to_judge(config, examples))
+    _refuse_unknown_classes(chosen, model)
     if selection != Selection():
         _say_selection(config, selection, instead=given.gives_splits)
     libraries = versions.CLASSICAL if isinstance(model, ClassicalModel) else versions.DEEP
@@ -124,6 +130,17 @@ def _nothing_to_judge(config: EvaluateConfig, examples: Examples) -> str:
         f"{empty}, nor in any: the model was trained on given splits, and these data give none; "
         "--split all judges on all of them, if the model has seen none in its training"
     )
+
+
+def _refuse_unknown_classes(chosen: Examples, model: Model) -> None:
+    """Nothing it could answer would be right: whoever leaves such videos out should know."""
+    labels = Counter(chosen.table["label"].to_pylist())
+    if unknown := sorted(labels.keys() - set(model.class_names)):
+        told = ", ".join(f"{name!r} ({labels[name]} rows)" for name in unknown[:3])
+        raise UserError(
+            f"the model does not know {len(unknown)} of the {len(labels)} classes: {told}; leave "
+            f"them out with --without-classes {' '.join(map(shlex.quote, unknown))}"
+        )
 
 
 def _take_folder(out: str, overwrite: bool) -> None:
@@ -254,7 +271,7 @@ def _say_selection(config: EvaluateConfig, selection: Selection, *, instead: boo
         ignored = ", instead of those that the data give" if instead else ""
         print(f"split {config.split} derived by recording as in training, {shares}{ignored}")
     if selection.without_classes:
-        print(f"left out as in the training: {' '.join(selection.without_classes)}")
+        print(f"classes left out: {', '.join(selection.without_classes)}")
 
 
 def _say(config: EvaluateConfig, metrics: dict[str, Any]) -> None:

@@ -65,9 +65,15 @@ class ClassicalSettings:
         if self.repeats < 1:
             raise UserError(f"repeats is {self.repeats}: it must be 1 or more")
 
-    def demand(self, seed: int) -> Demand:
+    def demand(self, seed: int, left_out: tuple[str, ...]) -> Demand:
         """What it asks of the recordings of each class."""
-        return Demand(folds=self.folds, repeats=self.repeats, calibrated=self.calibrated, seed=seed)
+        return Demand(
+            folds=self.folds,
+            repeats=self.repeats,
+            calibrated=self.calibrated,
+            seed=seed,
+            left_out=left_out,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +132,8 @@ def _train_classical(config: TrainConfig, examples: Examples) -> None:
     seed = config.training.seed
     train, val = examples.of_split("train"), examples.of_split("val")
     y = train.targets(names)
-    recordings.check(y, train.groups, names, config.classical.demand(seed))
+    demand = config.classical.demand(seed, config.selection.without_classes)
+    recordings.check(y, train.groups, names, demand)
     run = _run(config, examples, dataclasses.asdict(config.classical) | {"seed": seed})
     if not run.claim(resume=config.resume):
         _say_finished(config)

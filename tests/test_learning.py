@@ -170,8 +170,14 @@ def test_one_class_to_learn_is_too_few(
     tmp_path: Path, videos: Sequence[Video], classes: int
 ) -> None:
     found = learning.read_features(features_run(str(tmp_path / "f"), videos))
-    message = f"split train holds {classes} of the 2 classes.*--split-fractions 0.7 0.15 0.15"
+    # Of two recordings no split has both classes in train and videos to judge.
+    message = f"split train holds {classes} of the 2 classes, and 2 or more are needed: add record"
     with pytest.raises(UserError, match=message):
+        _ = found.class_names
+    labels = ("run", "jump") * 9
+    more = [(f"v1{k}", label, "val", None, "ok") for k, label in enumerate(labels)]
+    found = learning.read_features(features_run(str(tmp_path / "more"), [*videos, *more]))
+    with pytest.raises(UserError, match=r"derive other splits with --split-fractions 0\.\d"):
         _ = found.class_names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -102,11 +103,9 @@ def _check_splits(data: Data) -> None:
     _ = data.examples.class_names
     for split in ("val", "test"):
         if not len(data.examples.of_split(split).table):
-            is_derived = data.examples.selection.split_fractions is not None
-            way = "give it a larger share by" if is_derived else "derive one by"
             raise UserError(
                 f"{storage.without_secrets(data.uri)} has no labelled video in split {split}: "
-                f"{way} --split-fractions 0.6 0.2 0.2, or add recordings"
+                f"{data.examples.other_fractions()}or add recordings"
             )
 
 
@@ -128,4 +127,8 @@ def _refuse_two_splits(families: Sequence[Examples]) -> None:
 
 def _check_recordings(examples: Examples, demand: Demand) -> None:
     train, names = examples.of_split("train"), examples.class_names
-    recordings.check(train.targets(names), train.groups, names, demand)
+    y = train.targets(names)
+    recordings.check(y, train.groups, names, demand)
+    # The winner is calibrated whatever its trials were.
+    winner = dataclasses.replace(demand, folds=0, calibrated=True, uncalibrated=None)
+    recordings.check(y, train.groups, names, winner)

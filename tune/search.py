@@ -240,6 +240,7 @@ def _demand(config: SearchConfig) -> Demand:
         seed=config.seed,
         least_folds=2,
         uncalibrated="--no-calibrated --metric accuracy",
+        left_out=config.selection.without_classes,
     )
 
 

@@ -23,6 +23,13 @@ from vidray.models.folder import ClassicalModel, Model
 from vidray.shards import Clips
 
 _HEAD = ("video_id", "uri", "fingerprint", "label", "split", "group", "status")
+_SHARES_TO_TRY = (
+    splits.DEFAULT_FRACTIONS,
+    (0.6, 0.2, 0.2),
+    (0.8, 0.1, 0.1),
+    (0.5, 0.25, 0.25),
+    (0.9, 0.05, 0.05),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +37,8 @@ class Selection:
     """Which of the labelled videos are learnt from, and which are for judging."""
 
     split_fractions: splits.Fractions | None = None
-    """Derive train, val and test of these shares of the recordings, never splitting one, whatever
-    splits the data give; if not given, the data's own, and 0.7 0.15 0.15 where they give none."""
+    """Derive train, val and test of these shares by a hash of each recording, the same every time,
+    whatever splits the data give; if not given, theirs, and 0.7 0.15 0.15 where they give none."""
     without_classes: tuple[str, ...] = ()
     """Classes to leave out, of learning and judging."""
 
@@ -55,10 +62,10 @@ class Selection:
                 split_fractions=None if fractions is None else splits.checked(fractions),
                 without_classes=tuple(classes),
             )
-        except (AttributeError, TypeError, UserError) as error:
+        except (AttributeError, OverflowError, TypeError, UserError) as error:
             raise UserError(
-                f"selection in model.json is {told!r}: it holds three split_fractions that sum to "
-                "1, or null, and a list without_classes; train the model again"
+                f"selection in model.json is {repr(told)[:200]}: it holds three split_fractions "
+                "that sum to 1, or null, and a list without_classes; train the model again"
             ) from error
 
 
@@ -99,26 +106,32 @@ class Examples:
         if len(labels) < 2:
             raise UserError(
                 f"split train holds {len(labels)} of the {len(counts)} classes, and 2 or more are "
-                f"needed: derive other splits with {self._other_fractions}, or add recordings"
+                f"needed: {self.other_fractions()}add recordings"
             )
         judged = [label for label, own in counts.items() if label and own.keys() & {"val", "test"}]
         if absent := sorted(set(judged) - set(labels)):
             where = "; ".join(f"{label!r} is {_placed(counts[label])}" for label in absent[:3])
-            left_out = " ".join(map(shlex.quote, [*self.selection.without_classes, *absent]))
+            left_out = shlex.join([*self.selection.without_classes, *absent])
             raise UserError(
                 f"{len(absent)} of {len(counts)} classes are in no video of split train ({where}): "
-                f"leave them out with --without-classes {left_out}, derive other splits with "
-                f"{self._other_fractions}, or add recordings"
+                f"leave them out with --without-classes {left_out}, {self.other_fractions()}"
+                "or add recordings"
             )
         return tuple(labels)
 
-    @property
-    def _other_fractions(self) -> str:
-        """Flags that give train more than it has."""
-        before = self.selection.split_fractions
-        if before is None:
-            return "--split-fractions " + " ".join(map(str, splits.DEFAULT_FRACTIONS))
-        return "--split-fractions 0.8 0.1 0.1" if before[0] < 0.8 else "larger --split-fractions"
+    def other_fractions(self) -> str:
+        """Advice that works: shares with every class in train and videos in val and test, if any.
+
+        Ends with a comma and a space: something else that helps comes after it.
+        """
+        for shares in _SHARES_TO_TRY:
+            other = apply(self, dataclasses.replace(self.selection, split_fractions=shares))
+            counts = splits.count(other.table)
+            found = {split for own in counts.values() for split in own}
+            if all("train" in own for own in counts.values()) and found >= {"val", "test"}:
+                told = " ".join(map(str, shares))
+                return f"derive other splits with --split-fractions {told}, "
+        return ""
 
     @property
     def digest(self) -> str:
@@ -149,7 +162,8 @@ class Examples:
         if unknown := sorted(set(labels) - set(number)):
             raise UserError(
                 f"label {unknown[0]!r} is in no video of split train: leave the class out with "
-                f"--without-classes {shlex.quote(unknown[0])}, or add recordings of it"
+                f"--without-classes {shlex.join([*self.selection.without_classes, unknown[0]])}, "
+                "or add recordings of it"
             )
         return np.array([number[label] for label in labels], np.int64)
 
@@ -329,10 +343,13 @@ def judge(table: pa.Table, probabilities: NDArray[np.float64]) -> Judged:
     ids, averaged = evaluation.average_views(table["video_id"].to_pylist(), probabilities)
     first = {row["video_id"]: row for row in reversed(table.select(list(_HEAD[:6])).to_pylist())}
     rows = [first[video] for video in ids]
+    recording = dict(
+        zip(table["video_id"].to_pylist(), splits.known_recordings(table), strict=True)
+    )
     return Judged(
         video_ids=ids,
         uris=[row["uri"] for row in rows],
         labels=[row["label"] for row in rows],
-        groups=[row["group"] for row in rows],
+        groups=[recording[video] for video in ids],
         probabilities=averaged,
     )

@@ -31,7 +31,8 @@ class Demand:
         calibrated: whether classifiers are calibrated, on recordings left out.
         seed: of the folds.
         least_folds: what the job's --folds may be lowered to: 0 leaves the cross-validation out.
-        uncalibrated: the flags by which the job does not calibrate.
+        uncalibrated: the flags by which the job does not calibrate; None if it has no such.
+        left_out: classes that --without-classes names already.
     """
 
     folds: int
@@ -39,7 +40,8 @@ class Demand:
     calibrated: bool
     seed: int
     least_folds: int = 0
-    uncalibrated: str = "--no-calibrated"
+    uncalibrated: str | None = "--no-calibrated"
+    left_out: tuple[str, ...] = ()
 
     @property
     def fewest(self) -> int:
@@ -134,7 +136,7 @@ def _ways(
     folds = first()
     if folds is not None:
         ways.append(f"give --folds {folds}{_meaning(folds)}")
-    if demand.calibrated:
+    if demand.calibrated and demand.uncalibrated:
         plain = dataclasses.replace(demand, calibrated=False)
         if _reason(y, groups, names, plain) is None:
             ways.append(f"give {demand.uncalibrated}")
@@ -147,7 +149,8 @@ def _ways(
         own = np.array([number[names[label]] for label in y[kept].tolist()], np.int64)
         own_groups = [group for group, is_kept in zip(groups, kept, strict=True) if is_kept]
         if len(left) > 1 and _reason(own, own_groups, left, demand) is None:
-            ways.append(f"give --without-classes {' '.join(map(shlex.quote, few))}")
+            named = shlex.join([*demand.left_out, *few])
+            ways.append(f"give --without-classes {named}")
     return ways
 
 

@@ -243,14 +243,14 @@ def plan(
     train, val, test = (np.flatnonzero(split == s) for s in ("train", "val", "test"))
     if not len(test):
         raise UserError(
-            "no labelled video is in split test: derive splits that have some by "
-            "--split-fractions 0.6 0.2 0.2, or add recordings"
+            f"no labelled video is in split test: {videos.other_fractions()}or add recordings"
         )
     demand = Demand(
         folds=folds,
         repeats=repeats,
         calibrated=calibrated and any(name in _CALIBRATED for name in models),
         seed=seed,
+        left_out=videos.selection.without_classes,
     )
     recordings.check(y, groups, names, demand, of="all labelled videos")
     own_groups = [groups[row] for row in train]
@@ -281,12 +281,16 @@ def plan(
             if model not in BASELINES
         ]  # fmt: skip
     if demand.calibrated:
-        _check_parts(units, y, groups, names)
+        _check_parts(units, y, groups, names, demand.left_out)
     return units
 
 
 def _check_parts(
-    units: Sequence[Unit], y: NDArray[np.int64], groups: Sequence[str | None], names: Sequence[str]
+    units: Sequence[Unit],
+    y: NDArray[np.int64],
+    groups: Sequence[str | None],
+    names: Sequence[str],
+    left_out: Sequence[str],
 ) -> None:
     """Parts of split train are calibrated on recordings left out too: said now, not after hours."""
     for unit in units:
@@ -298,7 +302,7 @@ def _check_parts(
             raise UserError(
                 f"{unit.name} would learn class {name!r} from {number} recordings, and "
                 "classical models need 2: use larger --fractions, --no-calibrated, "
-                f"--without-classes {shlex.quote(name)}, or add recordings"
+                f"--without-classes {shlex.join([*left_out, name])}, or add recordings"
             )
 
 

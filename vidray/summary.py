@@ -65,7 +65,7 @@ def print_splits(examples: Examples, *, given: bool) -> None:
     """
     table, selection = examples.table, examples.selection
     if selection.without_classes:
-        print(f"left out: {' '.join(selection.without_classes)} (--without-classes)")
+        print(f"classes left out: {', '.join(selection.without_classes)} (--without-classes)")
     if selection.split_fractions is None:
         if without := len(table.filter(table["split"].is_null())["video_id"].unique()):
             print(
