@@ -226,7 +226,8 @@ class LabelSet:
         rows = pa.concat_tables([commit_files.read(c, schema.LABELS.names) for c in commits])
         tokens = frozenset[str]().union(*(one.runs for one in told))
         made_with = [one for each in told for one in each.versions]
-        name = commit_files.file_name(commits[0].first, commits[-1].last)
+        last = max(commit.last for commit in commits)
+        name = commit_files.file_name(commits[0].first, last)
         data = commit_files.to_bytes(_newest(rows).sort_by("uri"), tokens, made_with)
         storage.write_once(self._uri(name), data)
         self._remove_compacted()
@@ -355,6 +356,9 @@ def _rows_of(run: Run) -> pa.Table:
     with ThreadPoolExecutor(16) as pool:
         uris = [uri for _, uri in sorted(run.done_parts().items())]
         parts = list(pool.map(runs.read_parquet, uris))
+    for uri, part in zip(uris, parts, strict=True):
+        if not part.schema.equals(schema.LABELLED):
+            raise runs.damaged(uri)
     return pa.concat_tables([schema.LABELLED.empty_table(), *parts])
 
 

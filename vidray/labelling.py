@@ -113,9 +113,8 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
         UserError: not a model folder.
     """
     info = read_info(model_dir)
-    name = names.check_name(
-        info.get("name"), what=f"the model in {storage.without_secrets(model_dir)}"
-    )
+    where = storage.without_secrets(model_dir)
+    name = names.check_name(info.get("name"), what=f"the model in {where}")
     digest = hashlib.sha256()
     for file in (MODEL, WEIGHTS, PIPELINE):
         try:

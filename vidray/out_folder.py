@@ -75,8 +75,8 @@ def _check_apart(out: str, videos: str) -> None:
     else:
         return
     raise UserError(
-        f"--out {without_secrets(out)} {how}, and the job would see what it writes: choose an --out "
-        "beside it"
+        f"--out {without_secrets(out)} {how}, and the job would see what it writes: choose an "
+        "--out beside it"
     )
 
 

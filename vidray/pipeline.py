@@ -387,7 +387,7 @@ def make_run(
     if not run.is_finished():
         return _make_table(run, listing, settings, resources, config, verb)
     run.refuse_changes(listing())
-    report = runs.read_json(run.out)
+    report = run.read_report()
     print(f"nothing to do: {run.out} is finished, with all {report['counts']['videos']} videos")
     return report
 

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from vidray import storage, versions
 from vidray.errors import UserError
-from vidray.schema import STATUSES
+from vidray.schema import ERROR_KINDS, STATUSES, VIDEOS
 from vidray.storage import join
 
 # Many parts balance the work and bound what a kill loses; a part of 64 rows has 0.6 to 42 MB.
@@ -150,8 +150,40 @@ class Run:
         return storage.exists(join(self.out, "videos.parquet"))
 
     def read_videos(self) -> pa.Table:
-        """The frozen VIDEOS."""
-        return read_parquet(join(self.out, "videos.parquet"))
+        """The frozen VIDEOS.
+
+        Raises:
+            UserError: they are damaged.
+        """
+        where = join(self.out, "videos.parquet")
+        videos = read_parquet(where)
+        for field in VIDEOS:
+            if not field.nullable and field not in videos.schema.remove_metadata():
+                raise UserError(
+                    f"{storage.without_secrets(where)} is damaged (no {field.type} {field.name}): "
+                    "put back what was there, or start afresh in another folder"
+                )
+        return videos
+
+    def read_report(self) -> dict[str, Any]:
+        """run.json of the finished run, with all that is told of it.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        report = read_json(self.out)
+        counts, seconds = report.get("counts"), report.get("seconds")
+        if not isinstance(seconds, dict) or not isinstance(counts, dict):
+            raise damaged(join(self.out, "run.json"))
+        kinds, rate = counts.get("error_kinds"), report.get("videos_per_second", "none")
+        numbers = [counts.get(name) for name in ("videos", *STATUSES)]
+        numbers += [seconds.get(name) for name in ("working", "startup")]
+        numbers += [] if rate is None else [rate]
+        if not isinstance(kinds, dict) or not kinds.keys() <= ERROR_KINDS.keys():
+            raise damaged(join(self.out, "run.json"))
+        if not all(map(_is_number, [*numbers, *kinds.values()])):
+            raise damaged(join(self.out, "run.json"))
+        return report
 
     def part_numbers(self, videos: pa.Table) -> pa.Array:
         """``int32 (N,)``: the part of each row of ``videos``."""
@@ -263,11 +295,21 @@ def read_json_file(uri: str) -> dict[str, Any]:
     except (ValueError, RecursionError, IsADirectoryError):
         values = None
     if not isinstance(values, dict):
-        raise UserError(
-            f"{storage.without_secrets(uri)} is damaged, or not vidray's: put back what was there, "
-            "or move it away"
-        )
+        raise damaged(uri)
     return values
+
+
+def damaged(uri: str) -> UserError:
+    """What to say of a file of ours that is not as it was written."""
+    return UserError(
+        f"{storage.without_secrets(uri)} is damaged, or not vidray's: put back what was there, or "
+        "move it away"
+    )
+
+
+def _is_number(value: object) -> bool:
+    """Finite, as JSON need not be."""
+    return isinstance(value, int | float) and abs(value) < 2**63
 
 
 def write_json(out: str, values: dict[str, Any]) -> None:
@@ -340,30 +382,34 @@ def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
     """
     try:
         if storage.is_bucket(uri) and columns is None:
-            return pq.read_table(io.BytesIO(storage.read_bytes(uri)))
+            data = io.BytesIO(storage.read_bytes(uri))
+            return pq.read_table(data, page_checksum_verification=True)
         if storage.is_bucket(uri):
             # Only the wanted columns' bytes: a part of the notebooks' numbers has 42 MB.
             with _opened(uri) as file:
-                return pq.read_table(file, columns=columns)
-        return pq.read_table(uri, columns=columns, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
+                return pq.read_table(file, columns=columns, page_checksum_verification=True)
+        return pq.read_table(
+            uri, columns=columns, partitioning=None, page_checksum_verification=True
+        )
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         _raise_if_damaged(uri, error)
         raise
 
 
 def read_schema(uri: str) -> pa.Schema:
-    """The columns of a Parquet file, and what it says beside them; errors as of ``read_parquet``."""
+    """Columns and metadata of a Parquet file; errors as of ``read_parquet``."""
     try:
         with _opened(uri) as file:
             return pq.read_schema(file)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         _raise_if_damaged(uri, error)
         raise
 
 
 def _raise_if_damaged(uri: str, error: Exception) -> None:
-    """Pyarrow tells of damage by errors of its own, or by an OSError without the system's number."""
-    if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
+    """Arrow tells of damage by errors of its own, or by an OSError without a number of its own."""
+    is_of_arrow = isinstance(error, pa.ArrowException | UnicodeDecodeError)
+    if is_of_arrow or (type(error) is OSError and error.errno is None):
         said = " ".join(str(error).split())[:200]
         raise UserError(
             f"{storage.without_secrets(uri)} is damaged, or no Parquet file of vidray ({said}): "
