@@ -32,6 +32,7 @@ from vidray import (
     digests,
     learning,
     models,
+    out_folder,
     plots,
     runs,
     storage,
@@ -132,6 +133,7 @@ class Data:
 def main(config: StudyConfig) -> None:
     """Train and ask every model, then write and show what came of it."""
     began = time.monotonic()
+    out_folder.check(storage.canonical(config.out), "study")
     data = _read(config)
     baselines = study.BASELINES if data.features is not None else (classical.MAJORITY,)
     units = study.plan(

@@ -19,7 +19,18 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from vidray import cli, digests, learning, models, plots, storage, summary, training, versions
+from vidray import (
+    cli,
+    digests,
+    learning,
+    models,
+    out_folder,
+    plots,
+    storage,
+    summary,
+    training,
+    versions,
+)
 from vidray.augment import Augmentation
 from vidray.errors import UserError
 from vidray.learning import Examples
@@ -66,6 +77,7 @@ class TrainConfig:
 def main(config: TrainConfig) -> None:
     """Train, judge on the validation split, write the model folder."""
     check_model(config.model)
+    out_folder.check(storage.canonical(config.out), "model")
     if config.model in classical.NAMES:
         _refuse(config, deep=DeepSettings(), training=Training(seed=config.training.seed),
                 augmentation=Augmentation())  # fmt: skip
