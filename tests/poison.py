@@ -57,23 +57,24 @@ def misbehave(config: dict[str, Any]) -> Any:
                 time.sleep(3600)
             case "die_once" if attempts == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
-            case "eat":
-                np.ones(1 << 32, dtype=np.uint8)
-            case "eat_with_opencv":
-                _row_of(lambda: cv2.resize(np.zeros((9, 9), np.uint8), (60000, 60000)))
-            case "eat_with_pytorch":
-                import torch
-
-                _row_of(lambda: torch.empty(1 << 32, dtype=torch.uint8))
+            case "eat" | "eat_with_opencv" | "eat_with_pytorch":
+                _eat(request["do"])
         return pa.RecordBatch.from_pydict({"said": [request["do"]], "pid": [os.getpid()]})
 
     return work
 
 
-def _row_of(work: Any) -> None:
-    """As a row is made of a video."""
+def _eat(how: str) -> None:
+    """Four gigabytes, as a row is made of a video."""
+    import torch
+
+    work: dict[str, Any] = {
+        "eat": lambda: np.ones(1 << 32, dtype=np.uint8),
+        "eat_with_opencv": lambda: cv2.resize(np.zeros((9, 9), np.uint8), (65000, 65000)),
+        "eat_with_pytorch": lambda: torch.empty(1 << 32, dtype=torch.uint8),
+    }
     video = {"video_id": "v", "uri": "/v", "fingerprint": "f", "attempts": 1}
-    rows.made_by(lambda _: work() and [], video, schema.LABELLED, "d")
+    rows.made_by(lambda _: work[how]() and [], video, schema.LABELLED, "d")
 
 
 def labels_of_large_frames(_: dict[str, Any]) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from vidray import commit_files, commit_numbers, commits, runs, schema, storage, versions
+from vidray import commit_files, commit_numbers, commits, disk, runs, schema, storage, versions
 from vidray.commits import LabelSet, read_labels
 from vidray.errors import UserError
 from vidray.runs import Run
@@ -554,3 +556,28 @@ def test_a_run_of_other_libraries_is_not_gone_on_with(
     monkeypatch.setattr(versions, "_version", lambda name: "2" if name == "numpy" else "1")
     assert LabelSet(out=labels.out, name="model-1").unfinished("/v", DIGEST) is None
     assert deep.unfinished("/v", DIGEST) is None
+
+
+def test_drafts_of_dead_processes_go_and_nothing_else(tmp_path: Path) -> None:
+    labels = LabelSet(out=str(tmp_path), name="model-1")
+    label(labels, videos(a="1"))
+    script = (
+        "import os, signal; from vidray import storage\n"
+        "os.link = os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    folders = (tmp_path, tmp_path / "labels/set=model-1", tmp_path / "_runs/set=model-1")
+    for folder in folders:
+        for write in ("write_once", "write_bytes"):
+            code = f"{script}storage.{write}({str(folder / 'commit-000009.parquet')!r}, b'x' * 99)"
+            assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+        assert len(list(folder.glob(".*.draft"))) == 2
+        for name in (".notes.draft", "a.draft", f".{'0' * 32}.drafts"):
+            (folder / name).write_text("mine")
+        (folder / f".{'1' * 32}.draft").symlink_to("/etc/hostname")
+    with disk.draft(str(folders[1] / "commit-000010.parquet"), b"still at it") as draft:
+        labels.remove_leftovers()
+        assert Path(draft).read_bytes() == b"still at it"
+    for folder in folders:
+        kept = {path.name for path in folder.glob("*draft*")}
+        assert kept == {".notes.draft", "a.draft", f".{'0' * 32}.drafts", f".{'1' * 32}.draft"}
+    assert set(seen(labels)) == {"a"}

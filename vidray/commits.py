@@ -234,8 +234,12 @@ class LabelSet:
         return True
 
     def remove_leftovers(self) -> None:
-        """Remove what late processes of committed runs wrote after these were tidied up."""
+        """Remove what late processes of committed runs wrote after these were tidied up, and what
+        killed ones had begun to write.
+        """
         folder = self._runs()
+        for name in (self.out, self._uri(), folder, join(self.out, "_numbers")):
+            storage.remove_drafts(name)
         # In this order: the claim of a run is there before its folder.
         paths = [info.uri[len(folder) + 1 :] for info in storage.list_files(folder, hidden=True)]
         found = {path.partition("/")[0] for path in paths if "/" in path}

@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vidray import storage, versions
+from vidray import disk, storage, versions
 from vidray.errors import UserError
 from vidray.schema import ERROR_KINDS, STATUSES, VIDEOS
 from vidray.storage import join
@@ -267,9 +267,10 @@ class Run:
         storage.write_bytes(join(self.out, "_SUCCESS"), b"")
 
     def _remove_drafts(self) -> None:
-        """What a run beside this one was writing when the folder was moved."""
+        """What a run beside this one was writing when the folder was moved, or before a kill."""
+        storage.remove_drafts(self.out)
         for info in storage.list_files(join(self.out, self.table), hidden=True):
-            if not storage.name_of(info.uri).startswith("part-"):
+            if disk.is_draft(storage.name_of(info.uri)):
                 storage.remove_tree(info.uri, inside=self.out)
 
 
