@@ -26,7 +26,7 @@ import ray
 import ray.data
 import ray.exceptions
 
-from vidray import rows, runs
+from vidray import ray_sessions, rows, runs
 from vidray.errors import UserError, VideoError
 from vidray.progress import Meter
 from vidray.runs import Run
@@ -150,6 +150,10 @@ def connect() -> None:
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
+        if not os.environ.get("RAY_ADDRESS"):
+            here = ray.get_runtime_context()
+            ray_sessions.note(os.path.join(here.get_temp_dir(), here.get_session_name()))
+            ray_sessions.remove_dead(here.get_temp_dir())
 
 
 def start_ray(settings: TableSettings, resources: Resources) -> Work:
