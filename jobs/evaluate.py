@@ -28,8 +28,8 @@ from vidray import (
     learning,
     models,
     out_folder,
+    parquet,
     plots,
-    runs,
     storage,
     summary,
     versions,
@@ -204,7 +204,7 @@ def _write_predictions(out: str, judged: Judged, names: Sequence[str]) -> None:
         probabilities=judged.probabilities,
         class_names=names,
     )
-    storage.write_bytes(storage.join(out, "predictions.parquet"), runs.parquet_bytes(table))
+    storage.write_bytes(storage.join(out, "predictions.parquet"), parquet.parquet_bytes(table))
 
 
 def _draw(out: str, judged: Judged, metrics: dict[str, Any], names: Sequence[str]) -> None:

@@ -33,8 +33,8 @@ from vidray import (
     learning,
     models,
     out_folder,
+    parquet,
     plots,
-    runs,
     storage,
     study,
     summary,
@@ -155,7 +155,7 @@ def main(config: StudyConfig) -> None:
     found = study.summarise(data.videos, units, answers, config.fractions)
     table = study.to_table(found)
     write_json(storage.join(run.out, "study.json"), {"videos": _counts(data), **found})
-    storage.write_bytes(storage.join(run.out, "study.parquet"), runs.parquet_bytes(table))
+    storage.write_bytes(storage.join(run.out, "study.parquet"), parquet.parquet_bytes(table))
     if curve := study.curve_rows(table):
         write_json(storage.join(run.out, f"{study.CURVE}.json"), curve)
         plots.save(plots.learning_curve(curve), storage.join(run.out, f"{study.CURVE}.png"))

@@ -17,7 +17,16 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from vidray import commit_files, commit_numbers, commits, disk, runs, schema, storage, versions
+from vidray import (
+    commit_files,
+    commit_numbers,
+    commits,
+    disk,
+    parquet,
+    schema,
+    storage,
+    versions,
+)
 from vidray.commits import LabelSet, read_labels
 from vidray.errors import UserError
 from vidray.runs import Run
@@ -364,7 +373,7 @@ def test_numbers_are_those_of_all_sets(labels: LabelSet) -> None:
     for night in range(4):
         own = LabelSet(out=labels.out, name=next(names))
         assert label(own, videos(**{f"n{night}": "1"})) == night + 1
-    assert runs.read_parquet(own.commits()[-1].uri)["commit"].to_pylist() == [4]
+    assert parquet.read_parquet(own.commits()[-1].uri)["commit"].to_pylist() == [4]
 
 
 def test_a_video_over_a_cap_is_tried_again_when_the_cap_has_risen(labels: LabelSet) -> None:
@@ -466,12 +475,12 @@ def test_old_folders_go_on(labels: LabelSet) -> None:
     """Made before numbers were noted, caps told and libraries named."""
     label(labels, videos(a="1"))
     (commit,) = labels.commits()
-    rows = runs.read_parquet(commit.uri)
+    rows = parquet.read_parquet(commit.uri)
     tokens = rows.schema.metadata[b"vidray.runs"]
     old = rows.drop_columns(["cap", "cap_value"]).replace_schema_metadata({b"vidray.runs": tokens})
     for name in (labels.name, "other-1"):
         where = storage.join(labels.out, "labels", f"set={name}", "commit-000001.parquet")
-        storage.write_bytes(where, runs.parquet_bytes(old))
+        storage.write_bytes(where, parquet.parquet_bytes(old))
     assert read_labels(labels.out, set_name=labels.name)["cap"].to_pylist() == [None]
     assert label(labels, videos(a="1", b="1")) == 2
     assert commits.list_sets(labels.out) == ["other-1", labels.name]
@@ -523,7 +532,7 @@ def test_killed_at_any_request_and_run_again(
         "a": ("2", "run"), "b": ("1", "run"),
     }  # fmt: skip
     files = commit_files.find(labels.out, "model-1")
-    rows = pa.concat_tables(runs.read_parquet(commit.uri) for commit in files).to_pylist()
+    rows = pa.concat_tables(parquet.read_parquet(commit.uri) for commit in files).to_pylist()
     assert len(rows) == len({(row["video_id"], row["commit"]) for row in rows})
     left_over = [p for name in ("_runs", "_numbers") for p in tmp_path.glob(f"{name}/**/*")]
     assert [p for p in left_over if p.is_file()] == []

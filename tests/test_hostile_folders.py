@@ -18,7 +18,7 @@ import pytest
 
 from jobs import evaluate
 from tests.test_commits import DIGEST, label, videos, work
-from vidray import commit_files, commits, learning, out_folder, runs, storage, versions
+from vidray import commit_files, commits, learning, out_folder, parquet, storage, versions
 from vidray.commits import LabelSet, read_labels
 from vidray.errors import UserError
 from vidray.extraction import Settings
@@ -128,7 +128,7 @@ def test_a_copy_under_the_name_of_a_commit_costs_nothing(
 def test_what_says_it_holds_a_commit_and_does_not_deletes_nothing(labels: LabelSet) -> None:
     tokens = [token for commit in labels.commits() for token in commit.told.runs]
     rows = labels.commits()[0]
-    liar = commit_files.read(rows, runs.read_schema(rows.uri).names).slice(0, 1)
+    liar = commit_files.read(rows, parquet.read_schema(rows.uri).names).slice(0, 1)
     data = commit_files.to_bytes(liar, [*tokens, "f" * 32])
     storage.write_bytes(_folder(labels, "commit-000001-000005.parquet"), data)
     before = contents(labels.out)
@@ -344,7 +344,7 @@ def test_a_run_that_was_damaged_is_told(tmp_path: Path, name: str) -> None:
     work(run)
     where = Path(run.out, name)
     good = where.read_bytes()
-    foreign = _rewritten(runs.parquet_bytes(pa.table({"x": [1]})), lambda table: table)
+    foreign = _rewritten(parquet.parquet_bytes(pa.table({"x": [1]})), lambda table: table)
     for data in (b"", b"text", good[: len(good) // 2], bytes(500), foreign, b"[" * 99_999, b"[1]"):
         where.write_bytes(data)
         before = contents(str(tmp_path))

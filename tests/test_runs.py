@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from vidray import runs, schema, storage, versions
+from vidray import parquet, runs, schema, storage, versions
 from vidray.errors import UserError
 from vidray.runs import Run
 from vidray.storage import join
@@ -170,11 +170,11 @@ def test_same_table_same_bytes_and_readable_by_others(tmp_path: str) -> None:
     import pandas as pd
 
     table = _rows(_videos(7))
-    assert runs.parquet_bytes(table) == runs.parquet_bytes(
+    assert parquet.parquet_bytes(table) == parquet.parquet_bytes(
         pa.concat_tables([table.slice(0, 3), table.slice(3)])
     )
     path = f"{tmp_path}/t.parquet"
-    storage.write_bytes(path, runs.parquet_bytes(table))
+    storage.write_bytes(path, parquet.parquet_bytes(table))
     assert pd.read_parquet(path)["status"].tolist() == table["status"].to_pylist()
 
 

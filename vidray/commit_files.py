@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vidray import names, runs, schema, storage
+from vidray import names, parquet, schema, storage
 from vidray.errors import UserError
 from vidray.storage import join
 
@@ -135,13 +136,24 @@ def is_held(commit: Commit, by: Commit) -> bool:
 def read(commit: Commit, columns: Sequence[str]) -> pa.Table:
     """Columns of LABELS; null where the file is older than a column."""
     there = [name for name in columns if name in commit.told.columns]
-    table = runs.read_parquet(commit.uri, there)
+    table = parquet.read_parquet(commit.uri, there)
     wanted = pa.schema([schema.LABELS.field(name) for name in columns])
     arrays = [
         table[field.name] if field.name in there else pa.nulls(len(table), field.type)
         for field in wanted
     ]
     return pa.Table.from_arrays(arrays, schema=wanted)
+
+
+def newest(rows: pa.Table) -> pa.Table:
+    """Of each video the row of the highest commit."""
+    if len(rows) == len(pc.unique(rows["video_id"])):
+        return rows
+    # Sorted by commit, so that of the rows of a video the last one is the newest.
+    rows = rows.take(pc.sort_indices(rows, [("commit", "ascending")]))
+    rows = rows.append_column("row", pa.array(np.arange(len(rows))))
+    last = rows.group_by("video_id").aggregate([("row", "max")])["row_max"]
+    return rows.take(last).drop_columns("row")
 
 
 def to_bytes(
@@ -179,7 +191,7 @@ def _each_once(versions: Iterable[Mapping[str, str | None]]) -> list[Mapping[str
 # another one in its place, its fingerprint is another one, too.
 @functools.lru_cache(maxsize=1024)
 def _told(uri: str, _fingerprint: str) -> Told:
-    found = runs.read_schema(uri)
+    found = parquet.read_schema(uri)
     metadata = found.metadata or {}
     try:
         tokens, versions = (json.loads(metadata.get(key, b"[]")) for key in (_RUNS, _VERSIONS))

@@ -32,7 +32,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidray import commit_files, commit_numbers, digests, names, runs, schema, storage, versions
+from vidray import (
+    commit_files,
+    commit_numbers,
+    digests,
+    names,
+    parquet,
+    runs,
+    schema,
+    storage,
+    versions,
+)
 from vidray.commit_files import Commit
 from vidray.errors import UserError
 from vidray.runs import Run
@@ -96,7 +106,7 @@ class LabelSet:
             caps: as they are now, by the name that a row tells.
         """
         last_commit = self._last_commit()
-        before = _newest(_read(self, [*_STATE, "commit"])).drop_columns("commit")
+        before = commit_files.newest(_read(self, [*_STATE, "commit"])).drop_columns("commit")
         # Only what is compared is joined: a million videos with all their columns are 0.2 GB more.
         both = (
             videos.select(["video_id", "fingerprint"])
@@ -228,7 +238,7 @@ class LabelSet:
         made_with = [one for each in told for one in each.versions]
         last = max(commit.last for commit in commits)
         name = commit_files.file_name(commits[0].first, last)
-        data = commit_files.to_bytes(_newest(rows).sort_by("uri"), tokens, made_with)
+        data = commit_files.to_bytes(commit_files.newest(rows).sort_by("uri"), tokens, made_with)
         storage.write_once(self._uri(name), data)
         self._remove_compacted()
         return True
@@ -311,7 +321,7 @@ def read_labels(
     labels = LabelSet(out=uri, name=set_name or names[-1])
     wanted = list(schema.LABELS.names if columns is None else columns)
     rows = _read(labels, [*dict.fromkeys([*wanted, "video_id", "uri", "commit"])])
-    return _newest(rows).sort_by("uri").select(wanted)
+    return commit_files.newest(rows).sort_by("uri").select(wanted)
 
 
 def list_sets(out: str) -> list[str]:
@@ -344,22 +354,11 @@ def _read(labels: LabelSet, columns: Sequence[str]) -> pa.Table:
     return _settled(labels, look)
 
 
-def _newest(rows: pa.Table) -> pa.Table:
-    """Of each video the row of the highest commit."""
-    if len(rows) == len(pc.unique(rows["video_id"])):
-        return rows
-    # Sorted by commit, so that of the rows of a video the last one is the newest.
-    rows = rows.take(pc.sort_indices(rows, [("commit", "ascending")]))
-    rows = rows.append_column("row", pa.array(np.arange(len(rows))))
-    last = rows.group_by("video_id").aggregate([("row", "max")])["row_max"]
-    return rows.take(last).drop_columns("row")
-
-
 def _rows_of(run: Run) -> pa.Table:
     """The parts of a run as one table."""
     with ThreadPoolExecutor(16) as pool:
         uris = [uri for _, uri in sorted(run.done_parts().items())]
-        parts = list(pool.map(runs.read_parquet, uris))
+        parts = list(pool.map(parquet.read_parquet, uris))
     for uri, part in zip(uris, parts, strict=True):
         if not part.schema.equals(schema.LABELLED):
             raise runs.damaged(uri)
