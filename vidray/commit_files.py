@@ -123,14 +123,17 @@ def holders(commit: Commit, commits: Iterable[Commit]) -> list[Commit]:
     return [other for other in wider if commit.told.runs and commit.told.runs < other.told.runs]
 
 
-def is_held(commit: Commit, by: Commit) -> bool:
-    """Whether each row of ``commit`` is in another file, or a newer one of its video: looked up."""
+def held_by(holder: Commit, commits: Iterable[Commit]) -> list[Commit]:
+    """Those whose rows are all in ``holder``, or newer ones of their videos: looked up."""
     columns = ["video_id", "commit"]
-    own, other = (read(which, columns) for which in (commit, by))
-    newest = other.group_by("video_id").aggregate([("commit", "max")])
-    both = own.join(newest, "video_id", join_type="left outer")
-    found = pc.fill_null(pc.greater_equal(both["commit_max"], both["commit"]), False)
-    return bool(pc.all(found, min_count=0).as_py())
+    newest = read(holder, columns).group_by("video_id").aggregate([("commit", "max")])
+    held = []
+    for commit in commits:
+        both = read(commit, columns).join(newest, "video_id", join_type="left outer")
+        found = pc.fill_null(pc.greater_equal(both["commit_max"], both["commit"]), False)
+        if pc.all(found, min_count=0).as_py():
+            held.append(commit)
+    return held
 
 
 def read(commit: Commit, columns: Sequence[str]) -> pa.Table:

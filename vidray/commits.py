@@ -270,9 +270,9 @@ class LabelSet:
         """Files whose rows are known to be in another one, row by row."""
         commits = commit_files.find(self.out, self.name)
         with contextlib.suppress(FileNotFoundError):  # A process beside this one does the same.
-            for commit in commits:
-                held_by = commit_files.holders(commit, commits)
-                if any(commit_files.is_held(commit, by=other) for other in held_by):
+            for holder in commits:
+                hidden = [c for c in commits if holder in commit_files.holders(c, commits)]
+                for commit in commit_files.held_by(holder, hidden) if hidden else ():
                     storage.remove_tree(commit.uri, inside=self.out)
 
     def _last_commit(self) -> int:
