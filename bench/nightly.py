@@ -10,6 +10,7 @@ measured: seconds and peak memory of ``jobs/label.py`` from start to end. The te
 from __future__ import annotations
 
 import datetime
+import json
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.label import Bench as LabelBench
 from bench.label import save_model
 from tests.video_writer import write_video
-from vidray import runs, schema, sources, storage
+from vidray import names, parquet, schema, sources, storage
 from vidray.commits import read_labels
 from vidray.labelling import LabelSettings, name_and_digest
 
@@ -102,8 +103,10 @@ def _write_labels(out: str, name: str, videos: pa.Table) -> None:
     columns |= {field: videos[field] for field in same if field in schema.LABELS.names}
     missing = {f.name: pa.nulls(number, f.type) for f in schema.LABELS if f.name not in columns}
     arrays = [{**missing, **columns}[f.name].cast(f.type) for f in schema.LABELS]
-    table = pa.table(arrays, schema=schema.LABELS.with_metadata({"vidray.runs": "[]"}))
-    data = runs.parquet_bytes(table)
+    table = pa.table(
+        arrays, schema=schema.LABELS.with_metadata({"vidray.runs": json.dumps([names.new_token()])})
+    )
+    data = parquet.parquet_bytes(table)
     where = storage.join(out, "labels", f"set={name}")
     storage.write_bytes(storage.join(where, "commit-000001.parquet"), data)
 

@@ -29,8 +29,8 @@ from vidray import (
     learning,
     models,
     out_folder,
+    parquet,
     plots,
-    runs,
     storage,
     summary,
     versions,
@@ -219,7 +219,7 @@ def _cost(model: Model, chosen: Examples, config: EvaluateConfig) -> dict[str, A
 
 def _videos(data: str, first: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The videos these rows are of, by video_id; a row of CLIPS tells its own stretch only."""
-    listed = runs.read_parquet(storage.join(storage.canonical(data), "videos.parquet"))
+    listed = parquet.read_parquet(storage.join(storage.canonical(data), "videos.parquet"))
     chosen = listed.filter(pa.compute.is_in(listed["video_id"], pa.array(list(first))))
     stretch_of = {
         row["video_id"]: {name: row.get(name) for name in ("begin_seconds", "end_seconds")}
@@ -249,7 +249,7 @@ def _write_predictions(out: str, judged: Judged, names: Sequence[str]) -> None:
         probabilities=judged.probabilities,
         class_names=names,
     )
-    storage.write_bytes(storage.join(out, "predictions.parquet"), runs.parquet_bytes(table))
+    storage.write_bytes(storage.join(out, "predictions.parquet"), parquet.parquet_bytes(table))
 
 
 def _draw(out: str, judged: Judged, metrics: dict[str, Any], names: Sequence[str]) -> None:

@@ -31,8 +31,9 @@ from vidray import (
     digests,
     learning,
     models,
+    out_folder,
+    parquet,
     plots,
-    runs,
     storage,
     study,
     summary,
@@ -137,6 +138,7 @@ class Data:
 def main(config: StudyConfig) -> None:
     """Train and ask every model, then write and show what came of it."""
     began = time.monotonic()
+    out_folder.check(storage.canonical(config.out), "study")
     data = _read(config)
     baselines = study.BASELINES if data.features is not None else (classical.MAJORITY,)
     units = study.plan(
@@ -159,7 +161,7 @@ def main(config: StudyConfig) -> None:
     found = study.summarise(data.videos, units, answers, config.fractions)
     table = study.to_table(found)
     write_json(storage.join(run.out, "study.json"), {"videos": _counts(data), **found})
-    storage.write_bytes(storage.join(run.out, "study.parquet"), runs.parquet_bytes(table))
+    storage.write_bytes(storage.join(run.out, "study.parquet"), parquet.parquet_bytes(table))
     if curve := study.curve_rows(table):
         write_json(storage.join(run.out, f"{study.CURVE}.json"), curve)
         plots.save(plots.learning_curve(curve), storage.join(run.out, f"{study.CURVE}.png"))

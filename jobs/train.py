@@ -24,6 +24,7 @@ from vidray import (
     learning,
     masking,
     models,
+    out_folder,
     plots,
     recordings,
     storage,
@@ -100,6 +101,7 @@ class TrainConfig:
 def main(config: TrainConfig) -> None:
     """Train, judge on the validation split, write the model folder."""
     check_model(config.model)
+    out_folder.check(storage.canonical(config.out), "model")
     if config.model in classical.NAMES:
         _refuse(config, deep=DeepSettings(), training=Training(seed=config.training.seed),
                 augmentation=Augmentation())  # fmt: skip

@@ -6,9 +6,12 @@ import signal
 import time
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 
+from vidray import rows, schema
+from vidray.decode import Request, Video
 from vidray.errors import ModelError, UserError
 
 
@@ -64,10 +67,37 @@ def misbehave(config: dict[str, Any]) -> Any:
                 time.sleep(3600)
             case "die_once" if attempts == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
-            case "eat":
-                np.ones(1 << 32, dtype=np.uint8)
+            case "eat" | "eat_with_opencv" | "eat_with_pytorch":
+                _eat(request["do"])
             case "fault":
                 raise ModelError("the model is\nat fault \ud800")
         return pa.RecordBatch.from_pydict({"said": [request["do"]], "pid": [os.getpid()]})
+
+    return work
+
+
+def _eat(how: str) -> None:
+    """Four gigabytes, as a row is made of a video."""
+    import torch
+
+    work: dict[str, Any] = {
+        "eat": lambda: np.ones(1 << 32, dtype=np.uint8),
+        "eat_with_opencv": lambda: cv2.resize(np.zeros((9, 9), np.uint8), (65000, 65000)),
+        "eat_with_pytorch": lambda: torch.empty(1 << 32, dtype=torch.uint8),
+    }
+    video = {"video_id": "v", "uri": "/v", "fingerprint": "f", "attempts": 1}
+    rows.made_by(lambda _: work[how]() and [], video, schema.LABELLED, "d")
+
+
+def labels_of_large_frames(_: dict[str, Any]) -> Any:
+    """A LABELS row of a video all frames of which are held at once, four times: 0.6 GB of three."""
+
+    def work(video: dict[str, Any]) -> pa.RecordBatch:
+        def label(_: rows.Stopwatch) -> list[rows.Values]:
+            with Video(video["uri"]) as opened:
+                pixels = opened.read(Request(range(opened.num_frames)))[0].pixels
+            return [{"label": "large", "probability": float(np.tile(pixels, 4).mean() >= 0)}]
+
+        return rows.made_by(label, video, schema.LABELLED, "d")
 
     return work

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.videos import read_numbers, write_video
-from vidray import runs, schema, storage
+from vidray import parquet, runs, schema, storage
 from vidray.clips import ClipSettings, clip_frames, cut_video, cut_videos
 from vidray.decode import probe, read_frames
 from vidray.errors import UserError
@@ -138,7 +138,7 @@ def test_what_clips_of_a_stretch_are_timed_on(tmp_path: Path) -> None:
     clip = {"begin_seconds": 6.0, "end_seconds": 7.0, "label": "up"}
     for columns in (["video_id", "begin_seconds", "end_seconds"], ["video_id"]):
         table = pa.Table.from_pylist(listed).select(columns)
-        (tmp_path / "videos.parquet").write_bytes(runs.parquet_bytes(table))
+        (tmp_path / "videos.parquet").write_bytes(parquet.parquet_bytes(table))
         found = _videos(str(tmp_path), {name: {"video_id": name, **clip} for name in "ab"})
         spans = [(video["begin_seconds"], video["end_seconds"]) for video in found]
         assert spans == ([(5.0, 9.0), (None, None)] if len(columns) == 3 else [(None, None)] * 2)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import multiprocessing
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +17,16 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from vidray import commit_files, commit_numbers, commits, runs, schema, storage
+from vidray import (
+    commit_files,
+    commit_numbers,
+    commits,
+    disk,
+    parquet,
+    schema,
+    storage,
+    versions,
+)
 from vidray.commits import LabelSet, read_labels
 from vidray.errors import UserError
 from vidray.runs import Run
@@ -32,19 +47,26 @@ def videos(**fingerprints: str) -> pa.Table:
     return pa.Table.from_pylist(rows, schema.VIDEOS)
 
 
-def labelled(plan: pa.Table, label: str = "run", **failed: str) -> pa.Table:
-    """What a worker would make of a plan; ``failed``: name -> kind."""
+def labelled(
+    plan: pa.Table,
+    label: str = "run",
+    caps: Mapping[str, tuple[str, str, float]] | None = None,
+    **failed: str,
+) -> pa.Table:
+    """What a worker would make of a plan; ``failed``: name -> kind, ``caps``: and cap."""
     rows = []
     for row in plan.to_pylist():
         kind = failed.get(row["uri"][3:-4])
         own: dict[str, Any] = {"status": "ok", "label": label, "probability": 0.5}
         if kind:
             own = {"status": "failed", "error_kind": kind, "error_message": "it is so"}
+            _, cap, value = (caps or {}).get(row["uri"][3:-4], (None, None, None))
+            own |= {"cap": cap, "cap_value": value}
         rows.append({**row, **own, "config_digest": DIGEST})
     return pa.Table.from_pylist(rows, schema.LABELLED)
 
 
-def label(labels: LabelSet, listed: pa.Table, *, max_attempts: int = 3, **told: str) -> int | None:
+def label(labels: LabelSet, listed: pa.Table, *, max_attempts: int = 3, **told: Any) -> int | None:
     """A night: plan, work, commit."""
     todo = labels.todo(listed, max_attempts=max_attempts)
     if not len(todo.plan):
@@ -55,7 +77,7 @@ def label(labels: LabelSet, listed: pa.Table, *, max_attempts: int = 3, **told: 
     return labels.commit(run, model_digest="m")
 
 
-def work(run: Run, **told: str) -> None:
+def work(run: Run, **told: Any) -> None:
     plan = run.read_videos()
     numbers = run.part_numbers(plan)
     for part in numbers.unique().to_pylist():
@@ -376,4 +398,220 @@ def test_numbers_are_those_of_all_sets(labels: LabelSet) -> None:
     for night in range(4):
         own = LabelSet(out=labels.out, name=next(names))
         assert label(own, videos(**{f"n{night}": "1"})) == night + 1
-    assert runs.read_parquet(own.commits()[-1].uri)["commit"].to_pylist() == [4]
+    assert parquet.read_parquet(own.commits()[-1].uri)["commit"].to_pylist() == [4]
+
+
+def test_a_video_over_a_cap_is_tried_again_when_the_cap_has_risen(labels: LabelSet) -> None:
+    listed = videos(large="1", long="1", slow="1", bad="1", fine="1")
+    over = {
+        "large": ("out_of_memory", "memory_bytes", 1 << 30),
+        "long": ("too_large", "max_seconds", 60.0),
+        "slow": ("timeout", "timeout_seconds", 10.0),
+    }
+    told = {name: kind for name, (kind, _, _) in over.items()} | {"bad": "unreadable"}
+    caps: dict[str, float] = {name: value for _, name, value in over.values()}
+    assert label(labels, listed, caps=over, **told) == 1
+    for _ in range(2):
+        assert label(labels, listed, caps=over, **told)  # a timeout may pass: three attempts
+    assert not len(labels.todo(listed, max_attempts=3, caps=caps).plan)
+    lower = {name: value / 2 for name, value in caps.items()}
+    assert not len(labels.todo(listed, max_attempts=3, caps=lower).plan)
+    assert not len(labels.todo(listed, max_attempts=3, caps={"max_pixels": 1e9}).plan)
+    for name, (_, cap, value) in over.items():
+        risen = labels.todo(listed, max_attempts=3, caps={**caps, cap: value + 1})
+        assert risen.plan["uri"].to_pylist() == [f"/v/{name}.mp4"]
+        assert risen.counts["retried"] == 1
+        assert risen.counts["quarantined"] == 3
+        assert risen.plan["attempts"].to_pylist() == [4 if name == "slow" else 2]
+    (row,) = read_labels(labels.out).filter(pa.compute.field("uri") == "/v/large.mp4").to_pylist()
+    assert (row["cap"], row["cap_value"]) == ("memory_bytes", float(1 << 30))
+
+
+def _commit_at_once(out: str, name: str, together: Any, told: Any) -> None:
+    """In a process of its own: a run that is worked off, committed when all are as far."""
+    labels = LabelSet(out=out, name=name)
+    run = labels.new_run("/v", DIGEST)
+    assert labels.claim(run, labels.todo(videos(a="1"), max_attempts=3), {}) == run
+    work(run)
+    together.wait()
+    number = labels.commit(run, model_digest="m")
+    told.put((name, number))
+
+
+def test_models_that_commit_at_once_have_one_order(place: str) -> None:
+    out, context = storage.join(place, "out"), multiprocessing.get_context("spawn")
+    names = [f"model-{k}" for k in range(4)]
+    together, told = context.Barrier(len(names)), context.Queue()
+    processes = [
+        context.Process(target=_commit_at_once, args=(out, name, together, told)) for name in names
+    ]
+    for process in processes:
+        process.start()
+    numbers = dict(told.get(timeout=300) for _ in names)
+    for process in processes:
+        process.join()
+    assert sorted(numbers.values()) == [1, 2, 3, 4]
+    order = sorted(names, key=lambda name: numbers[name])
+    assert commits.list_sets(out) == order
+    if not storage.is_bucket(out):
+        # Each was there before the next one's number was taken.
+        written = [c.uri for name in order for c in LabelSet(out=out, name=name).commits()]
+        made = [Path(uri).stat().st_ctime_ns for uri in written]
+        assert made == sorted(made)
+    assert not list(storage.list_files(storage.join(out, "_numbers"), hidden=True))
+
+
+def test_a_killed_commit_holds_up_others_for_a_while_and_itself_not_at_all(
+    labels: LabelSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = labels.new_run("/v", DIGEST)
+    assert labels.claim(run, labels.todo(videos(a="1"), max_attempts=3), {}) == run
+    work(run)
+
+    def killed(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(commits, "_commit_bytes", killed)
+        with pytest.raises(KeyboardInterrupt):
+            labels.commit(run, model_digest="m")
+    with monkeypatch.context() as patch:
+        patch.setattr(commit_numbers, "_MOST_WAITING_SECONDS", 1.0)
+        other = LabelSet(out=labels.out, name="model-2")
+        began = time.monotonic()
+        assert label(other, videos(a="1")) == 2  # 1 was taken, and did not come.
+        assert time.monotonic() - began >= 1.0
+    assert labels.commit(run, model_digest="m") == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(commit_numbers.time, "sleep", killed)  # Nobody waits for himself.
+        run = labels.new_run("/w", DIGEST)
+        assert labels.claim(run, labels.todo(videos(b="1"), max_attempts=3), {}) == run
+        work(run)
+        with monkeypatch.context() as inner:
+            inner.setattr(commits, "_commit_bytes", killed)
+            with pytest.raises(KeyboardInterrupt):
+                labels.commit(run, model_digest="m")
+        assert labels.commit(run, model_digest="m") == 4
+    assert commits.list_sets(labels.out) == ["model-2", "model-1"]
+    assert not list(storage.list_files(storage.join(labels.out, "_numbers"), hidden=True))
+
+
+def test_old_folders_go_on(labels: LabelSet) -> None:
+    """Made before numbers were noted, caps told and libraries named."""
+    label(labels, videos(a="1"))
+    (commit,) = labels.commits()
+    rows = parquet.read_parquet(commit.uri)
+    tokens = rows.schema.metadata[b"vidray.runs"]
+    old = rows.drop_columns(["cap", "cap_value"]).replace_schema_metadata({b"vidray.runs": tokens})
+    for name in (labels.name, "other-1"):
+        where = storage.join(labels.out, "labels", f"set={name}", "commit-000001.parquet")
+        storage.write_bytes(where, parquet.parquet_bytes(old))
+    assert read_labels(labels.out, set_name=labels.name)["cap"].to_pylist() == [None]
+    assert label(labels, videos(a="1", b="1")) == 2
+    assert commits.list_sets(labels.out) == ["other-1", labels.name]
+    assert set(seen(labels)) == {"a", "b"}
+
+
+@pytest.mark.parametrize("step", range(40))
+def test_killed_at_any_request_and_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Whatever is written or removed next, it is not: the next start comes to the same table."""
+    monkeypatch.setattr(commits, "_MOST_COMMITS", 2)
+    monkeypatch.setattr(commit_numbers, "_MOST_WAITING_SECONDS", 0.2)
+    listed = videos(a="2", b="1")
+    labels = LabelSet(out=str(tmp_path), name="model-1")
+    label(labels, videos(a="1"))
+    left = [step]
+
+    def counted(function: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return function(*args, **kwargs)
+
+        return call
+
+    def night() -> None:
+        if run := labels.unfinished("/v", DIGEST):
+            work(run)
+            labels.commit(run, model_digest="m")
+        todo = labels.todo(listed, max_attempts=3)
+        run = labels.claim(labels.new_run("/v", DIGEST), todo, {}) if len(todo.plan) else None
+        if run is not None:  # The one that was claimed before, if one was.
+            work(run)
+            labels.commit(run, model_digest="m")
+        labels.remove_leftovers()
+        labels.compact()
+
+    with monkeypatch.context() as patch:
+        for name in ("write_once", "write_bytes", "remove_tree"):
+            patch.setattr(storage, name, counted(getattr(storage, name)))
+        with contextlib.suppress(KeyboardInterrupt):
+            night()
+    other = LabelSet(out=labels.out, name="model-2")
+    label(other, videos(a="1"))
+    night()
+    assert {name: row[:2] for name, row in seen(labels).items()} == {
+        "a": ("2", "run"), "b": ("1", "run"),
+    }  # fmt: skip
+    files = commit_files.find(labels.out, "model-1")
+    rows = pa.concat_tables(parquet.read_parquet(commit.uri) for commit in files).to_pylist()
+    assert len(rows) == len({(row["video_id"], row["commit"]) for row in rows})
+    left_over = [p for name in ("_runs", "_numbers") for p in tmp_path.glob(f"{name}/**/*")]
+    assert [p for p in left_over if p.is_file()] == []
+
+
+def test_a_commit_names_the_libraries_that_made_it(
+    labels: LabelSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = LabelSet(out=labels.out, name="model-1", libraries=("torch", "av"))
+    label(deep, videos(a="1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(versions, "_version", lambda name: f"{name} of tomorrow")
+        # It is a part of what the claim of a run is for.
+        assert deep.new_run("/v", DIGEST).versions["torch"] == "torch of tomorrow"
+        label(deep, videos(a="1", b="1"))
+    one, two = (commit.told.versions for commit in deep.commits())
+    assert one == (versions.of(("torch", "av")),)
+    assert (two[0]["torch"], two[0]["av"]) == ("torch of tomorrow", "av of tomorrow")
+    monkeypatch.setattr(commits, "_MOST_COMMITS", 2)
+    assert deep.compact()
+    assert deep.commits()[0].told.versions == (*one, *two)
+
+
+def test_a_run_of_other_libraries_is_not_gone_on_with(
+    labels: LabelSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = LabelSet(out=labels.out, name="model-1", libraries=("torch", "av"))
+    run = deep.new_run("/v", DIGEST)
+    assert deep.claim(run, deep.todo(videos(a="1"), max_attempts=3), {}) == run
+    monkeypatch.setattr(versions, "_version", lambda name: "2" if name == "numpy" else "1")
+    assert LabelSet(out=labels.out, name="model-1").unfinished("/v", DIGEST) is None
+    assert deep.unfinished("/v", DIGEST) is None
+
+
+def test_drafts_of_dead_processes_go_and_nothing_else(tmp_path: Path) -> None:
+    labels = LabelSet(out=str(tmp_path), name="model-1")
+    label(labels, videos(a="1"))
+    script = (
+        "import os, signal; from vidray import storage\n"
+        "os.link = os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    folders = (tmp_path, tmp_path / "labels/set=model-1", tmp_path / "_runs/set=model-1")
+    for folder in folders:
+        for write in ("write_once", "write_bytes"):
+            code = f"{script}storage.{write}({str(folder / 'commit-000009.parquet')!r}, b'x' * 99)"
+            assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+        assert len(list(folder.glob(".*.draft"))) == 2
+        for name in (".notes.draft", "a.draft", f".{'0' * 32}.drafts"):
+            (folder / name).write_text("mine")
+        (folder / f".{'1' * 32}.draft").symlink_to("/etc/hostname")
+    with disk.draft(str(folders[1] / "commit-000010.parquet"), b"still at it") as draft:
+        labels.remove_leftovers()
+        assert Path(draft).read_bytes() == b"still at it"
+    for folder in folders:
+        kept = {path.name for path in folder.glob("*draft*")}
+        assert kept == {".notes.draft", "a.draft", f".{'0' * 32}.drafts", f".{'1' * 32}.draft"}
+    assert set(seen(labels)) == {"a"}

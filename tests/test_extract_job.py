@@ -17,7 +17,7 @@ import s3fs
 from tests.ray_cluster import Cluster, Job, ray_workers, sandboxes, send_signal
 from tests.shared_data import FIGHT
 from tests.videos import write_video
-from vidray import runs, storage
+from vidray import parquet, runs, storage
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -165,7 +165,7 @@ def test_a_bucket_gives_the_bytes_a_folder_gives(
     names = [n for n in runs.read_table(str(extracted)).column_names if n not in _PER_SOURCE]
     from_folder = runs.read_table(str(extracted), columns=names)
     from_bucket = runs.read_table(str(tmp_path / "from_bucket"), columns=names)
-    assert runs.parquet_bytes(from_folder) == runs.parquet_bytes(from_bucket)
+    assert parquet.parquet_bytes(from_folder) == parquet.parquet_bytes(from_bucket)
 
 
 def test_killed_workers_cost_nothing(
@@ -410,4 +410,4 @@ def _what_was_seen(out: Path) -> bytes:
     names = [Path(uri).name for uri in table["uri"].to_pylist()]
     assert len(set(names)) == 233
     table = table.append_column("name", pa.array(names)).sort_by("name")
-    return runs.parquet_bytes(table.drop_columns([*_PER_SOURCE, "split", "group"]))
+    return parquet.parquet_bytes(table.drop_columns([*_PER_SOURCE, "split", "group"]))

@@ -26,16 +26,18 @@ from torch import Tensor, nn
 from tests.ray_cluster import ROOT
 from tests.test_models_folder import fitted
 from tests.video_writer import count_corrupt, write_concealed, write_video
-from vidray import clips, labeller, labelling, models, schema, storage
+from vidray import clips, commits, labeller, labelling, models, rows, schema, storage
 from vidray.clips import ClipSettings, cut_video
 from vidray.decode import Limits, Video, read_frames
-from vidray.errors import ModelError, UserError
+from vidray.errors import ModelError, UserError, VideoError
 from vidray.extraction import Settings, describe_video
 from vidray.labeller import ClipModel, join_windows
 from vidray.labelling import LabelSettings, name_and_digest
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical, save_deep
 from vidray.predictor import Batches, Predictor, answer_questions
 from vidray.preprocess import Preprocessing
+from vidray.sandbox import Sandbox
+from vidray.sources import list_videos
 
 FEATURES = Settings(families=("color",))
 SETTINGS = LabelSettings(
@@ -610,3 +612,64 @@ def test_a_driver_needs_no_torch() -> None:
 def test_what_is_no_model_is_told(place: str) -> None:
     with pytest.raises(UserError, match=r"is not a model folder \(no model.json\)"):
         name_and_digest(storage.join(place, "nothing"))
+
+
+def test_caps_are_no_part_of_the_digest_and_are_told_in_the_row(tmp_path: Path) -> None:
+    assert dataclasses.replace(SETTINGS, limits=Limits(max_pixels=5)).digest == SETTINGS.digest
+    made = fitted("knn")
+    folder = str(tmp_path / "model")
+    save_classical(folder, made.info, made.pipeline)
+    path = write_video(tmp_path / "a.mp4", num_frames=30)
+    settings = LabelSettings(model=folder, model_digest=name_and_digest(folder)[1])
+    for limits, cap in (
+        (Limits(max_seconds=0.5), ("max_seconds", 0.5)),
+        (Limits(max_pixels=100), ("max_pixels", 100.0)),
+        (Limits(max_frames=10), ("max_frames", 10.0)),
+        (Limits(max_bytes=100), ("max_bytes", 100.0)),
+        (Limits(), (None, None)),
+    ):
+        asked = dataclasses.replace(settings, limits=limits)
+        row = answer(labeller.label_videos(dataclasses.asdict(asked))(planned(path)))
+        assert (row["cap"], row["cap_value"]) == cap
+        assert (row["error_kind"] == "too_large") == (cap[0] is not None)
+
+
+def test_a_row_made_under_a_low_cap_of_memory_is_made_again_under_a_higher_one(
+    tmp_path: Path,
+) -> None:
+    """Through a sandbox, as the job does."""
+    path = tmp_path / "wide.avi"
+    write_video(path, num_frames=3, width_px=4096, height_px=4096, codec="mpeg4")
+    listed = list_videos(str(path))
+    labels = commits.LabelSet(out=str(tmp_path / "out"), name="eater-1")
+    kinds = []
+    for memory_bytes in (1 << 29, 1 << 29, 1 << 32):
+        caps = {"memory_bytes": float(memory_bytes)}
+        todo = labels.todo(listed, max_attempts=1, caps=caps)
+        kinds.append({name: number for name, number in todo.counts.items() if number})
+        if not len(todo.plan):
+            continue
+        run = labels.new_run("/v", "d")
+        assert labels.claim(run, todo, {}) == run
+        sandbox = Sandbox(
+            "tests.poison:labels_of_large_frames", {}, memory_bytes=memory_bytes,
+            timeout_seconds=120,
+        )  # fmt: skip
+        (video,) = run.read_videos().to_pylist()
+        try:
+            batch = sandbox.run(video)
+        except VideoError as error:
+            batch = rows.failed(video, schema.LABELLED, "d", error)
+        finally:
+            sandbox.close()
+        made = pa.Table.from_batches([batch.replace_schema_metadata(None)], schema.LABELLED)
+        run.write_part(0, made)
+        labels.commit(run, model_digest="m")
+        (row,) = commits.read_labels(labels.out).to_pylist()
+        if memory_bytes == 1 << 29:
+            assert row["error_kind"] == "out_of_memory", row["error_message"]
+            assert (row["cap"], row["cap_value"]) == ("memory_bytes", float(1 << 29))
+        else:
+            assert (row["status"], row["label"], row["attempts"]) == ("ok", "large", 2)
+            assert (row["cap"], row["cap_value"]) == (None, None)
+    assert kinds == [{"new": 1}, {"quarantined": 1}, {"retried": 1}]

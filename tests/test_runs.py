@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from vidray import runs, schema, storage, versions
+from vidray import parquet, runs, schema, storage, versions
 from vidray.errors import UserError
 from vidray.runs import Run
 from vidray.storage import join
@@ -131,6 +131,7 @@ def test_a_run_that_publishes_does_not_disturb_one_that_still_writes(place: str)
     videos = first.videos_to_do({}, lambda: _videos(5))
     _write_all(first, videos)
     storage.write_bytes(join(first.out, "_staging", ".0a1b.draft"), b"half of a part")
+    storage.write_bytes(join(first.out, "_staging", "notes.txt"), b"somebody's")
     first.publish({}, {"counts": first.check(videos)})
     assert second.read_part(4) is not None
     second.write_part(3, _rows(videos.slice(3, 1)))
@@ -138,7 +139,8 @@ def test_a_run_that_publishes_does_not_disturb_one_that_still_writes(place: str)
     files = storage.list_files(first.out, hidden=True)
     names = sorted(info.uri.removeprefix(storage.canonical(first.out) + "/") for info in files)
     parts = [f"features/part-{k:05d}.parquet" for k in range(5)]
-    assert names == ["_SUCCESS", *parts, "run.json", "videos.parquet"]
+    notes = "features/notes.txt"  # Not ours, and not removed.
+    assert names == ["_SUCCESS", notes, *parts, "run.json", "videos.parquet"]
 
 
 def test_overwriting_removes_only_what_a_run_of_this_table_left(place: str) -> None:
@@ -168,11 +170,11 @@ def test_same_table_same_bytes_and_readable_by_others(tmp_path: str) -> None:
     import pandas as pd
 
     table = _rows(_videos(7))
-    assert runs.parquet_bytes(table) == runs.parquet_bytes(
+    assert parquet.parquet_bytes(table) == parquet.parquet_bytes(
         pa.concat_tables([table.slice(0, 3), table.slice(3)])
     )
     path = f"{tmp_path}/t.parquet"
-    storage.write_bytes(path, runs.parquet_bytes(table))
+    storage.write_bytes(path, parquet.parquet_bytes(table))
     assert pd.read_parquet(path)["status"].tolist() == table["status"].to_pylist()
 
 

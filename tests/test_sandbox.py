@@ -65,13 +65,14 @@ def test_a_child_killed_from_outside_is_replaced(sandbox: Sandbox, tmp_path: Pat
     assert _said(sandbox, "another")[0] == "another"
 
 
-def test_memory_is_capped(sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.parametrize("eat", ["eat", "eat_with_opencv", "eat_with_pytorch"])
+def test_memory_is_capped(sandbox: Sandbox, tmp_path: Path, eat: str) -> None:
     with pytest.raises(
         VideoError, match="more memory than the 1 GiB one worker is allowed"
     ) as caught:
-        sandbox.run({"do": "eat"})  # 4 GiB
+        sandbox.run({"do": eat})  # 4 GiB
     assert (caught.value.kind, caught.value.cap) == ("out_of_memory", ("memory_bytes", 1 << 30))
-    assert (tmp_path / "eat").read_text() == "."
+    assert (tmp_path / eat).read_text() == "."
     assert _said(sandbox, "next")[0] == "next"
 
 

@@ -503,7 +503,7 @@ def test_derived_splits_are_the_same_in_folder_and_bucket(tmp_path: Path, s3_buc
         _put(place, *names)
         found.append(_rows(place, place, splits=(0.5, 0.25, 0.25)))
     assert found[0] == found[1]
-    storage.remove_tree(
+    storage.remove_tree(  # the rest stays where it was
         storage.join(s3_bucket, "b"), inside=s3_bucket
     )  # the rest stays where it was
     rest = _rows(s3_bucket, s3_bucket, splits=(0.5, 0.25, 0.25))

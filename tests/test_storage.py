@@ -401,7 +401,7 @@ def test_only_what_is_inside_is_removed(place: str) -> None:
         f"{out}side", f"{out}/deep/../../outside/c", storage.join(place, "d"), "/", "s3://other/a",
         "memory://out/a",
     ):  # fmt: skip
-        with pytest.raises(UserError, match="is not inside .*, so it is not removed"):
+        with pytest.raises(UserError, match=r"is not inside .*, so it is not removed"):
             storage.remove_tree(uri, inside=out)
     assert sorted(_listed(place, hidden=True)) == ["d", "out/a", "out/deep/b", "outside/c"]
     storage.remove_tree(f"{out}/deep", inside=out)

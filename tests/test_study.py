@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from jobs import study as job
 from tests.ray_cluster import ROOT, Cluster, Job
-from vidray import learning, models, runs, schema, study, synthetic
+from vidray import learning, models, parquet, schema, study, synthetic
 from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.features import FAMILIES
@@ -388,7 +388,7 @@ def features(tmp_path: Path) -> Path:
     out = tmp_path / "features"
     (out / "features").mkdir(parents=True)
     table = pa.Table.from_pylist(rows, schema.features_schema({"motion": length}))
-    (out / "features" / "part-00000.parquet").write_bytes(runs.parquet_bytes(table))
+    (out / "features" / "part-00000.parquet").write_bytes(parquet.parquet_bytes(table))
     extraction = dataclasses.asdict(Settings(families=("motion",)))
     report = {"table": "features", "state": "finished", "config": {"extraction": extraction}}
     (out / "run.json").write_text(json.dumps(report))
@@ -435,7 +435,7 @@ def test_two_models_and_baselines_from_features_to_figures(
     assert found["videos"] == {"train": 24, "val": 12, "test": 12, "all": 48, "left_out": 0}
     assert found["test"]["majority"]["metrics"]["accuracy"] == 0.5
     assert found["test"]["svm"]["metrics"]["accuracy"] > 0.9
-    assert len(runs.read_parquet(str(out / "study.parquet"))) == 4 * 2 + 2 * 2
+    assert len(parquet.read_parquet(str(out / "study.parquet"))) == 4 * 2 + 2 * 2
 
     # What jobs/train.py would have trained on the same split gives the same probabilities.
     examples = learning.read_features(str(features))

@@ -34,8 +34,8 @@ from tune.data import Data, read
 from vidray import (
     cli,
     out_folder,
+    parquet,
     plots,
-    runs,
     search,
     storage,
     summary,
@@ -211,7 +211,7 @@ def main(config: SearchConfig) -> None:
         deadline = _deadline(config, began, len(data) - number)
         trials += _search(config, folder, data[family], family, deadline)
     table = search.to_table(trials)
-    storage.write_bytes(folder.path("trials.parquet"), runs.parquet_bytes(table))
+    storage.write_bytes(folder.path("trials.parquet"), parquet.parquet_bytes(table))
     best = winners.hand_over(folder, data, trials, metric=config.metric, seed=config.seed)
     if not best:
         reason = next((trial.error for trial in trials if trial.error), "all were stopped")

@@ -38,6 +38,7 @@ from vidray import (
     commit_numbers,
     digests,
     names,
+    parquet,
     runs,
     schema,
     storage,
@@ -108,7 +109,7 @@ class LabelSet:
             caps: as they are now, by the name that a row tells.
         """
         last_commit = self._last_commit()
-        before = _newest(_read(self, [*_STATE, "commit"])).drop_columns("commit")
+        before = commit_files.newest(_read(self, [*_STATE, "commit"])).drop_columns("commit")
         # Only what is compared is joined: a million videos with all their columns are 0.2 GB more.
         both = (
             videos.select(["video_id", "fingerprint"])
@@ -238,15 +239,20 @@ class LabelSet:
         rows = pa.concat_tables([commit_files.read(c, schema.LABELS.names) for c in commits])
         tokens = frozenset[str]().union(*(one.runs for one in told))
         made_with = [one for each in told for one in each.versions]
-        name = commit_files.file_name(commits[0].first, commits[-1].last)
-        data = commit_files.to_bytes(_newest(rows).sort_by(_ORDER), tokens, made_with)
+        last = max(commit.last for commit in commits)
+        name = commit_files.file_name(commits[0].first, last)
+        data = commit_files.to_bytes(commit_files.newest(rows).sort_by(_ORDER), tokens, made_with)
         storage.write_once(self._uri(name), data)
         self._remove_compacted()
         return True
 
     def remove_leftovers(self) -> None:
-        """Remove what late processes of committed runs wrote after these were tidied up."""
+        """Remove what late processes of committed runs wrote after these were tidied up, and what
+        killed ones had begun to write.
+        """
         folder = self._runs()
+        for name in (self.out, self._uri(), folder, join(self.out, "_numbers")):
+            storage.remove_drafts(name)
         # In this order: the claim of a run is there before its folder.
         paths = [info.uri[len(folder) + 1 :] for info in storage.list_files(folder, hidden=True)]
         found = {path.partition("/")[0] for path in paths if "/" in path}
@@ -267,9 +273,9 @@ class LabelSet:
         """Files whose rows are known to be in another one, row by row."""
         commits = commit_files.find(self.out, self.name)
         with contextlib.suppress(FileNotFoundError):  # A process beside this one does the same.
-            for commit in commits:
-                held_by = commit_files.holders(commit, commits)
-                if any(commit_files.is_held(commit, by=other) for other in held_by):
+            for holder in commits:
+                hidden = [c for c in commits if holder in commit_files.holders(c, commits)]
+                for commit in commit_files.held_by(holder, hidden) if hidden else ():
                     storage.remove_tree(commit.uri, inside=self.out)
 
     def _last_commit(self) -> int:
@@ -318,7 +324,7 @@ def read_labels(
     labels = LabelSet(out=uri, name=set_name or names[-1])
     wanted = list(schema.LABELS.names if columns is None else columns)
     rows = _read(labels, [*dict.fromkeys([*wanted, "video_id", "uri", "commit"])])
-    return _newest(rows).sort_by(_ORDER).select(wanted)
+    return commit_files.newest(rows).sort_by(_ORDER).select(wanted)
 
 
 def list_sets(out: str) -> list[str]:
@@ -351,22 +357,14 @@ def _read(labels: LabelSet, columns: Sequence[str]) -> pa.Table:
     return _settled(labels, look)
 
 
-def _newest(rows: pa.Table) -> pa.Table:
-    """Of each video the row of the highest commit."""
-    if len(rows) == len(pc.unique(rows["video_id"])):
-        return rows
-    # Sorted by commit, so that of the rows of a video the last one is the newest.
-    rows = rows.take(pc.sort_indices(rows, [("commit", "ascending")]))
-    rows = rows.append_column("row", pa.array(np.arange(len(rows))))
-    last = rows.group_by("video_id").aggregate([("row", "max")])["row_max"]
-    return rows.take(last).drop_columns("row")
-
-
 def _rows_of(run: Run) -> pa.Table:
     """The parts of a run as one table."""
     with ThreadPoolExecutor(16) as pool:
         uris = [uri for _, uri in sorted(run.done_parts().items())]
-        parts = list(pool.map(runs.read_parquet, uris))
+        parts = list(pool.map(parquet.read_parquet, uris))
+    for uri, part in zip(uris, parts, strict=True):
+        if not part.schema.equals(schema.LABELLED):
+            raise runs.damaged(uri)
     return pa.concat_tables([schema.LABELLED.empty_table(), *parts])
 
 

@@ -2,13 +2,15 @@
 
 import contextlib
 import errno
+import fcntl
 import logging
 import os
+import re
 import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 logger = logging.getLogger(__name__)
 
@@ -159,21 +161,48 @@ def draft(target: str, data: bytes) -> Iterator[str]:
     """The data, safe on disk under a hidden name beside ``target``, and gone afterwards."""
     folder = os.path.dirname(target)
     os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, f".{uuid.uuid4().hex}.draft")
-    try:
+    with _locked_draft(folder) as file:
         try:
-            # open() rather than tempfile: the usual permissions, so others may read the result.
-            with open(path, "xb") as file:
+            try:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:
-            error.filename = error.filename or target  # A full disk does not say which.
-            raise
-        yield path
-        _sync_folder(folder)
-    finally:
-        Path(path).unlink(missing_ok=True)
+            except OSError as error:
+                error.filename = error.filename or target  # A full disk does not say which.
+                raise
+            yield file.name
+            _sync_folder(folder)
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def _locked_draft(folder: str) -> IO[bytes]:
+    """A new file, locked while its writer lives: ``remove_drafts`` sees by that whether it does."""
+    while True:
+        # open() rather than tempfile: the usual permissions, so that others may read the result.
+        path = os.path.join(folder, f".{uuid.uuid4().hex}.draft")
+        file = open(path, "xb")  # noqa: SIM115  Handed on, to be closed there.
+        with contextlib.suppress(OSError):  # A file system without locks: no draft is removed.
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.path.exists(file.name):
+            return file
+        file.close()  # It was taken for one of a dead process before it was locked.
+
+
+def is_draft(name: str) -> bool:
+    """Whether ``draft`` gives such a name."""
+    return re.fullmatch(r"\.[0-9a-f]+\.draft", name) is not None
+
+
+def remove_drafts(folder: str) -> None:
+    """Remove the drafts directly in a folder whose writers were killed."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if is_draft(entry.name) and entry.is_file(follow_symlinks=False):
+                # BlockingIOError: its writer lives, here or on another machine.
+                with contextlib.suppress(OSError), open(entry.path, "rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(entry.path)
 
 
 def rename_folder(source: str, target: str) -> None:

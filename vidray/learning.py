@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vidray import digests, evaluation, features, runs, splits, storage
+from vidray.clips import ClipSettings
 from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.models import classical
@@ -188,15 +189,15 @@ def read_features(data: str, families: Sequence[str] = ()) -> Examples:
     """
     uri = storage.canonical(data)
     report = _report(uri, "features", "jobs/extract.py")
-    there = Settings.from_json(report["config"]["extraction"]).families
+    made_with = _settings(uri, report, "extraction", Settings.from_json)
+    there = Settings.from_json(made_with).families
     if missing := [name for name in families if name not in there]:
         features.get_family(missing[0])
         raise UserError(f"{data} has no family {missing[0]}, only {' '.join(there)}")
     chosen = tuple(families) or there
     columns = [*_HEAD, *classical.METADATA_COLUMNS, *chosen]
     table = _labelled(runs.read_table(uri, "features", columns), data)
-    settings = report["config"]["extraction"]
-    return Examples(table=table, families=chosen, settings=settings, source=_source(report))
+    return Examples(table=table, families=chosen, settings=made_with, source=_source(report))
 
 
 def with_families(examples: Examples, families: Sequence[str]) -> Examples:
@@ -212,12 +213,9 @@ def read_clips(data: str) -> Examples:
     report = _report(uri, "clips", "jobs/clips.py")
     clips = Clips(uri)
     table = _labelled(clips.table.append_column("row", pa.array(np.arange(len(clips)))), data)
+    made_with = _settings(uri, report, "clip", ClipSettings.from_json)
     return Examples(
-        table=table,
-        families=(),
-        settings=report["config"]["clip"],
-        clips=clips,
-        source=_source(report),
+        table=table, families=(), settings=made_with, clips=clips, source=_source(report)
     )
 
 
@@ -289,6 +287,21 @@ def _report(uri: str, table: str, job: str) -> dict[str, Any]:
             f"give a run folder of {job}"
         )
     return report
+
+
+def _settings(
+    uri: str, report: dict[str, Any], name: str, read: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:
+    """How the rows were made, as run.json tells; UserError where nobody could make them so."""
+    try:
+        values: dict[str, Any] = report["config"][name]
+        read(values)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{storage.join(uri, 'run.json')} is damaged (config.{name}: {error}): put back what "
+            "was there, or make the run again"
+        ) from None
+    return values
 
 
 def _labelled(table: pa.Table, data: str) -> pa.Table:

@@ -24,16 +24,21 @@ def is_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
+def is_name(text: str) -> bool:
+    """Whether it names one file or folder and cannot lead out of where it is put."""
+    return _NAME.fullmatch(text) is not None
+
+
 def check_name(name: object, *, what: str) -> str:
-    """``name``, which names one file or folder and cannot lead out of where it is put.
+    """``name``, if it is one.
 
     Args:
         what: it is the name of, for the message.
 
     Raises:
-        UserError: anything else.
+        UserError: it is not.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_name(name):
         raise UserError(
             f"the name of {what} is {shown(name)}: it must be 1 to 128 of A-Z a-z 0-9 . _ + - and "
             "begin with a letter or digit"

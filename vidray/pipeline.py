@@ -27,7 +27,7 @@ import ray
 import ray.data
 import ray.exceptions
 
-from vidray import addresses, endings, interrupts, ray_address, rows, runs
+from vidray import addresses, endings, interrupts, ray_address, ray_sessions, rows, runs
 from vidray.errors import JobError, UserError, VideoError
 from vidray.progress import Meter
 from vidray.runs import Run
@@ -175,6 +175,10 @@ def connect() -> None:
         raise _not_connected(address, error) from error
     finally:
         interrupts.take()
+    if address == ray_address.LOCAL:
+        here = ray.get_runtime_context()
+        ray_sessions.note(os.path.join(here.get_temp_dir(), here.get_session_name()))
+        ray_sessions.remove_dead(here.get_temp_dir())
 
 
 def _running_here() -> str:
@@ -463,7 +467,7 @@ def make_run(
     if not run.is_finished():
         return _make_table(run, listing, settings, resources, config, verb)
     run.refuse_changes(listing())
-    report = runs.read_json(run.out)
+    report = run.read_report()
     print(f"nothing to do: {run.out} is finished, with all {report['counts']['videos']} videos")
     return report
 

@@ -64,11 +64,19 @@ def made_by(
         rows = failed(video, schema, digest, error)
     except (MemoryError, ModelError):
         raise
-    except Exception as unexpected:  # noqa: BLE001  One bad video costs one row: it says why.
+    except Exception as unexpected:  # One bad video costs one row: it says why.
+        if _is_for_memory(unexpected):
+            raise MemoryError(str(unexpected)) from unexpected
         said = without_secrets(" ".join(str(unexpected).split()))[:300]
         message = f"unexpected {type(unexpected).__name__}: {said}"
         rows = failed(video, schema, digest, VideoError("crashed", message))
     return rows.replace_schema_metadata({"seconds": json.dumps(clock.seconds)})
+
+
+def _is_for_memory(error: Exception) -> bool:
+    """OpenCV and PyTorch have errors of their own for what NumPy calls a MemoryError."""
+    said = str(error)
+    return "Insufficient memory" in said or "can't allocate memory" in said
 
 
 def failed(

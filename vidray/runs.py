@@ -13,7 +13,6 @@ it is written whole or not at all, so a part that is there is a part that need n
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import math
@@ -27,11 +26,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from vidray import json_file, storage, versions
+from vidray import disk, json_file, storage, versions
 from vidray.errors import UserError
-from vidray.schema import STATUSES
+from vidray.parquet import parquet_bytes, read_parquet
+from vidray.schema import ERROR_KINDS, STATUSES, VIDEOS
 from vidray.storage import join
 
 # Many parts balance the work and bound what a kill loses; a part of 64 rows has 0.6 to 42 MB.
@@ -154,8 +153,40 @@ class Run:
         return storage.exists(join(self.out, "videos.parquet"))
 
     def read_videos(self) -> pa.Table:
-        """The frozen VIDEOS."""
-        return read_parquet(join(self.out, "videos.parquet"))
+        """The frozen VIDEOS.
+
+        Raises:
+            UserError: they are damaged.
+        """
+        where = join(self.out, "videos.parquet")
+        videos = read_parquet(where)
+        for field in VIDEOS:
+            if not field.nullable and field not in videos.schema.remove_metadata():
+                raise UserError(
+                    f"{storage.without_secrets(where)} is damaged (no {field.type} {field.name}): "
+                    "put back what was there, or start afresh in another folder"
+                )
+        return videos
+
+    def read_report(self) -> dict[str, Any]:
+        """run.json of the finished run, with all that is told of it.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        report = read_json(self.out)
+        counts, seconds = report.get("counts"), report.get("seconds")
+        if not isinstance(seconds, dict) or not isinstance(counts, dict):
+            raise damaged(join(self.out, "run.json"))
+        kinds, rate = counts.get("error_kinds"), report.get("videos_per_second", "none")
+        numbers = [counts.get(name) for name in ("videos", *STATUSES)]
+        numbers += [seconds.get(name) for name in ("working", "startup")]
+        numbers += [] if rate is None else [rate]
+        if not isinstance(kinds, dict) or not kinds.keys() <= ERROR_KINDS.keys():
+            raise damaged(join(self.out, "run.json"))
+        if not all(map(_is_number, [*numbers, *kinds.values()])):
+            raise damaged(join(self.out, "run.json"))
+        return report
 
     def part_numbers(self, videos: pa.Table) -> pa.Array:
         """``int32 (N,)``: the part of each row of ``videos``."""
@@ -216,7 +247,7 @@ class Run:
         columns = ["video_id", "status", "error_kind", "config_digest"]
         clips = ["clip_index"] if self.table == "clips" else []
         with ThreadPoolExecutor(16) as pool:
-            read = partial(_read_with_damage, columns=columns + clips)
+            read = partial(read_parquet, columns=columns + clips, if_there=_DAMAGE)
             found = list(pool.map(lambda part: self._of_part(part, read), done))
         parts = [part for part in found if part is not None]
         rows = pa.concat_tables(parts) if parts else pa.table({name: [] for name in columns})
@@ -243,9 +274,10 @@ class Run:
         storage.write_bytes(join(self.out, "_SUCCESS"), b"")
 
     def _remove_drafts(self) -> None:
-        """What a run beside this one was writing when the folder was moved."""
+        """What a run beside this one was writing when the folder was moved, or before a kill."""
+        storage.remove_drafts(self.out)
         for info in storage.list_files(join(self.out, self.table), hidden=True):
-            if not storage.name_of(info.uri).startswith("part-"):
+            if disk.is_draft(storage.name_of(info.uri)):
                 storage.remove_tree(info.uri, inside=self.out)
 
 
@@ -257,6 +289,19 @@ def read_json(out: str) -> dict[str, Any]:
         UserError: it is damaged, or something else.
     """
     return json_file.read(join(out, "run.json"))
+
+
+def damaged(uri: str) -> UserError:
+    """What to say of a file of ours that is not as it was written."""
+    return UserError(
+        f"{storage.without_secrets(uri)} is damaged, or not vidray's: put back what was there, or "
+        "move it away"
+    )
+
+
+def _is_number(value: object) -> bool:
+    """Finite, as JSON need not be."""
+    return isinstance(value, int | float) and abs(value) < 2**63
 
 
 def write_json(out: str, values: dict[str, Any]) -> None:
@@ -309,77 +354,6 @@ def _first_rows(rows: pa.Table) -> pa.Table:
     if "clip_index" not in rows.column_names:
         return rows
     return rows.filter(pc.equal(pc.fill_null(rows["clip_index"], 0), 0))
-
-
-def parquet_bytes(table: pa.Table) -> bytes:
-    """A Parquet file: the same table gives the same bytes."""
-    sink = io.BytesIO()
-    words = [field.name for field in table.schema if pa.types.is_string(field.type)]
-    # Dictionaries do not help float lists; zstd level 1 saves a third of them at 0.3 GB/s.
-    # Statistics of them are of no use to a reader and a third of the time.
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=words,
-        write_statistics=words,
-    )
-    return sink.getvalue()
-
-
-def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file, or some of its columns.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UserError: it is damaged, or lacks one of the columns.
-    """
-    with _damage_told(uri):
-        if storage.is_bucket(uri) and columns is None:
-            return pq.read_table(io.BytesIO(storage.read_bytes(uri)))
-        if storage.is_bucket(uri):
-            # Only the wanted columns' bytes: a part of the notebooks' numbers has 42 MB.
-            with _opened(uri) as file:
-                return pq.read_table(file, columns=columns)
-        return pq.read_table(uri, columns=columns, partitioning=None)
-
-
-def _read_with_damage(uri: str, columns: list[str]) -> pa.Table:
-    """These columns of a Parquet file, and where it tells damage, that."""
-    with _damage_told(uri), _opened(uri) as file:
-        opened = pq.ParquetFile(file)
-        told = [name for name in _DAMAGE if name in opened.schema_arrow.names]
-        return opened.read(columns=[*columns, *told])
-
-
-def read_schema(uri: str) -> pa.Schema:
-    """The columns of a Parquet file, and what it says beside; errors as of ``read_parquet``."""
-    with _damage_told(uri), _opened(uri) as file:
-        return pq.read_schema(file)
-
-
-@contextlib.contextmanager
-def _damage_told(uri: str) -> Iterator[None]:
-    """What pyarrow says of a damaged file, with the name of the file."""
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        # pyarrow's own OSError on what it cannot decode has no number; a storage's has a cause.
-        if isinstance(error, OSError) and (error.errno or error.__cause__ or error.filename):
-            raise
-        if isinstance(error, FileNotFoundError | PermissionError):
-            raise
-        said = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{storage.without_secrets(uri)} is damaged, or no Parquet file of vidray ({said}): "
-            "put back what was there, or move it out of this folder"
-        ) from error
-
-
-def _opened(uri: str) -> Any:
-    fs, path = storage.filesystem(uri)
-    return fs.open(path, "rb", block_size=1 << 18, cache_type="readahead")
 
 
 def _take_out_pixels(table: pa.Table) -> tuple[pa.Table, bytes]:

@@ -313,6 +313,14 @@ def _check_below(uri: str, folder: str) -> None:
         )
 
 
+def remove_drafts(folder: str) -> None:
+    """Remove what writers that were killed left directly in a folder; in a bucket they leave
+    nothing.
+    """
+    if not is_bucket(folder):
+        disk.remove_drafts(local_path(folder))
+
+
 def publish(from_uri: str, to_uri: str) -> None:
     """Move a finished folder to where its readers look; run again after a kill, it completes.
 

@@ -105,6 +105,8 @@ class WorkFolder:
     def finish(self, **report: Any) -> None:
         """run.json, and last of all _SUCCESS."""
         storage.remove_tree(self.path(WORK), inside=self.out)
+        for folder in (self.out, *(self.path(name) for name in self.ours)):
+            storage.remove_drafts(folder)
         self._write("finished", **report)
         storage.write_bytes(self.path(_SUCCESS), b"")
 

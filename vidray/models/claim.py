@@ -94,6 +94,7 @@ class ModelRun:
 
     def _close(self) -> None:
         storage.remove_tree(storage.join(self.out, CHECKPOINTS), inside=self.out)
+        storage.remove_drafts(self.out)
         if not storage.exists(storage.join(self.out, "_SUCCESS")):
             storage.write_bytes(storage.join(self.out, "_SUCCESS"), b"")
 
