@@ -165,6 +165,34 @@ def test_a_forked_childs_signals_are_its_own() -> None:
     assert _Started(_FORKS).end() == (0, "done\n", "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_output_to_a_full_disk_is_one_line() -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", _JOB.format(work="print('done')")],
+            stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False,
+        )  # fmt: skip
+    assert done.stderr.startswith("error: the disk is full: ")
+    assert done.stderr.count("\n") == 1
+    assert done.returncode == 1
+
+
+def test_output_that_nobody_reads_any_more_is_one_line() -> None:
+    job = _Started("""
+    ready()
+    time.sleep(1)
+    print("x" * 1_000_000)
+    """)
+    job.until("ready")
+    assert job.process.stdout is not None
+    job.process.stdout.close()
+    assert job.process.stderr is not None
+    assert job.process.stderr.read() == (
+        "error: who read this output has gone: send it to a file instead\n"
+    )
+    assert job.process.wait(60) == 1
+
+
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     """As under nohup."""
     work = _WAITS.replace("config.seconds", "1").strip()
