@@ -187,9 +187,8 @@ def test_output_that_nobody_reads_any_more_is_one_line() -> None:
     assert job.process.stdout is not None
     job.process.stdout.close()
     assert job.process.stderr is not None
-    assert job.process.stderr.read() == (
-        "error: who read this output has gone: send it to a file instead\n"
-    )
+    with job.process.stderr as err:
+        assert err.read() == "error: who read this output has gone: send it to a file instead\n"
     assert job.process.wait(60) == 1
 
 
