@@ -24,6 +24,7 @@ from tests.s3 import serving
 from tests.test_models_folder import fitted
 from tests.video_writer import write_video
 from vidray.commits import read_labels
+from vidray.errors import UserError
 from vidray.models.folder import save_classical
 
 pytestmark = pytest.mark.timeout(600)
@@ -175,7 +176,7 @@ def test_a_disk_that_fills_up_in_mid_run(
         assert process.returncode == 1, told
         assert one_error(told).startswith("error: the disk is full: free some space, then run the")
         assert 0 < parts(disk / "out") < 31
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(UserError, match="holds no labels yet"):
             read_labels(str(disk / "out"))
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         job.run(*flags)
