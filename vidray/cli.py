@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import math
+import os
 import re
 import signal
 import sys
@@ -124,4 +125,8 @@ def _one_line(screen: str) -> str:
 
 def _fail(message: str, code: int) -> NoReturn:
     print(f"error: {endings.one_line(message)}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # Its reader has gone or its disk is full, and Python would say so once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)

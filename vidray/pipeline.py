@@ -156,7 +156,7 @@ def connect() -> None:
     if ray.is_initialized():
         return
     # Not Ray's own default, which joins whatever cluster last ran here, dead ones too.
-    address = os.environ.get("RAY_ADDRESS") or ray_address.LOCAL
+    address = os.environ.get("RAY_ADDRESS", "").strip() or ray_address.LOCAL
     if address == ray_address.AUTO:
         address = _running_here()
     ray_address.check(address)
@@ -190,7 +190,7 @@ def _running_here() -> str:
             f"RAY_ADDRESS is auto and {len(found)} clusters run on this machine: give the head "
             "node as HOST:PORT, or leave it out to start Ray here"
         )
-    return str(found.pop())
+    return str(next(iter(found)))
 
 
 def _not_connected(address: str, error: Exception) -> Exception:

@@ -54,7 +54,8 @@ class DeepSettings:
     """Write curves for TensorBoard too; needs the extra of that name."""
 
     def __post_init__(self) -> None:
-        for name, least in (("frames", 1), ("stride", 1), ("crop_px", 1), ("max_failures", 0)):
+        least_of = {"frames": 1, "stride": 1, "crop_px": 1, "workers": 1, "max_failures": 0}
+        for name, least in least_of.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{name} is {value}: it must be {least} or more")
