@@ -651,9 +651,9 @@ def test_nested_brackets_are_refused_in_a_line(deep: str) -> None:
     data = classical.dumps(_fit("svm", *_made()))
 
     def nest(name: str, content: bytes) -> bytes:
-        first = b'"content": {"content": {'  # What the outermost object has.
+        first = b'"estimator": {'  # Among the attributes of the outermost object.
         assert name != "schema.json" or first in content
-        return content.replace(first, first + b'"more": ' + deep.encode() + b", ", 1)
+        return content.replace(first, b'"more": ' + deep.encode() + b", " + first, 1)
 
     with pytest.raises(UserError, match=r"nested too deeply|other library versions") as caught:
         classical.loads(_with_parts(data, nest))
