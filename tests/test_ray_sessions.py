@@ -43,6 +43,7 @@ def test_only_sessions_that_dead_processes_noted_are_removed(tmp_path: Path) -> 
         alive,
         _session(tmp_path, "of_others", None),
         _session(tmp_path, "fresh", noted, days=0.5),
+        _session(tmp_path, "of_another_machine", {**noted, "where": "elsewhere"}),
         *(
             _session(tmp_path, f"odd{k}", odd)
             for k, odd in enumerate(["", "{", [], {"pid": "x"}, {"pid": -1, "started": "5"}, 5])
@@ -61,7 +62,9 @@ def test_only_sessions_that_dead_processes_noted_are_removed(tmp_path: Path) -> 
 
 def test_a_number_that_another_process_has_now_is_not_the_job(tmp_path: Path) -> None:
     """The note tells when the process began, too."""
-    session = _session(tmp_path, "a", {"pid": os.getpid(), "started": "1"})
+    session = _session(
+        tmp_path, "a", {"pid": os.getpid(), "started": "1", "where": ray_sessions._where()}
+    )
     ray_sessions.remove_dead(str(tmp_path))
     assert not session.exists()
 

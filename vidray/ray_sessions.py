@@ -21,9 +21,9 @@ _KEPT_SECONDS = 24 * 3600.0
 def note(session: str) -> None:
     """Note in the folder of a Ray session that it is this process's."""
     pid = os.getpid()
-    text = json.dumps({"pid": pid, "started": _started(pid)})
     with contextlib.suppress(OSError):  # A full disk is told by what needs it more.
-        Path(session, _NOTE).write_text(text)
+        told = {"pid": pid, "started": _started(pid), "where": _where()}
+        Path(session, _NOTE).write_text(json.dumps(told))
 
 
 def remove_dead(sessions: str) -> None:
@@ -44,10 +44,16 @@ def _is_dead(session: Path) -> bool:
         return False
     try:
         values = json.loads(noted.read_bytes())
-        pid, started = int(values["pid"]), str(values["started"])
+        pid, started, where = int(values["pid"]), str(values["started"]), str(values["where"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
-    return pid > 0 and _started(pid) != started
+    return pid > 0 and where == _where() and _started(pid) != started
+
+
+def _where() -> str:
+    """Where this process's number counts: containers and machines may share the folder."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot} {os.readlink('/proc/self/ns/pid')}"
 
 
 def _started(pid: int) -> str:
