@@ -8,6 +8,7 @@ may be set back; and a damaged or badly written file states anything. Pure arith
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ _MOST_REORDERED = 17
 _LONGEST_REORDERED_STEPS = 10
 # FFmpeg's own -dts_delta_threshold: a longer step of a broadcast clock is a clock set anew.
 _LONGEST_BROADCAST_STEP_SECONDS = 10.0
+# A video of a constant rate of which frames are lost has still so many of its steps and frames.
+_LEAST_USUAL = 0.75
 # Where neither the frames nor the header tell a rate.
 _UNKNOWN_RATE = 25.0
 
@@ -86,14 +89,30 @@ def duration_seconds(pts_seconds: NDArray[np.float64], rate: float) -> float:
     return float(steps.sum()) + last
 
 
-def mean_rate(pts_seconds: NDArray[np.float64], header_rate: float | None) -> float | None:
-    """Frames per second: the header's where the frames bear it out to 0.5 %, else their mean."""
+def mean_rate(pts_seconds: NDArray[np.float64], header_rates: Sequence[float]) -> float | None:
+    """Frames per second: the first of the header's that the frames bear out, else their mean.
+
+    They do where their mean is the same to 0.5 %, and where it is without the gaps that a few lost
+    frames left: then the video still runs at that rate.
+    """
     if len(pts_seconds) < 2:
-        return header_rate
+        return next(iter(header_rates), None)
     measured = float((len(pts_seconds) - 1) / (pts_seconds[-1] - pts_seconds[0]))
-    if header_rate is not None and abs(header_rate - measured) <= 0.005 * measured:
-        return header_rate
+    without_gaps = _rate_without_gaps(pts_seconds, measured)
+    for rate in header_rates:
+        if any(abs(rate - found) <= 0.005 * found for found in (measured, without_gaps)):
+            return rate
     return round(measured, 6)
+
+
+def _rate_without_gaps(pts_seconds: NDArray[np.float64], measured: float) -> float:
+    """The rate from frame to next frame; ``measured`` where that is not what the video runs at."""
+    steps = np.diff(pts_seconds)
+    usual = steps[steps < 1.5 * np.median(steps)]
+    rate = float(1 / usual.mean())
+    # With more gaps, or longer ones, it is a video of variable rate.
+    are_few = len(usual) >= _LEAST_USUAL * len(steps) and measured >= _LEAST_USUAL * rate
+    return rate if are_few else measured
 
 
 def _rises(times: NDArray[np.float64]) -> bool:
