@@ -280,6 +280,7 @@ def test_ids_of_nothing_get_a_hint(place: str, caplog: pytest.LogCaptureFixture)
         (["x/UCF-101/a/1.mp4", "x/UCF-101/b/c/2.mp4"], ["a", "b"]),
         (["UCF-101/a/1.mp4"], ["a"]),
         (["UCF-101/a/1.mp4", "UCF-101/2.mp4"], ["UCF-101", "UCF-101"]),  # it is a class
+        (["UCF-101/a/1.mp4", "UCF-101/b/1.mp4", "UCF-101/c.mp4"], ["a", "b", None]),
         (["UCF-101/a/1.mp4", "z/2.mp4"], ["UCF-101", "z"]),
         (["UCF-101/a1/1.mp4", "UCF-101/a2/2.mp4"], ["a1", "a2"]),
         (["a/1.mp4", "a/2.mp4"], ["a", "a"]),

@@ -100,6 +100,23 @@ def test_folders_of_splits_are_splits(place: str) -> None:
     }
 
 
+def test_a_video_beside_folders_of_splits_changes_nothing_for_others(place: str) -> None:
+    _put(place, "train/jump/a.mp4", "test/run/b.mp4", "sample.mp4", "train/c.mp4")
+    assert _rows(place, place) == {
+        "train/jump/a.mp4": ("jump", "train", None),
+        "test/run/b.mp4": ("run", "test", None),
+        "sample.mp4": (None, None, None),
+        "train/c.mp4": (None, "train", None),
+    }
+
+
+def test_splits_without_class_folders_have_no_labels(place: str) -> None:
+    _put(place, "train/a.mp4", "test/b.mp4")
+    assert _rows(place, place) == {
+        "train/a.mp4": (None, "train", None), "test/b.mp4": (None, "test", None)
+    }  # fmt: skip
+
+
 def test_a_class_may_be_called_train(place: str) -> None:
     _put(place, "train/a.mp4", "car/b.mp4")
     assert {row[0] for row in _rows(place, place).values()} == {"train", "car"}

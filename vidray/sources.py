@@ -10,7 +10,7 @@ In a folder, the first of these that is there decides:
 2. ``videos.csv`` or ``videos.parquet``, where no video is in a class folder.
 3. Class folders: the first folder below the source is the label; a video beside them has none.
    A folder that holds all class folders (``UCF-101/``) is passed through. ``train/CLASS/…``,
-   ``val/CLASS/…`` and so on are splits of classes, not classes.
+   ``val/CLASS/…`` and so on are splits of classes, not classes; a video beside them has none.
 
 Every file with a video's extension below the folder counts, hidden ones and those in folders that
 start with "_" or "." do not. Lists say which files, whatever their extension: a file that is not
@@ -164,15 +164,15 @@ def _from_folder(folder: _Folder) -> list[Row]:
 def _from_class_folders(folder: _Folder, paths: list[str]) -> list[Row]:
     around = datasets.wrapper(paths)
     if around:
-        logger.info("all videos are in %s: its folders are the classes", around)
+        logger.info("the folders in %s are the classes", around)
         paths = [path.removeprefix(f"{around}/") for path in paths]
     tops = [_top(path) for path in paths]
     names = {top for top in tops if top is not None}
     split = manifests.split_named(storage.name_of(around)) if around else None
-    are_splits = len(names) > 1 and all(map(manifests.split_named, names))
-    if are_splits and min(path.count("/") for path in paths) > 1:
+    if len(names) > 1 and all(map(manifests.split_named, names)):
+        # A video beside the folders, of splits or of classes, tells nothing of the others.
         return [
-            Row(video, path.split("/")[1], manifests.split_named(str(top)))
+            Row(video, _top(path.partition("/")[2]), manifests.split_named(top or ""))
             for video, path, top in zip(folder.videos, paths, tops, strict=True)
         ]
     return [Row(video, top, split) for video, top in zip(folder.videos, tops, strict=True)]
