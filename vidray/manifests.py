@@ -112,7 +112,8 @@ def read_csv(data: bytes, name: str, split: str | None = None) -> list[Entry]:
     """
     text = text_of(data, name)
     first = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(",;\t", key=first.count)
+    # An id and a sentence (Something-Something's first version): commas belong to that.
+    separator = ";" if re.match(r"\d+;", first) else max(",;\t", key=first.count)
     csv.field_size_limit(len(text) + 1)  # its default ends the whole list for one long cell
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
