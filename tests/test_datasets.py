@@ -423,6 +423,19 @@ def test_stretches_of_files_of_one_name_are_of_two_recordings(place: str) -> Non
         list_videos(_write(place, "l.csv", text))
 
 
+def test_columns_that_may_be_of_stretches_are_told(
+    place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    _put(place, "a.mp4")
+    source = _write(place, "v.csv", "path,label,clip_start,clip_end\na.mp4,x,0.5,2\n")
+    (row,) = list_videos(source).to_pylist()
+    assert row["begin_seconds"] is None
+    assert "may be of stretches (clip_start, clip_end)" in caplog.text
+    source = _write(place, "v.csv", "videoPath,className,startTime,endTime\na.mp4,x,0.5,2\n")
+    (row,) = list_videos(source).to_pylist()
+    assert (row["label"], row["begin_seconds"], row["end_seconds"]) == ("x", 0.5, 2.0)
+
+
 def test_bare_columns_beside_frames_are_not_seconds(place: str) -> None:
     (row,) = list_videos(
         _write(place, "l.csv", "path,start,end,num_frames\na.mp4,1,2,9\n")

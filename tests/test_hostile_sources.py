@@ -543,3 +543,8 @@ def test_a_public_bucket_needs_no_credentials(
     monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
     (row,) = list_videos(s3_bucket).to_pylist()
     assert _content(row["uri"]) == b"a.mp4"
+
+
+def test_an_address_inside_a_file_is_told_for_what_it_is() -> None:
+    with pytest.raises(UserError, match="zip:// is no storage"):
+        storage.canonical("zip://a.mp4::file:///tmp/a.zip")

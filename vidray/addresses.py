@@ -152,9 +152,11 @@ def _is_text(path: str) -> bool:
 
 
 def check(uri: str) -> None:
-    """Raise UserError unless the address names a bucket or host, and nobody's password."""
+    """Raise UserError unless the address names a storage's bucket or host, and no password."""
     protocol, rest = protocol_of(uri), uri.partition("://")[2]
     host = re.split(r"[/?#]" if protocol in ("http", "https") else "/", rest, maxsplit=1)[0]
+    if protocol in INDIRECT:
+        raise UserError(f"{protocol}:// is no storage: give the address of the file itself")
     user, at, name = host.rpartition("@")
     if at and (protocol not in _WITH_USER or ":" in user):
         raise UserError(
