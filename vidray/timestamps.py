@@ -43,10 +43,11 @@ def presentation_seconds(
 ) -> NDArray[np.float64]:
     """When each frame is shown, ``float64 (N,)``: finite and strictly rising.
 
-    Times that rise are kept as they are stated, whatever their steps. A frame without a time lies
-    evenly between its neighbours. Decoding times are those of the frames in another order. A clock
-    that is set back goes on from where it was, one step later. Decoding times and broadcast clocks
-    count from the first frame, since where they start says nothing.
+    Times that rise are kept as they are stated, whatever their steps. A frame without a time, or
+    with that of the frame before it, lies evenly between its neighbours. Decoding times are those
+    of the frames in another order. A clock that is set back goes on from where it was, one step
+    later. Decoding times and broadcast clocks count from the first frame, since where they start
+    says nothing.
 
     Args:
         stated: seconds of each frame ``float64 (N,)``, in the order of a sequential decode; not
@@ -58,15 +59,18 @@ def presentation_seconds(
     is_whole = _rises(times)
     if not is_whole or clock == "decoded":
         known = np.flatnonzero(~np.isnan(times))
-        step = _usual_step(times[known], rate)
+        # One that repeats the one before it tells nothing: the clock is coarse, or stands still.
+        times[known[1:][np.diff(times[known]) == 0]] = np.nan
+        known = np.flatnonzero(~np.isnan(times))
+        step = _usual_step(times, rate)
         longest = np.inf if clock == "decoded" else _LONGEST_REORDERED_STEPS * step
         in_order = _sorted_where_reordered(times[known], longest)
-        step = _usual_step(in_order, rate)
-        if clock == "decoded" and (in_order != times[known]).any():
-            in_order = _without_encoder_delay(in_order, step)
+        is_reordered = (in_order != times[known]).any()
         times[known] = in_order
+        if clock == "decoded" and is_reordered:
+            times[known] = _without_encoder_delay(in_order, _usual_step(times, rate))
     if not _rises(times) or clock == "broadcast":
-        step = _usual_step(times[~np.isnan(times)], rate)
+        step = _usual_step(times, rate)
         longest = _LONGEST_BROADCAST_STEP_SECONDS if clock == "broadcast" else np.inf
         times = _filled(_gone_on(times, step, longest), step)
     if clock != "shown" and len(times):
@@ -102,7 +106,7 @@ def mean_rate(pts_seconds: NDArray[np.float64], header_rates: Sequence[float]) -
     for rate in header_rates:
         if any(abs(rate - found) <= 0.005 * found for found in (measured, without_gaps)):
             return rate
-    return round(measured, 6)
+    return float(f"{measured:.9g}")  # Also of a clock gone wild: never 0.
 
 
 def _rate_without_gaps(pts_seconds: NDArray[np.float64], measured: float) -> float:
@@ -121,7 +125,8 @@ def _rises(times: NDArray[np.float64]) -> bool:
 
 def _usual_step(times: NDArray[np.float64], rate: float | None) -> float:
     """Seconds from a frame to the next: the median of steps forward, else the header's."""
-    steps = np.diff(times)
+    known = np.flatnonzero(~np.isnan(times))
+    steps = np.diff(times[known]) / np.diff(known)
     forward = steps[steps > 0]
     if len(forward):
         return float(np.median(forward))
