@@ -83,7 +83,9 @@ def canonical(uri: str) -> str:
     if not is_bucket(uri):
         return local_uri(local_path(uri))
     check(uri)
-    return _unsigned(uri) if protocol_of(uri) in ("http", "https") else uri.rstrip("/")
+    protocol = protocol_of(uri)
+    uri = protocol + uri[len(protocol) :]  # S3://
+    return _unsigned(uri) if protocol in ("http", "https") else uri.rstrip("/")
 
 
 def join(uri: str, *parts: str) -> str:
