@@ -180,3 +180,14 @@ def test_a_clock_gone_wild_still_gives_a_rate() -> None:
     rate = timestamps.mean_rate(times, [25.0])
     assert rate == pytest.approx(2e-9)
     assert timestamps.duration_seconds(times, rate) > 1e9  # over any cap, and so refused
+
+
+@pytest.mark.parametrize("clock", ["shown", "broadcast"])
+@pytest.mark.parametrize("by", [-3.0, -0.5, 0.7, 5.0, 1e6])
+def test_a_stretch_of_wrong_times_moves_no_others(clock: Clock, by: float) -> None:
+    """A damaged byte of a Matroska cluster's time: all of its frames are moved, no others."""
+    wanted = np.arange(150) / 25
+    stated = wanted.copy()
+    stated[50:75] += by
+    times = presentation_seconds(stated, rate=25.0, clock=clock)
+    assert np.allclose(times, wanted, atol=0.021)

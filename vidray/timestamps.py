@@ -167,26 +167,37 @@ def _without_encoder_delay(times: NDArray[np.float64], step: float) -> NDArray[n
 
 
 def _gone_on(times: NDArray[np.float64], step: float, longest: float) -> NDArray[np.float64]:
-    """Times that rise by ``longest`` at the most; a single time that does not fit becomes NaN."""
-    gone_on = np.full(len(times), np.nan)
-    shift = 0.0  # What the clock was set back by so far.
-    last = before_last = -1
+    """Times that rise by ``longest`` at the most; what does not fit in becomes NaN.
 
-    def fits(now: float, behind: int) -> bool:
-        return behind < 0 or 0 < now - gone_on[behind] <= longest
+    That is a single time, or a stretch of them before the clock is where it would be without them:
+    in Matroska one damaged byte moves a cluster.
+    """
+    gone_on = np.full(len(times), np.nan)
+    near = _LONGEST_REORDERED_STEPS * step
+    shift = before = 0.0  # What the clock was set back by so far, and until the last time it was.
+    last = before_last = jump = -1  # ``jump``: the frame before the last long step.
+
+    def fits(now: float, behind: int, most: float = longest) -> bool:
+        return behind < 0 or 0 < now - gone_on[behind] <= most
 
     known = np.flatnonzero(~np.isnan(times)).tolist()
     for place, k in enumerate(known):
         now = float(times[k]) + shift
+        if not fits(now, last, near) and fits(float(times[k]) + before, last, near):
+            shift, now = before, float(times[k]) + before
         if not fits(now, last):
             following = known[place + 1] if place + 1 < len(known) else None
             if before_last >= 0 and fits(now, before_last):
                 gone_on[last], last = np.nan, before_last
             elif following is not None and fits(float(times[following]) + shift, last):
                 continue
+            elif jump >= 0 and abs(now - gone_on[jump] - step * (k - jump)) <= near:
+                gone_on[jump + 1 : k], last, jump = np.nan, jump, -1
             else:
-                shift += float(gone_on[last]) + step * (k - last) - now
+                before, shift = shift, shift + float(gone_on[last]) + step * (k - last) - now
                 now = float(times[k]) + shift
+        if not fits(now, last, near):
+            jump = last
         gone_on[k] = now
         last, before_last = k, last
     return gone_on
