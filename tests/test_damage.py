@@ -116,6 +116,8 @@ def test_a_packet_refused_with_an_unusual_error_costs_one_frame(tmp_path: Path) 
         sequential_frames(path, skip_errors=True)
     row = describe_video(_video(path), Settings(families=("color",))).to_pylist()[0]
     assert (row["status"], row["num_frames"], row["damaged_packets"]) == ("ok", 19, 1)
+    # A frame fewer, and still the same rate and length.
+    assert (row["frames_per_second"], row["duration_seconds"]) == (25.0, pytest.approx(0.8))
 
 
 @pytest.mark.parametrize(

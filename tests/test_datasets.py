@@ -179,6 +179,24 @@ def test_kinetics_json(place: str) -> None:
 # Something-Something
 
 
+def test_something_somethings_first_version(place: str) -> None:
+    _put(place, "v1/1.webm", "v1/2.webm")
+    text = "1;Lifting something up, then letting it drop\n2;Turning something\n"
+    _write(place, "something-something-v1-train.csv", text)
+    assert _rows(place, place) == {
+        "v1/1.webm": ("Lifting something up, then letting it drop", "train"),
+        "v1/2.webm": ("Turning something", "train"),
+    }
+
+
+def test_ids_without_labels_in_folders_of_splits_and_classes(place: str) -> None:
+    _put(place, "train/run/a.mp4", "train/walk/b.mp4")
+    _write(place, "train.json", json.dumps([{"id": "a"}, {"id": "b"}]))
+    assert _rows(place, place) == {
+        "train/run/a.mp4": ("run", "train"), "train/walk/b.mp4": ("walk", "train")
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("prefix", ["", "something-something-v2-"])
 def test_something_something(place: str, prefix: str) -> None:
     _put(place, *(f"20bn-something-something-v2/{number}.webm" for number in (1, 2, 78687, 4)))
@@ -191,8 +209,8 @@ def test_something_something(place: str, prefix: str) -> None:
     _write(place, "labels/test-answers.csv", "4;Moving something\n")
     _write(place, f"labels/{prefix}labels.json", '{"Holding something next to something": "0"}')
     found = {path.rpartition("/")[2]: row for path, row in _rows(place, place).items()}
-    assert found.pop("4.webm")[1] == "test"
     assert found == {
+        "4.webm": (None, "test"),  # The folder is no class, and its label is not published.
         "78687.webm": ("Holding something next to something", "train"),
         "1.webm": ("Moving something", "train"),
         "2.webm": ("Moving something", "val"),
@@ -280,6 +298,7 @@ def test_ids_of_nothing_get_a_hint(place: str, caplog: pytest.LogCaptureFixture)
         (["x/UCF-101/a/1.mp4", "x/UCF-101/b/c/2.mp4"], ["a", "b"]),
         (["UCF-101/a/1.mp4"], ["a"]),
         (["UCF-101/a/1.mp4", "UCF-101/2.mp4"], ["UCF-101", "UCF-101"]),  # it is a class
+        (["UCF-101/a/1.mp4", "UCF-101/b/1.mp4", "UCF-101/c.mp4"], ["a", "b", None]),
         (["UCF-101/a/1.mp4", "z/2.mp4"], ["UCF-101", "z"]),
         (["UCF-101/a1/1.mp4", "UCF-101/a2/2.mp4"], ["a1", "a2"]),
         (["a/1.mp4", "a/2.mp4"], ["a", "a"]),
@@ -402,6 +421,19 @@ def test_stretches_of_files_of_one_name_are_of_two_recordings(place: str) -> Non
     text += "x/1.mp4,x,test,1,2\n"
     with pytest.raises(UserError, match=r"'x/1.mp4' in train and test"):
         list_videos(_write(place, "l.csv", text))
+
+
+def test_columns_that_may_be_of_stretches_are_told(
+    place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    _put(place, "a.mp4")
+    source = _write(place, "v.csv", "path,label,clip_start,clip_end\na.mp4,x,0.5,2\n")
+    (row,) = list_videos(source).to_pylist()
+    assert row["begin_seconds"] is None
+    assert "may be of stretches (clip_start, clip_end)" in caplog.text
+    source = _write(place, "v.csv", "videoPath,className,startTime,endTime\na.mp4,x,0.5,2\n")
+    (row,) = list_videos(source).to_pylist()
+    assert (row["label"], row["begin_seconds"], row["end_seconds"]) == ("x", 0.5, 2.0)
 
 
 def test_bare_columns_beside_frames_are_not_seconds(place: str) -> None:

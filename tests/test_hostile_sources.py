@@ -543,3 +543,16 @@ def test_a_public_bucket_needs_no_credentials(
     monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
     (row,) = list_videos(s3_bucket).to_pylist()
     assert _content(row["uri"]) == b"a.mp4"
+
+
+def test_an_address_inside_a_file_is_told_for_what_it_is() -> None:
+    with pytest.raises(UserError, match="zip:// is no storage"):
+        storage.canonical("zip://a.mp4::file:///tmp/a.zip")
+
+
+def test_a_protocol_in_capitals_is_the_same_one(s3_bucket: str) -> None:
+    storage.write_bytes(f"{s3_bucket}/a.mp4", b"a")
+    storage.write_bytes(f"{s3_bucket}/l.csv", f"path\nS3{s3_bucket[2:]}/a.mp4\n".encode())
+    for source in (s3_bucket, f"S3{s3_bucket[2:]}", f"{s3_bucket}/l.csv"):
+        (row,) = list_videos(source).to_pylist()
+        assert (row["uri"], row["size_bytes"]) == (f"{s3_bucket}/a.mp4", 1)

@@ -3,7 +3,10 @@
 import csv
 import io
 import logging
+import math
 import os
+import struct
+import time
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -98,6 +101,23 @@ def test_folders_of_splits_are_splits(place: str) -> None:
         "Validation/jump/b.mp4": ("jump", "val", None),
         "test/run/x/c.mp4": ("run", "test", None),
     }
+
+
+def test_a_video_beside_folders_of_splits_changes_nothing_for_others(place: str) -> None:
+    _put(place, "train/jump/a.mp4", "test/run/b.mp4", "sample.mp4", "train/c.mp4")
+    assert _rows(place, place) == {
+        "train/jump/a.mp4": ("jump", "train", None),
+        "test/run/b.mp4": ("run", "test", None),
+        "sample.mp4": (None, None, None),
+        "train/c.mp4": (None, "train", None),
+    }
+
+
+def test_splits_without_class_folders_have_no_labels(place: str) -> None:
+    _put(place, "train/a.mp4", "test/b.mp4")
+    assert _rows(place, place) == {
+        "train/a.mp4": (None, "train", None), "test/b.mp4": (None, "test", None)
+    }  # fmt: skip
 
 
 def test_a_class_may_be_called_train(place: str) -> None:
@@ -289,6 +309,12 @@ def test_lines_of_split_files(line: str, expected: tuple[str, str | None]) -> No
     assert entry.where == "train.txt line 2"
 
 
+def test_names_in_quotes(place: str) -> None:
+    _put(place, "a b.mp4", "c.mp4")
+    _write(place, "splits/train.txt", '"a b.mp4" 3\n"c.mp4", "4"\n')
+    assert _rows(place, place) == {"a b.mp4": ("3", "train", None), "c.mp4": ("4", "train", None)}
+
+
 def test_csv_splits(place: str) -> None:
     _put(place, "a/1.mp4", "a/2.mp4")
     _write(place, "splits/train.csv", 'path,label\na/1.mp4,"jump, high"\n')
@@ -376,6 +402,49 @@ def test_manifest_parquet(place: str) -> None:
         "b.mp4": (None, None, None),
         "c.mp4": ("2", None, None),
     }
+
+
+def _parquet(place: str, table: pa.Table) -> str:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    storage.write_bytes(f"{place}/v.parquet", buffer.getvalue())
+    return f"{place}/v.parquet"
+
+
+def test_a_parquet_of_odd_columns_is_read_or_said(place: str) -> None:
+    _put(place, "a.mp4", "b.mp4")
+    paths = pa.array(["a.mp4", "b.mp4"])
+    twice = pa.Table.from_arrays([paths, pa.array(["c.mp4", "d.mp4"])], ["path", "path"])
+    assert list(_rows(_parquet(place, twice), place)) == ["a.mp4", "b.mp4"]
+    for labels, expected in (
+        ([1.0, math.nan], ["1", None]),  # pandas' missing number
+        ([1.5, 2.0], ["1.5", "2"]),
+        (pa.array(["x", "y"]).dictionary_encode(), ["x", "y"]),
+    ):
+        table = pa.table({"path": paths, "label": labels})
+        assert [row[0] for row in _rows(_parquet(place, table), place).values()] == expected
+    offsets = pa.py_buffer(struct.pack("<2i", 0, 6))
+    latin = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(b"\xe9a.mp4")])
+    for column in (latin, pa.array([["a.mp4"]])):
+        with pytest.raises(UserError, match="'path', which is no UTF-8 text"):
+            list_videos(_parquet(place, pa.table({"path": column})))
+
+
+def test_a_damaged_parquet_is_said(place: str) -> None:
+    uri = _parquet(place, pa.table({"path": ["a.mp4", "b.mp4"]}))
+    data = bytearray(storage.read_bytes(uri))
+    data[20:40] = b"\xff" * 20
+    storage.write_bytes(uri, bytes(data))
+    with pytest.raises(UserError, match=r"v\.parquet is damaged, write it again"):
+        list_videos(uri)
+
+
+def test_a_list_of_a_million_columns_takes_seconds() -> None:
+    header = ",".join(["path", *(f"Column {k}" for k in range(1_000_000))])
+    started = time.monotonic()
+    entries = manifests.read_csv(f"{header}\na.mp4\n".encode(), "v.csv")
+    assert [entry.path for entry in entries] == ["a.mp4"]
+    assert time.monotonic() - started < 20
 
 
 def test_our_own_table_is_a_manifest(place: str) -> None:

@@ -83,7 +83,9 @@ def canonical(uri: str) -> str:
     if not is_bucket(uri):
         return local_uri(local_path(uri))
     check(uri)
-    return _unsigned(uri) if protocol_of(uri) in ("http", "https") else uri.rstrip("/")
+    protocol = protocol_of(uri)
+    uri = protocol + uri[len(protocol) :]  # S3://
+    return _unsigned(uri) if protocol in ("http", "https") else uri.rstrip("/")
 
 
 def join(uri: str, *parts: str) -> str:
@@ -152,9 +154,11 @@ def _is_text(path: str) -> bool:
 
 
 def check(uri: str) -> None:
-    """Raise UserError unless the address names a bucket or host, and nobody's password."""
+    """Raise UserError unless the address names a storage's bucket or host, and no password."""
     protocol, rest = protocol_of(uri), uri.partition("://")[2]
     host = re.split(r"[/?#]" if protocol in ("http", "https") else "/", rest, maxsplit=1)[0]
+    if protocol in INDIRECT:
+        raise UserError(f"{protocol}:// is no storage: give the address of the file itself")
     user, at, name = host.rpartition("@")
     if at and (protocol not in _WITH_USER or ":" in user):
         raise UserError(

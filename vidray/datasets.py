@@ -11,7 +11,6 @@ mmaction2, SlowFast  ``…_train_list_videos.txt``, ``train.csv``: path or id, a
 Only names and text come in; ``sources.py`` reads the files.
 """
 
-import itertools
 import logging
 import posixpath
 import re
@@ -191,16 +190,18 @@ def _json_entry(item: Mapping[str, Any], split: str | None, where: str) -> Entry
 def wrapper(paths: Sequence[str]) -> str:
     """The folder that holds all class folders (``UCF-101``), below the source; empty for none.
 
-    Videos beside it have no class.
+    Videos beside the class folders have no class. With a single folder beside them they are of one
+    class, which holds that folder.
     """
-    paths = [path for path in paths if "/" in path]
-    if not paths:
-        return ""
-    # What the first and the last in order share, all between them share too.
-    first, last = min(paths).split("/"), max(paths).split("/")
-    shared = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    most = min(path.count("/") for path in paths) - 1  # the last folder is a class
-    return "/".join(name for name, _ in itertools.islice(shared, max(0, most)))
+    around: list[str] = []
+    inside = [path for path in paths if "/" in path]
+    while len(tops := {path.partition("/")[0] for path in inside}) == 1:
+        below = [path.partition("/")[2] for path in inside]
+        inside = [path for path in below if "/" in path]
+        if not inside or (inside != below and len({p.partition("/")[0] for p in inside}) == 1):
+            break  # The folder is a class itself.
+        around += tops
+    return "/".join(around)
 
 
 class Beside:

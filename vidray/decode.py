@@ -136,7 +136,7 @@ class Video:
 
     @property
     def frames_per_second(self) -> float | None:
-        """The header's rate where the frames bear it out to 0.5 %, else the frames' mean rate."""
+        """The header's rate where the frames bear it out, but for a few lost, else their mean."""
         return self._frames_per_second(self.pts_seconds)
 
     @property
@@ -348,8 +348,9 @@ class Video:
         return max(1, round(width_px * self._reader.sample_aspect_ratio)), height_px
 
     def _frames_per_second(self, pts_seconds: NDArray[np.float64] | None) -> float | None:
-        header = self._reader.header_rate
-        return header if pts_seconds is None else timestamps.mean_rate(pts_seconds, header)
+        if pts_seconds is None:
+            return self._reader.header_rate
+        return timestamps.mean_rate(pts_seconds, self._reader.header_rates)
 
     def _duration_seconds(
         self, pts_seconds: NDArray[np.float64] | None, rate: float | None

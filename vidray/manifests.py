@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vidray import schema
@@ -40,6 +41,7 @@ _END_COLUMNS = (
     "end_seconds", "stop_seconds", "end_sec", "stop_sec", "time_end", "time_stop", "end_time",
     "stop_time", "t_end", "t_stop", "end", "stop",
 )  # fmt: skip
+_MAYBE_TIME = re.compile(r"(?:.*_)?(?:begin|start|end|stop|from|to|segment)(?:_.*)?")
 _BARE = ("begin", "start", "end", "stop")
 COLUMNS = {
     "path": PATH_COLUMNS,
@@ -112,13 +114,14 @@ def read_csv(data: bytes, name: str, split: str | None = None) -> list[Entry]:
     """
     text = text_of(data, name)
     first = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(",;\t", key=first.count)
+    # An id and a sentence (Something-Something's first version): commas belong to that.
+    separator = ";" if re.match(r"\d+;", first) else max(",;\t", key=first.count)
     csv.field_size_limit(len(text) + 1)  # its default ends the whole list for one long cell
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         header = [cell.strip() for cell in next((row for row in rows if any(row)), [])]
         path, label = _line(first)
-        is_named = any(_find(header, names) is not None for names in COLUMNS.values())
+        is_named = any(at is not None for at in _places(header).values())
         if has_video_extension(path) or (label and label.isdecimal() and not is_named):
             return read_lines(data, name, split)
         if len(header) == 2 and header[0].isdecimal() and not is_named:  # Jester: 34870;Swiping
@@ -145,9 +148,14 @@ def read_parquet(file: BinaryIO, name: str) -> list[Entry]:
         columns = [None if at is None else header[at] for at in _columns(header, name)]
         table = parquet.read(columns=[column for column in columns if column is not None])
         # What pandas makes of whole numbers beside a missing one is a label "1", not "1.0".
-        values = [_strings(table, column, whole=at < 4) for at, column in enumerate(columns)]
+        values = [_strings(table, column, name, whole=at < 4) for at, column in enumerate(columns)]
     except pa.ArrowException as error:
         raise UserError(f"{name} is not a Parquet list of videos: {error}") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        said = " ".join(str(error).split())[:200]  # Arrow's, of what it cannot unpack
+        raise UserError(f"{name} is damaged, write it again: {said}") from error
     return [
         entry_of(list(row), None, f"{name} row {number}")
         for number, row in enumerate(zip(*values, strict=True), 1)
@@ -213,6 +221,8 @@ _PATH_END = re.compile(
 def _line(line: str) -> tuple[str, str | None]:
     """Path and label of a line; a path may hold spaces, and so may a label's name."""
     line = line.strip()
+    if quoted := re.fullmatch(r'"([^"]+)"[\s,;]*(.*)', line):
+        return quoted[1], quoted[2].strip('"') or None
     if has_video_extension(line):
         return line, None
     head = line.rstrip("0123456789")
@@ -224,27 +234,42 @@ def _line(line: str) -> tuple[str, str | None]:
     return (line[: ends[-1]], label) if label else (line, None)
 
 
-def _find(header: list[str], names: Sequence[str]) -> int | None:
-    """Where the first of ``names`` is that is there at all."""
-    found = {
-        re.sub(r"[\s-]+", "_", c.strip().lower()): k for k, c in reversed([*enumerate(header)])
+def _places(header: list[str]) -> dict[str, int | None]:
+    """Where the column of each kind is: that of the first of its names that is there at all."""
+    found = {_plain(column): k for k, column in reversed([*enumerate(header)])}
+    return {
+        what: next((found[name] for name in names if name in found), None)
+        for what, names in COLUMNS.items()
     }
-    return next((found[name] for name in names if name in found), None)
+
+
+def _plain(column: str) -> str:
+    """``start_time`` of ``Start Time``, ``start-time`` and ``startTime``."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", column.strip())
+    return re.sub(r"[\s-]+", "_", apart.lower())
 
 
 def _columns(header: list[str], name: str) -> list[int | None]:
     """Where path or id, label, split, group, begin, end and the id alone are; None: nowhere."""
-    at = {what: _find(header, names) for what, names in COLUMNS.items()}
+    at = _places(header)
     path = at["id"] if at["path"] is None else at["path"]
     if path is None:
         raise UserError(_no_path_column(header, name))
     begin, end = _stretch_columns(header, at["begin"], at["end"], name)
     columns = [path, at["label"], at["split"], at["group"], begin, end]
-    unread = [c for k, c in enumerate(header) if c and k not in columns]
+    read = {*columns}
+    unread = [column for k, column in enumerate(header) if column and k not in read]
     if at["label"] is None and unread:
         logger.warning(
             "%s has no label column (label, class, category, …), so its videos have none; "
             "columns not read: %s", name, ", ".join(unread[:8]),
+        )  # fmt: skip
+    times = [column for column in unread if _MAYBE_TIME.fullmatch(_plain(column))]
+    if begin is None and times:
+        logger.warning(
+            "%s has columns that may be of stretches (%s), which are not read, so its rows are of "
+            "whole files: name them begin_seconds and end_seconds if they are",
+            name, ", ".join(times[:4]),
         )  # fmt: skip
     return [*columns, None if at["path"] is not None else path]
 
@@ -296,13 +321,20 @@ def _cell(row: list[str], column: int | None) -> str | None:
     return row[column] if column is not None and column < len(row) else None
 
 
-def _strings(table: pa.Table, column: str | None, *, whole: bool) -> list[str | None]:
+def _strings(table: pa.Table, column: str | None, name: str, *, whole: bool) -> list[str | None]:
     if column is None:
         return [None] * table.num_rows
-    values = table.column(column)
-    if whole and pa.types.is_floating(values.type):
-        values = values.cast(pa.int64(), safe=True)
-    strings: list[str | None] = values.cast(pa.string()).to_pylist()
+    values = table.column(table.schema.names.index(column))  # the first, of two of one name
+    try:
+        if pa.types.is_floating(values.type):
+            values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+            if whole and pc.all(pc.equal(values, pc.round(values))).as_py() is not False:
+                values = values.cast(pa.int64(), safe=True)
+        strings: list[str | None] = values.cast(pa.string()).to_pylist()
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{name} has {values.type} in column {column!r}, which is no UTF-8 text: {error}"
+        ) from error
     return strings
 
 

@@ -82,12 +82,15 @@ class Reader:
             raise self._limits.over("max_pixels", f"frames of {width_px}x{height_px} pixels")
 
     @property
+    def header_rates(self) -> list[float]:
+        """Frames per second by the header, where those are rates somebody may film at."""
+        rates = (self.stream.average_rate, self.stream.guessed_rate)
+        return [float(rate) for rate in rates if rate and 0 < rate <= _HIGHEST_RATE]
+
+    @property
     def header_rate(self) -> float | None:
-        """Frames per second by the header, where that is a rate somebody may film at."""
-        for rate in (self.stream.average_rate, self.stream.guessed_rate):
-            if rate and 0 < rate <= _HIGHEST_RATE:
-                return float(rate)
-        return None
+        """The first of ``header_rates``."""
+        return next(iter(self.header_rates), None)
 
     @property
     def sample_aspect_ratio(self) -> float:

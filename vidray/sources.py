@@ -10,7 +10,7 @@ In a folder, the first of these that is there decides:
 2. ``videos.csv`` or ``videos.parquet``, where no video is in a class folder.
 3. Class folders: the first folder below the source is the label; a video beside them has none.
    A folder that holds all class folders (``UCF-101/``) is passed through. ``train/CLASS/…``,
-   ``val/CLASS/…`` and so on are splits of classes, not classes.
+   ``val/CLASS/…`` and so on are splits of classes, not classes; a video beside them has none.
 
 Every file with a video's extension below the folder counts, hidden ones and those in folders that
 start with "_" or "." do not. Lists say which files, whatever their extension: a file that is not
@@ -164,15 +164,15 @@ def _from_folder(folder: _Folder) -> list[Row]:
 def _from_class_folders(folder: _Folder, paths: list[str]) -> list[Row]:
     around = datasets.wrapper(paths)
     if around:
-        logger.info("all videos are in %s: its folders are the classes", around)
+        logger.info("the folders in %s are the classes", around)
         paths = [path.removeprefix(f"{around}/") for path in paths]
     tops = [_top(path) for path in paths]
     names = {top for top in tops if top is not None}
     split = manifests.split_named(storage.name_of(around)) if around else None
-    are_splits = len(names) > 1 and all(map(manifests.split_named, names))
-    if are_splits and min(path.count("/") for path in paths) > 1:
+    if len(names) > 1 and all(map(manifests.split_named, names)):
+        # A video beside the folders, of splits or of classes, tells nothing of the others.
         return [
-            Row(video, path.split("/")[1], manifests.split_named(str(top)))
+            Row(video, _top(path.partition("/")[2]), manifests.split_named(top or ""))
             for video, path, top in zip(folder.videos, paths, tops, strict=True)
         ]
     return [Row(video, top, split) for video, top in zip(folder.videos, tops, strict=True)]
@@ -324,28 +324,36 @@ def _read(folder: _Folder, one: SplitList) -> list[Entry]:
 def _labelled(
     folder: _Folder, lists: Sequence[SplitList], rows: list[Row], entries: list[Entry]
 ) -> list[Row]:
-    """Rows with class names for indices, and class folders for no label."""
-    tops = [_class_folder(folder, row, entry) for row, entry in zip(rows, entries, strict=True)]
-    given = [entry.label for entry in entries if entry.label is not None]
+    """Rows with class names for indices, and class folders for no label.
+
+    Where others have labels, an entry without one has that of its folder only where it is a class
+    of theirs: of Something-Something's test list nothing is known.
+    """
+    around = datasets.wrapper([folder.relative(video) for video in folder.videos])
+    tops = [
+        _class_folder(folder, around, row, entry) for row, entry in zip(rows, entries, strict=True)
+    ]
+    labels = [entry.label for entry in entries]
+    given = {label for label in labels if label is not None}
     if given and all(label.isdecimal() for label in given):
-        names, first = _class_names(folder, posixpath.dirname(lists[0].path), tops)
+        names, first = _class_names(folder, around, posixpath.dirname(lists[0].path), tops)
         if names:
             labels = class_names.names_of_indices(entries, tops, names, first)
-            return [
-                row._replace(label=label or top)
-                for row, label, top in zip(rows, labels, tops, strict=True)
-            ]
-    return [row._replace(label=row.label or top) for row, top in zip(rows, tops, strict=True)]
+            given = set(names)
+    return [
+        row._replace(label=label or (top if top in given or not given else None))
+        for row, label, top in zip(rows, labels, tops, strict=True)
+    ]
 
 
-def _class_folder(folder: _Folder, row: Row, entry: Entry) -> str | None:
+def _class_folder(folder: _Folder, around: str, row: Row, entry: Entry) -> str | None:
     """The first folder of a path as its list has it, or of the file where that has none."""
     path = addresses.below(folder.root, row.file.uri)
     if path is None:
         return None
     written = posixpath.normpath(entry.path.replace("\\", "/"))
     ends_so = "/" in written and f"/{path}".endswith(f"/{written}")
-    return _top(written if ends_so else path)
+    return _top(written if ends_so else path.removeprefix(f"{around}/"))
 
 
 def _top(path: str) -> str | None:
@@ -354,7 +362,9 @@ def _top(path: str) -> str | None:
     return sys.intern(top) if slash else None  # Interned: a million videos have a few labels.
 
 
-def _class_names(folder: _Folder, beside: str, tops: list[str | None]) -> tuple[list[str], int]:
+def _class_names(
+    folder: _Folder, around: str, beside: str, tops: list[str | None]
+) -> tuple[list[str], int]:
     """Class names in order, and the index of the first; no names where nothing tells them."""
     named = [path for path in folder.lists if class_names.is_class_list(path)]
     for place in (beside, "splits", ""):
@@ -363,8 +373,7 @@ def _class_names(folder: _Folder, beside: str, tops: list[str | None]) -> tuple[
             uri = storage.join(folder.root, path)
             return class_names.read_class_names(storage.read_bytes(uri), path)
     # Also the folders that only the lists know: a class whose videos are all gone keeps its index.
-    paths = [folder.relative(video) for video in folder.videos]
-    around = datasets.wrapper(paths)
+    paths = (folder.relative(video) for video in folder.videos)
     there = {_top(path.removeprefix(f"{around}/")) for path in paths}
     # Where the lists know none of the folders, their paths begin further below.
     names = sorted(name for name in {*tops, *(there if there & {*tops} else ())} if name)

@@ -53,8 +53,6 @@ def filesystem(uri: str) -> tuple[Any, str]:
     if not is_bucket(uri):
         return fsspec.filesystem("file"), local_path(uri)
     address, protocol = addresses.fetched(uri), protocol_of(uri)
-    if protocol in addresses.INDIRECT:
-        raise UserError(f"{protocol}:// is no storage: give the address of the file itself")
     addresses.check(uri)
     try:
         # A signature is of the address as it is written.

@@ -8,6 +8,7 @@ may be set back; and a damaged or badly written file states anything. Pure arith
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -26,6 +27,8 @@ _MOST_REORDERED = 17
 _LONGEST_REORDERED_STEPS = 10
 # FFmpeg's own -dts_delta_threshold: a longer step of a broadcast clock is a clock set anew.
 _LONGEST_BROADCAST_STEP_SECONDS = 10.0
+# A video of a constant rate of which frames are lost has still so many of its steps and frames.
+_LEAST_USUAL = 0.75
 # Where neither the frames nor the header tell a rate.
 _UNKNOWN_RATE = 25.0
 
@@ -40,10 +43,11 @@ def presentation_seconds(
 ) -> NDArray[np.float64]:
     """When each frame is shown, ``float64 (N,)``: finite and strictly rising.
 
-    Times that rise are kept as they are stated, whatever their steps. A frame without a time lies
-    evenly between its neighbours. Decoding times are those of the frames in another order. A clock
-    that is set back goes on from where it was, one step later. Decoding times and broadcast clocks
-    count from the first frame, since where they start says nothing.
+    Times that rise are kept as they are stated, whatever their steps. A frame without a time, or
+    with that of the frame before it, lies evenly between its neighbours. Decoding times are those
+    of the frames in another order. A clock that is set back goes on from where it was, one step
+    later. Decoding times and broadcast clocks count from the first frame, since where they start
+    says nothing.
 
     Args:
         stated: seconds of each frame ``float64 (N,)``, in the order of a sequential decode; not
@@ -55,15 +59,18 @@ def presentation_seconds(
     is_whole = _rises(times)
     if not is_whole or clock == "decoded":
         known = np.flatnonzero(~np.isnan(times))
-        step = _usual_step(times[known], rate)
+        # One that repeats the one before it tells nothing: the clock is coarse, or stands still.
+        times[known[1:][np.diff(times[known]) == 0]] = np.nan
+        known = np.flatnonzero(~np.isnan(times))
+        step = _usual_step(times, rate)
         longest = np.inf if clock == "decoded" else _LONGEST_REORDERED_STEPS * step
         in_order = _sorted_where_reordered(times[known], longest)
-        step = _usual_step(in_order, rate)
-        if clock == "decoded" and (in_order != times[known]).any():
-            in_order = _without_encoder_delay(in_order, step)
+        is_reordered = (in_order != times[known]).any()
         times[known] = in_order
+        if clock == "decoded" and is_reordered:
+            times[known] = _without_encoder_delay(in_order, _usual_step(times, rate))
     if not _rises(times) or clock == "broadcast":
-        step = _usual_step(times[~np.isnan(times)], rate)
+        step = _usual_step(times, rate)
         longest = _LONGEST_BROADCAST_STEP_SECONDS if clock == "broadcast" else np.inf
         times = _filled(_gone_on(times, step, longest), step)
     if clock != "shown" and len(times):
@@ -86,14 +93,30 @@ def duration_seconds(pts_seconds: NDArray[np.float64], rate: float) -> float:
     return float(steps.sum()) + last
 
 
-def mean_rate(pts_seconds: NDArray[np.float64], header_rate: float | None) -> float | None:
-    """Frames per second: the header's where the frames bear it out to 0.5 %, else their mean."""
+def mean_rate(pts_seconds: NDArray[np.float64], header_rates: Sequence[float]) -> float | None:
+    """Frames per second: the first of the header's that the frames bear out, else their mean.
+
+    They do where their mean is the same to 0.5 %, and where it is without the gaps that a few lost
+    frames left: then the video still runs at that rate.
+    """
     if len(pts_seconds) < 2:
-        return header_rate
+        return next(iter(header_rates), None)
     measured = float((len(pts_seconds) - 1) / (pts_seconds[-1] - pts_seconds[0]))
-    if header_rate is not None and abs(header_rate - measured) <= 0.005 * measured:
-        return header_rate
-    return round(measured, 6)
+    without_gaps = _rate_without_gaps(pts_seconds, measured)
+    for rate in header_rates:
+        if any(abs(rate - found) <= 0.005 * found for found in (measured, without_gaps)):
+            return rate
+    return float(f"{measured:.9g}")  # Also of a clock gone wild: never 0.
+
+
+def _rate_without_gaps(pts_seconds: NDArray[np.float64], measured: float) -> float:
+    """The rate from frame to next frame; ``measured`` where that is not what the video runs at."""
+    steps = np.diff(pts_seconds)
+    usual = steps[steps < 1.5 * np.median(steps)]
+    rate = float(1 / usual.mean())
+    # With more gaps, or longer ones, it is a video of variable rate.
+    are_few = len(usual) >= _LEAST_USUAL * len(steps) and measured >= _LEAST_USUAL * rate
+    return rate if are_few else measured
 
 
 def _rises(times: NDArray[np.float64]) -> bool:
@@ -102,7 +125,8 @@ def _rises(times: NDArray[np.float64]) -> bool:
 
 def _usual_step(times: NDArray[np.float64], rate: float | None) -> float:
     """Seconds from a frame to the next: the median of steps forward, else the header's."""
-    steps = np.diff(times)
+    known = np.flatnonzero(~np.isnan(times))
+    steps = np.diff(times[known]) / np.diff(known)
     forward = steps[steps > 0]
     if len(forward):
         return float(np.median(forward))
@@ -143,26 +167,37 @@ def _without_encoder_delay(times: NDArray[np.float64], step: float) -> NDArray[n
 
 
 def _gone_on(times: NDArray[np.float64], step: float, longest: float) -> NDArray[np.float64]:
-    """Times that rise by ``longest`` at the most; a single time that does not fit becomes NaN."""
-    gone_on = np.full(len(times), np.nan)
-    shift = 0.0  # What the clock was set back by so far.
-    last = before_last = -1
+    """Times that rise by ``longest`` at the most; what does not fit in becomes NaN.
 
-    def fits(now: float, behind: int) -> bool:
-        return behind < 0 or 0 < now - gone_on[behind] <= longest
+    That is a single time, or a stretch of them before the clock is where it would be without them:
+    in Matroska one damaged byte moves a cluster.
+    """
+    gone_on = np.full(len(times), np.nan)
+    near = _LONGEST_REORDERED_STEPS * step
+    shift = before = 0.0  # What the clock was set back by so far, and until the last time it was.
+    last = before_last = jump = -1  # ``jump``: the frame before the last long step.
+
+    def fits(now: float, behind: int, most: float = longest) -> bool:
+        return behind < 0 or 0 < now - gone_on[behind] <= most
 
     known = np.flatnonzero(~np.isnan(times)).tolist()
     for place, k in enumerate(known):
         now = float(times[k]) + shift
+        if not fits(now, last, near) and fits(float(times[k]) + before, last, near):
+            shift, now = before, float(times[k]) + before
         if not fits(now, last):
             following = known[place + 1] if place + 1 < len(known) else None
             if before_last >= 0 and fits(now, before_last):
                 gone_on[last], last = np.nan, before_last
             elif following is not None and fits(float(times[following]) + shift, last):
                 continue
+            elif jump >= 0 and abs(now - gone_on[jump] - step * (k - jump)) <= near:
+                gone_on[jump + 1 : k], last, jump = np.nan, jump, -1
             else:
-                shift += float(gone_on[last]) + step * (k - last) - now
+                before, shift = shift, shift + float(gone_on[last]) + step * (k - last) - now
                 now = float(times[k]) + shift
+        if not fits(now, last, near):
+            jump = last
         gone_on[k] = now
         last, before_last = k, last
     return gone_on
