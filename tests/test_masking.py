@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+import time
 import urllib.parse
 
 import pytest
@@ -66,6 +67,22 @@ def test_text_without_url_and_secrets_stays_as_it_is(text: str) -> None:
             patch.delenv(name)
         if ":/" not in text and "?" not in text and "&" not in text:
             assert without_secrets(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a-" * 50_000, "http://" + "a+" * 50_000, "http://h/?" + ")." * 50_000 + "x", "?a_" * 30_000],
+    ids=["words", "words in a URL", "closing marks", "queries"],
+)
+def test_long_text_takes_no_longer_than_its_length_asks_for(text: str) -> None:
+    began = time.process_time()
+    without_secrets(text)
+    assert time.process_time() - began < 10  # 0.5 s; the square of its length, minutes.
+
+
+def test_urls_glued_to_what_is_before_them() -> None:
+    for before in ("1", "_", "é", "url_", "x" * 60):
+        assert without_secrets(f"{before}https://u:secret@h/x") == f"{before}https://h/x"
 
 
 _VARIABLES = st.sampled_from(

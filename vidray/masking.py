@@ -21,14 +21,16 @@ _PLAIN_ENDINGS = ("_FILE", "_PATH", "_DIR", "_ID", "_NAME", "_MODE", "_TYPE", "_
 _PARTS_OF_CONNECTION = re.compile(
     r"(?:AccountKey|SharedAccess\w+|Password|Pwd)=([^;]+)", re.IGNORECASE
 )
+# Of a longer word its end is taken; without a limit a line of "a-a-a-" would take its square.
+_SCHEME = r"[a-z][a-z0-9+.-]{0,31}"
 # From a scheme to the next white space or scheme; a path library may have joined its slashes.
 _URL = re.compile(
-    r"(?P<scheme>\b[a-z][a-z0-9+.-]*)(?P<slashes>(?:(?<=http)|(?<=https)|(?<=s3)|(?<=s3a)):/+|://+)"
-    r"(?P<rest>(?:(?!\b[a-z][a-z0-9+.-]*://)\S)*)",
+    rf"(?P<scheme>{_SCHEME})(?P<slashes>(?:(?<=http)|(?<=https)|(?<=s3)|(?<=s3a)):/+|://+)"
+    rf"(?P<rest>(?:(?!{_SCHEME}://)\S)*)",
     re.IGNORECASE,
 )
 # What closes a quotation or a sentence is no part of a URL.
-_CLOSING = re.compile(r"[\"'`)\]}>,.;:]*$")
+_CLOSING = "\"'`)]}>,.;:"
 # In a URL that has lost its scheme and host, as some libraries tell it.
 _SIGNED = re.compile(
     r"(?<=[?&])((?:x-(?:amz|goog)-[\w-]+|awsaccesskeyid|sig|signature|(?:\w+_)?token|"
@@ -86,9 +88,8 @@ def _masked(url: re.Match[str]) -> str:
         rest = f"{user}@{rest}"
     start = re.search(r"[?#]", rest)
     if start and (scheme in _WEB or "=" in rest[start.start() :]):
-        closing = _CLOSING.search(rest)
-        assert closing is not None
-        rest = rest[: start.start()] + rest[max(closing.start(), start.start() + 1) :]
+        closing = max(len(rest.rstrip(_CLOSING)), start.start() + 1)
+        rest = rest[: start.start()] + rest[closing:]
     return f"{url['scheme']}{url['slashes']}{rest}"
 
 
