@@ -262,11 +262,11 @@ class LabelSet:
 
     def _all_claimed(self) -> set[str]:
         """The runs that claims name."""
-        tokens = set()
-        for name in storage.list_names(self._runs()):
-            if name.endswith(".claim"):
+        folder, tokens = self._runs(), set()
+        for info in storage.list_files(folder):
+            if info.uri.endswith(".claim") and storage.parent_of(info.uri) == folder:
                 with contextlib.suppress(FileNotFoundError):  # committed meanwhile
-                    tokens.add(_token_in(self._runs(name)))
+                    tokens.add(_token_in(info.uri))
         return tokens
 
     def _remove_compacted(self) -> None:
@@ -387,6 +387,10 @@ def _token_in(uri: str) -> str:
     try:
         text = storage.read_bytes(uri).decode(errors="replace")
     except IsADirectoryError:
+        text = ""
+    except FileNotFoundError:
+        if not storage.is_dead_link(uri):
+            raise
         text = ""
     if not names.is_token(text):
         raise UserError(
