@@ -19,7 +19,16 @@ import pytest
 
 from jobs import evaluate
 from tests.test_commits import DIGEST, label, videos, work
-from vidray import commit_files, commit_numbers, commits, learning, out_folder, parquet, storage, versions
+from vidray import (
+    commit_files,
+    commit_numbers,
+    commits,
+    learning,
+    out_folder,
+    parquet,
+    storage,
+    versions,
+)
 from vidray.commits import LabelSet, read_labels
 from vidray.errors import UserError
 from vidray.extraction import Settings

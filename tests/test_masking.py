@@ -86,7 +86,20 @@ def test_urls_glued_to_what_is_before_them() -> None:
 
 
 _VARIABLES = st.sampled_from(
-    ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN", "DB_PASSWORD", "my_api_key"]
+    [
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "GITHUB_TOKEN",
+        "DB_PASSWORD",
+        "my_api_key",
+        "PGPASSWORD",
+        "MYSQL_PWD",
+        "DB_PASS",
+        "PASSWORD2",
+        "SECRETKEY",
+        "accessToken",
+        "API_TOKEN_1",
+    ]  # fmt: skip
 )
 _SECRET = st.text(string.ascii_letters + string.digits + "/+=%&\"'\\@:é", min_size=8)
 
@@ -115,6 +128,23 @@ def test_users_and_passwords_in_urls_of_the_environment(
         assert without_secrets(f"<{text}>") == "<***>"
     assert without_secrets("cannot connect to somebody:p%40ss/word1@host:9000") == (
         "cannot connect to ***host:9000"
+    )
+
+
+def test_a_key_of_many_lines_is_masked_however_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = ["MIIEvQIBADANBgkqhkiG9w0BAQEF", "AASCBKcwggSjAgEAAoIBAQC7VJT"]
+    monkeypatch.setenv("DEPLOY_KEY", "\n".join(["-----BEGIN KEY-----", *body, "-----END KEY-----"]))
+    whole = masking.os.environ["DEPLOY_KEY"]
+    for told in (whole, " ".join(whole.split()), repr(whole), json.dumps(whole), *body):
+        assert "***" in without_secrets(told)
+        assert not any(line in without_secrets(f"said: {told}") for line in body)
+
+
+def test_the_current_folder_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PWD", "/a/folder/removed")
+    monkeypatch.setenv("OLDPWD", "/a/folder/before")
+    assert without_secrets("/a/folder/removed/x /a/folder/before/y") == (
+        "/a/folder/removed/x /a/folder/before/y"
     )
 
 

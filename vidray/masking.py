@@ -12,10 +12,13 @@ from typing import Any
 
 # A shorter value may be an ordinary word.
 _LEAST_LENGTH = 8
+_LEAST_IN_LINES = 16
 _SECRET_WORDS = {
     "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "TOKEN", "KEY", "APIKEY", "CREDENTIAL",
-    "CREDENTIALS", "PAT", "CONNSTR",
+    "CREDENTIALS", "PAT", "CONNSTR", "PASS", "AUTHORIZATION", "COOKIE",
 }  # fmt: skip
+# Also run together with what is before: PGPASSWORD, SECRETKEY, ACCESSTOKEN. PWD alone is a folder.
+_SECRET_ENDINGS = re.compile(r"(?:PASSWORD|PASSWD|SECRET|TOKEN|(?:SECRET|API|ACCESS)KEY|.[_-]PWD)$")
 # AWS_WEB_IDENTITY_TOKEN_FILE and the like say where it is, not what it is.
 _PLAIN_ENDINGS = ("_FILE", "_PATH", "_DIR", "_ID", "_NAME", "_MODE", "_TYPE", "_URI", "_URL")
 _PARTS_OF_CONNECTION = re.compile(
@@ -108,7 +111,10 @@ def _variables() -> Iterator[tuple[str, str]]:
     for name, value in os.environ.items():
         title = name.upper().replace("CONNECTION_STRING", "CONNSTR")
         words = re.split(r"[^A-Z0-9]+", title)
-        secret = _SECRET_WORDS.intersection(words) and not title.endswith(_PLAIN_ENDINGS)
+        secret = _SECRET_WORDS.intersection(words) or _SECRET_ENDINGS.search(
+            title.rstrip("0123456789_")
+        )
+        secret = secret and not title.endswith(_PLAIN_ENDINGS)
         if (secret and len(value) >= _LEAST_LENGTH) or ("://" in value and "@" in value):
             yield name, value
 
@@ -124,6 +130,9 @@ def _secrets(variables: tuple[tuple[str, str], ...]) -> list[str]:
                 found |= {f"{user}@", user, *user.split(":", 1)[1:]}
         elif not os.path.exists(value):  # The path of a key is no secret.
             found |= {value, value.strip(), *_PARTS_OF_CONNECTION.findall(value)}
+            # A key of many lines may be told as one line, or one of its lines.
+            lines = value.split()
+            found |= {" ".join(lines), *(line for line in lines if len(line) >= _LEAST_IN_LINES)}
     found |= {urllib.parse.unquote(secret) for secret in found}
     written = {way for secret in found for way in _spellings(secret)}
     long = (way for way in written if len(way) >= _LEAST_LENGTH or way.endswith("@"))
