@@ -99,7 +99,7 @@ _VARIABLES = st.sampled_from(
         "SECRETKEY",
         "accessToken",
         "API_TOKEN_1",
-    ]  # fmt: skip
+    ]
 )
 _SECRET = st.text(string.ascii_letters + string.digits + "/+=%&\"'\\@:é", min_size=8)
 
