@@ -114,6 +114,29 @@ def test_a_copy_is_no_commit_and_hides_none(
     assert storage.read_bytes(where) == original
 
 
+@pytest.mark.parametrize("number", ["000001", "000009", "000001-000009"])
+def test_a_commit_of_another_set_is_told_and_its_rows_are_not_taken(
+    labels: LabelSet, monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
+    """Its videos would count as labelled by a model that has never seen them."""
+    other = LabelSet(out=labels.out, name="model-2")
+    assert label(other, videos(z="1")) == 3
+    monkeypatch.setattr(commits, "_MOST_COMMITS", 2)
+    assert labels.compact()  # What is compacted tells its set, too.
+    (whole,) = labels.commits()
+    where = _folder(other, f"commit-{number}.parquet")
+    storage.write_bytes(where, storage.read_bytes(whole.uri))
+    before = contents(labels.out)
+    for act in (
+        lambda: read_labels(labels.out, set_name="model-2"),
+        lambda: other.todo(videos(a="2"), max_attempts=3),
+        other.compact,
+    ):
+        assert f'{where} is no commit of vidray (it is of the set "model-1")' in told(act)
+    assert len(read_labels(labels.out, set_name="model-1")) == 3
+    assert contents(labels.out) == before
+
+
 @pytest.mark.parametrize("name", ["commit-000009.parquet", "commit-000001-000009.parquet"])
 def test_a_copy_under_the_name_of_a_commit_costs_nothing(
     labels: LabelSet, monkeypatch: pytest.MonkeyPatch, name: str
