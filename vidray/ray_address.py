@@ -29,9 +29,7 @@ def check(address: str) -> None:
         )
     if re.match(r"https?://", address):
         raise UserError(f"{told}, which is a dashboard: that is for ray job submit; here {_HOW}")
-    found = re.fullmatch(
-        r"(?:\[(?P<v6>[0-9a-fA-F:.%\w]+)\]|(?P<host>[^\s:/@\[\]]+)):(?P<port>\d{1,5})", address
-    )
+    found = _HOST_AND_PORT.fullmatch(address)
     if found is None or not 0 < int(found["port"]) < 65536:
         raise UserError(f"{told}: {_HOW}, or leave it out to start Ray here")
     try:
