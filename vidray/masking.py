@@ -111,10 +111,9 @@ def _variables() -> Iterator[tuple[str, str]]:
     for name, value in os.environ.items():
         title = name.upper().replace("CONNECTION_STRING", "CONNSTR")
         words = re.split(r"[^A-Z0-9]+", title)
-        secret = _SECRET_WORDS.intersection(words) or _SECRET_ENDINGS.search(
-            title.rstrip("0123456789_")
-        )
-        secret = secret and not title.endswith(_PLAIN_ENDINGS)
+        ending = _SECRET_ENDINGS.search(title.rstrip("0123456789_"))
+        is_named_so = ending or _SECRET_WORDS.intersection(words)
+        secret = is_named_so and not title.endswith(_PLAIN_ENDINGS)
         if (secret and len(value) >= _LEAST_LENGTH) or ("://" in value and "@" in value):
             yield name, value
 
