@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,16 @@ import pytest
 
 from jobs import evaluate
 from tests.test_commits import DIGEST, label, videos, work
-from vidray import commit_files, commits, learning, out_folder, parquet, storage, versions
+from vidray import (
+    commit_files,
+    commit_numbers,
+    commits,
+    learning,
+    out_folder,
+    parquet,
+    storage,
+    versions,
+)
 from vidray.commits import LabelSet, read_labels
 from vidray.errors import UserError
 from vidray.extraction import Settings
@@ -102,6 +112,29 @@ def test_a_copy_is_no_commit_and_hides_none(
     assert labels.compact()
     assert len(read_labels(labels.out)) == 4
     assert storage.read_bytes(where) == original
+
+
+@pytest.mark.parametrize("number", ["000001", "000009", "000001-000009"])
+def test_a_commit_of_another_set_is_told_and_its_rows_are_not_taken(
+    labels: LabelSet, monkeypatch: pytest.MonkeyPatch, number: str
+) -> None:
+    """Its videos would count as labelled by a model that has never seen them."""
+    other = LabelSet(out=labels.out, name="model-2")
+    assert label(other, videos(z="1")) == 3
+    monkeypatch.setattr(commits, "_MOST_COMMITS", 2)
+    assert labels.compact()  # What is compacted tells its set, too.
+    (whole,) = labels.commits()
+    where = _folder(other, f"commit-{number}.parquet")
+    storage.write_bytes(where, storage.read_bytes(whole.uri))
+    before = contents(labels.out)
+    for act in (
+        lambda: read_labels(labels.out, set_name="model-2"),
+        lambda: other.todo(videos(a="2"), max_attempts=3),
+        other.compact,
+    ):
+        assert f'{where} is no commit of vidray (it is of the set "model-1")' in told(act)
+    assert len(read_labels(labels.out, set_name="model-1")) == 3
+    assert contents(labels.out) == before
 
 
 @pytest.mark.parametrize("name", ["commit-000009.parquet", "commit-000001-000009.parquet"])
@@ -312,6 +345,50 @@ def test_what_a_claim_says_is_never_a_path(place: str) -> None:
     labels.remove_leftovers()
     assert labels.unfinished("/w", DIGEST) == other
     assert storage.read_bytes(join(place, "victim", "keep.txt")) == b"mine"
+
+
+def _no_file(where: Path, way: str) -> None:
+    where.parent.mkdir(parents=True, exist_ok=True)
+    if way == "folder":
+        where.mkdir()
+    elif way == "pipe":
+        os.mkfifo(where)  # Whoever opened it to read would wait for ever.
+    else:
+        where.symlink_to(where.parent / "nothing")
+
+
+@pytest.mark.parametrize("way", ["folder", "pipe", "link"])
+def test_what_is_no_file_in_the_place_of_a_claim_or_a_note_is_told(
+    tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_numbers, "_MOST_WAITING_SECONDS", 0.3)
+    labels = LabelSet(out=str(tmp_path / "out"), name="model-1")
+    run = labels.new_run("/v", DIGEST)
+    claim = Path(labels._claim_uri(run))
+    _no_file(claim, way)
+    todo = labels.todo(videos(a="1"), max_attempts=3)
+    assert "names no run of vidray" in told(lambda: labels.claim(run, todo, {}))
+    assert "names no run of vidray" in told(lambda: labels.unfinished("/v", DIGEST))
+    claim.rmdir() if way == "folder" else claim.unlink()
+    assert labels.claim(run, todo, {}) == run
+    work(run)
+    note = Path(labels.out, "_numbers", "000001")
+    _no_file(note, way)
+    assert f"{note} is in the way" in told(lambda: labels.commit(run, model_digest="m"))
+    note.rmdir() if way == "folder" else note.unlink()
+    assert labels.commit(run, model_digest="m") == 1
+
+
+def test_a_run_is_claimed_however_many_files_lie_beside_its_claim(tmp_path: Path) -> None:
+    labels = LabelSet(out=str(tmp_path), name="model-1")
+    run = labels.new_run("/v", DIGEST)
+    assert labels.claim(run, labels.todo(videos(a="1"), max_attempts=3), {}) == run
+    work(run)
+    for k in range(1100):
+        Path(labels._runs(), f"!{k}").touch()
+    labels.remove_leftovers()
+    assert labels.unfinished("/v", DIGEST) == run
+    assert labels.commit(run, model_digest="m") == 1
 
 
 def test_a_claim_of_another_command_or_of_nothing(place: str) -> None:

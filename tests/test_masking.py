@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import string
+import time
 import urllib.parse
 
 import pytest
@@ -68,8 +69,37 @@ def test_text_without_url_and_secrets_stays_as_it_is(text: str) -> None:
             assert without_secrets(text) == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a-" * 50_000, "http://" + "a+" * 50_000, "http://h/?" + ")." * 50_000 + "x", "?a_" * 30_000],
+    ids=["words", "words in a URL", "closing marks", "queries"],
+)
+def test_long_text_takes_no_longer_than_its_length_asks_for(text: str) -> None:
+    began = time.process_time()
+    without_secrets(text)
+    assert time.process_time() - began < 10  # 0.5 s; the square of its length, minutes.
+
+
+def test_urls_glued_to_what_is_before_them() -> None:
+    for before in ("1", "_", "é", "url_", "x" * 60):
+        assert without_secrets(f"{before}https://u:secret@h/x") == f"{before}https://h/x"
+
+
 _VARIABLES = st.sampled_from(
-    ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GITHUB_TOKEN", "DB_PASSWORD", "my_api_key"]
+    [
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "GITHUB_TOKEN",
+        "DB_PASSWORD",
+        "my_api_key",
+        "PGPASSWORD",
+        "MYSQL_PWD",
+        "DB_PASS",
+        "PASSWORD2",
+        "SECRETKEY",
+        "accessToken",
+        "API_TOKEN_1",
+    ]
 )
 _SECRET = st.text(string.ascii_letters + string.digits + "/+=%&\"'\\@:é", min_size=8)
 
@@ -98,6 +128,23 @@ def test_users_and_passwords_in_urls_of_the_environment(
         assert without_secrets(f"<{text}>") == "<***>"
     assert without_secrets("cannot connect to somebody:p%40ss/word1@host:9000") == (
         "cannot connect to ***host:9000"
+    )
+
+
+def test_a_key_of_many_lines_is_masked_however_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = ["MIIEvQIBADANBgkqhkiG9w0BAQEF", "AASCBKcwggSjAgEAAoIBAQC7VJT"]
+    monkeypatch.setenv("DEPLOY_KEY", "\n".join(["-----BEGIN KEY-----", *body, "-----END KEY-----"]))
+    whole = masking.os.environ["DEPLOY_KEY"]
+    for told in (whole, " ".join(whole.split()), repr(whole), json.dumps(whole), *body):
+        assert "***" in without_secrets(told)
+        assert not any(line in without_secrets(f"said: {told}") for line in body)
+
+
+def test_the_current_folder_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PWD", "/a/folder/removed")
+    monkeypatch.setenv("OLDPWD", "/a/folder/before")
+    assert without_secrets("/a/folder/removed/x /a/folder/before/y") == (
+        "/a/folder/removed/x /a/folder/before/y"
     )
 
 

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 
 from tests.made_runs import clips_run, features_run
 from tune import spaces
+from tune.conductor import _Conductor
 from tune.spaces import Stored
 from vidray import learning, models, plots, search, storage
 from vidray.augment import Augmentation
@@ -20,10 +23,11 @@ from vidray.errors import UserError
 from vidray.loop import Training
 from vidray.models import classical
 from vidray.models.build import NAMES
-from vidray.search import Proposals, Trial
+from vidray.search import Proposal, Proposals, Trial
 from vidray.train_config import DeepSettings
 from vidray.training import Workers
 from vidray.trials import STOP, ClassicalTrials, DeepTrials, classical_options, recorded
+from vidray.work_folder import WorkFolder
 
 
 def _space(trial: optuna.Trial) -> dict[str, Any]:
@@ -350,6 +354,35 @@ def test_the_table_has_a_column_for_each_parameter() -> None:
 def test_a_trial_comes_back_from_json() -> None:
     trial = _trial(3, 0.25, metrics={"accuracy": None}, history=[{"epoch": 1, "score": 0.2}])
     assert search.from_json(json.loads(json.dumps(dataclasses.asdict(trial)))) == trial
+
+
+def _wrong(values: dict[str, Any]) -> Iterator[str]:
+    """What may be in the place of a part that holds ``values``."""
+    yield from ("", "{", "[]", "{}", "[" * 9999)
+    for name in values:
+        yield json.dumps({k: v for k, v in values.items() if k != name})
+    for name in ("state", "score", "metrics", "history", "seconds", "error"):
+        for value in ("../x", [5], {"x": "y"}, "x" * 9999):
+            if (name, value) != ("error", "../x") and (name, value) != ("error", "x" * 9999):
+                yield json.dumps({**values, name: value})
+
+
+def test_a_trial_that_a_stranger_touched_is_one_line_and_never_a_path(tmp_path: Path) -> None:
+    settings = {"model": "svm", "families": ("flow",)}
+    proposal = Proposal(number=3, params={"much": 0.5}, settings=settings)
+    folder = WorkFolder(out=str(tmp_path), kind="search", ours=("trials",), settings={}, asked={})
+    plan: Any = SimpleNamespace(_plan=SimpleNamespace(folder=folder, family="deep"))
+    trial = _trial(3, 0.25, params=proposal.params, settings=settings)
+    stored = {**dataclasses.asdict(trial), "family": "../../victim", "number": 9}
+    folder.write("trials/deep-0003.json", stored)
+    kept = _Conductor._kept(plan, proposal)
+    assert kept is not None
+    assert (kept.name, kept.settings, kept.score) == ("deep-0003", settings, 0.25)
+    for text in _wrong(stored):
+        folder.write("trials/deep-0003.json", {})
+        (tmp_path / "trials" / "deep-0003.json").write_text(text)
+        with pytest.raises(UserError, match=r"trials/deep-0003\.json (is damaged|holds)"):
+            _Conductor._kept(plan, proposal)
 
 
 def test_importance_finds_what_decides_the_score() -> None:

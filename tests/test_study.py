@@ -333,6 +333,30 @@ def test_an_answer_comes_back_to_the_last_bit(tmp_path: Path) -> None:
     assert run.read(fewer, _examples(rows)) is None
 
 
+def test_an_answer_that_a_stranger_touched_is_one_line(tmp_path: Path) -> None:
+    rows = _rows()
+    (unit, *_), run = _plan(rows), _run(tmp_path)
+    run.write(unit, _examples(rows), _answers([unit])[unit.name])
+    (path,) = (path for path in tmp_path.rglob("*.json"))
+    good = json.loads(path.read_text())
+    texts = [json.dumps({k: v for k, v in good.items() if k != name}) for name in good]
+    texts.remove(json.dumps({k: v for k, v in good.items() if k != "video_ids"}))
+    texts += [
+        "",
+        "[]",
+        "{}",
+        *(
+            json.dumps({**good, name: value})
+            for name in ("probabilities", "training_seconds", "best_epoch")
+            for value in ("x", [[0.5]], [float("nan")], {})
+        ),
+    ]
+    for text in texts:
+        path.write_text(text)
+        with pytest.raises(UserError, match=f"{path.name} (is damaged|holds)"):
+            run.read(unit, _examples(rows))
+
+
 def test_a_folder_is_one_studys(tmp_path: Path) -> None:
     out = tmp_path / "study"
     _run(out, epochs=3, aspect=(0.8, 1.25)).folder.claim(resume=True)

@@ -290,10 +290,16 @@ class _Conductor(ray.tune.search.Searcher):
 
     def _kept(self, proposal: Proposal) -> Trial | None:
         """What an earlier run came to with it."""
-        values = self._plan.folder.read(_part(self._plan.family, proposal.number))
-        if values is None or values["params"] != proposal.params:
-            return None
-        return search.from_json(values)
+        family = self._plan.family
+
+        def parse(values: Mapping[str, Any]) -> Trial | None:
+            if values["params"] != proposal.params:
+                return None
+            # Family and number name a folder, whatever the file says of them.
+            ours = {"family": family, "number": proposal.number, "settings": proposal.settings}
+            return dataclasses.replace(search.from_json(values), **ours)
+
+        return self._plan.folder.parsed(_part(family, proposal.number), parse)
 
     def _replay(self, trial: Trial) -> None:
         self._take(trial)

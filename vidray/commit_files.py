@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vidray import names, parquet, schema, storage
+from vidray import checked_json, names, parquet, schema, storage
 from vidray.errors import UserError
 from vidray.storage import join
 
@@ -29,8 +29,9 @@ MOST_COMMITS_EVER = 999_999_999
 _NAME = re.compile(r"commit-(\d{6,9})(?:-(\d{6,9}))?\.parquet")
 _ROWS_PER_GROUP = 50_000
 _AT_ONCE = 16
-# In a file's metadata: the runs whose rows it holds, and the libraries that these were made with.
-_RUNS, _VERSIONS = b"vidray.runs", b"vidray.versions"
+# In a file's metadata: the runs whose rows it holds, the libraries that these were made with, and
+# the set that they belong to, which older files do not tell.
+_RUNS, _VERSIONS, _SET = b"vidray.runs", b"vidray.versions", b"vidray.set"
 
 
 @dataclass(frozen=True, order=True)
@@ -45,7 +46,7 @@ class Commit:
     @property
     def set_name(self) -> str:
         """Of the set it belongs to."""
-        return storage.name_of(storage.parent_of(self.uri)).removeprefix("set=")
+        return set_of(self.uri)
 
     @property
     def told(self) -> Told:
@@ -71,6 +72,11 @@ class Told:
     runs: frozenset[str]
     versions: tuple[Mapping[str, str | None], ...]
     columns: tuple[str, ...]
+
+
+def set_of(uri: str) -> str:
+    """The set in whose folder a file or a run lies."""
+    return storage.name_of(storage.parent_of(uri)).removeprefix("set=")
 
 
 def file_name(first: int, last: int) -> str:
@@ -160,7 +166,11 @@ def newest(rows: pa.Table) -> pa.Table:
 
 
 def to_bytes(
-    rows: pa.Table, tokens: Iterable[str], versions: Iterable[Mapping[str, str | None]] = ()
+    rows: pa.Table,
+    tokens: Iterable[str],
+    versions: Iterable[Mapping[str, str | None]] = (),
+    *,
+    set_name: str | None = None,
 ) -> bytes:
     """The file of a commit.
 
@@ -168,10 +178,12 @@ def to_bytes(
         rows: LABELS.
         tokens: the runs they are of.
         versions: of the libraries they were made with.
+        set_name: the set they belong to.
     """
     sink = io.BytesIO()
+    of_set = {} if set_name is None else {_SET: set_name}
     told = schema.LABELS.with_metadata(
-        {_RUNS: json.dumps(sorted(tokens)), _VERSIONS: json.dumps(_each_once(versions))}
+        {_RUNS: json.dumps(sorted(tokens)), _VERSIONS: json.dumps(_each_once(versions)), **of_set}
     )
     words = [field.name for field in told if pa.types.is_string(field.type)]
     with pq.ParquetWriter(
@@ -204,6 +216,9 @@ def _told(uri: str, _fingerprint: str) -> Told:
         raise _not_ours(uri, "it does not say which runs it holds")
     if not all(isinstance(token, str) and names.is_token(token) for token in tokens):
         raise _not_ours(uri, "it names runs that are none")
+    name = set_of(uri)
+    if (told := metadata.get(_SET, name.encode()).decode(errors="replace")) != name:
+        raise _not_ours(uri, f"it is of the set {checked_json.shown(told)}")
     for wanted in schema.LABELS:
         if wanted.name not in found.names:
             if not wanted.nullable:

@@ -33,7 +33,8 @@ def take(out: str, run: str) -> int:
     Waits while others commit.
 
     Raises:
-        UserError: there is no number left, because of a file with an absurd one.
+        UserError: there is no number left, because of a file with an absurd one; or what is no
+            file, such as a folder, has the name of the next note.
     """
     waited: dict[int, float] = {}
     while True:
@@ -53,6 +54,12 @@ def take(out: str, run: str) -> int:
             )
         if storage.write_once(_where(out, number), run.encode()):
             return number
+        if time.monotonic() > waited.setdefault(number, time.monotonic() + _MOST_WAITING_SECONDS):
+            raise UserError(
+                f"{storage.without_secrets(_where(out, number))} is in the way of a commit and no "
+                "note of one: move it away, and start the job again"
+            )
+        time.sleep(_POLL_SECONDS)
 
 
 def is_ours(out: str, number: int) -> bool:

@@ -241,7 +241,8 @@ class LabelSet:
         made_with = [one for each in told for one in each.versions]
         last = max(commit.last for commit in commits)
         name = commit_files.file_name(commits[0].first, last)
-        data = commit_files.to_bytes(commit_files.newest(rows).sort_by(_ORDER), tokens, made_with)
+        newest = commit_files.newest(rows).sort_by(_ORDER)
+        data = commit_files.to_bytes(newest, tokens, made_with, set_name=self.name)
         storage.write_once(self._uri(name), data)
         self._remove_compacted()
         return True
@@ -262,11 +263,11 @@ class LabelSet:
 
     def _all_claimed(self) -> set[str]:
         """The runs that claims name."""
-        tokens = set()
-        for name in storage.list_names(self._runs()):
-            if name.endswith(".claim"):
+        folder, tokens = self._runs(), set()
+        for info in storage.list_files(folder):
+            if info.uri.endswith(".claim") and storage.parent_of(info.uri) == folder:
                 with contextlib.suppress(FileNotFoundError):  # committed meanwhile
-                    tokens.add(_token_in(self._runs(name)))
+                    tokens.add(_token_in(info.uri))
         return tokens
 
     def _remove_compacted(self) -> None:
@@ -379,7 +380,8 @@ def _commit_bytes(rows: pa.Table, run: Run, number: int, model_digest: str) -> b
         field = schema.LABELS.field(name)
         column = pa.repeat(pa.scalar(value, field.type), len(rows))
         rows = rows.append_column(field, column)
-    return commit_files.to_bytes(rows, [storage.name_of(run.out)], [run.versions])
+    name = commit_files.set_of(run.out)
+    return commit_files.to_bytes(rows, [storage.name_of(run.out)], [run.versions], set_name=name)
 
 
 def _token_in(uri: str) -> str:
@@ -387,6 +389,10 @@ def _token_in(uri: str) -> str:
     try:
         text = storage.read_bytes(uri).decode(errors="replace")
     except IsADirectoryError:
+        text = ""
+    except FileNotFoundError:
+        if not storage.is_dead_link(uri):
+            raise
         text = ""
     if not names.is_token(text):
         raise UserError(

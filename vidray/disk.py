@@ -37,7 +37,7 @@ def size_and_fingerprint(path: str) -> tuple[int, str]:
     except ValueError:  # NUL
         raise FileNotFoundError(errno.ENOENT, "no name holds a NUL byte") from None
     if not stat.S_ISREG(found.st_mode):
-        raise IsADirectoryError(path)
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, a pipe or a device", path)
     return found.st_size, f"{found.st_size}-{found.st_mtime_ns}"
 
 

@@ -12,23 +12,28 @@ from typing import Any
 
 # A shorter value may be an ordinary word.
 _LEAST_LENGTH = 8
+_LEAST_IN_LINES = 16
 _SECRET_WORDS = {
     "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "TOKEN", "KEY", "APIKEY", "CREDENTIAL",
-    "CREDENTIALS", "PAT", "CONNSTR",
+    "CREDENTIALS", "PAT", "CONNSTR", "PASS", "AUTHORIZATION", "COOKIE",
 }  # fmt: skip
+# Also run together with what is before: PGPASSWORD, SECRETKEY, ACCESSTOKEN. PWD alone is a folder.
+_SECRET_ENDINGS = re.compile(r"(?:PASSWORD|PASSWD|SECRET|TOKEN|(?:SECRET|API|ACCESS)KEY|.[_-]PWD)$")
 # AWS_WEB_IDENTITY_TOKEN_FILE and the like say where it is, not what it is.
 _PLAIN_ENDINGS = ("_FILE", "_PATH", "_DIR", "_ID", "_NAME", "_MODE", "_TYPE", "_URI", "_URL")
 _PARTS_OF_CONNECTION = re.compile(
     r"(?:AccountKey|SharedAccess\w+|Password|Pwd)=([^;]+)", re.IGNORECASE
 )
+# Of a longer word its end is taken; without a limit a line of "a-a-a-" would take its square.
+_SCHEME = r"[a-z][a-z0-9+.-]{0,31}"
 # From a scheme to the next white space or scheme; a path library may have joined its slashes.
 _URL = re.compile(
-    r"(?P<scheme>\b[a-z][a-z0-9+.-]*)(?P<slashes>(?:(?<=http)|(?<=https)|(?<=s3)|(?<=s3a)):/+|://+)"
-    r"(?P<rest>(?:(?!\b[a-z][a-z0-9+.-]*://)\S)*)",
+    rf"(?P<scheme>{_SCHEME})(?P<slashes>(?:(?<=http)|(?<=https)|(?<=s3)|(?<=s3a)):/+|://+)"
+    rf"(?P<rest>(?:(?!{_SCHEME}://)\S)*)",
     re.IGNORECASE,
 )
 # What closes a quotation or a sentence is no part of a URL.
-_CLOSING = re.compile(r"[\"'`)\]}>,.;:]*$")
+_CLOSING = "\"'`)]}>,.;:"
 # In a URL that has lost its scheme and host, as some libraries tell it.
 _SIGNED = re.compile(
     r"(?<=[?&])((?:x-(?:amz|goog)-[\w-]+|awsaccesskeyid|sig|signature|(?:\w+_)?token|"
@@ -86,9 +91,8 @@ def _masked(url: re.Match[str]) -> str:
         rest = f"{user}@{rest}"
     start = re.search(r"[?#]", rest)
     if start and (scheme in _WEB or "=" in rest[start.start() :]):
-        closing = _CLOSING.search(rest)
-        assert closing is not None
-        rest = rest[: start.start()] + rest[max(closing.start(), start.start() + 1) :]
+        closing = max(len(rest.rstrip(_CLOSING)), start.start() + 1)
+        rest = rest[: start.start()] + rest[closing:]
     return f"{url['scheme']}{url['slashes']}{rest}"
 
 
@@ -107,7 +111,9 @@ def _variables() -> Iterator[tuple[str, str]]:
     for name, value in os.environ.items():
         title = name.upper().replace("CONNECTION_STRING", "CONNSTR")
         words = re.split(r"[^A-Z0-9]+", title)
-        secret = _SECRET_WORDS.intersection(words) and not title.endswith(_PLAIN_ENDINGS)
+        ending = _SECRET_ENDINGS.search(title.rstrip("0123456789_"))
+        is_named_so = ending or _SECRET_WORDS.intersection(words)
+        secret = is_named_so and not title.endswith(_PLAIN_ENDINGS)
         if (secret and len(value) >= _LEAST_LENGTH) or ("://" in value and "@" in value):
             yield name, value
 
@@ -123,6 +129,9 @@ def _secrets(variables: tuple[tuple[str, str], ...]) -> list[str]:
                 found |= {f"{user}@", user, *user.split(":", 1)[1:]}
         elif not os.path.exists(value):  # The path of a key is no secret.
             found |= {value, value.strip(), *_PARTS_OF_CONNECTION.findall(value)}
+            # A key of many lines may be told as one line, or one of its lines.
+            lines = value.split()
+            found |= {" ".join(lines), *(line for line in lines if len(line) >= _LEAST_IN_LINES)}
     found |= {urllib.parse.unquote(secret) for secret in found}
     written = {way for secret in found for way in _spellings(secret)}
     long = (way for way in written if len(way) >= _LEAST_LENGTH or way.endswith("@"))

@@ -16,7 +16,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import optuna
 import pyarrow as pa
@@ -305,5 +305,18 @@ def grid(choices: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def from_json(values: Mapping[str, Any]) -> Trial:
-    """The trial that ``dataclasses.asdict`` was taken of."""
-    return Trial(**{f.name: values[f.name] for f in dataclasses.fields(Trial)})
+    """The trial that ``dataclasses.asdict`` was taken of.
+
+    Raises:
+        KeyError, TypeError, ValueError: it was taken of something else.
+    """
+    trial = Trial(**{f.name: values[f.name] for f in dataclasses.fields(Trial)})
+    rows = [dict(row).values() for row in trial.history]
+    known = [number for number in dict(trial.metrics).values() if number is not None]
+    scores = [] if trial.state == "failed" else [trial.score]
+    numbers = [trial.seconds, *scores, *known, *itertools.chain(*rows)]
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise TypeError("no numbers")
+    if trial.state not in get_args(State) or not isinstance(trial.error, str | None):
+        raise ValueError("no such state")
+    return trial

@@ -92,6 +92,12 @@ def exists(uri: str) -> bool:
     return True
 
 
+def is_dead_link(uri: str) -> bool:
+    """Whether a link to nothing is there: no file can be read or created under its name."""
+    path = "" if is_bucket(uri) else local_path(uri)
+    return os.path.islink(path) and not os.path.exists(path)
+
+
 def is_folder(uri: str) -> bool:
     """Whether ``uri`` is a folder (in a bucket: whether an object lies below it)."""
     if not is_bucket(uri):
@@ -233,7 +239,8 @@ def opened(uri: str, size_bytes: int | None = None) -> Iterator[str | BinaryIO]:
 def read_bytes(uri: str) -> bytes:
     """The content of one small file. Raises ``FileNotFoundError`` or another ``OSError``."""
     if not is_bucket(uri):
-        return Path(local_path(uri)).read_bytes()
+        with disk.open_file(local_path(uri)) as file:
+            return file.read()
     fs, path = filesystem(uri)
     return cast(bytes, buckets.call(fs.cat_file, path))
 

@@ -336,14 +336,22 @@ class StudyRun:
 
     def read(self, unit: Unit, videos: Examples) -> Answer | None:
         """The answer of an earlier run; None if there is none, or one about other videos."""
-        values = self.folder.read(_where(unit))
-        if values is None or values["digest"] != _digest(unit, videos):
-            return None
-        return Answer(
-            probabilities=np.array(values["probabilities"], np.float64),
-            training_seconds=values["training_seconds"],
-            best_epoch=values["best_epoch"],
-        )
+
+        def parse(values: Mapping[str, Any]) -> Answer | None:
+            if values["digest"] != _digest(unit, videos):
+                return None
+            probabilities = np.array(values["probabilities"], np.float64)
+            shape = (len(unit.judged), len(videos.class_names))
+            if probabilities.shape != shape or not np.isfinite(probabilities).all():
+                raise ValueError("no probabilities")
+            epoch = values["best_epoch"]
+            return Answer(
+                probabilities=probabilities,
+                training_seconds=float(values["training_seconds"]),
+                best_epoch=None if epoch is None else int(epoch),
+            )
+
+        return self.folder.parsed(_where(unit), parse)
 
     def write(self, unit: Unit, videos: Examples, answer: Answer) -> None:
         """Keep an answer, whole or not at all."""

@@ -7,13 +7,15 @@ or not at all, so a job that was killed goes on with the first part that is not 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from vidray import checked_json, json_file, out_folder, storage, versions
+from vidray import checked_json, json_file, out_folder, runs, storage, versions
 from vidray.errors import UserError
 from vidray.models.folder import write_json
+
+T = TypeVar("T")
 
 # What parts need while they are made; removed at the end.
 WORK = "_work"
@@ -97,6 +99,18 @@ class WorkFolder:
             return json_file.read(self.path(name))
         except FileNotFoundError:
             return None
+
+    def parsed(self, name: str, parse: Callable[[dict[str, Any]], T]) -> T | None:
+        """What ``parse`` makes of a part; None if it is not there.
+
+        Raises:
+            UserError: it is damaged, or ``parse`` finds no such values in it.
+        """
+        values = self.read(name)
+        try:
+            return None if values is None else parse(values)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise runs.damaged(self.path(name)) from None
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
         """Keep a part, whole or not at all."""

@@ -74,8 +74,9 @@ def read_safetensors(uri: str) -> dict[str, Tensor]:
     try:
         return _tensors(data)
     except (ValueError, TypeError, KeyError, RuntimeError, struct.error) as error:
+        said = " ".join(str(error).split())[:200]  # PyTorch tells the stack of its C++.
         raise UserError(
-            f"{told} is no safetensors file ({error}): other kinds can run code when opened and "
+            f"{told} is no safetensors file ({said}): other kinds can run code when opened and "
             "are not; convert it with safetensors.torch.save_file"
         ) from None
 
