@@ -23,6 +23,7 @@ from vidray import (
     cli,
     endings,
     json_file,
+    parquet,
     pipeline,
     ray_address,
     rows,
@@ -298,6 +299,7 @@ def test_a_ray_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(pipeline.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(pipeline.ray, "init", init)
+    monkeypatch.setattr(pipeline, "_tidy_sessions", lambda: None)
     pipeline.connect()
     assert now == 90
     assert services.get_node is look
@@ -322,7 +324,7 @@ def test_a_damaged_json_file_of_ours_is_named(text: bytes, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("how", ["cut", "empty", "flipped", "text"])
 def test_a_damaged_parquet_file_of_ours_is_named(how: str, place: str) -> None:
-    data = runs.parquet_bytes(pa.table({"a": list(range(1000))}))
+    data = parquet.parquet_bytes(pa.table({"a": list(range(1000))}))
     damaged = {
         "cut": data[:-20],
         "empty": b"",
@@ -332,14 +334,14 @@ def test_a_damaged_parquet_file_of_ours_is_named(how: str, place: str) -> None:
     uri = storage.join(place, "part-00000.parquet")
     storage.write_bytes(uri, damaged)
     for read in (
-        lambda: runs.read_parquet(uri),
-        lambda: runs.read_parquet(uri, ["a"]),
-        lambda: runs.read_metadata(uri),
+        lambda: parquet.read_parquet(uri),
+        lambda: parquet.read_parquet(uri, ["a"]),
+        lambda: parquet.read_schema(uri),
     ):
         with pytest.raises(UserError, match=r"part-00000.parquet is damaged"):
             read()
     with pytest.raises(FileNotFoundError):
-        runs.read_parquet(storage.join(place, "none.parquet"))
+        parquet.read_parquet(storage.join(place, "none.parquet"))
 
 
 @pytest.mark.parametrize("name", ["a**b.mp4", "**b/*.mp4"])

@@ -176,9 +176,14 @@ def connect() -> None:
     finally:
         interrupts.take()
     if address == ray_address.LOCAL:
-        here = ray.get_runtime_context()
-        ray_sessions.note(os.path.join(here.get_temp_dir(), here.get_session_name()))
-        ray_sessions.remove_dead(here.get_temp_dir())
+        _tidy_sessions()
+
+
+def _tidy_sessions() -> None:
+    """Note whose Ray's folder is, and remove those of jobs that died."""
+    here = ray.get_runtime_context()
+    ray_sessions.note(os.path.join(here.get_temp_dir(), here.get_session_name()))
+    ray_sessions.remove_dead(here.get_temp_dir())
 
 
 def _running_here() -> str:
