@@ -27,8 +27,10 @@ settings.load_profile("vidray")
 
 # Files with tests of jobs on a cluster. One process begins with the first ones while the other runs
 # all that needs none, and then the last ones: two clusters from the beginning choke two cores.
-_FIRST = ("test_extract_job.py", "test_train_job.py", "test_label_job.py")
-_LAST = ("test_readme.py", "test_search_job.py", "test_submit_job.py", "test_study.py")
+_FIRST = ("test_extract_job.py", "test_train_job.py", "test_label_job.py", "test_ends.py")
+_LAST = (
+    "test_readme.py", "test_search_job.py", "test_submit_job.py", "test_study.py", "test_signed.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -180,6 +180,7 @@ class Run:
             raise damaged(join(self.out, "run.json"))
         kinds, rate = counts.get("error_kinds"), report.get("videos_per_second", "none")
         numbers = [counts.get(name) for name in ("videos", *STATUSES)]
+        numbers += [counts.get(f"with_{name}", 0) for name in _DAMAGE]
         numbers += [seconds.get(name) for name in ("working", "startup")]
         numbers += [] if rate is None else [rate]
         if not isinstance(kinds, dict) or not kinds.keys() <= ERROR_KINDS.keys():
