@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import tempfile
 import traceback
@@ -126,7 +127,9 @@ def _said(error: OSError) -> str:
 def _last_words(error: BaseException) -> str:
     """Of an error that tells a worker's traceback: its end."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
+    # Ray Data ends with its own words, and with advice.
+    raised = [line for line in lines if re.match(r"(?!.*UserCode)[\w.]+(Error|Exception): ", line)]
+    return [*lines, *raised][-1][:300] if lines else ""
 
 
 def _is_of(error: BaseException, library: str) -> bool:

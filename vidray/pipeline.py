@@ -240,7 +240,8 @@ def start_ray(settings: TableSettings, resources: Resources) -> Work:
         UserError: the cluster cannot hold them.
     """
     connect()
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    # Of its errors the job tells, in one line.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     _check_cluster(resources)
     work = Work.of(settings)
     if resources.predictors:
@@ -626,27 +627,36 @@ def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> p
 
     A part that is there (the task is a retry) is not done again.
     """
-    sandbox, ask = _sandbox(work, resources), _ask(work.predictors)
     receipts: list[dict[str, Any]] = []
-    for part in block["part"].unique().to_pylist():
-        table, seconds = run.read_part(part), dict[str, float]()
-        if table is None and not run.is_there():
-            break  # Others have finished it, and what is made now would be of no use.
-        if table is None:
-            videos = block.filter(pc.equal(block["part"], part)).drop_columns(["part"])
-            try:
-                table, seconds = _make_part(videos, work, sandbox, ask)
-                run.write_part(part, table)
-            except (UserError, JobError, OSError) as error:
-                # By value: what is raised comes through Ray Data as a text only.
-                line, code = endings.told(error)
-                receipts.append({"refusal": line} if code == 2 else {"failure": line})
-                break
-        counts = runs.count(table)
-        failed = counts["videos"] - counts["ok"]
-        receipt = {"part": part, "videos": counts["videos"], "failed": failed}
-        receipts.append({**receipt, "seconds": json.dumps(seconds)})
+    try:
+        for part in block["part"].unique().to_pylist():
+            receipt = _make_and_write(part, block, run, work, resources)
+            if receipt is None:
+                break  # Others have finished it, and what is made now would be of no use.
+            receipts.append(receipt)
+    except (UserError, JobError, OSError) as error:
+        # By value: what is raised comes through Ray Data as a text only.
+        line, code = endings.told(error)
+        receipts.append({"refusal": line} if code == 2 else {"failure": line})
     return pa.Table.from_pylist(receipts, schema=_RECEIPT)
+
+
+def _make_and_write(
+    part: int, block: pa.Table, run: Run, work: Work, resources: Resources
+) -> dict[str, Any] | None:
+    """The receipt of a part that is there now; None: the run is not there any more."""
+    table, seconds = run.read_part(part), dict[str, float]()
+    if table is None:
+        if not run.is_there():
+            return None
+        videos = block.filter(pc.equal(block["part"], part)).drop_columns(["part"])
+        ask = _ask(work.predictors)
+        table, seconds = _make_part(videos, work, _sandbox(work, resources), ask)
+        run.write_part(part, table)
+    counts = runs.count(table)
+    failed = counts["videos"] - counts["ok"]
+    receipt = {"part": part, "videos": counts["videos"], "failed": failed}
+    return {**receipt, "seconds": json.dumps(seconds)}
 
 
 _RECEIPT = pa.schema(
