@@ -324,7 +324,8 @@ def _start_predictors(
 
 def _cannot_start(error: ray.exceptions.RayActorError) -> UserError:
     reason = [line for line in str(error).splitlines() if line.strip()][-1]
-    return UserError(f"a predictor cannot start: {reason.strip()}")
+    # Without the name of its class, which is nothing to a person.
+    return UserError(f"a predictor cannot start: {reason.strip().split('Error: ', 1)[-1]}")
 
 
 class Predict:
