@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -19,6 +20,15 @@ from xdist.scheduler import LoadFileScheduling
 from tests.shared_data import DATA
 
 pytest_plugins = ["tests.s3", "tests.ray_cluster"]
+
+# Whoever started the tests in the background, or by nohup, had these ignored, and so would have
+# the jobs that tests start and interrupt.
+for _number, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 # The same examples on every run, and no deadline: two slow cores must not fail a true property.
 settings.register_profile("vidray", derandomize=True, deadline=None)

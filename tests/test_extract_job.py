@@ -127,6 +127,7 @@ def test_every_input_has_one_row_and_run_json_adds_up(extracted: Path) -> None:
     assert report["state"] == "finished"
     assert report["counts"] == {
         "videos": 15, "ok": 12, "failed": 3, "skipped": 0, "error_kinds": {"unreadable": 3},
+        "with_corrupt_frames": 0, "with_damaged_packets": 0,
     }  # fmt: skip
     assert set(report["seconds"]["in_workers"]) >= {"decode", "quality", "describe"}
     assert "15 videos: 12 ok, 3 failed, 0 skipped" in told
@@ -217,13 +218,16 @@ def test_a_killed_node_costs_nothing(
 
 @pytest.fixture
 def poison(many: Path, tmp_path: Path) -> Path:
-    """A manifest of good clips, one that hangs when opened, one whose reader is killed."""
-    os.mkfifo(tmp_path / "hangs.mp4")
-    write_video(tmp_path / "kills.avi", num_frames=3000, codec="mpeg4", width_px=320, height_px=240)
+    """A manifest of good clips, a pipe, one whose reader is stopped, one whose reader is killed."""
+    os.mkfifo(tmp_path / "pipe.mp4")
+    for name in ("hangs.avi", "kills.avi"):
+        write_video(tmp_path / name, num_frames=3000, codec="mpeg4", width_px=320, height_px=240)
     lines = [f"{path}" for path in sorted((many / "class").iterdir())[:6]]
     manifest = tmp_path / "videos.csv"
     manifest.write_text(
-        "\n".join(["path", *lines[:3], "hangs.mp4", "kills.avi", "gone.mp4", *lines[3:]])
+        "\n".join(
+            ["path", *lines[:3], "pipe.mp4", "hangs.avi", "kills.avi", "gone.mp4", *lines[3:]]
+        )
     )
     return manifest
 
@@ -235,7 +239,8 @@ def test_poison_videos_cost_one_row_each(job: Job, poison: Path, tmp_path: Path)
     flags = ("--timeout-seconds", 8, "--memory-gib", 0.5, "--num-blocks", 1, *_CHEAP)
     with job.start("--videos", poison, "--out", tmp_path / "out", *flags) as process:
         while process.poll() is None:
-            _kill_readers_of(tmp_path / "kills.avi")
+            _signal_readers_of(tmp_path / "kills.avi", signal.SIGSEGV)
+            _signal_readers_of(tmp_path / "hangs.avi", signal.SIGSTOP)
             time.sleep(0.02)
         told, _ = process.communicate()
     assert process.returncode == 0, told
@@ -248,19 +253,20 @@ def test_poison_videos_cost_one_row_each(job: Job, poison: Path, tmp_path: Path)
         if r["status"] != "ok"
     }
     assert failed == {
-        "hangs.mp4": ("timeout", "not finished after 8 seconds"),
+        "pipe.mp4": ("unreadable", "it is a folder or a device, not a file"),
+        "hangs.avi": ("timeout", "not finished after 8 seconds"),
         "kills.avi": ("crashed", "the decoding process died 2 times (SIGSEGV)"),
-        "gone.mp4": ("missing", "the file is gone"),
+        "gone.mp4": ("missing", "it was listed, but is not there any more"),
         "huge.mkv": ("out_of_memory", "needs more memory than the 0.5 GiB one worker is allowed"),
     }
-    assert len(rows) == 10
+    assert len(rows) == 11
 
 
-def _kill_readers_of(path: Path) -> None:
+def _signal_readers_of(path: Path, number: signal.Signals) -> None:
     for process in sandboxes():
         try:
             if any(file.path == str(path) for file in process.open_files()):
-                process.send_signal(signal.SIGSEGV)
+                process.send_signal(number)
         except OSError:
             continue
 

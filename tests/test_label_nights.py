@@ -21,7 +21,7 @@ from vidray.runs import Run
 
 
 def _make_parts_here(
-    run: Run, videos: pa.Table, settings: Any, _resources: Resources, _verb: str = "", **_: Any
+    run: Run, videos: pa.Table, settings: Any, _resources: Resources, *_: Any
 ) -> dict[str, Any]:
     """As ``pipeline.make_all_parts``, one video after another."""
     work = labeller.label_videos(dataclasses.asdict(settings))

@@ -176,6 +176,6 @@ def test_a_model_of_a_hostile_name_writes_nothing(tmp_path: Path) -> None:
     for name in ("x/../../escaped", "/tmp/x", "..", "", None, 5, ["x"]):
         save_classical(model, {**made.info, "name": name}, made.pipeline)
         before = _contents(str(tmp_path))
-        with pytest.raises(UserError, match=r"the name of the model in .* must be 1 to 128 of"):
+        with pytest.raises(UserError, match=r"the name of the model is .* must be 1 to 128 of"):
             label.main(label.LabelConfig(model=model, videos=videos, out=out))
         assert _contents(str(tmp_path)) == before

@@ -77,7 +77,9 @@ def read_schema(uri: str) -> pa.Schema:
 def _raise_if_damaged(uri: str, error: Exception) -> None:
     """Arrow tells of damage by errors of its own, or by an OSError without a number of its own."""
     is_of_arrow = isinstance(error, pa.ArrowException | UnicodeDecodeError)
-    if is_of_arrow or (type(error) is OSError and error.errno is None):
+    # A storage that does not answer has no number either, but a cause (``buckets.call``).
+    is_plain = type(error) is OSError and error.errno is None and error.__cause__ is None
+    if is_of_arrow or is_plain:
         said = " ".join(str(error).split())[:200]
         raise UserError(
             f"{storage.without_secrets(uri)} is damaged, or no Parquet file of vidray ({said}): "
