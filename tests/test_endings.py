@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import socket
 import sys
@@ -320,6 +321,13 @@ def test_a_damaged_json_file_of_ours_is_named(text: bytes, tmp_path: Path) -> No
     ):
         with pytest.raises(UserError, match=r"run.json (is damaged|holds).*put it back"):
             read()
+
+
+def test_a_pipe_in_place_of_a_parquet_file_is_no_endless_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "videos.parquet")
+    for read in (parquet.read_parquet, parquet.read_schema):
+        with pytest.raises(IsADirectoryError, match="a pipe"):
+            read(f"{tmp_path}/videos.parquet")
 
 
 @pytest.mark.parametrize("how", ["cut", "empty", "flipped", "text"])

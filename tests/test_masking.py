@@ -140,6 +140,12 @@ def test_a_key_of_many_lines_is_masked_however_it_is_told(monkeypatch: pytest.Mo
         assert not any(line in without_secrets(f"said: {told}") for line in body)
 
 
+def test_a_secret_address_is_masked_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLACK_WEBHOOK_SECRET", "https://hooks.example.org/T01/B02/abcdefgh")
+    shown = without_secrets("posting to https://hooks.example.org/T01/B02/abcdefgh: no answer")
+    assert shown == "posting to ***: no answer"
+
+
 def test_the_current_folder_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PWD", "/a/folder/removed")
     monkeypatch.setenv("OLDPWD", "/a/folder/before")

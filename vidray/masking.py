@@ -109,25 +109,31 @@ def _split_user(rest: str) -> tuple[str, str]:
 def _variables() -> Iterator[tuple[str, str]]:
     """Those variables of the environment that may hold a secret."""
     for name, value in os.environ.items():
-        title = name.upper().replace("CONNECTION_STRING", "CONNSTR")
-        words = re.split(r"[^A-Z0-9]+", title)
-        ending = _SECRET_ENDINGS.search(title.rstrip("0123456789_"))
-        is_named_so = ending or _SECRET_WORDS.intersection(words)
-        secret = is_named_so and not title.endswith(_PLAIN_ENDINGS)
-        if (secret and len(value) >= _LEAST_LENGTH) or ("://" in value and "@" in value):
+        is_long = len(value) >= _LEAST_LENGTH
+        if (is_long and _names_secret(name)) or ("://" in value and "@" in value):
             yield name, value
+
+
+def _names_secret(name: str) -> bool:
+    """Whether a variable of this name holds a secret."""
+    title = name.upper().replace("CONNECTION_STRING", "CONNSTR")
+    words = re.split(r"[^A-Z0-9]+", title)
+    ending = _SECRET_ENDINGS.search(title.rstrip("0123456789_"))
+    is_named_so = ending is not None or bool(_SECRET_WORDS.intersection(words))
+    return is_named_so and not title.endswith(_PLAIN_ENDINGS)
 
 
 @lru_cache(maxsize=8)
 def _secrets(variables: tuple[tuple[str, str], ...]) -> list[str]:
     """What must not be seen, in every way it is written, the longest first."""
     found: set[str] = set()
-    for _, value in variables:
+    for name, value in variables:
         if url := _URL.match(value):
             user, _ = _split_user(url["rest"])
             if user:
                 found |= {f"{user}@", user, *user.split(":", 1)[1:]}
-        elif not os.path.exists(value):  # The path of a key is no secret.
+        # The path of a key is no secret; an address may be one, as those of web hooks are.
+        if _names_secret(name) and not os.path.exists(value):
             found |= {value, value.strip(), *_PARTS_OF_CONNECTION.findall(value)}
             # A key of many lines may be told as one line, or one of its lines.
             lines = value.split()

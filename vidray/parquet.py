@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidray import storage
+from vidray import disk, storage
 from vidray.errors import UserError
 
 
@@ -48,6 +48,7 @@ def read_parquet(
     if columns is not None and if_there:
         there = read_schema(uri).names
         columns = [*columns, *(name for name in if_there if name in there)]
+    _refuse_pipes(uri)
     try:
         if storage.is_bucket(uri) and columns is None:
             data = io.BytesIO(storage.read_bytes(uri))
@@ -66,12 +67,19 @@ def read_parquet(
 
 def read_schema(uri: str) -> pa.Schema:
     """Columns and metadata of a Parquet file; errors as of ``read_parquet``."""
+    _refuse_pipes(uri)
     try:
         with _opened(uri) as file:
             return pq.read_schema(file)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         _raise_if_damaged(uri, error)
         raise
+
+
+def _refuse_pipes(uri: str) -> None:
+    """Opening a pipe would wait for a writer. Raises OSError of what is no file."""
+    if not storage.is_bucket(uri):
+        disk.size_and_fingerprint(storage.canonical(uri))
 
 
 def _raise_if_damaged(uri: str, error: Exception) -> None:
