@@ -58,6 +58,9 @@ def _times(
         # Numbers beside which a step is nothing.
         ("shown", [1e18, 1e18, 1e18], [0, 0.04, 0.08]),
         ("decoded", [1e18, 1e18, 1e18], [0, 0.04, 0.08]),
+        # A header with one flipped byte: two billion frames a second.
+        ("decoded", [0, 5e-10, 1e-9], [0, 0.04, 0.08]),
+        ("shown", [0, 1e-4, 2e-4], [0, 1e-4, 2e-4]),
     ],
 )
 def test_by_hand(clock: Clock, stated: list[float], expected: list[float]) -> None:

@@ -29,6 +29,8 @@ _LONGEST_REORDERED_STEPS = 10
 _LONGEST_BROADCAST_STEP_SECONDS = 10.0
 # A video of a constant rate of which frames are lost has still so many of its steps and frames.
 _LEAST_USUAL = 0.75
+# No camera films faster: one flipped byte of a header gives a clock of a billion frames a second.
+_SHORTEST_STEP_SECONDS = 1e-5
 # Where neither the frames nor the header tell a rate.
 _UNKNOWN_RATE = 25.0
 
@@ -77,6 +79,8 @@ def presentation_seconds(
         times = times - times[0]
     if not _rises(times):  # Absurd numbers, beside which a step is nothing.
         times = np.arange(len(times)) * _usual_step(times, rate)
+    if len(times) > 1 and times[-1] - times[0] < _SHORTEST_STEP_SECONDS * (len(times) - 1):
+        times = np.arange(len(times)) / (rate or _UNKNOWN_RATE)
     return times
 
 
