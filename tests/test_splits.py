@@ -134,7 +134,7 @@ def test_fractions_must_be_shares_of_one(shares: tuple[float, ...]) -> None:
 
 def test_a_class_missing_from_a_split_is_said(caplog: pytest.LogCaptureFixture) -> None:
     derive_splits(_table({"a/1.avi": ("jump", None)}))
-    assert caplog.text.count("no video of 1 classes is in") == 2
+    assert caplog.text.count("has no video of 1 of") == 2
 
 
 def test_a_leak_names_groups_and_splits() -> None:

@@ -158,8 +158,8 @@ def shortcomings(table: pa.Table, fractions: Sequence[float]) -> list[str]:
             examples = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
             cannot = "learnt" if split == "train" else "judged there"
             sentences.append(
-                f"no video of {len(lacking)} classes is in {split}: {examples} (such a class "
-                f"cannot be {cannot}; more recordings of it would help)"
+                f"split {split} has no video of {len(lacking)} of {len(labels)} classes: "
+                f"{examples} (such a class cannot be {cannot}; more recordings of it would help)"
             )
     unknown = table.filter(table["group"].is_null())["uri"].unique()
     if labels and len(unknown):
