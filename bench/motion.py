@@ -24,12 +24,14 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.clips import cut_all
-from vidray import learning, loop, models, synthetic
+from vidray import inference, judging, learning, loop, models, synthetic
 from vidray.augment import Augmentation
 from vidray.clips import ClipSettings
+from vidray.hyperparameters import Training
+from vidray.inference import Read
 from vidray.learning import Examples
-from vidray.loader import Read, TrainingLoader
-from vidray.loop import EpochRow, Save, Training, Validation
+from vidray.loader import TrainingLoader
+from vidray.loop import EpochRow, Save, Validation
 from vidray.preprocess import KINETICS, Preprocessing
 
 
@@ -115,14 +117,14 @@ def _accuracy(name: str, examples: Examples, bench: Bench, *, shuffled: bool) ->
         validation=Validation(read=_reader(val, shuffled=shuffled), labels=val.targets(names)),
     )
     read, rows = _reader(test, shuffled=shuffled), np.arange(len(test.table))
-    logits = loop.predict_logits(
+    logits = inference.predict_logits(
         network,
         [read(rows[k : k + 16]) for k in range(0, len(rows), 16)],
         preprocessing=preprocessing,
         device=torch.device("cpu"),
     )
     probabilities = torch.from_numpy(logits).softmax(dim=1).double().numpy()
-    accuracy = learning.judge(test.table, probabilities).metrics(names)["accuracy"]
+    accuracy = judging.judge(test.table, probabilities).metrics(names)["accuracy"]
     return float(accuracy)
 
 

@@ -34,8 +34,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from vidray import loop, models
 from vidray.augment import Augmentation
 from vidray.errors import UserError
-from vidray.loader import Read, TrainingLoader
-from vidray.loop import EpochRow, Training
+from vidray.hyperparameters import Training
+from vidray.inference import Read
+from vidray.loader import TrainingLoader
+from vidray.loop import EpochRow
 from vidray.models.build import FLOW_MODELS
 from vidray.models.checkpointing import checkpoint_blocks
 from vidray.preprocess import KINETICS, Preprocessing

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from vidray import cli, out_folder, pipeline, storage, summary, versions
+from vidray import cli, out_folder, pipeline, split_report, storage, summary, versions
+from vidray.capacity import Resources
 from vidray.clips import ClipSettings
 from vidray.decode import Limits
-from vidray.pipeline import Resources
 from vidray.runs import Run
 from vidray.sources import list_videos
 
@@ -99,7 +99,7 @@ def main(config: ClipsConfig) -> None:
         overwrite=config.overwrite,
     )
     if config.split_fractions:
-        summary.print_split_counts(run.read_videos())
+        split_report.print_split_counts(run.read_videos())
     summary.print_run(run, report)
 
 

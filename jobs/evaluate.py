@@ -24,8 +24,10 @@ from rich.console import Console
 from vidray import (
     cli,
     clips,
+    cost,
     evaluation,
     extraction,
+    judging,
     learning,
     models,
     out_folder,
@@ -38,9 +40,10 @@ from vidray import (
 from vidray.clips import ClipSettings
 from vidray.errors import UserError
 from vidray.extraction import Settings
-from vidray.learning import Examples, Judged, Selection
+from vidray.json_file import write_json
+from vidray.judging import Judged
+from vidray.learning import Examples, Selection
 from vidray.models import ClassicalModel, Model
-from vidray.models.folder import write_json
 from vidray.summary import Table
 
 _OURS = (
@@ -100,7 +103,7 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     libraries = versions.CLASSICAL if isinstance(model, ClassicalModel) else versions.DEEP
     header = {"kind": "evaluation", "config": cli.shown(config), "versions": versions.of(libraries)}
     write_json(storage.join(out, "run.json"), {**header, "state": "running"})
-    judged = learning.judge(chosen.table, learning.predict(model, chosen))
+    judged = judging.judge(chosen.table, judging.predict(model, chosen))
     metrics = {
         **judged.metrics(model.class_names),
         "baselines": _baselines(judged, examples, model),
@@ -204,8 +207,8 @@ def _cost(model: Model, chosen: Examples, config: EvaluateConfig) -> dict[str, A
         pre = model.preprocessing
         shape = (pre.num_channels, pre.num_frames, pre.size_px, pre.size_px)
         frames = pre.num_frames * model.clip.clips_per_video
-    alone = evaluation.measure_cost(
-        lambda: learning.predict(model, few),
+    alone = cost.measure_cost(
+        lambda: judging.predict(model, few),
         num_videos=len(videos),
         frames_per_video=frames,
         model_dir=storage.canonical(config.model),
@@ -213,7 +216,7 @@ def _cost(model: Model, chosen: Examples, config: EvaluateConfig) -> dict[str, A
         clip_shape=shape,
         runs=3,
     )
-    whole = evaluation.median_seconds(lambda: _label(model, videos), runs=1) / len(videos)
+    whole = cost.median_seconds(lambda: _label(model, videos), runs=1) / len(videos)
     return {**alone, "end_to_end_seconds_per_video": whole, "timed_videos": len(videos)}
 
 

@@ -17,11 +17,11 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.text import Text
 
-from vidray import cli, features, out_folder, pipeline, storage, summary, versions
+from vidray import cli, features, out_folder, pipeline, split_report, storage, summary, versions
+from vidray.capacity import Resources
 from vidray.decode import Limits
 from vidray.errors import UserError
 from vidray.extraction import Settings
-from vidray.pipeline import Resources
 from vidray.runs import Run, read_parts
 from vidray.sources import list_videos
 from vidray.summary import Table
@@ -117,7 +117,7 @@ def main(config: ExtractConfig) -> None:
     )
     _show_rows(run, config.show)
     if config.split_fractions:
-        summary.print_split_counts(run.read_videos())
+        split_report.print_split_counts(run.read_videos())
     summary.print_run(run, report)
 
 

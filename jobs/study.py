@@ -29,11 +29,13 @@ from rich.console import Console
 from vidray import (
     cli,
     digests,
+    judging,
     learning,
     models,
     out_folder,
     parquet,
     plots,
+    split_report,
     storage,
     study,
     summary,
@@ -42,16 +44,17 @@ from vidray import (
 )
 from vidray.augment import Augmentation
 from vidray.clips import ClipSettings
+from vidray.deep_job import DeepJob, make_network
 from vidray.errors import UserError
+from vidray.hyperparameters import Training
+from vidray.json_file import write_json
 from vidray.learning import Examples, Selection
-from vidray.loop import Training, best_epoch
+from vidray.loop import best_epoch
 from vidray.models import DeepModel, classical
-from vidray.models.folder import write_json
 from vidray.progress import duration
 from vidray.study import Answer, StudyRun, Unit
 from vidray.summary import Table
 from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings, deep_job
-from vidray.training import DeepJob
 from vidray.work_folder import WORK
 
 
@@ -179,7 +182,7 @@ def _read(config: StudyConfig) -> Data:
     given = study.common_videos(sources)
     videos = learning.select(given, config.selection)
     _ = videos.class_names  # What is wrong with them is said without a table.
-    summary.print_splits(videos, given=given.gives_splits)
+    split_report.print_splits(videos, given=given.gives_splits)
     return Data(videos=videos, features=features or None, clips=clips or None)
 
 
@@ -231,7 +234,7 @@ def _answer_all(
     left = [unit for unit in units if unit.name not in answers]
     for name in dict.fromkeys(unit.model for unit in left if unit.model in models.DEEP):
         # What is wrong with a network is said here, before any work.
-        started = training.make_network(_job(config, data, name, data.videos), fresh=True)
+        started = make_network(_job(config, data, name, data.videos), fresh=True)
         if started.loaded:
             print(started.loaded, flush=True)
     if answers:
@@ -363,7 +366,7 @@ class _Teacher:
         ids = self._data.videos.table["video_id"].take(pa.array(unit.judged))
         table = clips.table.filter(pc.is_in(clips.table["video_id"], ids.combine_chunks()))
         asked = dataclasses.replace(clips, table=table)
-        judged = learning.judge(table, learning.predict(model, asked))
+        judged = judging.judge(table, judging.predict(model, asked))
         row = {video: k for k, video in enumerate(judged.video_ids)}
         return judged.probabilities[[row[video] for video in ids.to_pylist()]]
 

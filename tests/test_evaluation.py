@@ -13,19 +13,21 @@ from sklearn import metrics as sk
 from torch import nn
 
 from vidray import evaluation
+from vidray.cost import (
+    flops_per_clip,
+    measure_cost,
+    median_seconds,
+    num_parameters,
+    peak_memory,
+    size_bytes,
+)
 from vidray.errors import UserError
 from vidray.evaluation import (
     average_views,
     baselines,
     compute_metrics,
     curves,
-    flops_per_clip,
-    measure_cost,
-    median_seconds,
-    num_parameters,
-    peak_memory,
     prediction_rows,
-    size_bytes,
 )
 
 

@@ -15,8 +15,8 @@ from jobs import label
 from tests.test_models_folder import fitted
 from tests.video_writer import write_video
 from vidray import commits, labeller, pipeline, versions
+from vidray.capacity import Resources
 from vidray.models.folder import save_classical
-from vidray.pipeline import Resources
 from vidray.runs import Run
 
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from tests.ray_cluster import ROOT
 from tests.test_models_folder import fitted
 from tests.video_writer import count_corrupt, write_concealed, write_video
-from vidray import clips, commits, labeller, labelling, models, rows, schema, storage
+from vidray import clips, commits, labeller, labelling, models, rows, schema, storage, wire
 from vidray.clips import ClipSettings, cut_video
 from vidray.decode import Limits, Video, read_frames
 from vidray.errors import ModelError, UserError, VideoError
@@ -209,11 +209,11 @@ def test_windows_that_show_the_same_frames_are_asked_about_once(tmp_path: Path) 
     path = write_uneven(tmp_path / "a.mkv", frames)
     asked: list[int] = []
 
-    def predict(pixels: np.ndarray) -> labeller.Answer:
+    def predict(pixels: np.ndarray) -> wire.Answer:
         means = pixels.mean(axis=(1, 2, 3, 4))
         asked.extend(np.rint(means).astype(int).tolist())
         bright = means / 255
-        return labeller.Answer(np.stack([bright, 1 - bright], axis=1), means[:, None])
+        return wire.Answer(np.stack([bright, 1 - bright], axis=1), means[:, None])
 
     clip = ClipSettings(frames_per_clip=4, size_px=8)
     model = ClipModel(class_names=("bright", "dark"), clip=clip, predict=predict)
@@ -412,7 +412,7 @@ def test_on_a_gpu_the_same_labels_whoever_else_asks(tmp_path: Path) -> None:
 
 def test_a_wrong_question_is_told_to_who_asked(deep: DeepModel) -> None:
     with pytest.raises(ValueError, match="no clips of"):
-        labeller.read_question(labeller.question(np.zeros((1, 4, 9, 9, 3), np.uint8)), deep.clip)
+        wire.read_question(wire.question(np.zeros((1, 4, 9, 9, 3), np.uint8)), deep.clip)
     batches = Batches(Predictor(deep, SETTINGS), threads=1)
     with pytest.raises(ValueError, match="give uint8"):
         batches(np.zeros((1, 4, 8, 8), np.uint8))

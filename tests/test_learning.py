@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.made_runs import publish
-from vidray import features, learning
+from vidray import features, judging, learning
 from vidray.clips import ClipSettings
 from vidray.errors import UserError
 from vidray.extraction import Settings
@@ -281,30 +281,30 @@ def simple() -> ClassicalModel:
 
 def test_a_deep_model_answers_for_clips(cut: Examples) -> None:
     train = cut.of_split("train")
-    found = learning.predict(deep(), train)
+    found = judging.predict(deep(), train)
     value = np.array([0, 1, 10, 11, 30, 31]) / 255
     np.testing.assert_allclose(found[:, 0], 1 / (1 + np.exp(-value)), rtol=1e-6)
     np.testing.assert_allclose(found.sum(axis=1), 1)
-    assert learning.predict(deep(), cut.of_split("none")).shape == (0, 2)
+    assert judging.predict(deep(), cut.of_split("none")).shape == (0, 2)
 
 
 def test_a_classical_model_answers_for_features(described: Examples) -> None:
-    found = learning.predict(simple(), described.of_split("train"))
+    found = judging.predict(simple(), described.of_split("train"))
     np.testing.assert_allclose(found[:, 1], [0, 0.1, 0.3], atol=1e-7)
 
 
 def test_a_model_is_not_given_the_other_ones_rows(described: Examples, cut: Examples) -> None:
     with pytest.raises(UserError, match="first_number learns from features, not clips"):
-        learning.predict(simple(), cut)
+        judging.predict(simple(), cut)
     with pytest.raises(UserError, match="brightness learns from clips, not features"):
-        learning.predict(deep(), described)
+        judging.predict(deep(), described)
 
 
 def test_a_video_is_judged_by_the_mean_of_its_clips(cut: Examples) -> None:
     train = cut.of_split("train")
     # Clips of v0, v0, v1, v1, v3, v3.
     given = np.array([[0.9, 0.1], [0.3, 0.7], [0.2, 0.8], [0.4, 0.6], [1, 0], [0.1, 0.9]])
-    judged = learning.judge(train.table, given)
+    judged = judging.judge(train.table, given)
     assert judged.video_ids == ["v0", "v1", "v3"]
     assert judged.uris == ["/videos/v0.mp4", "/videos/v1.mp4", "/videos/v3.mp4"]
     assert judged.labels == ["run", "jump", "run"]
@@ -319,7 +319,7 @@ def test_clips_of_a_video_need_not_be_neighbours(cut: Examples) -> None:
     train = cut.of_split("train")
     order = [0, 2, 4, 1, 3, 5]
     given = np.arange(12, dtype=float).reshape(6, 2)
-    judged = learning.judge(train.table.take(order), given[order])
+    judged = judging.judge(train.table.take(order), given[order])
     assert judged.video_ids == ["v0", "v1", "v3"]
     np.testing.assert_allclose(judged.probabilities, [[1, 2], [5, 6], [9, 10]])
     assert judged.labels == ["run", "jump", "run"]

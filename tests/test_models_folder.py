@@ -26,8 +26,8 @@ from vidray.augment import Augmentation
 from vidray.clips import ClipSettings
 from vidray.errors import ModelError, UserError
 from vidray.extraction import Settings
+from vidray.hyperparameters import Training
 from vidray.loader import TrainingLoader
-from vidray.loop import Training
 from vidray.models import classical, published
 from vidray.models.architecture import Architecture
 from vidray.models.build import FLOW_MODELS, NAMES, build

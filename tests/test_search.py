@@ -17,15 +17,15 @@ from tests.made_runs import clips_run, features_run
 from tune import spaces
 from tune.conductor import _Conductor
 from tune.spaces import Stored
-from vidray import learning, models, plots, search, storage
+from vidray import judging, learning, models, plots, search, storage
 from vidray.augment import Augmentation
+from vidray.deep_job import Workers
 from vidray.errors import UserError
-from vidray.loop import Training
+from vidray.hyperparameters import Training
 from vidray.models import classical
 from vidray.models.build import NAMES
 from vidray.search import Proposal, Proposals, Trial
 from vidray.train_config import DeepSettings
-from vidray.training import Workers
 from vidray.trials import STOP, ClassicalTrials, DeepTrials, classical_options, recorded
 from vidray.work_folder import WorkFolder
 
@@ -317,7 +317,7 @@ def test_a_deep_trial_leaves_a_model_of_the_epoch_it_is_scored_by(tmp_path: Path
     assert [one["best_score"] for one in told] == [min(losses[:k]) for k in (1, 2, 3)]
     model = models.load(f"{trials.folder(7)}/model")
     val = learning.read_clips(trials.data).of_split("val")
-    probabilities = learning.predict(model, val)
+    probabilities = judging.predict(model, val)
     own = probabilities[np.arange(len(val.table)), val.targets(model.class_names)]
     assert -np.log(own).mean() == pytest.approx(min(losses), rel=1e-4)
 

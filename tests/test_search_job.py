@@ -17,7 +17,7 @@ from tests.ray_cluster import ROOT, Cluster, Process, ray_workers
 from tune import search as job
 from vidray import models
 from vidray.errors import UserError
-from vidray.loop import Training
+from vidray.hyperparameters import Training
 from vidray.train_config import DeepSettings
 
 pytestmark = pytest.mark.timeout(600)

@@ -18,15 +18,20 @@ import ray
 from jobs import evaluate, study, train
 from tests.made_runs import LABELS, clips_run, features_run
 from tune import data as search_data
-from vidray import cli, learning, models, recordings, splits
+from vidray import cli, judging, learning, models, recordings, splits
 from vidray.augment import Augmentation
+from vidray.deep_job import (
+    DeepJob,
+    Workers,
+    labelled_rows,
+    model_info,
+)
 from vidray.errors import UserError
+from vidray.hyperparameters import Training
 from vidray.learning import Selection
-from vidray.loop import Training
 from vidray.models import importance
 from vidray.recordings import Demand
 from vidray.train_config import DeepSettings, deep_job
-from vidray.training import DeepJob, Workers, labelled_rows, model_info
 from vidray.trials import DeepTrials
 
 Captured = pytest.CaptureFixture[str]
@@ -269,7 +274,7 @@ def test_stretches_of_one_file_are_of_one_recording(tmp_path: Path) -> None:
     assert all(len(own) == 1 for own in split_of.values())
     assert found.groups == [one["uri"] for one in stretches]  # No fold separates them.
     apart = [{**one, "split": ("train", "val", "test")[k % 3]} for k, one in enumerate(stretches)]
-    pooled = learning.judge(found.table, np.full((len(stretches), 2), 0.5))
+    pooled = judging.judge(found.table, np.full((len(stretches), 2), 0.5))
     assert pooled.metrics(LABELS)["num_groups"] == 24  # No interval counts stretches as apart.
     leaking = learning.read_features(str(features_run(tmp_path / "leak", rows=apart)))
     with pytest.raises(UserError, match="24 of 24 groups are in more than one split"):
@@ -364,7 +369,7 @@ def test_a_deep_trial_learns_from_the_derived_split(tmp_path: Path) -> None:
     expected = {one["uri"] for one in rows if by_hand(one, (0.5, 0.3, 0.2), "/v") == "val"}
     assert set(val.table["uri"].to_pylist()) == expected
     loaded = models.load(str(model))
-    own = learning.predict(loaded, val)[np.arange(len(val.table)), val.targets(LABELS)]
+    own = judging.predict(loaded, val)[np.arange(len(val.table)), val.targets(LABELS)]
     assert -np.log(own).mean() == pytest.approx(told[-1]["score"], rel=1e-4)
 
 

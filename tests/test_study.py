@@ -17,12 +17,12 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from jobs import study as job
 from tests.ray_cluster import ROOT, Cluster, Job
-from vidray import learning, models, parquet, schema, study, synthetic
+from vidray import judging, learning, models, parquet, schema, study, synthetic
 from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.features import FAMILIES
+from vidray.hyperparameters import Training
 from vidray.learning import Examples
-from vidray.loop import Training
 from vidray.models import classical
 from vidray.study import Answer, StudyRun, Unit
 
@@ -576,7 +576,7 @@ def test_a_deep_model_is_studied_on_the_same_videos(cluster: Cluster, tmp_path: 
     given = ("--data", clips, "--model", "resnet18_avg", "--out", model, *deep)
     Job("train.py", cluster).run(*given)
     test = learning.read_clips(str(clips)).of_split("test")
-    judged = learning.judge(test.table, learning.predict(models.load(str(model)), test))
+    judged = judging.judge(test.table, judging.predict(models.load(str(model)), test))
     unit = json.loads((out / "units" / "resnet18_avg.test.json").read_text())
     expected = dict(zip(judged.video_ids, judged.probabilities, strict=True))
     assert set(unit["video_ids"]) == set(expected)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vidray import learning, recordings, runs, storage, summary
+from vidray import learning, recordings, runs, split_report, storage
 from vidray.errors import UserError
 from vidray.learning import Examples, Selection
 from vidray.recordings import Demand
@@ -62,7 +62,7 @@ def read(
         found[family] = Data(uri=where[table], examples=learning.select(examples, selection))
         _check_splits(found[family])
     _refuse_two_splits([data.examples for data in found.values()])
-    summary.print_splits(next(iter(found.values())).examples, given=gives_splits)
+    split_report.print_splits(next(iter(found.values())).examples, given=gives_splits)
     if "classical" in found:
         _check_recordings(found["classical"].examples, demand)
     return found

@@ -43,12 +43,13 @@ from vidray import (
     versions,
 )
 from vidray.augment import Augmentation
+from vidray.capacity import connect
+from vidray.deep_job import Workers
 from vidray.errors import UserError
+from vidray.hyperparameters import Training
+from vidray.json_file import write_json
 from vidray.learning import Examples, Selection
-from vidray.loop import Training
 from vidray.models import classical
-from vidray.models.folder import write_json
-from vidray.pipeline import connect
 from vidray.progress import duration
 from vidray.recordings import Demand
 from vidray.search import Family, Metric, Proposals, Trial
@@ -305,7 +306,7 @@ def _at_once(config: SearchConfig, family: Family) -> int:
     return min(room, config.at_once or room)
 
 
-def _workers(config: SearchConfig) -> training.Workers:
+def _workers(config: SearchConfig) -> Workers:
     """One worker is the trial's own process."""
     who = config.deep.who
     return dataclasses.replace(who, most_cpus=_MOST_CPUS, in_process=who.workers == 1)

@@ -8,11 +8,12 @@ from typing import Any
 from jobs import evaluate
 from jobs.evaluate import EvaluateConfig
 from tune.data import Data
-from vidray import digests, json_file, learning, models, runs, search, storage, versions
+from vidray import digests, json_file, judging, learning, models, runs, search, storage, versions
+from vidray.json_file import write_json
 from vidray.learning import Examples
 from vidray.models import classical
 from vidray.models.claim import ModelRun
-from vidray.models.folder import save_classical, write_json
+from vidray.models.folder import save_classical
 from vidray.search import Family, Metric, Trial
 from vidray.trials import classical_options
 from vidray.work_folder import WORK, WorkFolder
@@ -78,7 +79,7 @@ def _model_folder(
     else:
         _copy(folder.path(f"{WORK}/{winner.name}/model"), out)
     val = examples.of_split("val")
-    judged = learning.judge(val.table, learning.predict(models.load(out), val))
+    judged = judging.judge(val.table, judging.predict(models.load(out), val))
     metrics = {"val": judged.metrics(examples.class_names), "search": winner.metrics}
     write_json(storage.join(out, "metrics.json"), metrics)
     run.finish({"score": winner.score})

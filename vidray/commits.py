@@ -37,6 +37,7 @@ from vidray import (
     commit_files,
     commit_numbers,
     digests,
+    errors,
     names,
     parquet,
     runs,
@@ -119,7 +120,7 @@ class LabelSet:
         is_new = pc.is_null(both["fingerprint_before"])
         is_same = pc.fill_null(pc.equal(both["fingerprint"], both["fingerprint_before"]), False)
         has_failed = pc.and_(is_same, pc.fill_null(pc.equal(both["status"], "failed"), False))
-        may_pass = pc.is_in(both["error_kind"], pa.array(schema.PASSING_KINDS))
+        may_pass = pc.is_in(both["error_kind"], pa.array(errors.PASSING_KINDS))
         may_try = pc.less(pc.fill_null(both["attempts"], 0), max_attempts)
         may_try = pc.or_(pc.and_(may_pass, may_try), _is_below(both, caps or {}))
         is_retried = pc.and_(has_failed, may_try)

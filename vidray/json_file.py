@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -29,3 +30,9 @@ def read(uri: str) -> dict[str, Any]:
             "another folder"
         )
     return values
+
+
+def write_json(uri: str, values: Any) -> None:
+    """Write anything JSON can hold, and dataclasses."""
+    text = json.dumps(values, indent=2, default=dataclasses.asdict) + "\n"
+    storage.write_bytes(uri, text.encode())

@@ -31,21 +31,12 @@ from vidray.labelling import LabelSettings, check_unchanged
 from vidray.model_files import read_info
 from vidray.opencv import steady_opencv
 from vidray.sandbox import Ask
+from vidray.wire import Answer, question, read_answer
 
 if TYPE_CHECKING:
     from vidray.models.folder import ClassicalModel
 
 _WINDOWS_AT_ONCE = 8
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a network says of clips: probabilities ``float64 (N, K)``, and what its head saw,
-    ``float32 (N, D)``, where that is wanted.
-    """
-
-    probabilities: NDArray[np.float64]
-    embeddings: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,43 +94,6 @@ def _model_elsewhere(settings: LabelSettings, ask: Ask) -> ClipModel:
         clip=ClipSettings.from_json(info["clip"]),
         predict=predict,
     )
-
-
-def question(pixels: NDArray[np.uint8]) -> pa.RecordBatch:
-    """Clips ``uint8 (N, T, H, W, 3)`` as a batch of one column."""
-    data = pa.py_buffer(np.ascontiguousarray(pixels))
-    kind = pa.binary(pixels[0].size)
-    return pa.record_batch({"pixels": pa.Array.from_buffers(kind, len(pixels), [None, data])})
-
-
-def read_question(asked: pa.RecordBatch, clip: ClipSettings) -> NDArray[np.uint8]:
-    """The clips of ``question``.
-
-    Raises:
-        ValueError: they are none of ``clip``.
-    """
-    shape = (clip.frames_per_clip, clip.size_px, clip.size_px, 3)
-    column = asked["pixels"]
-    if column.type != pa.binary(int(np.prod(shape))) or column.null_count:
-        raise ValueError(f"{column.type} with {column.null_count} nulls are no clips of {shape}")
-    pixels = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, *shape)
-    return pixels[column.offset : column.offset + len(column)]
-
-
-def write_answer(answer: Answer) -> pa.RecordBatch:
-    """An ``Answer`` as a batch: a row per clip."""
-    columns = {"probabilities": pa.array(list(answer.probabilities), pa.list_(pa.float64()))}
-    if answer.embeddings is not None:
-        columns["embeddings"] = pa.array(list(answer.embeddings), pa.list_(pa.float32()))
-    return pa.record_batch(columns)
-
-
-def read_answer(batch: pa.RecordBatch) -> Answer:
-    """The ``Answer`` of ``write_answer``."""
-    found = {
-        name: np.stack(batch[name].to_numpy(zero_copy_only=False)) for name in batch.schema.names
-    }
-    return Answer(found["probabilities"], found.get("embeddings"))
 
 
 def label_video(

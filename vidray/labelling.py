@@ -17,7 +17,8 @@ from vidray import decoders, digests, schema, storage, versions
 from vidray.commits import list_sets, read_labels
 from vidray.decode import Limits
 from vidray.errors import UserError, VideoError
-from vidray.model_files import MODEL, PIPELINE, WEIGHTS, read_info
+from vidray.model_files import read_info
+from vidray.out_folder import MODEL, PIPELINE, WEIGHTS
 
 __all__ = ["LabelSettings", "Precision", "list_sets", "name_and_digest", "read_labels"]
 

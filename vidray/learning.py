@@ -15,15 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vidray import digests, evaluation, features, runs, splits, storage
+from vidray import digests, features, runs, splits, storage
 from vidray.clips import ClipSettings
 from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.models import classical
-from vidray.models.folder import ClassicalModel, Model
 from vidray.shards import Clips
 
-_HEAD = ("video_id", "uri", "fingerprint", "label", "split", "group", "status")
+HEAD = ("video_id", "uri", "fingerprint", "label", "split", "group", "status")
 _SHARES_TO_TRY = (
     splits.DEFAULT_FRACTIONS,
     (0.6, 0.2, 0.2),
@@ -139,7 +138,7 @@ class Examples:
         """Twelve hex digits that change with the videos, their labels, their splits, and with how
         the rows were made.
         """
-        columns = [self.table[name].to_pylist() for name in _HEAD[:6]]
+        columns = [self.table[name].to_pylist() for name in HEAD[:6]]
         return digests.of([columns, self.settings])
 
     @property
@@ -195,7 +194,7 @@ def read_features(data: str, families: Sequence[str] = ()) -> Examples:
         features.get_family(missing[0])
         raise UserError(f"{data} has no family {missing[0]}, only {' '.join(there)}")
     chosen = tuple(families) or there
-    columns = [*_HEAD, *classical.METADATA_COLUMNS, *chosen]
+    columns = [*HEAD, *classical.METADATA_COLUMNS, *chosen]
     table = _labelled(runs.read_table(uri, "features", columns), data)
     return Examples(table=table, families=chosen, settings=made_with, source=_source(report))
 
@@ -317,52 +316,3 @@ def _labelled(table: pa.Table, data: str) -> pa.Table:
             "the others labels by a folder each class or a column label"
         )
     return labelled
-
-
-def predict(model: Model, examples: Examples) -> NDArray[np.float64]:
-    """Probabilities ``float64 (N, K)`` of the rows of ``examples``.
-
-    Raises:
-        UserError: a classical model and clips, or a deep one and features.
-    """
-    if isinstance(model, ClassicalModel):
-        if examples.clips is not None:
-            raise UserError(f"{model.name} learns from features, not clips: give jobs/extract.py's")
-        return model.predict(examples.table)
-    if examples.clips is None:
-        raise UserError(f"{model.name} learns from clips, not features: give jobs/clips.py's")
-    return model.predict_rows(examples.clips.read, examples.table["row"].to_numpy())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """A model's answers for videos, clips of one video averaged."""
-
-    video_ids: list[str]
-    uris: list[str]
-    labels: list[str]
-    groups: list[str | None]
-    probabilities: NDArray[np.float64]
-
-    def metrics(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """``evaluation.compute_metrics``, resampled by recording."""
-        return evaluation.compute_metrics(
-            self.labels, self.probabilities, class_names, groups=self.groups
-        )
-
-
-def judge(table: pa.Table, probabilities: NDArray[np.float64]) -> Judged:
-    """One answer a video of one row or several (clips) of ``table``."""
-    ids, averaged = evaluation.average_views(table["video_id"].to_pylist(), probabilities)
-    first = {row["video_id"]: row for row in reversed(table.select(list(_HEAD[:6])).to_pylist())}
-    rows = [first[video] for video in ids]
-    recording = dict(
-        zip(table["video_id"].to_pylist(), splits.known_recordings(table), strict=True)
-    )
-    return Judged(
-        video_ids=ids,
-        uris=[row["uri"] for row in rows],
-        labels=[row["label"] for row in rows],
-        groups=[recording[video] for video in ids],
-        probabilities=averaged,
-    )

@@ -25,13 +25,9 @@ from torch import Tensor
 
 from vidray.augment import Augmentation, augment, mix
 from vidray.errors import UserError
+from vidray.inference import Pixels, Read, Rows
 from vidray.opencv import steady_opencv
 from vidray.preprocess import Preprocessing, clip_flow
-
-Rows = NDArray[np.int64]
-Pixels = NDArray[np.uint8]
-Read = Callable[[Rows], Pixels]
-"""Rows ``int64 (n,)`` -> stored clips ``uint8 (n, T, H, W, 3)``; called from several threads."""
 
 # What a generator is for: the same seed, epoch and row must not give the same numbers twice.
 _ORDER, _VIEW, _MIX = range(3)

@@ -22,10 +22,10 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -38,92 +38,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vidray import batchnorm, checkpoints
 from vidray.errors import UserError
-from vidray.loader import Batch, Read, TrainingLoader, evaluation_batches
-from vidray.optimizer import OptimizerKind, Schedule, learning_rate_at, make_optimizer
+from vidray.hyperparameters import Quantity
+from vidray.inference import Precision, Read, autocast, predict_logits, to_channels_last
+from vidray.loader import Batch, TrainingLoader, evaluation_batches
+from vidray.losses import balanced_weights, loss_sum, row_weights
+from vidray.optimizer import learning_rate_at, make_optimizer
 from vidray.preprocess import Preprocessing
 
-Precision = Literal["float32", "bfloat16", "float16"]
-Quantity = Literal["loss", "accuracy"]
-
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """How a deep model is trained."""
-
-    epochs: int = 30
-    """Times every training clip is seen."""
-    batch_size: int = 16
-    """Clips a step learns from, on all workers together."""
-    learning_rate: float = 1e-3
-    """Of the steps after the warm-up; the schedule lowers it."""
-    optimizer: OptimizerKind = "adamw"
-    """adamw, adam (weight decay as a part of the gradient) or sgd (momentum 0.9)."""
-    weight_decay: float = 0.05
-    """Pulls the matrices and kernels of layers towards 0; biases, norms, class tokens and tables of
-    positions are left alone."""
-    schedule: Schedule = "cosine"
-    """cosine (to 0), step (a tenth after 1/2 and again after 3/4 of the steps) or constant."""
-    warmup_epochs: float = 1.0
-    """Epochs over which the learning rate rises evenly; half of the training at the most."""
-    label_smoothing: float = 0.1
-    """Share of each target spread evenly over all classes."""
-    accumulate: int = 1
-    """Parts a worker's share of a batch is cut into: less memory, the same gradient. Not for a
-    network that trains batch norm, whose statistics are of the whole batch."""
-    precision: Precision = "float32"
-    """bfloat16 or float16 (GPU only): less memory and time; weights stay float32."""
-    checkpointing: bool = False
-    """Compute activations again in the backward pass and not keep them: less memory, more time."""
-    patience: int = 0
-    """Stop after this many epochs without a better validation; 0 never stops early."""
-    stop_on: Quantity = "loss"
-    """What must get better: the validation's loss or accuracy."""
-    keep: Quantity = "accuracy"
-    """By what the epoch whose weights are kept is chosen; of equal accuracy the lower loss."""
-    class_weights: bool = False
-    """Every class counts the same in the loss, however few clips it has."""
-    clip_gradient_norm: float = 0.0
-    """Longest gradient a step follows; 0 is no limit."""
-    mixup_alpha: float = 0.0
-    """Blend pairs of clips, the share from Beta(alpha, alpha); 0 is off."""
-    cutmix_alpha: float = 0.0
-    """Paste a box of another clip, its share of the area from Beta(alpha, alpha); 0 is off."""
-    channels_last: bool = False
-    """Keep channels last in memory: faster convolutions on some devices."""
-    seed: int = 0
-    """Decides order, augmentation and dropout."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("patience", 0)):
-            _check(name, getattr(self, name), getattr(self, name) >= least, f"{least} or more")
-        _check("seed", self.seed, 0 <= self.seed < 2**32, "0 or more, and below 2**32")
-        rate = self.learning_rate
-        _check("learning_rate", rate, 0 < rate < math.inf, "above 0")
-        for name in (
-            "weight_decay",
-            "warmup_epochs",
-            "clip_gradient_norm",
-            "mixup_alpha",
-            "cutmix_alpha",
-        ):
-            value = getattr(self, name)
-            _check(name, value, 0 <= value < math.inf, "0 or more")
-        smoothing = self.label_smoothing
-        _check("label_smoothing", smoothing, 0 <= smoothing < 1, "0 or more and below 1")
-        _check(
-            "accumulate", self.accumulate, self.accumulate <= self.batch_size, "batch_size or less"
-        )
-        for name, kind in (
-            ("optimizer", OptimizerKind),
-            ("schedule", Schedule),
-            ("precision", Precision),
-            ("stop_on", Quantity),
-            ("keep", Quantity),
-        ):
-            value = getattr(self, name)
-            _check(name, value, value in get_args(kind), f"one of {', '.join(get_args(kind))}")
+if TYPE_CHECKING:
+    from vidray.hyperparameters import Training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,18 +166,6 @@ def _best(rows: Sequence[EpochRow], quantity: Quantity) -> int:
     return max(range(len(rows)), key=worth)  # the first of equals
 
 
-def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:
-    """``float32 (K,)``: what a clip of each class counts so that classes count alike.
-
-    N / (K * count), as scikit-learn's "balanced", K the classes there are clips of; 0 for others.
-    """
-    counts = np.bincount(labels, minlength=num_classes)
-    weights = np.zeros(num_classes, np.float32)
-    present = counts > 0
-    weights[present] = len(labels) / (present.sum() * counts[present])
-    return torch.from_numpy(weights)
-
-
 def check_accumulate(network: nn.Module, training: Training) -> None:
     """Raise UserError where parts of a batch would not give the gradient of the batch.
 
@@ -267,83 +178,6 @@ def check_accumulate(network: nn.Module, training: Training) -> None:
             "see a batch whole: give --accumulate 1 with --checkpointing or a smaller "
             "--batch-size, --trained head, or a model without batch norm such as swin3d_t"
         )
-
-
-def loss_sum(
-    logits: Tensor,
-    targets: Tensor,
-    *,
-    label_smoothing: float = 0.0,
-    class_weights: Tensor | None = None,
-) -> Tensor:
-    """Cross-entropy summed over rows; divide it by the sum of ``row_weights`` for the mean.
-
-    For targets of one class that mean is ``torch.nn.functional.cross_entropy``'s.
-
-    Args:
-        logits: ``float (N, K)``.
-        targets: ``float32 (N, K)``, probabilities.
-        label_smoothing: share of each target spread evenly over the classes.
-        class_weights: ``float32 (K,)``.
-
-    Returns:
-        float32, one number.
-    """
-    smoothed = targets * (1 - label_smoothing) + label_smoothing / targets.shape[1]
-    if class_weights is not None:
-        smoothed = smoothed * class_weights
-    return -(smoothed * logits.float().log_softmax(dim=1)).sum()
-
-
-def row_weights(targets: Tensor, class_weights: Tensor | None) -> Tensor:
-    """``float32 (N,)``: how much each row counts, 1 without class weights."""
-    return targets.sum(dim=1) if class_weights is None else targets @ class_weights
-
-
-def predict_logits(
-    network: nn.Module,
-    batches: Iterable[NDArray[np.uint8]],
-    *,
-    preprocessing: Preprocessing,
-    device: torch.device,
-    precision: Precision = "float32",
-) -> NDArray[np.float32]:
-    """The network's logits in evaluation mode; its modes are left as they were.
-
-    Args:
-        network: on ``device``.
-        batches: stored clips, ``uint8 (n, T, H, W, 3)`` each.
-        preprocessing: the network's own.
-        device: where to compute.
-        precision: of the forward pass.
-
-    Returns:
-        ``float32 (N, K)``, in the order of ``batches``; (0, 0) where there are none.
-    """
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    logits = []
-    try:
-        with torch.no_grad(), _autocast(device, precision):
-            for clips in batches:
-                # torch wants an array it may write to; a view of a file is not one.
-                pixels = np.require(preprocessing.select(clips), requirements=["C", "W"])
-                inputs = preprocessing.to_input(_moved(torch.from_numpy(pixels), device))
-                logits.append(network(inputs).float())
-    finally:
-        for module, mode in modes:
-            module.training = mode
-    if not logits:
-        return np.empty((0, 0), np.float32)
-    joined: NDArray[np.float32] = torch.cat(logits).cpu().numpy()
-    return joined
-
-
-def _moved(pixels: Tensor, device: torch.device) -> Tensor:
-    """Bytes to a GPU from memory that it reads itself, while it computes something else."""
-    if device.type != "cuda":
-        return pixels.to(device)
-    return pixels.pin_memory().to(device, non_blocking=True)
 
 
 def predict_shared(
@@ -526,7 +360,7 @@ class _Loop:
         for index, part in enumerate(parts):
             inputs = self._inputs(batch, part)
             with self._synchronising(index == len(parts) - 1):
-                with _autocast(self.device, self.training.precision):
+                with autocast(self.device, self.training.precision):
                     logits = self.wrapped(inputs)
                 loss = loss_sum(
                     logits,
@@ -608,33 +442,6 @@ class _Loop:
         return val_loss, val_accuracy
 
 
-def _check(name: str, value: object, fits: bool, rule: str) -> None:
-    if not fits:
-        raise UserError(f"{name} is {value}: it must be {rule}")
-
-
-def _check_finite(row: EpochRow) -> None:
-    for name, loss in (("training", row.train_loss), ("validation", row.val_loss)):
-        if loss is not None and not math.isfinite(loss):
-            raise UserError(
-                f"the {name} loss of epoch {row.epoch} is {loss}: pass a lower learning_rate, "
-                "or clip_gradient_norm 1, or precision bfloat16 instead of float16"
-            )
-
-
-def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    dtype = _DTYPES.get(precision)
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
-
-
-def to_channels_last(network: nn.Module) -> None:
-    """The kernels of 2D and 3D convolutions; ``Module.to`` can only do one of the two."""
-    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for parameter in network.parameters():
-        if parameter.ndim in formats:
-            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])
-
-
 def _peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
@@ -654,3 +461,12 @@ def _reduced(values: list[float], device: torch.device, how: Any) -> list[float]
     torch.distributed.all_reduce(shared, op=how)
     reduced: list[float] = shared.tolist()
     return reduced
+
+
+def _check_finite(row: EpochRow) -> None:
+    for name, loss in (("training", row.train_loss), ("validation", row.val_loss)):
+        if loss is not None and not math.isfinite(loss):
+            raise UserError(
+                f"the {name} loss of epoch {row.epoch} is {loss}: pass a lower learning_rate, "
+                "or clip_gradient_norm 1, or precision bfloat16 instead of float16"
+            )

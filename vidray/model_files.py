@@ -16,9 +16,8 @@ from vidray import checked_json, names, storage
 from vidray.clips import ClipSettings
 from vidray.errors import UserError, VideoError
 from vidray.frames import Limits
+from vidray.out_folder import MODEL
 from vidray.preprocess import Preprocessing
-
-MODEL, WEIGHTS, PIPELINE = "model.json", "weights.safetensors", "pipeline.skops"
 
 HeadKind = Literal["linear", "layernorm_dropout_linear"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -12,10 +12,8 @@ from torch.nn.modules.conv import _ConvNd
 from vidray.errors import UserError
 
 if TYPE_CHECKING:
-    from vidray.loop import Training
+    from vidray.hyperparameters import Training
 
-OptimizerKind = Literal["adamw", "adam", "sgd"]
-Schedule = Literal["cosine", "step", "constant"]
 
 _SGD_MOMENTUM = 0.9
 # Layers of which matrices and kernels decay.

@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 from vidray import runs, storage
 from vidray.errors import UserError
-from vidray.model_files import MODEL
 from vidray.storage import join, without_secrets
 
 Kind = Literal["features", "clips", "label", "model", "evaluation", "study", "search"]
+
+# The files of a model folder.
+MODEL, WEIGHTS, PIPELINE = "model.json", "weights.safetensors", "pipeline.skops"
 
 _RUN = "run.json"
 # What label jobs leave; older ones wrote run.json only after their first commit.

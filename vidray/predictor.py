@@ -21,12 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vidray import labeller, loop, models
+from vidray import inference, models, wire
 from vidray.errors import ModelError, UserError
-from vidray.labeller import Answer
 from vidray.labelling import LabelSettings, check_unchanged
 from vidray.models import DeepModel
 from vidray.opencv import steady_opencv
+from vidray.wire import Answer
 
 # A GPU is idle with less; a thread of a CPU is busy with one.
 _CLIPS_ON_GPU, _CLIPS_ON_CPU = 16, 1
@@ -49,7 +49,7 @@ class Predictor:
         self._model, self._precision = model, settings.precision
         self.on_gpu = next(model.network.parameters()).device.type == "cuda"
         self.batch_size = _CLIPS_ON_GPU if self.on_gpu else _CLIPS_ON_CPU
-        loop.to_channels_last(model.network)
+        inference.to_channels_last(model.network)
         self._seen = threading.local()
         self._keeps = settings.embedding
         if self._keeps:
@@ -186,4 +186,4 @@ def answer_questions(config: Mapping[str, Any]) -> Callable[[pa.RecordBatch], pa
     assert isinstance(model, DeepModel)
     clip = model.clip
     predict = Batches(Predictor(model, settings), threads=2 if on_gpu else 1)
-    return lambda asked: labeller.write_answer(predict(labeller.read_question(asked, clip)))
+    return lambda asked: wire.write_answer(predict(wire.read_question(asked, clip)))

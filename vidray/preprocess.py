@@ -17,10 +17,16 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vidray import sampling
 from vidray.errors import UserError
 from vidray.opencv import steady_opencv
+
+# Wang et al. 2015 cut flow at 20 pixels before they store it as bytes; few people move faster.
+MAX_FLOW_PX = 20.0
+# DIS fits patches of 8 pixels on a pyramid; below this it has no picture to fit.
+LEAST_SIDE_PX = 16
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,7 +165,7 @@ class Preprocessing:
 def clip_flow(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """``two_stream.add_flow``: ``uint8 (T, H, W, 3)`` -> ``float32 (T, H, W, 2)``."""
     # Not at import: the models' package knows this module, and most networks see no flow.
-    from vidray.models.two_stream import add_flow
+    from vidray.preprocess import add_flow
 
     return add_flow(pixels)
 
@@ -229,3 +235,36 @@ def _check_colour(name: str, values: Colour) -> None:
             f"{name} is {values}: three numbers from 0 to 1, for red, green, blue; "
             "divide by 255 where they were taken of bytes"
         )
+
+
+def add_flow(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How far each pixel moves until the next frame, by DIS (Kroeger et al. 2016).
+
+    OpenCV runs it on as many threads as ``cv2.setNumThreads`` allows: a process that shares the
+    machine with others sets 1.
+
+    Args:
+        pixels: ``uint8 (T, H, W, 3)`` RGB.
+
+    Returns:
+        ``float32 (T, H, W, 2)``, (right, down), -1 to 1 for 20 pixels or more to either side. The
+        last frame has the field of the one before it; a single frame does not move.
+
+    Raises:
+        ValueError: another shape, or a side under 16 pixels.
+    """
+    if pixels.ndim != 4 or pixels.shape[-1] != 3 or not len(pixels):
+        raise ValueError(f"pixels have shape {pixels.shape}, should be (T, H, W, 3)")
+    if min(pixels.shape[1:3]) < LEAST_SIDE_PX:
+        raise ValueError(
+            f"frames of {pixels.shape[2]}x{pixels.shape[1]} are too small for optical flow; "
+            f"resize them to {LEAST_SIDE_PX} pixels a side or more"
+        )
+    fields = np.zeros((*pixels.shape[:3], 2), np.float32)
+    grays: list[NDArray[Any]] = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in pixels]
+    method: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    for index in range(len(grays) - 1):
+        fields[index] = method.calc(grays[index], grays[index + 1], None)
+    fields[-1] = fields[max(len(grays) - 2, 0)]
+    scaled: NDArray[np.float32] = np.clip(fields / np.float32(MAX_FLOW_PX), -1.0, 1.0)
+    return scaled

@@ -12,9 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from vidray import addresses
-from vidray.errors import ModelError, VideoError
+from vidray.errors import ERROR_KINDS, ModelError, VideoError
 from vidray.masking import without_secrets
-from vidray.schema import ERROR_KINDS
 
 # Values of one row by column; columns left out are null.
 Values = Mapping[str, Any]

@@ -28,9 +28,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidray import disk, json_file, storage, versions
-from vidray.errors import UserError
+from vidray.errors import ERROR_KINDS, UserError
 from vidray.parquet import parquet_bytes, read_parquet
-from vidray.schema import ERROR_KINDS, STATUSES, VIDEOS
+from vidray.schema import STATUSES, VIDEOS
 from vidray.storage import join
 
 # Many parts balance the work and bound what a kill loses; a part of 64 rows has 0.6 to 42 MB.

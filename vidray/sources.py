@@ -28,7 +28,16 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from fsspec.utils import glob_translate
 
-from vidray import addresses, class_names, datasets, lookup, manifests, schema, storage, webp
+from vidray import (
+    addresses,
+    class_names,
+    datasets,
+    errors,
+    lookup,
+    manifests,
+    storage,
+    webp,
+)
 from vidray.datasets import Beside, SplitList
 from vidray.errors import UserError, VideoError
 from vidray.manifests import Entry, extension_of, has_video_extension
@@ -311,7 +320,7 @@ def _from_split_lists(folder: _Folder, lists: Sequence[SplitList], *, is_asked: 
 
 
 def _is_there(row: Row) -> bool:
-    return row.file.fingerprint.partition(":")[0] not in schema.ERROR_KINDS
+    return row.file.fingerprint.partition(":")[0] not in errors.ERROR_KINDS
 
 
 def _read(folder: _Folder, one: SplitList) -> list[Entry]:

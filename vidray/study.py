@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import digests, learning, recordings, splits, storage
+from vidray import digests, judging, recordings, splits, storage
 from vidray.errors import UserError
 from vidray.learning import Examples
 from vidray.models import classical
@@ -417,7 +417,7 @@ def _figures(videos: Examples, units: Sequence[Unit], answers: Sequence[Answer])
     """Of one unit, or of all folds of a repeat pooled: every video is judged once."""
     rows = np.concatenate([unit.judged for unit in units])
     probabilities = np.concatenate([answer.probabilities for answer in answers])
-    metrics = learning.judge(videos.table.take(rows), probabilities).metrics(videos.class_names)
+    metrics = judging.judge(videos.table.take(rows), probabilities).metrics(videos.class_names)
     best = [answer.best_epoch for answer in answers]
     return {
         "train_videos": round(statistics.fmean(len(unit.train) for unit in units)),

@@ -10,13 +10,13 @@ import tyro
 
 from vidray import learning, storage
 from vidray.augment import Augmentation
+from vidray.deep_job import DeepJob, Workers
 from vidray.errors import UserError
+from vidray.hyperparameters import Training
 from vidray.learning import Examples
-from vidray.loop import Training
 from vidray.models import DEEP, classical
 from vidray.models.build import FLOW_MODELS
 from vidray.preprocess import IMAGENET, KINETICS, Preprocessing, dataset_statistics
-from vidray.training import DeepJob, Workers
 
 # A flag is named after the field alone: --batch-size, not --training.batch-size.
 Flat: Any = tyro.conf.arg(name="")

@@ -18,14 +18,22 @@ from numpy.typing import NDArray
 
 from vidray import learning, search, storage
 from vidray.augment import Augmentation
+from vidray.deep_job import (
+    DeepJob,
+    Workers,
+    make_network,
+    model_info,
+)
 from vidray.errors import UserError
-from vidray.loop import EpochRow, Training, best_epoch
+from vidray.hyperparameters import Training
+from vidray.json_file import write_json
+from vidray.loop import EpochRow, best_epoch
 from vidray.models import classical
-from vidray.models.folder import save_deep, write_json
+from vidray.models.folder import save_deep
 from vidray.models.prepared import Prepared
 from vidray.search import Metric
 from vidray.train_config import DeepSettings, deep_job
-from vidray.training import DeepJob, Workers, make_network, model_info, train
+from vidray.training import train
 
 # In the folder of a deep trial: the epoch after which it is to end. A trial of several workers that
 # Ray Tune itself stops leaves their places reserved for ever where Ray 2.60 has no dashboard.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from vidray import checked_json, json_file, out_folder, runs, storage, versions
 from vidray.errors import UserError
-from vidray.models.folder import write_json
+from vidray.json_file import write_json
 
 T = TypeVar("T")
 

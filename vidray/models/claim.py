@@ -9,8 +9,8 @@ from typing import Any
 
 from vidray import out_folder, storage, versions
 from vidray.errors import UserError
-from vidray.model_files import MODEL, PIPELINE, WEIGHTS
-from vidray.models.folder import write_json
+from vidray.json_file import write_json
+from vidray.out_folder import MODEL, PIPELINE, WEIGHTS
 
 # Ray keeps its checkpoints here until the model is written.
 CHECKPOINTS = "_checkpoints"

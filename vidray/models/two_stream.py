@@ -14,9 +14,8 @@ How the two streams become one answer, trained as one:
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,12 +32,8 @@ FUSION_KINDS: tuple[FusionKind, ...] = ("late", "early", "weighted")
 CLIP_CHANNELS = 5  # red, green, blue, flow to the right, flow down
 FLOW_FIELDS = 10
 FLOW_CHANNELS = 2 * FLOW_FIELDS
-# Wang et al. 2015 cut flow at 20 pixels before they store it as bytes; few people move faster.
-MAX_FLOW_PX = 20.0
 FLOW_WEIGHT = 1.5  # of the flow stream, for 1 of the colours (Wang et al. 2016)
 RESNET18_FEATURES = 512
-# DIS fits patches of 8 pixels on a pyramid; below this it has no picture to fit.
-LEAST_SIDE_PX = 16
 
 
 class TwoStream(nn.Module):
@@ -180,39 +175,6 @@ def flow_indices(frames: int) -> NDArray[np.int64]:
         return (frames - 1 - FLOW_FIELDS) // 2 + np.arange(FLOW_FIELDS, dtype=np.int64)
     # The last frame's field is a repetition of the one before it.
     return sampling.uniform(num_frames=max(frames - 1, 1), count=FLOW_FIELDS)
-
-
-def add_flow(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """How far each pixel moves until the next frame, by DIS (Kroeger et al. 2016).
-
-    OpenCV runs it on as many threads as ``cv2.setNumThreads`` allows: a process that shares the
-    machine with others sets 1.
-
-    Args:
-        pixels: ``uint8 (T, H, W, 3)`` RGB.
-
-    Returns:
-        ``float32 (T, H, W, 2)``, (right, down), -1 to 1 for 20 pixels or more to either side. The
-        last frame has the field of the one before it; a single frame does not move.
-
-    Raises:
-        ValueError: another shape, or a side under 16 pixels.
-    """
-    if pixels.ndim != 4 or pixels.shape[-1] != 3 or not len(pixels):
-        raise ValueError(f"pixels have shape {pixels.shape}, should be (T, H, W, 3)")
-    if min(pixels.shape[1:3]) < LEAST_SIDE_PX:
-        raise ValueError(
-            f"frames of {pixels.shape[2]}x{pixels.shape[1]} are too small for optical flow; "
-            f"resize them to {LEAST_SIDE_PX} pixels a side or more"
-        )
-    fields = np.zeros((*pixels.shape[:3], 2), np.float32)
-    grays: list[NDArray[Any]] = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in pixels]
-    method: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    for index in range(len(grays) - 1):
-        fields[index] = method.calc(grays[index], grays[index + 1], None)
-    fields[-1] = fields[max(len(grays) - 2, 0)]
-    scaled: NDArray[np.float32] = np.clip(fields / np.float32(MAX_FLOW_PX), -1.0, 1.0)
-    return scaled
 
 
 def inflate_first_convolution(weight: Tensor, *, channels: int) -> Tensor:
