@@ -17,19 +17,18 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vidray import sampling
 from vidray.errors import UserError
 from vidray.opencv import steady_opencv
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 # Wang et al. 2015 cut flow at 20 pixels before they store it as bytes; few people move faster.
 MAX_FLOW_PX = 20.0
 # DIS fits patches of 8 pixels on a pyramid; below this it has no picture to fit.
 LEAST_SIDE_PX = 16
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Colour = tuple[float, float, float]
 
@@ -60,14 +59,14 @@ class Preprocessing:
     """From one of them to the next, in stored frames, around the middle; None spreads them evenly
     over all that are stored."""
     flow: bool = False
-    """Two more channels behind the colours: ``two_stream.add_flow`` of the same pixels."""
+    """Two more channels behind the colours: ``clip_flow`` of the same pixels."""
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
             raise UserError(f"num_frames is {self.num_frames}: a clip has 1 frame or more")
         if self.stride is not None and self.stride < 1:
             raise UserError(f"stride is {self.stride}: 1 (adjacent stored frames) or more")
-        # two_stream.LEAST_SIDE_PX
+        # LEAST_SIDE_PX
         least, reason = (16, " for optical flow") if self.flow else (1, "")
         if self.size_px < least:
             raise UserError(f"size_px is {self.size_px}: it must be {least} or more{reason}")
@@ -162,14 +161,6 @@ class Preprocessing:
         return torch.cat([colours, flow.to(clips.device).permute(0, 4, 1, 2, 3)], dim=1)
 
 
-def clip_flow(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """``two_stream.add_flow``: ``uint8 (T, H, W, 3)`` -> ``float32 (T, H, W, 2)``."""
-    # Not at import: the models' package knows this module, and most networks see no flow.
-    from vidray.preprocess import add_flow
-
-    return add_flow(pixels)
-
-
 def clips_flow(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Flow of every clip, by a few threads: ``uint8 (N, T, H, W, 3)`` -> ``float32 (..., 2)``."""
     with ThreadPoolExecutor(initializer=steady_opencv) as pool:
@@ -237,7 +228,7 @@ def _check_colour(name: str, values: Colour) -> None:
         )
 
 
-def add_flow(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def clip_flow(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """How far each pixel moves until the next frame, by DIS (Kroeger et al. 2016).
 
     OpenCV runs it on as many threads as ``cv2.setNumThreads`` allows: a process that shares the

@@ -1,7 +1,7 @@
 """Two-stream network: one ResNet sees a frame, one sees motion (Simonyan and Zisserman 2014).
 
 The motion stream sees ten successive fields of optical flow at once, stacked to 20 channels. Clips
-hold pixels only, so whoever makes a batch (training, labelling) calls ``add_flow`` on the uint8
+hold pixels only, so whoever makes a batch (training, labelling) calls ``clip_flow`` on the uint8
 pixels, as they are after cropping and resizing, and appends the two channels behind the normalised
 colours: ``float (N, 5, T, H, W)``. A clip that is mirrored after that must have the sign of channel
 3 changed too.
@@ -85,7 +85,7 @@ class TwoStream(nn.Module):
         if clip.ndim != 5 or clip.shape[1] != CLIP_CHANNELS or clip.shape[2] == 0:
             raise ValueError(
                 f"a clip has shape {tuple(clip.shape)}, should be (N, 5, T, H, W): append the "
-                "channels of add_flow to the colours"
+                "channels of clip_flow to the colours"
             )
         rgb, flow = split_streams(clip)
         for block in self.blocks:
