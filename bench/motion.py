@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.clips import cut_all
-from vidray import inference, judging, learning, loop, models, synthetic
+from vidray import inference, judging, loop, models, synthetic
 from vidray.augment import Augmentation
 from vidray.clips import ClipSettings
 from vidray.hyperparameters import Training
 from vidray.inference import Read
-from vidray.learning import Examples
+from vidray.learning import Examples, read_clips
 from vidray.loader import TrainingLoader
 from vidray.loop import EpochRow, Save, Validation
 from vidray.preprocess import KINETICS, Preprocessing
@@ -76,7 +76,7 @@ def main(bench: Bench) -> None:
             clip_seconds=1.0,
         )
         cut_all(videos, data, settings, splits=(0.75, 0.1, 0.15))
-        examples = learning.read_clips(str(data))
+        examples = read_clips(str(data))
         for is_shuffled, names in enumerate((bench.models, bench.shuffled)):
             for name in names:
                 began = time.monotonic()

@@ -25,10 +25,8 @@ from vidray import (
     cli,
     clips,
     cost,
-    evaluation,
     extraction,
     judging,
-    learning,
     models,
     out_folder,
     parquet,
@@ -39,10 +37,11 @@ from vidray import (
 )
 from vidray.clips import ClipSettings
 from vidray.errors import UserError
+from vidray.evaluation import baselines, curves, prediction_rows
 from vidray.extraction import Settings
 from vidray.json_file import write_json
 from vidray.judging import Judged
-from vidray.learning import Examples, Selection
+from vidray.learning import Examples, Selection, apply, read_clips, read_features
 from vidray.models import ClassicalModel, Model
 from vidray.summary import Table
 
@@ -93,7 +92,7 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     left_out = dict.fromkeys((*selection.without_classes, *config.without_classes))
     selection = dataclasses.replace(selection, without_classes=tuple(left_out))
     given = _examples(model, config.data)
-    examples = learning.apply(given, selection)
+    examples = apply(given, selection)
     chosen = examples if config.split == "all" else examples.of_split(config.split)
     if not len(chosen.table):
         raise UserError(_nothing_to_judge(config, examples))
@@ -165,14 +164,14 @@ def _device(wanted: str) -> str:
 def _examples(model: Model, data: str) -> Examples:
     """What the model was trained to take; UserError where it was made otherwise."""
     if isinstance(model, ClassicalModel):
-        examples = learning.read_features(data, model.families)
+        examples = read_features(data, model.families)
         # Families are columns: others may lie beside the model's own.
         found: Settings | ClipSettings = dataclasses.replace(
             Settings.from_json(examples.settings), families=model.features.families
         )
         wanted: Settings | ClipSettings = model.features
     else:
-        examples = learning.read_clips(data)
+        examples = read_clips(data)
         found, wanted = ClipSettings.from_json(examples.settings), model.clip
     if found != wanted:
         pairs = [
@@ -187,7 +186,7 @@ def _examples(model: Model, data: str) -> Examples:
 def _baselines(judged: Judged, examples: Examples, model: Model) -> dict[str, Any]:
     train = examples.of_split("train").table["label"].to_pylist()
     known = [label for label in train if label in model.class_names]
-    return evaluation.baselines(
+    return baselines(
         judged.labels, model.class_names, train_labels=known or None, groups=judged.groups
     )
 
@@ -245,7 +244,7 @@ def _label(model: Model, videos: list[dict[str, Any]]) -> None:
 
 
 def _write_predictions(out: str, judged: Judged, names: Sequence[str]) -> None:
-    table = evaluation.prediction_rows(
+    table = prediction_rows(
         video_ids=judged.video_ids,
         uris=judged.uris,
         y_true=judged.labels,
@@ -256,13 +255,13 @@ def _write_predictions(out: str, judged: Judged, names: Sequence[str]) -> None:
 
 
 def _draw(out: str, judged: Judged, metrics: dict[str, Any], names: Sequence[str]) -> None:
-    curves = evaluation.curves(judged.labels, judged.probabilities, names)
-    write_json(storage.join(out, "curves.json"), curves)
+    found = curves(judged.labels, judged.probabilities, names)
+    write_json(storage.join(out, "curves.json"), found)
     for name, figure in {
         "confusion": plots.confusion(metrics["confusion_matrix"], names),
-        "roc": plots.roc(curves["roc"]),
-        "precision_recall": plots.precision_recall(curves["precision_recall"]),
-        "calibration": plots.calibration(curves["calibration"], ece=metrics["ece"]),
+        "roc": plots.roc(found["roc"]),
+        "precision_recall": plots.precision_recall(found["precision_recall"]),
+        "calibration": plots.calibration(found["calibration"], ece=metrics["ece"]),
     }.items():
         plots.save(figure, storage.join(out, f"{name}.png"))
 

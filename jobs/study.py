@@ -30,7 +30,6 @@ from vidray import (
     cli,
     digests,
     judging,
-    learning,
     models,
     out_folder,
     parquet,
@@ -48,7 +47,7 @@ from vidray.deep_job import DeepJob, make_network
 from vidray.errors import UserError
 from vidray.hyperparameters import Training
 from vidray.json_file import write_json
-from vidray.learning import Examples, Selection
+from vidray.learning import Examples, Selection, read_clips, read_features, select
 from vidray.loop import best_epoch
 from vidray.models import DeepModel, classical
 from vidray.progress import duration
@@ -174,13 +173,13 @@ def main(config: StudyConfig) -> None:
 
 def _read(config: StudyConfig) -> Data:
     """Both runs, videos that are not in both left out."""
-    features = config.features and learning.read_features(config.features, config.families)
-    clips = config.clips and learning.read_clips(config.clips)
+    features = config.features and read_features(config.features, config.families)
+    clips = config.clips and read_clips(config.clips)
     sources = [source for source in (features, clips) if source]
     if not sources:
         raise UserError("there is nothing to learn from: give --features or --clips")
     given = study.common_videos(sources)
-    videos = learning.select(given, config.selection)
+    videos = select(given, config.selection)
     _ = videos.class_names  # What is wrong with them is said without a table.
     split_report.print_splits(videos, given=given.gives_splits)
     return Data(videos=videos, features=features or None, clips=clips or None)

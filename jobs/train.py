@@ -22,7 +22,6 @@ from vidray import (
     cli,
     digests,
     judging,
-    learning,
     masking,
     models,
     out_folder,
@@ -39,7 +38,7 @@ from vidray.deep_job import DeepJob, Trained, make_network, model_info
 from vidray.errors import UserError
 from vidray.hyperparameters import Training
 from vidray.json_file import write_json
-from vidray.learning import Examples, Selection
+from vidray.learning import Examples, Selection, read_clips, read_features, select
 from vidray.loop import EpochRow, best_epoch
 from vidray.models import classical, importance
 from vidray.models.claim import CHECKPOINTS, ModelRun
@@ -109,15 +108,15 @@ def main(config: TrainConfig) -> None:
     if config.model in classical.NAMES:
         _refuse(config, deep=DeepSettings(), training=Training(seed=config.training.seed),
                 augmentation=Augmentation())  # fmt: skip
-        found = learning.read_features(config.data, config.classical.families)
+        found = read_features(config.data, config.classical.families)
         _train_classical(config, _selected(config, found))
     else:
         _refuse(config, classical=ClassicalSettings())
-        _train_deep(config, _selected(config, learning.read_clips(config.data)))
+        _train_deep(config, _selected(config, read_clips(config.data)))
 
 
 def _selected(config: TrainConfig, found: Examples) -> Examples:
-    examples = learning.select(found, config.selection)
+    examples = select(found, config.selection)
     _ = examples.class_names  # What is wrong with them is said without a table.
     split_report.print_splits(examples, given=found.gives_splits)
     return examples

@@ -12,7 +12,6 @@ import torch
 from sklearn import metrics as sk
 from torch import nn
 
-from vidray import evaluation
 from vidray.cost import (
     flops_per_clip,
     measure_cost,
@@ -23,6 +22,7 @@ from vidray.cost import (
 )
 from vidray.errors import UserError
 from vidray.evaluation import (
+    PREDICTIONS,
     average_views,
     baselines,
     compute_metrics,
@@ -319,7 +319,7 @@ def test_prediction_rows_are_worst_first() -> None:
         probabilities=[[0.9, 0.1], [0.4, 0.6], [0.8, 0.2], [0.45, 0.55], [0.6, 0.4]],
         class_names=["a", "b"],
     )
-    assert table.schema == evaluation.PREDICTIONS
+    assert table.schema == PREDICTIONS
     assert table["video_id"].to_pylist() == ["x", "w", "y", "z", "v"]
     first = table.slice(0, 1).to_pylist()[0]
     assert first.pop("loss") == pytest.approx(-np.log(0.2))

@@ -23,7 +23,6 @@ from vidray import (
     commit_files,
     commit_numbers,
     commits,
-    learning,
     out_folder,
     parquet,
     storage,
@@ -32,6 +31,7 @@ from vidray import (
 from vidray.commits import LabelSet, read_labels
 from vidray.errors import UserError
 from vidray.extraction import Settings
+from vidray.learning import read_features
 from vidray.models.claim import ModelRun
 from vidray.runs import Run
 from vidray.storage import join
@@ -509,8 +509,8 @@ def _ask_features(out: str) -> list[Callable[[], Any]]:
         lambda: out_folder.check(out, "features"),
         lambda: run.check_settings({"extraction": {}}),
         finished,
-        lambda: learning.read_features(out),
-        lambda: learning.read_features(out).class_names,
+        lambda: read_features(out),
+        lambda: read_features(out).class_names,
         run.overwrite,
     ]
 

@@ -26,13 +26,13 @@ from torch import Tensor, nn
 from tests.ray_cluster import ROOT
 from tests.test_models_folder import fitted
 from tests.video_writer import count_corrupt, write_concealed, write_video
-from vidray import clips, commits, labeller, labelling, models, rows, schema, storage, wire
+from vidray import clips, commits, labeller, models, rows, schema, storage, wire
 from vidray.clips import ClipSettings, cut_video
 from vidray.decode import Limits, Video, read_frames
 from vidray.errors import ModelError, UserError, VideoError
 from vidray.extraction import Settings, describe_video
 from vidray.labeller import ClipModel, join_windows
-from vidray.labelling import LabelSettings, name_and_digest
+from vidray.labelling import MODEL, PIPELINE, WEIGHTS, LabelSettings, check_model, name_and_digest
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical, save_deep
 from vidray.predictor import Batches, Predictor, answer_questions
 from vidray.preprocess import Preprocessing
@@ -435,8 +435,8 @@ def test_what_a_model_cannot_do_is_told(
 ) -> None:
     settings = LabelSettings(model="m", model_digest="d", **changed)
     with pytest.raises(UserError, match=told):
-        labelling.check_model(settings, {"name": "m", **info})
-    labelling.check_model(settings, {"name": "m", "family": "deep", "clip": {"fit": "crop"}})
+        check_model(settings, {"name": "m", **info})
+    check_model(settings, {"name": "m", "family": "deep", "clip": {"fit": "crop"}})
 
 
 @given(frames=st.integers(1, 500), span=st.integers(1, 100), step=st.integers(1, 100))
@@ -605,7 +605,7 @@ def test_a_driver_needs_no_torch() -> None:
     """Nor does a worker that asks a predictor: PyTorch would be 0.3 GB in each."""
     code = "import sys; from vidray import labeller, commits; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
-    names = (labelling.MODEL, labelling.WEIGHTS, labelling.PIPELINE)
+    names = (MODEL, WEIGHTS, PIPELINE)
     assert names == (models.folder.MODEL, models.folder.WEIGHTS, models.folder.PIPELINE)
 
 

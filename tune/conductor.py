@@ -29,9 +29,21 @@ import ray.tune
 import ray.util.scheduling_strategies
 from ray.tune.schedulers import ASHAScheduler
 
-from vidray import search, storage, training
+from vidray import storage, training
 from vidray.progress import duration
-from vidray.search import Family, Metric, Proposal, Proposals, Trial
+from vidray.search import (
+    METRICS,
+    Family,
+    Metric,
+    Proposal,
+    Proposals,
+    Trial,
+    best_trial,
+    failed,
+    from_json,
+    is_loss,
+    name_of,
+)
 from vidray.trials import STOP, ClassicalTrials, DeepTrials, recorded
 from vidray.work_folder import WORK, WorkFolder
 
@@ -136,7 +148,7 @@ class _Halving(ASHAScheduler):
         super().__init__(
             time_attr="epoch",
             metric="best_score",
-            mode="min" if search.is_loss(plan.metric) else "max",
+            mode="min" if is_loss(plan.metric) else "max",
             max_t=plan.epochs,
             # Under the warm-up of the learning rate all are alike.
             grace_period=max(1, plan.epochs // 4),
@@ -244,7 +256,7 @@ class _Conductor(ray.tune.search.Searcher):
         row = {name: result[name] for name in ("epoch", "score", "best_score")}
         running.history.append(row)
         print(
-            f"  {search.name_of('deep', running.proposal.number)} "
+            f"  {name_of('deep', running.proposal.number)} "
             f"{running.proposal.settings['model']}: epoch {row['epoch']}/{self._plan.epochs}, "
             f"{self._plan.metric.replace('_', ' ')} {row['score']:.3f}",
             flush=True,
@@ -274,7 +286,7 @@ class _Conductor(ray.tune.search.Searcher):
         died = f"its process died {_MOST_DEATHS + 1} times: it was killed, or out of memory"
         error = result.get("error_message") if result else died
         if error is not None:
-            return search.failed(proposal, family, error, seconds)
+            return failed(proposal, family, error, seconds)
         is_stopped = family == "deep" and not result.get("is_whole")
         return Trial(
             family=family,
@@ -283,7 +295,7 @@ class _Conductor(ray.tune.search.Searcher):
             settings=proposal.settings,
             state="stopped" if is_stopped else "ok",
             score=result["best_score"],
-            metrics={name: result.get(name) for name in search.METRICS},
+            metrics={name: result.get(name) for name in METRICS},
             history=running.history,
             seconds=seconds,
         )
@@ -296,8 +308,12 @@ class _Conductor(ray.tune.search.Searcher):
             if values["params"] != proposal.params:
                 return None
             # Family and number name a folder, whatever the file says of them.
-            ours = {"family": family, "number": proposal.number, "settings": proposal.settings}
-            return dataclasses.replace(search.from_json(values), **ours)
+            ours: dict[str, Any] = {
+                "family": family,
+                "number": proposal.number,
+                "settings": proposal.settings,
+            }
+            return dataclasses.replace(from_json(values), **ours)
 
         return self._plan.folder.parsed(_part(family, proposal.number), parse)
 
@@ -314,7 +330,7 @@ class _Conductor(ray.tune.search.Searcher):
         """Of deep trials only the best one's are kept: each is hundreds of megabytes."""
         if self._plan.family == "classical":
             return
-        winner = search.best(self.trials, self._plan.metric)
+        winner = best_trial(self.trials, self._plan.metric)
         for other in self.trials:
             if other is not winner and (other is trial or other.state == "ok"):
                 folder = self._plan.folder
@@ -329,7 +345,7 @@ class _Conductor(ray.tune.search.Searcher):
         outcome = f"failed: {trial.error}" if trial.score is None else f"{trial.score:.3f}"
         if trial.state == "stopped":
             outcome += f", stopped after epoch {len(trial.history)}"
-        winner = search.best(self.trials, self._plan.metric)
+        winner = best_trial(self.trials, self._plan.metric)
         best = f"best {winner.score:.3f} ({winner.model})" if winner else "none yet"
         print(
             f"{trial.family} {done}/{total} {trial.model} {outcome}; {best}, {duration(left)} left",
@@ -352,4 +368,4 @@ class _Conductor(ray.tune.search.Searcher):
 
 
 def _part(family: Family, number: int) -> str:
-    return f"trials/{search.name_of(family, number)}.json"
+    return f"trials/{name_of(family, number)}.json"

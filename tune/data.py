@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vidray import learning, recordings, runs, split_report, storage
+from vidray import recordings, runs, split_report, storage
 from vidray.errors import UserError
-from vidray.learning import Examples, Selection
+from vidray.learning import Examples, Selection, read_clips, read_features, select
 from vidray.recordings import Demand
 from vidray.search import Family
 
@@ -54,12 +54,12 @@ def read(
         if table not in where:
             raise UserError(f"{family} models learn from {table}: add a run of {job} to --data")
         examples = (
-            learning.read_features(where[table], feature_families)
+            read_features(where[table], feature_families)
             if family == "classical"
-            else learning.read_clips(where[table])
+            else read_clips(where[table])
         )
         gives_splits |= examples.gives_splits
-        found[family] = Data(uri=where[table], examples=learning.select(examples, selection))
+        found[family] = Data(uri=where[table], examples=select(examples, selection))
         _check_splits(found[family])
     _refuse_two_splits([data.examples for data in found.values()])
     split_report.print_splits(next(iter(found.values())).examples, given=gives_splits)

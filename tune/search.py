@@ -36,7 +36,6 @@ from vidray import (
     out_folder,
     parquet,
     plots,
-    search,
     storage,
     summary,
     training,
@@ -52,7 +51,17 @@ from vidray.learning import Examples, Selection
 from vidray.models import classical
 from vidray.progress import duration
 from vidray.recordings import Demand
-from vidray.search import Family, Metric, Proposals, Trial
+from vidray.search import (
+    Family,
+    Metric,
+    Proposals,
+    Searcher,
+    State,
+    Trial,
+    importances,
+    is_loss,
+    to_table,
+)
 from vidray.summary import Table
 from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings
 from vidray.trials import ClassicalTrials, DeepTrials
@@ -65,7 +74,7 @@ _OURS = (
 # A deep trial without a GPU: more threads than this share a clip badly.
 _MOST_CPUS = 4
 _OF_CLASSICAL = ("preset", "feature_families", "folds", "repeats", "calibrated")
-_STATES: tuple[search.State, ...] = ("ok", "stopped", "failed")
+_STATES: tuple[State, ...] = ("ok", "stopped", "failed")
 _LIBRARIES: dict[Family, tuple[str, ...]] = {
     "classical": (*versions.CLASSICAL, "optuna"),
     "deep": (*versions.DEEP, "optuna"),
@@ -211,7 +220,7 @@ def main(config: SearchConfig) -> None:
     for number, family in enumerate(data):
         deadline = _deadline(config, began, len(data) - number)
         trials += _search(config, folder, data[family], family, deadline)
-    table = search.to_table(trials)
+    table = to_table(trials)
     storage.write_bytes(folder.path("trials.parquet"), parquet.parquet_bytes(table))
     best = winners.hand_over(folder, data, trials, metric=config.metric, seed=config.seed)
     if not best:
@@ -221,9 +230,7 @@ def main(config: SearchConfig) -> None:
             "--no-resume to start afresh with what is right"
         )
     chosen = winners.choose(folder, best, metric=config.metric)
-    mattered = {
-        family: search.importances(_of(trials, family), seed=config.seed) for family in data
-    }
+    mattered = {family: importances(_of(trials, family), seed=config.seed) for family in data}
     found = {"metric": config.metric, "best": chosen, "winners": best, "importance": mattered}
     write_json(folder.path("search.json"), found)
     _draw(config, folder, trials, mattered)
@@ -380,7 +387,7 @@ def _proposals(
     config: SearchConfig, folder: WorkFolder, examples: Examples, family: Family
 ) -> Proposals:
     names = config.models_of(family)
-    searcher: search.Searcher = config.searcher
+    searcher: Searcher = config.searcher
     limit = config.trials
     if family == "deep":
         assert examples.clips is not None
@@ -429,7 +436,7 @@ def _draw(
         }
         for trial in trials
     ]
-    figure = plots.search(rows, metric=config.metric, lowest=search.is_loss(config.metric))
+    figure = plots.search(rows, metric=config.metric, lowest=is_loss(config.metric))
     plots.save(figure, folder.path("search.png"))
     shares = {model: share for family in mattered.values() for model, share in family.items()}
     if shares:

@@ -8,13 +8,13 @@ from typing import Any
 from jobs import evaluate
 from jobs.evaluate import EvaluateConfig
 from tune.data import Data
-from vidray import digests, json_file, judging, learning, models, runs, search, storage, versions
+from vidray import digests, json_file, judging, models, runs, storage, versions
 from vidray.json_file import write_json
-from vidray.learning import Examples
+from vidray.learning import Examples, with_families
 from vidray.models import classical
 from vidray.models.claim import ModelRun
 from vidray.models.folder import save_classical
-from vidray.search import Family, Metric, Trial
+from vidray.search import Family, Metric, Trial, best_trial, is_loss
 from vidray.trials import classical_options
 from vidray.work_folder import WORK, WorkFolder
 
@@ -35,7 +35,7 @@ def hand_over(
     """
     found: dict[Family, dict[str, Any]] = {}
     for family, own in data.items():
-        winner = search.best([t for t in trials if t.family == family], metric)
+        winner = best_trial([t for t in trials if t.family == family], metric)
         if winner is None:
             continue
         val = _model_folder(folder, own.examples, winner, seed)
@@ -54,7 +54,7 @@ def choose(
     folder: WorkFolder, winners: Mapping[Family, Mapping[str, Any]], *, metric: Metric
 ) -> Family:
     """The family whose winner is the best on split val; its folder is copied to ``best``."""
-    sign = 1 if search.is_loss(metric) else -1
+    sign = 1 if is_loss(metric) else -1
     chosen = min(winners, key=lambda family: sign * winners[family]["val"][metric])
     storage.remove_tree(folder.path("best"), inside=folder.out)
     _copy(folder.path(chosen), folder.path("best"))
@@ -92,7 +92,7 @@ def _is_finished(out: str, digest: str) -> bool:
 
 
 def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:
-    train = learning.with_families(examples.of_split("train"), winner.settings["families"])
+    train = with_families(examples.of_split("train"), winner.settings["families"])
     names = examples.class_names
     pipeline = classical.fit(
         winner.model,

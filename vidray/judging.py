@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import evaluation, splits
+from vidray import splits
 from vidray.errors import UserError
+from vidray.evaluation import average_views, compute_metrics
 from vidray.learning import HEAD, Examples
 from vidray.models.folder import ClassicalModel, Model
 
@@ -43,14 +44,12 @@ class Judged:
 
     def metrics(self, class_names: Sequence[str]) -> dict[str, Any]:
         """``evaluation.compute_metrics``, resampled by recording."""
-        return evaluation.compute_metrics(
-            self.labels, self.probabilities, class_names, groups=self.groups
-        )
+        return compute_metrics(self.labels, self.probabilities, class_names, groups=self.groups)
 
 
 def judge(table: pa.Table, probabilities: NDArray[np.float64]) -> Judged:
     """One answer a video of one row or several (clips) of ``table``."""
-    ids, averaged = evaluation.average_views(table["video_id"].to_pylist(), probabilities)
+    ids, averaged = average_views(table["video_id"].to_pylist(), probabilities)
     first = {row["video_id"]: row for row in reversed(table.select(list(HEAD[:6])).to_pylist())}
     rows = [first[video] for video in ids]
     recording = dict(

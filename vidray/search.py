@@ -194,7 +194,7 @@ def is_loss(metric: Metric) -> bool:
     return metric == "log_loss"
 
 
-def best(trials: Iterable[Trial], metric: Metric) -> Trial | None:
+def best_trial(trials: Iterable[Trial], metric: Metric) -> Trial | None:
     """The one with the best score, of equals the first; a stopped one is none."""
     known = [trial for trial in trials if trial.state == "ok" and trial.score is not None]
     sign = 1 if is_loss(metric) else -1

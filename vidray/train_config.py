@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import tyro
 
-from vidray import learning, storage
+from vidray import storage
 from vidray.augment import Augmentation
 from vidray.deep_job import DeepJob, Workers
 from vidray.errors import UserError
 from vidray.hyperparameters import Training
-from vidray.learning import Examples
+from vidray.learning import Examples, assigned_splits
 from vidray.models import DEEP, classical
 from vidray.models.build import FLOW_MODELS
 from vidray.preprocess import IMAGENET, KINETICS, Preprocessing, dataset_statistics
@@ -161,5 +161,5 @@ def deep_job(
             std=std,
             flow=model in FLOW_MODELS,
         ),
-        splits=learning.assigned_splits(examples),
+        splits=assigned_splits(examples),
     )

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidray import learning, search, storage
+from vidray import storage
 from vidray.augment import Augmentation
 from vidray.deep_job import (
     DeepJob,
@@ -27,11 +27,12 @@ from vidray.deep_job import (
 from vidray.errors import UserError
 from vidray.hyperparameters import Training
 from vidray.json_file import write_json
+from vidray.learning import Examples, Selection, apply, read_clips
 from vidray.loop import EpochRow, best_epoch
 from vidray.models import classical
 from vidray.models.folder import save_deep
 from vidray.models.prepared import Prepared
-from vidray.search import Metric
+from vidray.search import Metric, is_loss, name_of
 from vidray.train_config import DeepSettings, deep_job
 from vidray.training import train
 
@@ -138,11 +139,11 @@ class DeepTrials:
     augmentation: Augmentation
     workers: Workers
     metric: Metric
-    selection: learning.Selection = field(default_factory=learning.Selection)
+    selection: Selection = field(default_factory=Selection)
 
     def run(self, settings: Settings, report: Report) -> None:
         """Report each epoch as it is done, the last one when the model folder is written."""
-        examples = learning.apply(learning.read_clips(self.data), self.selection)
+        examples = apply(read_clips(self.data), self.selection)
         job = self._job(examples, settings)
         make_network(job, fresh=True)  # What is wrong with it is said at once.
         where = self.folder(settings["number"])
@@ -161,9 +162,9 @@ class DeepTrials:
 
     def folder(self, number: int) -> str:
         """Of a trial: its checkpoints, then its model."""
-        return storage.join(self.work, search.name_of("deep", number))
+        return storage.join(self.work, name_of("deep", number))
 
-    def _job(self, examples: learning.Examples, settings: Settings) -> DeepJob:
+    def _job(self, examples: Examples, settings: Settings) -> DeepJob:
         def over(group: Any) -> Any:
             own = {f.name for f in dataclasses.fields(group)} & settings.keys()
             return dataclasses.replace(group, **{name: settings[name] for name in own})
@@ -174,7 +175,7 @@ class DeepTrials:
             examples.class_names,
             deep=over(self.deep),
             training=dataclasses.replace(
-                over(self.training), keep="loss" if search.is_loss(self.metric) else "accuracy"
+                over(self.training), keep="loss" if is_loss(self.metric) else "accuracy"
             ),
             augmentation=Augmentation(**settings["augmentation"])
             if "augmentation" in settings
