@@ -30,9 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.label import Bench as LabelBench
 from bench.label import save_model
 from tests.video_writer import write_video
-from vidray import names, parquet, schema, sources, storage
+from vidray import schema, sources, storage
 from vidray.commits import read_labels
 from vidray.labelling import LabelSettings, name_and_digest
+from vidray.storage import names, parquet
 
 _ROOT = Path(__file__).resolve().parents[1]
 _FILES_PER_FOLDER = 10_000

@@ -29,7 +29,6 @@ from vidray import (
     judging,
     models,
     out_folder,
-    parquet,
     plots,
     storage,
     summary,
@@ -39,10 +38,11 @@ from vidray.clips import ClipSettings
 from vidray.errors import UserError
 from vidray.evaluation import baselines, curves, prediction_rows
 from vidray.extraction import Settings
-from vidray.json_file import write_json
 from vidray.judging import Judged
 from vidray.learning import Examples, Selection, apply, read_clips, read_features
 from vidray.models import ClassicalModel, Model
+from vidray.storage import parquet
+from vidray.storage.json_file import write_json
 from vidray.summary import Table
 
 _OURS = (

@@ -32,7 +32,6 @@ from vidray import (
     judging,
     models,
     out_folder,
-    parquet,
     plots,
     split_report,
     storage,
@@ -46,11 +45,12 @@ from vidray.clips import ClipSettings
 from vidray.deep_job import DeepJob, make_network
 from vidray.errors import UserError
 from vidray.hyperparameters import Training
-from vidray.json_file import write_json
 from vidray.learning import Examples, Selection, read_clips, read_features, select
 from vidray.loop import best_epoch
 from vidray.models import DeepModel, classical
 from vidray.progress import duration
+from vidray.storage import parquet
+from vidray.storage.json_file import write_json
 from vidray.study import Answer, StudyRun, Unit
 from vidray.summary import Table
 from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings, deep_job

@@ -37,7 +37,6 @@ from vidray.augment import Augmentation
 from vidray.deep_job import DeepJob, Trained, make_network, model_info
 from vidray.errors import UserError
 from vidray.hyperparameters import Training
-from vidray.json_file import write_json
 from vidray.learning import Examples, Selection, read_clips, read_features, select
 from vidray.loop import EpochRow, best_epoch
 from vidray.models import classical, importance
@@ -45,6 +44,7 @@ from vidray.models.claim import CHECKPOINTS, ModelRun
 from vidray.models.folder import save_classical, save_deep
 from vidray.progress import duration
 from vidray.recordings import Demand
+from vidray.storage.json_file import write_json
 from vidray.summary import Table
 from vidray.train_config import DeepSettings, Flat, check_model, deep_job
 

@@ -21,8 +21,6 @@ from vidray import (
     commit_files,
     commit_numbers,
     commits,
-    disk,
-    parquet,
     schema,
     storage,
     versions,
@@ -30,6 +28,7 @@ from vidray import (
 from vidray.commits import LabelSet, read_labels
 from vidray.errors import UserError
 from vidray.runs import Run
+from vidray.storage import disk, parquet
 
 DIGEST = "0123456789ab"
 NEWEST = "qualify row_number() over (partition by video_id order by commit desc) = 1"

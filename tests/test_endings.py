@@ -20,12 +20,9 @@ import tyro
 from botocore import exceptions as boto
 
 from vidray import (
-    buckets,
     capacity,
     cli,
     endings,
-    json_file,
-    parquet,
     pipeline,
     ray_address,
     rows,
@@ -37,6 +34,7 @@ from vidray import (
 )
 from vidray.capacity import Resources
 from vidray.errors import JobError, UserError, VideoError
+from vidray.storage import buckets, json_file, parquet
 
 
 @dataclass(frozen=True, kw_only=True)

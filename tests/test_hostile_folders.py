@@ -24,7 +24,6 @@ from vidray import (
     commit_numbers,
     commits,
     out_folder,
-    parquet,
     storage,
     versions,
 )
@@ -34,7 +33,7 @@ from vidray.extraction import Settings
 from vidray.learning import read_features
 from vidray.models.claim import ModelRun
 from vidray.runs import Run
-from vidray.storage import join
+from vidray.storage import join, parquet
 from vidray.work_folder import WorkFolder
 
 _RUNS = b"vidray.runs"

@@ -5,10 +5,15 @@ import json
 import pyarrow as pa
 import pytest
 
-from vidray import parquet, runs, schema, storage, versions
+from vidray import (
+    runs,
+    schema,
+    storage,
+    versions,
+)
 from vidray.errors import UserError
 from vidray.runs import Run
-from vidray.storage import join
+from vidray.storage import join, parquet
 
 
 def _videos(count: int) -> pa.Table:

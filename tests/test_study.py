@@ -17,13 +17,20 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from jobs import study as job
 from tests.ray_cluster import ROOT, Cluster, Job
-from vidray import judging, models, parquet, schema, study, synthetic
+from vidray import (
+    judging,
+    models,
+    schema,
+    study,
+    synthetic,
+)
 from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.features import FAMILIES
 from vidray.hyperparameters import Training
 from vidray.learning import Examples, read_clips, read_features
 from vidray.models import classical
+from vidray.storage import parquet
 from vidray.study import Answer, StudyRun, Unit
 
 LABELS = ("run", "sit")

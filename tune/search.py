@@ -34,7 +34,6 @@ from tune.data import Data, read
 from vidray import (
     cli,
     out_folder,
-    parquet,
     plots,
     storage,
     summary,
@@ -46,7 +45,6 @@ from vidray.capacity import connect
 from vidray.deep_job import Workers
 from vidray.errors import UserError
 from vidray.hyperparameters import Training
-from vidray.json_file import write_json
 from vidray.learning import Examples, Selection
 from vidray.models import classical
 from vidray.progress import duration
@@ -62,6 +60,8 @@ from vidray.search import (
     is_loss,
     to_table,
 )
+from vidray.storage import parquet
+from vidray.storage.json_file import write_json
 from vidray.summary import Table
 from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings
 from vidray.trials import ClassicalTrials, DeepTrials

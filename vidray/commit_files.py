@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vidray import checked_json, names, parquet, schema, storage
+from vidray import schema, storage
 from vidray.errors import UserError
-from vidray.storage import join
+from vidray.storage import checked_json, join, names, parquet
 
 # Numbers are int32 in the table.
 MOST_COMMITS_EVER = 999_999_999

@@ -13,9 +13,9 @@ import re
 import time
 from collections.abc import Iterator
 
-from vidray import commit_files, names, storage
+from vidray import commit_files, storage
 from vidray.errors import UserError
-from vidray.storage import join
+from vidray.storage import join, names
 
 # Writing a commit takes seconds: the largest, of a million videos, has 45 MB without embeddings.
 _MOST_WAITING_SECONDS = 60.0

@@ -33,13 +33,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidray import (
-    checked_json,
     commit_files,
     commit_numbers,
     digests,
     errors,
-    names,
-    parquet,
     runs,
     schema,
     storage,
@@ -48,7 +45,7 @@ from vidray import (
 from vidray.commit_files import Commit
 from vidray.errors import UserError
 from vidray.runs import Run
-from vidray.storage import join
+from vidray.storage import checked_json, join, names, parquet
 
 T = TypeVar("T")
 

@@ -17,10 +17,10 @@ from typing import Literal
 
 from fsspec.registry import known_implementations
 
-from vidray import addresses, storage
+from vidray import storage
 from vidray.errors import UserError
 from vidray.manifests import Entry
-from vidray.storage import FileInfo, without_secrets
+from vidray.storage import FileInfo, addresses, without_secrets
 
 logger = logging.getLogger(__name__)
 

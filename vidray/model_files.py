@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vidray import checked_json, names, storage
+from vidray import storage
 from vidray.clips import ClipSettings
 from vidray.errors import UserError, VideoError
 from vidray.frames import Limits
 from vidray.out_folder import MODEL
 from vidray.preprocess import Preprocessing
+from vidray.storage import checked_json, names
 
 HeadKind = Literal["linear", "layernorm_dropout_linear"]
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vidray import addresses
 from vidray.errors import ERROR_KINDS, ModelError, VideoError
 from vidray.masking import without_secrets
+from vidray.storage import addresses
 
 # Values of one row by column; columns left out are null.
 Values = Mapping[str, Any]

@@ -29,7 +29,6 @@ import pyarrow as pa
 from fsspec.utils import glob_translate
 
 from vidray import (
-    addresses,
     class_names,
     datasets,
     errors,
@@ -42,7 +41,7 @@ from vidray.datasets import Beside, SplitList
 from vidray.errors import UserError, VideoError
 from vidray.manifests import Entry, extension_of, has_video_extension
 from vidray.splits import check_splits, derive_splits
-from vidray.storage import FileInfo
+from vidray.storage import FileInfo, addresses
 from vidray.video_rows import Row, merged, to_table, video_id
 
 __all__ = ["list_videos", "video_id"]

@@ -26,13 +26,13 @@ from vidray.deep_job import (
 )
 from vidray.errors import UserError
 from vidray.hyperparameters import Training
-from vidray.json_file import write_json
 from vidray.learning import Examples, Selection, apply, read_clips
 from vidray.loop import EpochRow, best_epoch
 from vidray.models import classical
 from vidray.models.folder import save_deep
 from vidray.models.prepared import Prepared
 from vidray.search import Metric, is_loss, name_of
+from vidray.storage.json_file import write_json
 from vidray.train_config import DeepSettings, deep_job
 from vidray.training import train
 

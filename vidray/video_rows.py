@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from vidray import addresses, schema, storage
+from vidray import schema, storage
 from vidray.errors import UserError
-from vidray.storage import FileInfo
+from vidray.storage import FileInfo, addresses
 
 
 class Row(NamedTuple):

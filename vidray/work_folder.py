@@ -11,9 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from vidray import checked_json, json_file, out_folder, runs, storage, versions
+from vidray import (
+    out_folder,
+    runs,
+    storage,
+    versions,
+)
 from vidray.errors import UserError
-from vidray.json_file import write_json
+from vidray.storage import checked_json, json_file
+from vidray.storage.json_file import write_json
 
 T = TypeVar("T")
 

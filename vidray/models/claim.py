@@ -9,8 +9,8 @@ from typing import Any
 
 from vidray import out_folder, storage, versions
 from vidray.errors import UserError
-from vidray.json_file import write_json
 from vidray.out_folder import MODEL, PIPELINE, WEIGHTS
+from vidray.storage.json_file import write_json
 
 # Ray keeps its checkpoints here until the model is written.
 CHECKPOINTS = "_checkpoints"

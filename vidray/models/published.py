@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from vidray import checked_json, storage
+from vidray import storage
 from vidray.errors import UserError
+from vidray.storage import checked_json
 
 # safetensors' names of what weights are made of.
 _DTYPES = {

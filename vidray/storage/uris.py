@@ -20,17 +20,22 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import fsspec
 
-from vidray import addresses, buckets, disk, masking
-from vidray.addresses import local_path, local_uri, protocol_of
 from vidray.errors import UserError, VideoError
+from vidray.masking import without_secrets
+from vidray.storage import addresses, buckets, disk
+from vidray.storage.addresses import (
+    canonical,
+    is_bucket,
+    local_path,
+    local_uri,
+    name_of,
+    parent_of,
+    protocol_of,
+)
 
 # Half of short clips are below 0.4 MiB and nearly all below 16 MiB: one GET then costs less than
 # the size, the header and several blocks asked for apart.
 WHOLE_FILE_BYTES = 16 * 2**20
-
-without_secrets = masking.without_secrets
-canonical, is_bucket, join = addresses.canonical, addresses.is_bucket, addresses.join
-name_of, parent_of = addresses.name_of, addresses.parent_of
 
 
 class FileInfo(NamedTuple):

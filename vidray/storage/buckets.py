@@ -22,9 +22,9 @@ import tenacity
 from botocore import exceptions as boto
 from botocore.utils import parse_timestamp
 
-from vidray import disk
 from vidray.errors import UserError, VideoError
 from vidray.masking import has_password, without_secrets
+from vidray.storage import disk
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

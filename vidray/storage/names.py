@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 import uuid
 
-from vidray.checked_json import shown
 from vidray.errors import UserError
+from vidray.storage.checked_json import shown
 
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")

@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidray import disk, storage
+from vidray import storage
 from vidray.errors import UserError
+from vidray.storage import disk
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
