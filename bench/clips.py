@@ -49,8 +49,8 @@ from bench.throughput import _make_clips
 from vidray import capacity, sampling, sources
 from vidray.clips import ClipSettings, cut_video
 from vidray.loader import epoch_batches
-from vidray.runs import Run
-from vidray.shards import Clips
+from vidray.tables.runs import Run
+from vidray.tables.shards import Clips
 
 Rows = NDArray[np.int64]
 Pixels = NDArray[np.uint8]

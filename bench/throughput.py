@@ -35,10 +35,16 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests import features_reference as reference
-from vidray import capacity, features, pipeline, runs, sources
+from vidray import (
+    capacity,
+    features,
+    pipeline,
+    sources,
+)
 from vidray.enhance import sharpen
 from vidray.extraction import Settings, describe_videos
 from vidray.features import motion
+from vidray.tables import runs
 
 _ROOT = Path(__file__).resolve().parents[1]
 

@@ -131,7 +131,7 @@ def _wait(bench: Bench) -> None:
     from bench.clips import cut_all
     from bench.throughput import _make_clips
     from vidray.clips import ClipSettings
-    from vidray.shards import Clips
+    from vidray.tables.shards import Clips
 
     with tempfile.TemporaryDirectory() as folder:
         source = bench.videos or str(_make_clips(Path(folder) / "videos", bench.clips))

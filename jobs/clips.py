@@ -14,12 +14,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from vidray import cli, out_folder, pipeline, split_report, storage, summary, versions
+from vidray import (
+    cli,
+    pipeline,
+    split_report,
+    storage,
+)
 from vidray.capacity import Resources
 from vidray.clips import ClipSettings
 from vidray.decode import Limits
-from vidray.runs import Run
 from vidray.sources import list_videos
+from vidray.tables import out_folder, summary, versions
+from vidray.tables.runs import Run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,11 +28,8 @@ from vidray import (
     extraction,
     judging,
     models,
-    out_folder,
     plots,
     storage,
-    summary,
-    versions,
 )
 from vidray.clips import ClipSettings
 from vidray.errors import UserError
@@ -43,7 +40,8 @@ from vidray.learning import Examples, Selection, apply, read_clips, read_feature
 from vidray.models import ClassicalModel, Model
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
-from vidray.summary import Table
+from vidray.tables import out_folder, summary, versions
+from vidray.tables.summary import Table
 
 _OURS = (
     "_SUCCESS", "metrics.json", "predictions.parquet", "curves.json", "confusion.png", "roc.png",

@@ -17,14 +17,21 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.text import Text
 
-from vidray import cli, features, out_folder, pipeline, split_report, storage, summary, versions
+from vidray import (
+    cli,
+    features,
+    pipeline,
+    split_report,
+    storage,
+)
 from vidray.capacity import Resources
 from vidray.decode import Limits
 from vidray.errors import UserError
 from vidray.extraction import Settings
-from vidray.runs import Run, read_parts
 from vidray.sources import list_videos
-from vidray.summary import Table
+from vidray.tables import out_folder, summary, versions
+from vidray.tables.runs import Run, read_parts
+from vidray.tables.summary import Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,13 @@ from typing import Any, Literal
 import pyarrow.compute as pc
 from rich.console import Console
 
-from vidray import capacity, cli, commits, out_folder, pipeline, runs, storage, summary, versions
+from vidray import (
+    capacity,
+    cli,
+    commits,
+    pipeline,
+    storage,
+)
 from vidray.capacity import Predictors, Resources
 from vidray.commits import LabelSet, Todo
 from vidray.decode import Limits
@@ -29,9 +35,15 @@ from vidray.errors import JobError, UserError
 from vidray.labelling import LabelSettings, check_model, name_and_digest
 from vidray.model_files import read_info
 from vidray.progress import duration
-from vidray.runs import Run
 from vidray.sources import list_videos
-from vidray.summary import Table
+from vidray.tables import (
+    out_folder,
+    runs,
+    summary,
+    versions,
+)
+from vidray.tables.runs import Run
+from vidray.tables.summary import Table
 
 
 @dataclass(frozen=True, kw_only=True)

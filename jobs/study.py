@@ -28,17 +28,13 @@ from rich.console import Console
 
 from vidray import (
     cli,
-    digests,
     judging,
     models,
-    out_folder,
     plots,
     split_report,
     storage,
     study,
-    summary,
     training,
-    versions,
 )
 from vidray.augment import Augmentation
 from vidray.clips import ClipSettings
@@ -52,9 +48,15 @@ from vidray.progress import duration
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
 from vidray.study import Answer, StudyRun, Unit
-from vidray.summary import Table
+from vidray.tables import (
+    digests,
+    out_folder,
+    summary,
+    versions,
+)
+from vidray.tables.summary import Table
+from vidray.tables.work_folder import WORK
 from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings, deep_job
-from vidray.work_folder import WORK
 
 
 @dataclass(frozen=True, kw_only=True)

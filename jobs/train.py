@@ -20,18 +20,14 @@ from rich.console import Console
 
 from vidray import (
     cli,
-    digests,
     judging,
     masking,
     models,
-    out_folder,
     plots,
     recordings,
     split_report,
     storage,
-    summary,
     training,
-    versions,
 )
 from vidray.augment import Augmentation
 from vidray.deep_job import DeepJob, Trained, make_network, model_info
@@ -45,7 +41,13 @@ from vidray.models.folder import save_classical, save_deep
 from vidray.progress import duration
 from vidray.recordings import Demand
 from vidray.storage.json_file import write_json
-from vidray.summary import Table
+from vidray.tables import (
+    digests,
+    out_folder,
+    summary,
+    versions,
+)
+from vidray.tables.summary import Table
 from vidray.train_config import DeepSettings, Flat, check_model, deep_job
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vidray import features, runs, schema
+from vidray import features
 from vidray.clips import ClipSettings
 from vidray.extraction import Settings
+from vidray.tables import runs, schema
 
 LABELS = ("jump", "run")
 Rows = Sequence[dict[str, Any]]

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.videos import read_numbers, write_video
-from vidray import runs, schema, storage
+from vidray import storage
 from vidray.clips import ClipSettings, clip_frames, cut_video, cut_videos
 from vidray.decode import probe, read_frames
 from vidray.errors import UserError
-from vidray.shards import Clips
 from vidray.storage import parquet
+from vidray.tables import runs, schema
+from vidray.tables.shards import Clips
 
 
 def _video(path: Path, label: str | None = "up") -> dict[str, Any]:

@@ -13,12 +13,12 @@ import pytest
 from bench import damage
 from tests.video_writer import count_corrupt, moving_scene, packet_places, write_concealed
 from tests.videos import KINDS, sequential_frames, write_video
-from vidray import runs, summary
 from vidray.clips import ClipSettings, cut_video
 from vidray.decode import Damage, Limits, Request, Video, probe, read_frames
 from vidray.errors import UserError, VideoError
 from vidray.extraction import Settings, describe_video
 from vidray.pixels import to_rgb
+from vidray.tables import runs, summary
 
 _LONG = ("vidray.decode._SHORT_PIXELS", 0)  # Every video is read by its index, as a long one is.
 _X264 = {"x264-params": "keyint=10:bframes=2:scenecut=0:b-adapt=0"}

@@ -25,16 +25,18 @@ from vidray import (
     endings,
     pipeline,
     ray_address,
-    rows,
-    runs,
-    schema,
     sources,
     storage,
-    summary,
 )
 from vidray.capacity import Resources
 from vidray.errors import JobError, UserError, VideoError
 from vidray.storage import buckets, json_file, parquet
+from vidray.tables import (
+    rows,
+    runs,
+    schema,
+    summary,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

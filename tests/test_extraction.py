@@ -12,12 +12,13 @@ import pytest
 
 from tests.shared_data import CORPUS
 from tests.videos import KINDS, sequential_frames, write_video
-from vidray import features, quality, rows, sampling, schema
+from vidray import features, quality, sampling
 from vidray.decode import read_frames
 from vidray.errors import UserError
 from vidray.extraction import Settings, describe_video, describe_videos
 from vidray.features import flow, sound
 from vidray.sources import list_videos
+from vidray.tables import rows, schema
 
 _COLOR = Settings(families=("color",))
 

@@ -23,20 +23,19 @@ from vidray import (
     commit_files,
     commit_numbers,
     commits,
-    out_folder,
     storage,
-    versions,
 )
 from vidray.commits import LabelSet, read_labels
 from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.learning import read_features
 from vidray.models.claim import ModelRun
-from vidray.runs import Run
 from vidray.storage import join, parquet
-from vidray.work_folder import WorkFolder
+from vidray.tables import out_folder, versions
+from vidray.tables.runs import Run
+from vidray.tables.work_folder import WorkFolder
 
-_RUNS = b"vidray.runs"
+_RUNS = b"vidray.tables.runs"
 
 
 @pytest.fixture
@@ -500,7 +499,7 @@ def _ask_features(out: str) -> list[Callable[[], Any]]:
     run = Run(out=out, table="features", videos="/v", digest="d", libraries=versions.FEATURES)
 
     def finished() -> None:
-        from vidray import summary
+        from vidray.tables import summary
 
         summary.print_run(run, run.read_report())
 

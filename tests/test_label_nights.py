@@ -14,10 +14,11 @@ import pytest
 from jobs import label
 from tests.test_models_folder import fitted
 from tests.video_writer import write_video
-from vidray import commits, labeller, pipeline, versions
+from vidray import commits, labeller, pipeline
 from vidray.capacity import Resources
 from vidray.models.folder import save_classical
-from vidray.runs import Run
+from vidray.tables import versions
+from vidray.tables.runs import Run
 
 
 def _make_parts_here(

@@ -26,7 +26,14 @@ from torch import Tensor, nn
 from tests.ray_cluster import ROOT
 from tests.test_models_folder import fitted
 from tests.video_writer import count_corrupt, write_concealed, write_video
-from vidray import clips, commits, labeller, models, rows, schema, storage, wire
+from vidray import (
+    clips,
+    commits,
+    labeller,
+    models,
+    storage,
+    wire,
+)
 from vidray.clips import ClipSettings, cut_video
 from vidray.decode import Limits, Video, read_frames
 from vidray.errors import ModelError, UserError, VideoError
@@ -38,6 +45,7 @@ from vidray.predictor import Batches, Predictor, answer_questions
 from vidray.preprocess import Preprocessing
 from vidray.sandbox import Sandbox
 from vidray.sources import list_videos
+from vidray.tables import rows, schema
 
 FEATURES = Settings(families=("color",))
 SETTINGS = LabelSettings(

@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tests.ray_cluster import ROOT
-from vidray import features, loop, models, schema, storage
+from vidray import (
+    features,
+    loop,
+    models,
+    storage,
+)
 from vidray.augment import Augmentation
 from vidray.clips import ClipSettings
 from vidray.errors import ModelError, UserError
@@ -33,6 +38,7 @@ from vidray.models.architecture import Architecture
 from vidray.models.build import FLOW_MODELS, NAMES, build
 from vidray.models.folder import ClassicalModel, DeepModel, load, save_classical, save_deep
 from vidray.preprocess import IMAGENET, Preprocessing
+from vidray.tables import schema
 
 CLASSES = ("clap", "jump", "run")
 SIDE_PX = 32

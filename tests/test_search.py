@@ -36,9 +36,9 @@ from vidray.search import (
     importances,
     to_table,
 )
+from vidray.tables.work_folder import WorkFolder
 from vidray.train_config import DeepSettings
 from vidray.trials import STOP, ClassicalTrials, DeepTrials, classical_options, recorded
-from vidray.work_folder import WorkFolder
 
 
 def _space(trial: optuna.Trial) -> dict[str, Any]:

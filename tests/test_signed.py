@@ -12,12 +12,13 @@ import pytest
 from tests.ray_cluster import Cluster, Job
 from tests.video_writer import write_video
 from tests.web import SIGNATURE, Web, serving
-from vidray import pipeline, runs, storage
+from vidray import pipeline, storage
 from vidray.errors import VideoError
 from vidray.extraction import Settings, describe_video
 from vidray.sandbox import Sandbox
 from vidray.sources import list_videos, video_id
 from vidray.storage import addresses
+from vidray.tables import runs
 
 _SIGNED = (
     f"X-Amz-Algorithm=AWS4&X-Amz-Credential=AKIA%2Fus&X-Amz-Signature={quote(SIGNATURE, safe='')}"

@@ -20,7 +20,6 @@ from tests.ray_cluster import ROOT, Cluster, Job
 from vidray import (
     judging,
     models,
-    schema,
     study,
     synthetic,
 )
@@ -32,6 +31,7 @@ from vidray.learning import Examples, read_clips, read_features
 from vidray.models import classical
 from vidray.storage import parquet
 from vidray.study import Answer, StudyRun, Unit
+from vidray.tables import schema
 
 LABELS = ("run", "sit")
 _HEAD = ("video_id", "uri", "fingerprint", "label", "split", "group")

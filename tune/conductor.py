@@ -44,8 +44,8 @@ from vidray.search import (
     is_loss,
     name_of,
 )
+from vidray.tables.work_folder import WORK, WorkFolder
 from vidray.trials import STOP, ClassicalTrials, DeepTrials, recorded
-from vidray.work_folder import WORK, WorkFolder
 
 # How often the process of a trial is started again after it died; what raises is not tried again.
 _MOST_DEATHS = 1

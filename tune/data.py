@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vidray import recordings, runs, split_report, storage
+from vidray import recordings, split_report, storage
 from vidray.errors import UserError
 from vidray.learning import Examples, Selection, read_clips, read_features, select
 from vidray.recordings import Demand
 from vidray.search import Family
+from vidray.tables import runs
 
 _LEARNS_FROM: dict[Family, tuple[str, str]] = {
     "classical": ("features", "jobs/extract.py"),

@@ -33,12 +33,9 @@ from tune.conductor import Plan
 from tune.data import Data, read
 from vidray import (
     cli,
-    out_folder,
     plots,
     storage,
-    summary,
     training,
-    versions,
 )
 from vidray.augment import Augmentation
 from vidray.capacity import connect
@@ -62,10 +59,11 @@ from vidray.search import (
 )
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
-from vidray.summary import Table
+from vidray.tables import out_folder, summary, versions
+from vidray.tables.summary import Table
+from vidray.tables.work_folder import WORK, WorkFolder
 from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings
 from vidray.trials import ClassicalTrials, DeepTrials
-from vidray.work_folder import WORK, WorkFolder
 
 _OURS = (
     "trials", "trials.parquet", "search.json", "search.png", "importance.png", "best", "test",

@@ -8,14 +8,7 @@ from typing import Any
 from jobs import evaluate
 from jobs.evaluate import EvaluateConfig
 from tune.data import Data
-from vidray import (
-    digests,
-    judging,
-    models,
-    runs,
-    storage,
-    versions,
-)
+from vidray import judging, models, storage
 from vidray.learning import Examples, with_families
 from vidray.models import classical
 from vidray.models.claim import ModelRun
@@ -23,8 +16,9 @@ from vidray.models.folder import save_classical
 from vidray.search import Family, Metric, Trial, best_trial, is_loss
 from vidray.storage import json_file
 from vidray.storage.json_file import write_json
+from vidray.tables import digests, runs, versions
+from vidray.tables.work_folder import WORK, WorkFolder
 from vidray.trials import classical_options
-from vidray.work_folder import WORK, WorkFolder
 
 
 def hand_over(

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import decoders, digests, rows, sampling, schema, storage
+from vidray import decoders, sampling, storage
 from vidray.clock import WHOLE, Clock, Stretch
 from vidray.decode import IndexContradictedError, Limits, Request, Video
 from vidray.demux import Source
 from vidray.errors import UserError
 from vidray.opencv import steady_opencv
+from vidray.tables import digests, rows, schema
 
 Fit = Literal["squash", "crop"]
 

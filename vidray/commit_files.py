@@ -20,9 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vidray import schema, storage
+from vidray import storage
 from vidray.errors import UserError
 from vidray.storage import checked_json, join, names, parquet
+from vidray.tables import schema
 
 # Numbers are int32 in the table.
 MOST_COMMITS_EVER = 999_999_999
@@ -31,7 +32,7 @@ _ROWS_PER_GROUP = 50_000
 _AT_ONCE = 16
 # In a file's metadata: the runs whose rows it holds, the libraries that these were made with, and
 # the set that they belong to, which older files do not tell.
-_RUNS, _VERSIONS, _SET = b"vidray.runs", b"vidray.versions", b"vidray.set"
+_RUNS, _VERSIONS, _SET = b"vidray.tables.runs", b"vidray.tables.versions", b"vidray.set"
 
 
 @dataclass(frozen=True, order=True)

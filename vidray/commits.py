@@ -35,17 +35,19 @@ import pyarrow.compute as pc
 from vidray import (
     commit_files,
     commit_numbers,
-    digests,
     errors,
-    runs,
-    schema,
     storage,
-    versions,
 )
 from vidray.commit_files import Commit
 from vidray.errors import UserError
-from vidray.runs import Run
 from vidray.storage import checked_json, join, names, parquet
+from vidray.tables import (
+    digests,
+    runs,
+    schema,
+    versions,
+)
+from vidray.tables.runs import Run
 
 T = TypeVar("T")
 

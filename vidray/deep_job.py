@@ -20,7 +20,7 @@ from vidray.models.architecture import Architecture
 from vidray.models.build import set_trained
 from vidray.models.checkpointing import checkpoint_blocks
 from vidray.preprocess import Preprocessing
-from vidray.shards import Clips
+from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
     from vidray.learning import Examples

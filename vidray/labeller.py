@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import clips, rows, sampling, storage
+from vidray import clips, sampling, storage
 from vidray.clips import ClipSettings
 from vidray.clock import Clock, Stretch
 from vidray.decode import Damage, IndexContradictedError, Video
@@ -31,6 +31,7 @@ from vidray.labelling import LabelSettings, check_unchanged
 from vidray.model_files import read_info
 from vidray.opencv import steady_opencv
 from vidray.sandbox import Ask
+from vidray.tables import rows
 from vidray.wire import Answer, question, read_answer
 
 if TYPE_CHECKING:

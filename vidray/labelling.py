@@ -13,12 +13,13 @@ from typing import Any, ClassVar, Literal, get_args
 
 import pyarrow as pa
 
-from vidray import decoders, digests, schema, storage, versions
+from vidray import decoders, storage
 from vidray.commits import list_sets, read_labels
 from vidray.decode import Limits
 from vidray.errors import UserError, VideoError
 from vidray.model_files import read_info
-from vidray.out_folder import MODEL, PIPELINE, WEIGHTS
+from vidray.tables import digests, schema, versions
+from vidray.tables.out_folder import MODEL, PIPELINE, WEIGHTS
 
 __all__ = ["LabelSettings", "Precision", "list_sets", "name_and_digest", "read_labels"]
 

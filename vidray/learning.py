@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vidray import digests, features, runs, splits, storage
+from vidray import features, splits, storage
 from vidray.clips import ClipSettings
 from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.models import classical
-from vidray.shards import Clips
+from vidray.tables import digests, runs
+from vidray.tables.shards import Clips
 
 HEAD = ("video_id", "uri", "fingerprint", "label", "split", "group", "status")
 _SHARES_TO_TRY = (

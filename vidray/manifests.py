@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vidray import schema
 from vidray.errors import UserError
+from vidray.tables import schema
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from vidray import storage
 from vidray.clips import ClipSettings
 from vidray.errors import UserError, VideoError
 from vidray.frames import Limits
-from vidray.out_folder import MODEL
 from vidray.preprocess import Preprocessing
 from vidray.storage import checked_json, names
+from vidray.tables.out_folder import MODEL
 
 HeadKind = Literal["linear", "layernorm_dropout_linear"]
 

@@ -26,7 +26,7 @@ import ray
 import ray.data
 import ray.exceptions
 
-from vidray import endings, rows, runs
+from vidray import endings
 from vidray.capacity import (
     MOST_STARTING_SECONDS,
     Predictors,
@@ -38,9 +38,10 @@ from vidray.capacity import (
 )
 from vidray.errors import JobError, UserError, VideoError
 from vidray.progress import Meter
-from vidray.runs import Run
 from vidray.sandbox import Ask, Sandbox, find
 from vidray.storage import addresses
+from vidray.tables import rows, runs
+from vidray.tables.runs import Run
 
 # Ray Data looks for finished tasks every 100 ms and leaves a worker idle for 160 ms after each, so
 # tasks of some seconds; the last ones are shorter, or workers would wait for one another.

@@ -8,8 +8,8 @@ import pyarrow as pa
 from rich.console import Console
 
 from vidray import splits
-from vidray.schema import SPLITS
-from vidray.summary import WIDTH, Table
+from vidray.tables.schema import SPLITS
+from vidray.tables.summary import WIDTH, Table
 
 if TYPE_CHECKING:  # It imports scikit-learn, which extracting does without.
     from vidray.learning import Examples

@@ -21,8 +21,9 @@ from typing import cast
 
 import pyarrow as pa
 
-from vidray import schema, storage
+from vidray import storage
 from vidray.errors import UserError
+from vidray.tables import schema
 
 logger = logging.getLogger(__name__)
 

@@ -30,12 +30,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import digests, judging, recordings, splits, storage
+from vidray import (
+    judging,
+    recordings,
+    splits,
+    storage,
+)
 from vidray.errors import UserError
 from vidray.learning import Examples
 from vidray.models import classical
 from vidray.recordings import Demand
-from vidray.work_folder import WorkFolder
+from vidray.tables import digests
+from vidray.tables.work_folder import WorkFolder
 
 Purpose = Literal["test", "cross-validation", "learning-curve"]
 Rows = NDArray[np.int64]

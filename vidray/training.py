@@ -37,7 +37,7 @@ from vidray.hyperparameters import Training
 from vidray.loader import TrainingLoader
 from vidray.loop import EpochRow, Save
 from vidray.mailbox import Mailbox
-from vidray.shards import Clips
+from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
     pass

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from vidray import schema, storage
+from vidray import storage
 from vidray.errors import UserError
 from vidray.storage import FileInfo, addresses
+from vidray.tables import schema
 
 
 class Row(NamedTuple):

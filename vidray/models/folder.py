@@ -31,9 +31,9 @@ from vidray.inference import Precision, Read, predict_logits
 from vidray.model_files import read_info
 from vidray.models import published
 from vidray.models.build import build
-from vidray.out_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.preprocess import Preprocessing
 from vidray.storage.json_file import write_json
+from vidray.tables.out_folder import MODEL, PIPELINE, WEIGHTS
 
 # A thousand rounding errors of float64, and no more.
 _MOST_OFF = 1e-6

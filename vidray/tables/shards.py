@@ -20,8 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vidray import runs, storage
+from vidray import storage
 from vidray.errors import UserError
+from vidray.tables import runs
 
 
 class Clips:

@@ -11,15 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from vidray import (
-    out_folder,
-    runs,
-    storage,
-    versions,
-)
+from vidray import storage
 from vidray.errors import UserError
 from vidray.storage import checked_json, json_file
 from vidray.storage.json_file import write_json
+from vidray.tables import out_folder, runs, versions
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from vidray import storage
 from vidray.endings import one_line
 from vidray.errors import ERROR_KINDS
 from vidray.progress import duration
-from vidray.runs import Run
-from vidray.schema import STATUSES
+from vidray.tables.runs import Run
+from vidray.tables.schema import STATUSES
 
 if TYPE_CHECKING:  # It imports scikit-learn, which extracting does without.
     pass

@@ -27,11 +27,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidray import storage, versions
+from vidray import storage
 from vidray.errors import ERROR_KINDS, UserError
-from vidray.schema import STATUSES, VIDEOS
 from vidray.storage import disk, join, json_file
 from vidray.storage.parquet import parquet_bytes, read_parquet
+from vidray.tables import versions
+from vidray.tables.schema import STATUSES, VIDEOS
 
 # Many parts balance the work and bound what a kill loses; a part of 64 rows has 0.6 to 42 MB.
 _MOST_VIDEOS_PER_PART = 64

@@ -9,9 +9,10 @@ import os
 import re
 from typing import Any, Literal
 
-from vidray import runs, storage
+from vidray import storage
 from vidray.errors import UserError
 from vidray.storage import join, without_secrets
+from vidray.tables import runs
 
 Kind = Literal["features", "clips", "label", "model", "evaluation", "study", "search"]
 
