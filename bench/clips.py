@@ -46,11 +46,12 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.throughput import _make_clips
-from vidray import capacity, sampling, sources
-from vidray.clips import ClipSettings, cut_video
+from vidray import capacity, sources
 from vidray.loader import epoch_batches
 from vidray.tables.runs import Run
 from vidray.tables.shards import Clips
+from vidray.video import sampling
+from vidray.video.clips import ClipSettings, cut_video
 
 Rows = NDArray[np.int64]
 Pixels = NDArray[np.uint8]

@@ -41,10 +41,10 @@ from vidray import (
     pipeline,
     sources,
 )
-from vidray.enhance import sharpen
 from vidray.extraction import Settings, describe_videos
 from vidray.features import motion
 from vidray.tables import runs
+from vidray.video.enhance import sharpen
 
 _ROOT = Path(__file__).resolve().parents[1]
 

@@ -130,8 +130,8 @@ def _wait(bench: Bench) -> None:
     # Not at the top: with it comes Ray, which would count as memory of the other parts' processes.
     from bench.clips import cut_all
     from bench.throughput import _make_clips
-    from vidray.clips import ClipSettings
     from vidray.tables.shards import Clips
+    from vidray.video.clips import ClipSettings
 
     with tempfile.TemporaryDirectory() as folder:
         source = bench.videos or str(_make_clips(Path(folder) / "videos", bench.clips))

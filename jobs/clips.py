@@ -21,11 +21,11 @@ from vidray import (
     storage,
 )
 from vidray.capacity import Resources
-from vidray.clips import ClipSettings
-from vidray.decode import Limits
 from vidray.sources import list_videos
 from vidray.tables import out_folder, summary, versions
 from vidray.tables.runs import Run
+from vidray.video.clips import ClipSettings
+from vidray.video.decode import Limits
 
 
 @dataclass(frozen=True, kw_only=True)

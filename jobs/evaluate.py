@@ -23,7 +23,6 @@ from rich.console import Console
 
 from vidray import (
     cli,
-    clips,
     cost,
     extraction,
     judging,
@@ -31,7 +30,6 @@ from vidray import (
     plots,
     storage,
 )
-from vidray.clips import ClipSettings
 from vidray.errors import UserError
 from vidray.evaluation import baselines, curves, prediction_rows
 from vidray.extraction import Settings
@@ -42,6 +40,8 @@ from vidray.storage import parquet
 from vidray.storage.json_file import write_json
 from vidray.tables import out_folder, summary, versions
 from vidray.tables.summary import Table
+from vidray.video import clips
+from vidray.video.clips import ClipSettings
 
 _OURS = (
     "_SUCCESS", "metrics.json", "predictions.parquet", "curves.json", "confusion.png", "roc.png",

@@ -25,13 +25,13 @@ from vidray import (
     storage,
 )
 from vidray.capacity import Resources
-from vidray.decode import Limits
 from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.sources import list_videos
 from vidray.tables import out_folder, summary, versions
 from vidray.tables.runs import Run, read_parts
 from vidray.tables.summary import Table
+from vidray.video.decode import Limits
 
 
 @dataclass(frozen=True, kw_only=True)

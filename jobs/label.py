@@ -30,7 +30,6 @@ from vidray import (
 )
 from vidray.capacity import Predictors, Resources
 from vidray.commits import LabelSet, Todo
-from vidray.decode import Limits
 from vidray.errors import JobError, UserError
 from vidray.labelling import LabelSettings, check_model, name_and_digest
 from vidray.model_files import read_info
@@ -44,6 +43,7 @@ from vidray.tables import (
 )
 from vidray.tables.runs import Run
 from vidray.tables.summary import Table
+from vidray.video.decode import Limits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,6 @@ from vidray import (
     training,
 )
 from vidray.augment import Augmentation
-from vidray.clips import ClipSettings
 from vidray.deep_job import DeepJob, make_network
 from vidray.errors import UserError
 from vidray.hyperparameters import Training
@@ -57,6 +56,7 @@ from vidray.tables import (
 from vidray.tables.summary import Table
 from vidray.tables.work_folder import WORK
 from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings, deep_job
+from vidray.video.clips import ClipSettings
 
 
 @dataclass(frozen=True, kw_only=True)

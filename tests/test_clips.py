@@ -14,12 +14,17 @@ from hypothesis import strategies as st
 
 from tests.videos import read_numbers, write_video
 from vidray import storage
-from vidray.clips import ClipSettings, clip_frames, cut_video, cut_videos
-from vidray.decode import probe, read_frames
 from vidray.errors import UserError
 from vidray.storage import parquet
 from vidray.tables import runs, schema
 from vidray.tables.shards import Clips
+from vidray.video.clips import (
+    ClipSettings,
+    clip_frames,
+    cut_video,
+    cut_videos,
+)
+from vidray.video.decode import probe, read_frames
 
 
 def _video(path: Path, label: str | None = "up") -> dict[str, Any]:

@@ -27,15 +27,12 @@ from tests.ray_cluster import ROOT
 from tests.test_models_folder import fitted
 from tests.video_writer import count_corrupt, write_concealed, write_video
 from vidray import (
-    clips,
     commits,
     labeller,
     models,
     storage,
     wire,
 )
-from vidray.clips import ClipSettings, cut_video
-from vidray.decode import Limits, Video, read_frames
 from vidray.errors import ModelError, UserError, VideoError
 from vidray.extraction import Settings, describe_video
 from vidray.labeller import ClipModel, join_windows
@@ -46,6 +43,9 @@ from vidray.preprocess import Preprocessing
 from vidray.sandbox import Sandbox
 from vidray.sources import list_videos
 from vidray.tables import rows, schema
+from vidray.video import clips
+from vidray.video.clips import ClipSettings, cut_video
+from vidray.video.decode import Limits, Video, read_frames
 
 FEATURES = Settings(families=("color",))
 SETTINGS = LabelSettings(

@@ -11,13 +11,13 @@ import torch
 
 from tests.made_runs import publish
 from vidray import features, judging
-from vidray.clips import ClipSettings
 from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.learning import Examples, read_clips, read_features
 from vidray.models.folder import ClassicalModel, DeepModel
 from vidray.preprocess import Preprocessing
 from vidray.storage import join
+from vidray.video.clips import ClipSettings
 
 FEATURES = Settings(families=("temporal", "motion"))
 CLIPS = ClipSettings(frames_per_clip=2, size_px=4)

@@ -28,7 +28,6 @@ from vidray import (
     storage,
 )
 from vidray.augment import Augmentation
-from vidray.clips import ClipSettings
 from vidray.errors import ModelError, UserError
 from vidray.extraction import Settings
 from vidray.hyperparameters import Training
@@ -39,6 +38,7 @@ from vidray.models.build import FLOW_MODELS, NAMES, build
 from vidray.models.folder import ClassicalModel, DeepModel, load, save_classical, save_deep
 from vidray.preprocess import IMAGENET, Preprocessing
 from vidray.tables import schema
+from vidray.video.clips import ClipSettings
 
 CLASSES = ("clap", "jump", "run")
 SIDE_PX = 32

@@ -12,7 +12,7 @@ import s3fs
 
 from tests.command_lines import FLAG, flags_of, scripts
 from tests.ray_cluster import ROOT, Cluster
-from vidray.synthetic import make_clips
+from vidray.video.synthetic import make_clips
 
 _README = (ROOT / "README.md").read_text()
 

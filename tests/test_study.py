@@ -17,12 +17,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from jobs import study as job
 from tests.ray_cluster import ROOT, Cluster, Job
-from vidray import (
-    judging,
-    models,
-    study,
-    synthetic,
-)
+from vidray import judging, models, study
 from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.features import FAMILIES
@@ -32,6 +27,7 @@ from vidray.models import classical
 from vidray.storage import parquet
 from vidray.study import Answer, StudyRun, Unit
 from vidray.tables import schema
+from vidray.video import synthetic
 
 LABELS = ("run", "sit")
 _HEAD = ("video_id", "uri", "fingerprint", "label", "split", "group")

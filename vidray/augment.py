@@ -15,9 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidray import sampling
 from vidray.errors import UserError
 from vidray.preprocess import fit_frames
+from vidray.video import sampling
 
 Pixels = NDArray[np.uint8]
 

@@ -12,20 +12,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import (
-    decoders,
-    features,
-    quality,
-    sampling,
-    storage,
-)
-from vidray.clock import Clock, Stretch
-from vidray.decode import Frames, Limits, Request, Video
-from vidray.enhance import enhance
+from vidray import features, storage
 from vidray.errors import UserError
 from vidray.features import flow, sound
-from vidray.opencv import steady_opencv
 from vidray.tables import digests, rows, schema
+from vidray.video import decoders, quality, sampling
+from vidray.video.clock import Clock, Stretch
+from vidray.video.decode import (
+    Frames,
+    Limits,
+    Request,
+    Video,
+)
+from vidray.video.enhance import enhance
+from vidray.video.opencv import steady_opencv
 
 Enhance = Literal["off", "auto", "always"]
 

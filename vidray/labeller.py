@@ -21,17 +21,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import clips, sampling, storage
-from vidray.clips import ClipSettings
-from vidray.clock import Clock, Stretch
-from vidray.decode import Damage, IndexContradictedError, Video
+from vidray import storage
 from vidray.errors import Cap, VideoError
 from vidray.extraction import describe_video
 from vidray.labelling import LabelSettings, check_unchanged
 from vidray.model_files import read_info
-from vidray.opencv import steady_opencv
 from vidray.sandbox import Ask
 from vidray.tables import rows
+from vidray.video import clips, sampling
+from vidray.video.clips import ClipSettings
+from vidray.video.clock import Clock, Stretch
+from vidray.video.decode import Damage, IndexContradictedError, Video
+from vidray.video.opencv import steady_opencv
 from vidray.wire import Answer, question, read_answer
 
 if TYPE_CHECKING:

@@ -13,13 +13,14 @@ from typing import Any, ClassVar, Literal, get_args
 
 import pyarrow as pa
 
-from vidray import decoders, storage
+from vidray import storage
 from vidray.commits import list_sets, read_labels
-from vidray.decode import Limits
 from vidray.errors import UserError, VideoError
 from vidray.model_files import read_info
 from vidray.tables import digests, schema, versions
 from vidray.tables.out_folder import MODEL, PIPELINE, WEIGHTS
+from vidray.video import decoders
+from vidray.video.decode import Limits
 
 __all__ = ["LabelSettings", "Precision", "list_sets", "name_and_digest", "read_labels"]
 

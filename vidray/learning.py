@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vidray import features, splits, storage
-from vidray.clips import ClipSettings
 from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.models import classical
 from vidray.tables import digests, runs
 from vidray.tables.shards import Clips
+from vidray.video.clips import ClipSettings
 
 HEAD = ("video_id", "uri", "fingerprint", "label", "split", "group", "status")
 _SHARES_TO_TRY = (

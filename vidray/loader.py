@@ -26,8 +26,8 @@ from torch import Tensor
 from vidray.augment import Augmentation, augment, mix
 from vidray.errors import UserError
 from vidray.inference import Pixels, Read, Rows
-from vidray.opencv import steady_opencv
 from vidray.preprocess import Preprocessing, clip_flow
+from vidray.video.opencv import steady_opencv
 
 # What a generator is for: the same seed, epoch and row must not give the same numbers twice.
 _ORDER, _VIEW, _MIX = range(3)

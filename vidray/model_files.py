@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vidray import storage
-from vidray.clips import ClipSettings
 from vidray.errors import UserError, VideoError
-from vidray.frames import Limits
 from vidray.preprocess import Preprocessing
 from vidray.storage import checked_json, names
 from vidray.tables.out_folder import MODEL
+from vidray.video.clips import ClipSettings
+from vidray.video.frames import Limits
 
 HeadKind = Literal["linear", "layernorm_dropout_linear"]
 

@@ -25,7 +25,7 @@ from vidray import inference, models, wire
 from vidray.errors import ModelError, UserError
 from vidray.labelling import LabelSettings, check_unchanged
 from vidray.models import DeepModel
-from vidray.opencv import steady_opencv
+from vidray.video.opencv import steady_opencv
 from vidray.wire import Answer
 
 # A GPU is idle with less; a thread of a CPU is busy with one.

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidray import sampling
 from vidray.errors import UserError
-from vidray.opencv import steady_opencv
+from vidray.video import sampling
+from vidray.video.opencv import steady_opencv
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray.clips import ClipSettings
+from vidray.video.clips import ClipSettings
 
 if TYPE_CHECKING:
     pass

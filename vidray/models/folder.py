@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidray import storage
-from vidray.clips import ClipSettings
 from vidray.errors import ModelError, UserError, VideoError
 from vidray.extraction import Settings
 from vidray.inference import Precision, Read, predict_logits
@@ -34,6 +33,7 @@ from vidray.models.build import build
 from vidray.preprocess import Preprocessing
 from vidray.storage.json_file import write_json
 from vidray.tables.out_folder import MODEL, PIPELINE, WEIGHTS
+from vidray.video.clips import ClipSettings
 
 # A thousand rounding errors of float64, and no more.
 _MOST_OFF = 1e-6

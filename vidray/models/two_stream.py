@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import ResNet, resnet18
 
-from vidray import sampling
 from vidray.models.heads import HeadKind, make_head
+from vidray.video import sampling
 
 FusionKind = Literal["late", "early", "weighted"]
 FUSION_KINDS: tuple[FusionKind, ...] = ("late", "early", "weighted")

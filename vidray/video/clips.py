@@ -13,13 +13,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import decoders, sampling, storage
-from vidray.clock import WHOLE, Clock, Stretch
-from vidray.decode import IndexContradictedError, Limits, Request, Video
-from vidray.demux import Source
+from vidray import storage
 from vidray.errors import UserError
-from vidray.opencv import steady_opencv
 from vidray.tables import digests, rows, schema
+from vidray.video import decoders, sampling
+from vidray.video.clock import WHOLE, Clock, Stretch
+from vidray.video.decode import (
+    IndexContradictedError,
+    Limits,
+    Request,
+    Video,
+)
+from vidray.video.demux import Source
+from vidray.video.opencv import steady_opencv
 
 Fit = Literal["squash", "crop"]
 
@@ -31,7 +37,7 @@ _VERSION = 2
 class ClipSettings:
     """Everything that decides the pixels of a clip."""
 
-    TARGET: ClassVar[str] = "vidray.clips:cut_videos"
+    TARGET: ClassVar[str] = "vidray.video.clips:cut_videos"
 
     frames_per_clip: int = 16
     """Frames of one clip; a video of fewer gives some of them more than once."""

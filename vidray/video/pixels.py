@@ -12,7 +12,7 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from vidray.errors import VideoError
-from vidray.frames import Resize
+from vidray.video.frames import Resize
 
 _UNSPECIFIED = 2  # ISO/IEC 23091-2, matrix coefficients.
 

@@ -15,12 +15,19 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from vidray import timestamps
-from vidray.demux import Source
-from vidray.frames import Damage, Frames, Limits, Probe, Request, Resize
-from vidray.packet_index import PacketIndex, index_packets
-from vidray.pixels import quarter_turns, to_rgb
-from vidray.reader import Pass, Reader
+from vidray.video import timestamps
+from vidray.video.demux import Source
+from vidray.video.frames import (
+    Damage,
+    Frames,
+    Limits,
+    Probe,
+    Request,
+    Resize,
+)
+from vidray.video.packet_index import PacketIndex, index_packets
+from vidray.video.pixels import quarter_turns, to_rgb
+from vidray.video.reader import Pass, Reader
 
 __all__ = ["Damage", "Frames", "Limits", "Probe", "Request", "Video", "probe", "read_frames"]
 

@@ -1,7 +1,7 @@
 """Which frames of a video to look at: arithmetic on numbers, no file opened.
 
 Every function takes keyword arguments only and returns int64 frame indices; index k is the k-th
-frame in presentation order. What is named in seconds is counted in ticks of ``vidray.clock``, which
+frame in presentation order. What is named in seconds is counted in ticks of ``vidray.video.clock``, which
 are frames where the rate is constant. A video shorter than what is asked for never raises: each
 function says whether it then repeats frames or returns fewer, because one short clip must not stop
 a job. A count, rate or length that can never be right raises ValueError.
@@ -201,7 +201,7 @@ def every_second(*, num_frames: int, frames_per_second: float) -> Indices:
     """The notebooks' one frame a second: frame 0, then every ``max(1, round(fps))``-th.
 
     Python's ``round``, so 24.5 steps by 24 and 25.5 by 26. At a variable rate these frames are not
-    a second apart: count ticks of a ``vidray.clock.Clock`` instead of frames.
+    a second apart: count ticks of a ``vidray.video.clock.Clock`` instead of frames.
 
     Returns:
         int64 (ceil(num_frames / stride),), strictly increasing.

@@ -18,8 +18,8 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from vidray.demux import storage_failed
-from vidray.frames import Limits
+from vidray.video.demux import storage_failed
+from vidray.video.frames import Limits
 
 # pts, where to seek for it, is a key frame.
 _Row = tuple[int, int, bool]

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidray.decode import Frames, Request, Video
-from vidray.demux import Source
 from vidray.errors import UserError
+from vidray.video.decode import Frames, Request, Video
+from vidray.video.demux import Source
 
 DECODERS = ("pyav", "opencv", "decord")
 _DECORD_CONTAINERS = frozenset({"mov", "matroska"})

@@ -1,4 +1,4 @@
-"""Make a folder of small labelled clips, for the demo: ``python -m vidray.synthetic FOLDER``.
+"""Make a folder of small labelled clips, for the demo: ``python -m vidray.video.synthetic FOLDER``.
 
 The classes differ in motion only. Clip g03 of every class shows the same background, the same two
 discs, as many frames and the same noise level; where the discs begin is drawn anew for each clip,
@@ -293,7 +293,7 @@ def _write_tone(container: OutputContainer, stream: AudioStream, duration_second
 
 
 def main() -> None:
-    """The command line: ``python -m vidray.synthetic FOLDER [--clips-per-class N] [--seed N]``."""
+    """The command line: ``python -m vidray.video.synthetic FOLDER [--clips-per-class N] [--seed N]``."""
     import tyro
 
     def synthetic(

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidray.errors import VideoError
-from vidray.sampling import TOLERANCE_SECONDS, Indices
+from vidray.video.sampling import TOLERANCE_SECONDS, Indices
 
 if TYPE_CHECKING:
-    from vidray.decode import Video
+    from vidray.video.decode import Video
 
 # Of a variable rate. Integers that hold for twelve hours, and finer than any container's clock.
 _TICKS_PER_SECOND = 1_000_000

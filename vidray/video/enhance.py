@@ -69,7 +69,7 @@ def _was_compiled_before() -> bool:
 
 @functools.cache
 def _nlm() -> Any:
-    return importlib.import_module("vidray.nlm")
+    return importlib.import_module("vidray.video.nlm")
 
 
 def _denoise_opencv(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -13,11 +13,11 @@ import av.error
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vidray import demux, timestamps
-from vidray.demux import Source
 from vidray.errors import VideoError
-from vidray.frames import Limits
-from vidray.pixels import quarter_turns
+from vidray.video import demux, timestamps
+from vidray.video.demux import Source
+from vidray.video.frames import Limits
+from vidray.video.pixels import quarter_turns
 
 # Frames per second; a header's rate above it is a clock's.
 _HIGHEST_RATE = 300
