@@ -18,7 +18,12 @@ import ray
 from jobs import evaluate, study, train
 from tests.made_runs import LABELS, clips_run, features_run
 from tune import data as search_data
-from vidray import cli, judging, models, recordings, splits
+from vidray import (
+    cli,
+    judging,
+    models,
+    recordings,
+)
 from vidray.augment import Augmentation
 from vidray.deep_job import (
     DeepJob,
@@ -31,6 +36,7 @@ from vidray.hyperparameters import Training
 from vidray.learning import Selection, apply, read_clips, read_features, select
 from vidray.models import importance
 from vidray.recordings import Demand
+from vidray.sources import splits
 from vidray.train_config import DeepSettings, deep_job
 from vidray.trials import DeepTrials
 

@@ -16,7 +16,8 @@ from vidray import pipeline, storage
 from vidray.errors import VideoError
 from vidray.extraction import Settings, describe_video
 from vidray.sandbox import Sandbox
-from vidray.sources import list_videos, video_id
+from vidray.sources import list_videos
+from vidray.sources.listing import video_id
 from vidray.storage import addresses
 from vidray.tables import runs
 

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import splits
 from vidray.errors import UserError
 from vidray.evaluation import average_views, compute_metrics
 from vidray.learning import HEAD, Examples
 from vidray.models.folder import ClassicalModel, Model
+from vidray.sources import splits
 
 
 def predict(model: Model, examples: Examples) -> NDArray[np.float64]:

@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vidray import features, splits, storage
+from vidray import features, storage
 from vidray.errors import UserError
 from vidray.extraction import Settings
 from vidray.models import classical
+from vidray.sources import splits
 from vidray.tables import digests, runs
 from vidray.tables.shards import Clips
 from vidray.video.clips import ClipSettings

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from rich.console import Console
 
-from vidray import splits
+from vidray.sources import splits
 from vidray.tables.schema import SPLITS
 from vidray.tables.summary import WIDTH, Table
 

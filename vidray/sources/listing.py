@@ -28,21 +28,25 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 from fsspec.utils import glob_translate
 
-from vidray import (
+from vidray import errors, storage
+from vidray.errors import UserError, VideoError
+from vidray.sources import (
     class_names,
     datasets,
-    errors,
     lookup,
     manifests,
-    storage,
     webp,
 )
-from vidray.datasets import Beside, SplitList
-from vidray.errors import UserError, VideoError
-from vidray.manifests import Entry, extension_of, has_video_extension
-from vidray.splits import check_splits, derive_splits
+from vidray.sources.datasets import Beside, SplitList
+from vidray.sources.manifests import Entry, extension_of, has_video_extension
+from vidray.sources.splits import check_splits, derive_splits
+from vidray.sources.video_rows import (
+    Row,
+    merged,
+    to_table,
+    video_id,
+)
 from vidray.storage import FileInfo, addresses
-from vidray.video_rows import Row, merged, to_table, video_id
 
 __all__ = ["list_videos", "video_id"]
 

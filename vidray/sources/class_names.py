@@ -4,9 +4,9 @@ import posixpath
 import re
 from collections import Counter
 
-from vidray import manifests
 from vidray.errors import UserError
-from vidray.manifests import Entry
+from vidray.sources import manifests
+from vidray.sources.manifests import Entry
 
 # Where several lie side by side, the first of these.
 _USUAL = ("classind.txt", "classes.txt", "labels.txt", "labels.json")

@@ -19,7 +19,7 @@ from fsspec.registry import known_implementations
 
 from vidray import storage
 from vidray.errors import UserError
-from vidray.manifests import Entry
+from vidray.sources.manifests import Entry
 from vidray.storage import FileInfo, addresses, without_secrets
 
 logger = logging.getLogger(__name__)

@@ -17,10 +17,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from vidray import manifests
-from vidray.class_names import is_class_list
 from vidray.errors import UserError
-from vidray.manifests import Entry, extension_of, has_video_extension, split_named
+from vidray.sources import manifests
+from vidray.sources.class_names import is_class_list
+from vidray.sources.manifests import (
+    Entry,
+    extension_of,
+    has_video_extension,
+    split_named,
+)
 from vidray.storage import FileInfo
 
 logger = logging.getLogger(__name__)
