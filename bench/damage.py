@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.videos import KINDS, write_video
 from vidray.errors import VideoError
-from vidray.extraction import Settings, describe_video
+from vidray.features.extraction import Settings, describe_video
 from vidray.sandbox import Sandbox
 from vidray.video import decode, decoders, demux
 from vidray.video.decode import Request, Video

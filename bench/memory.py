@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidray import features
 from vidray.errors import VideoError
-from vidray.extraction import Settings
+from vidray.features.extraction import Settings
 from vidray.sandbox import Sandbox
 
 _CLIPS = {
@@ -48,7 +48,7 @@ def main() -> None:
 
 def _describe(path: Path, settings: Settings, gib: float) -> tuple[str, int, float]:
     box = Sandbox(
-        "vidray.extraction:describe_videos",
+        "vidray.features.extraction:describe_videos",
         dataclasses.asdict(settings),
         memory_bytes=int(gib * 2**30),
         timeout_seconds=600,

@@ -41,8 +41,8 @@ from vidray import (
     pipeline,
     sources,
 )
-from vidray.extraction import Settings, describe_videos
 from vidray.features import motion
+from vidray.features.extraction import Settings, describe_videos
 from vidray.tables import runs
 from vidray.video.enhance import sharpen
 

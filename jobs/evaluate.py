@@ -24,7 +24,6 @@ from rich.console import Console
 from vidray import (
     cli,
     cost,
-    extraction,
     judging,
     models,
     plots,
@@ -32,7 +31,8 @@ from vidray import (
 )
 from vidray.errors import UserError
 from vidray.evaluation import baselines, curves, prediction_rows
-from vidray.extraction import Settings
+from vidray.features import extraction
+from vidray.features.extraction import Settings
 from vidray.judging import Judged
 from vidray.learning import Examples, Selection, apply, read_clips, read_features
 from vidray.models import ClassicalModel, Model

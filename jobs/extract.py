@@ -26,7 +26,7 @@ from vidray import (
 )
 from vidray.capacity import Resources
 from vidray.errors import UserError
-from vidray.extraction import Settings
+from vidray.features.extraction import Settings
 from vidray.sources import list_videos
 from vidray.tables import out_folder, summary, versions
 from vidray.tables.runs import Run, read_parts

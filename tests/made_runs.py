@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from vidray import features
-from vidray.extraction import Settings
+from vidray.features.extraction import Settings
 from vidray.tables import runs, schema
 from vidray.video.clips import ClipSettings
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vidray.errors import VideoError
-from vidray.extraction import burst_frames, frames_a_second_apart
 from vidray.features import flow
+from vidray.features.extraction import burst_frames, frames_a_second_apart
 from vidray.labeller import window_begins, window_frames
 from vidray.labelling import LabelSettings
 from vidray.video import sampling

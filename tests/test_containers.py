@@ -12,7 +12,7 @@ from av.bitstream import BitStreamFilterContext
 
 from tests.video_writer import moving_scene
 from tests.videos import sequential_frames, write_video
-from vidray.extraction import Settings, describe_video
+from vidray.features.extraction import Settings, describe_video
 from vidray.video.decode import Video, probe, read_frames
 
 _FRAMES, _FPS = 60, 25

@@ -14,7 +14,7 @@ from bench import damage
 from tests.video_writer import count_corrupt, moving_scene, packet_places, write_concealed
 from tests.videos import KINDS, sequential_frames, write_video
 from vidray.errors import UserError, VideoError
-from vidray.extraction import Settings, describe_video
+from vidray.features.extraction import Settings, describe_video
 from vidray.tables import runs, summary
 from vidray.video.clips import ClipSettings, cut_video
 from vidray.video.decode import (

@@ -14,8 +14,8 @@ from tests.shared_data import CORPUS
 from tests.videos import KINDS, sequential_frames, write_video
 from vidray import features
 from vidray.errors import UserError
-from vidray.extraction import Settings, describe_video, describe_videos
 from vidray.features import flow, sound
+from vidray.features.extraction import Settings, describe_video, describe_videos
 from vidray.sources import list_videos
 from vidray.tables import rows, schema
 from vidray.video import quality, sampling

@@ -27,7 +27,7 @@ from vidray import (
 )
 from vidray.commits import LabelSet, read_labels
 from vidray.errors import UserError
-from vidray.extraction import Settings
+from vidray.features.extraction import Settings
 from vidray.learning import read_features
 from vidray.models.claim import ModelRun
 from vidray.storage import join, parquet

@@ -17,7 +17,7 @@ from tests.s3 import FaultyServer
 from tests.video_writer import write_video
 from vidray import storage
 from vidray.errors import UserError, VideoError
-from vidray.extraction import Settings, describe_video
+from vidray.features.extraction import Settings, describe_video
 from vidray.sources import list_videos, manifests
 from vidray.sources.listing import video_id
 

@@ -34,7 +34,7 @@ from vidray import (
     wire,
 )
 from vidray.errors import ModelError, UserError, VideoError
-from vidray.extraction import Settings, describe_video
+from vidray.features.extraction import Settings, describe_video
 from vidray.labeller import ClipModel, join_windows
 from vidray.labelling import MODEL, PIPELINE, WEIGHTS, LabelSettings, check_model, name_and_digest
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical, save_deep

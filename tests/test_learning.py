@@ -12,7 +12,7 @@ import torch
 from tests.made_runs import publish
 from vidray import features, judging
 from vidray.errors import UserError
-from vidray.extraction import Settings
+from vidray.features.extraction import Settings
 from vidray.learning import Examples, read_clips, read_features
 from vidray.models.folder import ClassicalModel, DeepModel
 from vidray.preprocess import Preprocessing

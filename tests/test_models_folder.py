@@ -29,7 +29,7 @@ from vidray import (
 )
 from vidray.augment import Augmentation
 from vidray.errors import ModelError, UserError
-from vidray.extraction import Settings
+from vidray.features.extraction import Settings
 from vidray.hyperparameters import Training
 from vidray.loader import TrainingLoader
 from vidray.models import classical, published

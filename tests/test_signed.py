@@ -14,7 +14,7 @@ from tests.video_writer import write_video
 from tests.web import SIGNATURE, Web, serving
 from vidray import pipeline, storage
 from vidray.errors import VideoError
-from vidray.extraction import Settings, describe_video
+from vidray.features.extraction import Settings, describe_video
 from vidray.sandbox import Sandbox
 from vidray.sources import list_videos
 from vidray.sources.listing import video_id
@@ -70,7 +70,7 @@ def test_a_table_holds_no_signature_and_a_worker_gets_it(web: Web, tmp_path: Pat
     # A worker is another process: it knows what comes with the video, no more.
     videos = [{**row, "address": addresses.signed(row["uri"])} for row in table.to_pylist()]
     sandbox = Sandbox(
-        "vidray.extraction:describe_videos",
+        "vidray.features.extraction:describe_videos",
         dataclasses.asdict(Settings(families=("color",))),
         memory_bytes=2 << 30,
         timeout_seconds=60,

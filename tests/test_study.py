@@ -19,8 +19,8 @@ from jobs import study as job
 from tests.ray_cluster import ROOT, Cluster, Job
 from vidray import judging, models, study
 from vidray.errors import UserError
-from vidray.extraction import Settings
 from vidray.features import FAMILIES
+from vidray.features.extraction import Settings
 from vidray.hyperparameters import Training
 from vidray.learning import Examples, read_clips, read_features
 from vidray.models import classical

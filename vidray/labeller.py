@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from vidray import storage
 from vidray.errors import Cap, VideoError
-from vidray.extraction import describe_video
+from vidray.features.extraction import describe_video
 from vidray.labelling import LabelSettings, check_unchanged
 from vidray.model_files import read_info
 from vidray.sandbox import Ask

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vidray import features, storage
 from vidray.errors import UserError
-from vidray.extraction import Settings
+from vidray.features.extraction import Settings
 from vidray.models import classical
 from vidray.sources import splits
 from vidray.tables import digests, runs

@@ -132,7 +132,7 @@ def _check_deep(info: Mapping[str, Any]) -> None:
 
 def _check_classical(info: Mapping[str, Any]) -> None:
     # Half a second of imports, for feature families: not for who reads of a network.
-    from vidray.extraction import Settings
+    from vidray.features.extraction import Settings
 
     features = checked_json.build(Settings, info.get("features"), "features", may_lack=_MAY_LACK)
     families, there = info.get("families"), features.families

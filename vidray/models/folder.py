@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from vidray import storage
 from vidray.errors import ModelError, UserError, VideoError
-from vidray.extraction import Settings
+from vidray.features.extraction import Settings
 from vidray.inference import Precision, Read, predict_logits
 from vidray.model_files import read_info
 from vidray.models import published

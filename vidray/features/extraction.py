@@ -41,7 +41,7 @@ _VERSION = 2
 class Settings:
     """Everything that decides the numbers of a row."""
 
-    TARGET: ClassVar[str] = "vidray.extraction:describe_videos"
+    TARGET: ClassVar[str] = "vidray.features.extraction:describe_videos"
 
     families: tuple[str, ...] = features.PRESETS["default"]
     enhance: Enhance = "off"
