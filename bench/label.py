@@ -39,8 +39,8 @@ from vidray.commits import read_labels
 from vidray.labeller import label_videos
 from vidray.labelling import LabelSettings, Precision, name_and_digest
 from vidray.models.folder import save_deep
+from vidray.models.preprocess import KINETICS, Preprocessing
 from vidray.predictor import Predictor, use_one_thread
-from vidray.preprocess import KINETICS, Preprocessing
 from vidray.tables import runs
 from vidray.video import clips
 from vidray.video.clips import ClipSettings

@@ -3,8 +3,8 @@
     python bench/motion.py            # generated classes that differ in motion only
     python bench/motion.py --models r3d_18 resnet18_lstm --epochs 30
 
-Every class shows the same scenes: one frame tells nothing (see ``vidray.video.synthetic``). Clips of a
-second are cut, scenes are kept whole by the split, both networks start fresh and are trained alike;
+Every class shows the same scenes: one frame tells nothing (see ``vidray.video.synthetic``). Clips
+of a second are cut, scenes are kept whole by the split, both networks start fresh and are trained alike;
 what is printed is the accuracy over the test split's videos. Some minutes on two cores.
 """
 
@@ -24,19 +24,15 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.clips import cut_all
-from vidray import (
-    inference,
-    judging,
-    loop,
-    models,
-)
+from vidray import judging, loop, models
 from vidray.augment import Augmentation
 from vidray.hyperparameters import Training
-from vidray.inference import Read
 from vidray.learning import Examples, read_clips
 from vidray.loader import TrainingLoader
 from vidray.loop import EpochRow, Save, Validation
-from vidray.preprocess import KINETICS, Preprocessing
+from vidray.models import inference
+from vidray.models.inference import Read
+from vidray.models.preprocess import KINETICS, Preprocessing
 from vidray.video import synthetic
 from vidray.video.clips import ClipSettings
 

@@ -35,12 +35,12 @@ from vidray import loop, models
 from vidray.augment import Augmentation
 from vidray.errors import UserError
 from vidray.hyperparameters import Training
-from vidray.inference import Read
 from vidray.loader import TrainingLoader
 from vidray.loop import EpochRow
-from vidray.models.build import FLOW_MODELS
-from vidray.models.checkpointing import checkpoint_blocks
-from vidray.preprocess import KINETICS, Preprocessing
+from vidray.models.inference import Read
+from vidray.models.networks.build import FLOW_MODELS
+from vidray.models.networks.checkpointing import checkpoint_blocks
+from vidray.models.preprocess import KINETICS, Preprocessing
 
 Part = Literal["wait", "memory", "speed"]
 

@@ -32,7 +32,7 @@ from vidray.capacity import Predictors, Resources
 from vidray.commits import LabelSet, Todo
 from vidray.errors import JobError, UserError
 from vidray.labelling import LabelSettings, check_model, name_and_digest
-from vidray.model_files import read_info
+from vidray.models.model_files import read_info
 from vidray.progress import duration
 from vidray.sources import list_videos
 from vidray.tables import (

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vidray.augment import Augmentation, augment, mix
 from vidray.errors import UserError
-from vidray.preprocess import IMAGENET, Preprocessing
+from vidray.models.preprocess import IMAGENET, Preprocessing
 
 STRONG = Augmentation(
     temporal_jitter=0.7,

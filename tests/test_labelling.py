@@ -36,10 +36,10 @@ from vidray import (
 from vidray.errors import ModelError, UserError, VideoError
 from vidray.features.extraction import Settings, describe_video
 from vidray.labeller import ClipModel, join_windows
-from vidray.labelling import MODEL, PIPELINE, WEIGHTS, LabelSettings, check_model, name_and_digest
+from vidray.labelling import LabelSettings, check_model, name_and_digest
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical, save_deep
+from vidray.models.preprocess import Preprocessing
 from vidray.predictor import Batches, Predictor, answer_questions
-from vidray.preprocess import Preprocessing
 from vidray.sandbox import Sandbox
 from vidray.sources import list_videos
 from vidray.tables import rows, schema
@@ -613,8 +613,6 @@ def test_a_driver_needs_no_torch() -> None:
     """Nor does a worker that asks a predictor: PyTorch would be 0.3 GB in each."""
     code = "import sys; from vidray import labeller, commits; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
-    names = (MODEL, WEIGHTS, PIPELINE)
-    assert names == (models.folder.MODEL, models.folder.WEIGHTS, models.folder.PIPELINE)
 
 
 def test_what_is_no_model_is_told(place: str) -> None:

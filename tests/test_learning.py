@@ -15,7 +15,7 @@ from vidray.errors import UserError
 from vidray.features.extraction import Settings
 from vidray.learning import Examples, read_clips, read_features
 from vidray.models.folder import ClassicalModel, DeepModel
-from vidray.preprocess import Preprocessing
+from vidray.models.preprocess import Preprocessing
 from vidray.storage import join
 from vidray.video.clips import ClipSettings
 

@@ -14,11 +14,21 @@ from torch.nn import functional
 from torchvision.models import resnet18
 from torchvision.models.vision_transformer import VisionTransformer
 
-from vidray import preprocess
-from vidray.models import timesformer, two_stream
-from vidray.models.slowfast import SlowFast
-from vidray.models.timesformer import ATTENTION_KINDS, AttentionKind, Block, TimeSformer
-from vidray.models.two_stream import FUSION_KINDS, FusedHeads, FusionKind, TwoStream
+from vidray.models import preprocess
+from vidray.models.networks import timesformer, two_stream
+from vidray.models.networks.slowfast import SlowFast
+from vidray.models.networks.timesformer import (
+    ATTENTION_KINDS,
+    AttentionKind,
+    Block,
+    TimeSformer,
+)
+from vidray.models.networks.two_stream import (
+    FUSION_KINDS,
+    FusedHeads,
+    FusionKind,
+    TwoStream,
+)
 
 
 @pytest.fixture(autouse=True)

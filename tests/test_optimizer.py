@@ -16,9 +16,14 @@ from vidray.deep_job import DeepJob, make_network
 from vidray.errors import UserError
 from vidray.hyperparameters import Training
 from vidray.loader import TrainingLoader
-from vidray.models.build import FLOW_MODELS, NAMES, build, set_trained
+from vidray.models.networks.build import (
+    FLOW_MODELS,
+    NAMES,
+    build,
+    set_trained,
+)
+from vidray.models.preprocess import KINETICS, Preprocessing
 from vidray.optimizer import decayed, make_optimizer
-from vidray.preprocess import KINETICS, Preprocessing
 
 WITHOUT_BATCH_NORM = (
     "c3d", "mvit_v2_s", "swin3d_t",

@@ -24,7 +24,7 @@ from vidray.errors import UserError
 from vidray.hyperparameters import Training
 from vidray.learning import read_clips, read_features
 from vidray.models import classical
-from vidray.models.build import NAMES
+from vidray.models.networks.build import NAMES
 from vidray.search import (
     TRIALS,
     Proposal,

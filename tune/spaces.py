@@ -15,8 +15,8 @@ from typing import Any
 from optuna import Trial
 
 from vidray.augment import Augmentation
-from vidray.models.build import NAMES
-from vidray.models.frame_pooling import BACKBONES, POOLINGS
+from vidray.models.networks.build import NAMES
+from vidray.models.networks.frame_pooling import BACKBONES, POOLINGS
 from vidray.search import Space, grid
 
 # Fast to train and of three kinds; any other is searched when it is named.

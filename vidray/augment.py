@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidray.errors import UserError
-from vidray.preprocess import fit_frames
+from vidray.models.preprocess import fit_frames
 from vidray.video import sampling
 
 Pixels = NDArray[np.uint8]

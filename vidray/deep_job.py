@@ -16,10 +16,10 @@ from vidray.augment import Augmentation
 from vidray.errors import UserError
 from vidray.hyperparameters import Training
 from vidray.loop import EpochRow
-from vidray.models.architecture import Architecture
-from vidray.models.build import set_trained
-from vidray.models.checkpointing import checkpoint_blocks
-from vidray.preprocess import Preprocessing
+from vidray.models.networks.architecture import Architecture
+from vidray.models.networks.build import set_trained
+from vidray.models.networks.checkpointing import checkpoint_blocks
+from vidray.models.preprocess import Preprocessing
 from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vidray.errors import UserError
-from vidray.inference import Precision
+from vidray.models.inference import Precision
 
 Quantity = Literal["loss", "accuracy"]
 

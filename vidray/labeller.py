@@ -25,7 +25,7 @@ from vidray import storage
 from vidray.errors import Cap, VideoError
 from vidray.features.extraction import describe_video
 from vidray.labelling import LabelSettings, check_unchanged
-from vidray.model_files import read_info
+from vidray.models.model_files import read_info
 from vidray.sandbox import Ask
 from vidray.tables import rows
 from vidray.video import clips, sampling

@@ -16,7 +16,7 @@ import pyarrow as pa
 from vidray import storage
 from vidray.commits import list_sets, read_labels
 from vidray.errors import UserError, VideoError
-from vidray.model_files import read_info
+from vidray.models.model_files import read_info
 from vidray.tables import digests, schema, versions
 from vidray.tables.out_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video import decoders

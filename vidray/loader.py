@@ -25,8 +25,8 @@ from torch import Tensor
 
 from vidray.augment import Augmentation, augment, mix
 from vidray.errors import UserError
-from vidray.inference import Pixels, Read, Rows
-from vidray.preprocess import Preprocessing, clip_flow
+from vidray.models.inference import Pixels, Read, Rows
+from vidray.models.preprocess import Preprocessing, clip_flow
 from vidray.video.opencv import steady_opencv
 
 # What a generator is for: the same seed, epoch and row must not give the same numbers twice.

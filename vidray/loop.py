@@ -36,14 +36,21 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from vidray import batchnorm, checkpoints
+from vidray import checkpoints
 from vidray.errors import UserError
 from vidray.hyperparameters import Quantity
-from vidray.inference import Precision, Read, autocast, predict_logits, to_channels_last
 from vidray.loader import Batch, TrainingLoader, evaluation_batches
 from vidray.losses import balanced_weights, loss_sum, row_weights
+from vidray.models.inference import (
+    Precision,
+    Read,
+    autocast,
+    predict_logits,
+    to_channels_last,
+)
+from vidray.models.networks import batchnorm
+from vidray.models.preprocess import Preprocessing
 from vidray.optimizer import learning_rate_at, make_optimizer
-from vidray.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     from vidray.hyperparameters import Training

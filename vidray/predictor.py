@@ -21,10 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vidray import inference, models, wire
+from vidray import models, wire
 from vidray.errors import ModelError, UserError
 from vidray.labelling import LabelSettings, check_unchanged
-from vidray.models import DeepModel
+from vidray.models import DeepModel, inference
 from vidray.video.opencv import steady_opencv
 from vidray.wire import Answer
 

@@ -15,8 +15,13 @@ from vidray.errors import UserError
 from vidray.hyperparameters import Training
 from vidray.learning import Examples, assigned_splits
 from vidray.models import DEEP, classical
-from vidray.models.build import FLOW_MODELS
-from vidray.preprocess import IMAGENET, KINETICS, Preprocessing, dataset_statistics
+from vidray.models.networks.build import FLOW_MODELS
+from vidray.models.preprocess import (
+    IMAGENET,
+    KINETICS,
+    Preprocessing,
+    dataset_statistics,
+)
 
 # A flag is named after the field alone: --batch-size, not --training.batch-size.
 Flat: Any = tyro.conf.arg(name="")

@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from vidray import storage
 from vidray.errors import ModelError, UserError, VideoError
 from vidray.features.extraction import Settings
-from vidray.inference import Precision, Read, predict_logits
-from vidray.model_files import read_info
-from vidray.models import published
-from vidray.models.build import build
-from vidray.preprocess import Preprocessing
+from vidray.models.inference import Precision, Read, predict_logits
+from vidray.models.model_files import read_info
+from vidray.models.networks import published
+from vidray.models.networks.build import build
+from vidray.models.preprocess import Preprocessing
 from vidray.storage.json_file import write_json
 from vidray.tables.out_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings

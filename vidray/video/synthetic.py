@@ -293,7 +293,7 @@ def _write_tone(container: OutputContainer, stream: AudioStream, duration_second
 
 
 def main() -> None:
-    """The command line: ``python -m vidray.video.synthetic FOLDER [--clips-per-class N] [--seed N]``."""
+    """``python -m vidray.video.synthetic FOLDER [--clips-per-class N] [--seed N]``."""
     import tyro
 
     def synthetic(

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from vidray.models.architecture import Architecture
-from vidray.models.heads import HeadKind, make_head
+from vidray.models.networks.architecture import Architecture
+from vidray.models.networks.heads import HeadKind, make_head
 
 # Output channels of the convolutions of each stage; a pooling follows each stage.
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))

@@ -9,7 +9,7 @@ Both are averaged over time and space, joined, and given to one head.
 import torch
 from torch import Tensor, nn
 
-from vidray.models.heads import HeadKind, make_head
+from vidray.models.networks.heads import HeadKind, make_head
 
 ALPHA = 4  # fast frames for each slow one: 32 and 8
 BETA_INVERSE = 8  # slow channels for each fast one

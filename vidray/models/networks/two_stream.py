@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import ResNet, resnet18
 
-from vidray.models.heads import HeadKind, make_head
+from vidray.models.networks.heads import HeadKind, make_head
 from vidray.video import sampling
 
 FusionKind = Literal["late", "early", "weighted"]

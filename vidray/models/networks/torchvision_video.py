@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import WeightsEnum, video
 
-from vidray.models.architecture import Architecture
-from vidray.models.heads import HeadKind, make_head
-from vidray.models.published import filled
+from vidray.models.networks.architecture import Architecture
+from vidray.models.networks.heads import HeadKind, make_head
+from vidray.models.networks.published import filled
 
 TorchvisionVideo = Literal["r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t"]
 ResNetVideo = Literal["r3d_18", "mc3_18", "r2plus1d_18"]

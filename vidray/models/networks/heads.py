@@ -4,7 +4,7 @@ from typing import get_args
 
 from torch import nn
 
-from vidray.model_files import HeadKind
+from vidray.models.model_files import HeadKind
 
 __all__ = ["HEAD_KINDS", "HeadKind", "make_head"]
 

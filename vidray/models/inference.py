@@ -11,7 +11,7 @@ import torch.distributed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vidray.preprocess import Preprocessing
+from vidray.models.preprocess import Preprocessing
 
 Rows = NDArray[np.int64]
 Pixels = NDArray[np.uint8]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum, efficientnet_b0, resnet18, resnet50
 from torchvision.models.resnet import ResNet
 
-from vidray.models.architecture import Architecture
-from vidray.models.heads import HeadKind, make_head
-from vidray.models.published import filled
+from vidray.models.networks.architecture import Architecture
+from vidray.models.networks.heads import HeadKind, make_head
+from vidray.models.networks.published import filled
 
 Backbone = Literal["resnet18", "resnet50", "efficientnet_b0"]
 Pooling = Literal["avg", "max", "attention", "lstm"]

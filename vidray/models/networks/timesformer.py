@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vidray.models.heads import HeadKind, make_head
+from vidray.models.networks.heads import HeadKind, make_head
 
 AttentionKind = Literal["divided", "space", "joint", "sparse"]
 ATTENTION_KINDS: tuple[AttentionKind, ...] = ("divided", "space", "joint", "sparse")

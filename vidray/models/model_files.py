@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from vidray import storage
 from vidray.errors import UserError, VideoError
-from vidray.preprocess import Preprocessing
+from vidray.models.preprocess import Preprocessing
 from vidray.storage import checked_json, names
 from vidray.tables.out_folder import MODEL
 from vidray.video.clips import ClipSettings

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights
 
-from vidray.models.architecture import Architecture
-from vidray.models.heads import HeadKind, make_head
-from vidray.models.published import state_dict
+from vidray.models.networks.architecture import Architecture
+from vidray.models.networks.heads import HeadKind, make_head
+from vidray.models.networks.published import state_dict
 
 EXPANSION = 4  # channels out of a bottleneck for each inside it
 STEM_KERNEL = 5

@@ -12,18 +12,18 @@ import torchvision.models as tv
 from torch import Tensor, nn
 from torchvision.models import video
 
-from vidray import batchnorm, storage
+from vidray import storage
 from vidray.errors import UserError
-from vidray.models import published
-from vidray.models.architecture import Architecture
-from vidray.models.c3d import c3d
-from vidray.models.frame_pooling import BACKBONES, POOLINGS, frame_pooling
-from vidray.models.heads import HEAD_KINDS, HeadKind
-from vidray.models.i3d import i3d_r50
-from vidray.models.slowfast import SlowFast
-from vidray.models.timesformer import AttentionKind, TimeSformer, from_vit
-from vidray.models.torchvision_video import torchvision_video
-from vidray.models.two_stream import FUSION_KINDS, TwoStream, from_resnet
+from vidray.models.networks import batchnorm, published
+from vidray.models.networks.architecture import Architecture
+from vidray.models.networks.c3d import c3d
+from vidray.models.networks.frame_pooling import BACKBONES, POOLINGS, frame_pooling
+from vidray.models.networks.heads import HEAD_KINDS, HeadKind
+from vidray.models.networks.i3d import i3d_r50
+from vidray.models.networks.slowfast import SlowFast
+from vidray.models.networks.timesformer import AttentionKind, TimeSformer, from_vit
+from vidray.models.networks.torchvision_video import torchvision_video
+from vidray.models.networks.two_stream import FUSION_KINDS, TwoStream, from_resnet
 
 _TORCHVISION = {
     "r3d_18": video.R3D_18_Weights,
