@@ -47,7 +47,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.throughput import _make_clips
 from vidray import capacity, sources
-from vidray.loader import epoch_batches
+from vidray.learning.loader import epoch_batches
 from vidray.tables.runs import Run
 from vidray.tables.shards import Clips
 from vidray.video import sampling

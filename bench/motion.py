@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.clips import cut_all
-from vidray import judging, loop, models
-from vidray.augment import Augmentation
-from vidray.hyperparameters import Training
-from vidray.learning import Examples, read_clips
-from vidray.loader import TrainingLoader
-from vidray.loop import EpochRow, Save, Validation
+from vidray import judging, models
+from vidray.learning import loop
+from vidray.learning.augment import Augmentation
+from vidray.learning.examples import Examples, read_clips
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loader import TrainingLoader
+from vidray.learning.loop import EpochRow, Save, Validation
 from vidray.models import inference
 from vidray.models.inference import Read
 from vidray.models.preprocess import KINETICS, Preprocessing

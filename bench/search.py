@@ -29,7 +29,7 @@ from sklearn.model_selection import GridSearchCV
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tune.spaces import NOTEBOOK
-from vidray.learning import read_features
+from vidray.learning.examples import read_features
 from vidray.models import classical
 
 _ROOT = Path(__file__).resolve().parents[1]

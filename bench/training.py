@@ -31,12 +31,13 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vidray import loop, models
-from vidray.augment import Augmentation
+from vidray import models
 from vidray.errors import UserError
-from vidray.hyperparameters import Training
-from vidray.loader import TrainingLoader
-from vidray.loop import EpochRow
+from vidray.learning import loop
+from vidray.learning.augment import Augmentation
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loader import TrainingLoader
+from vidray.learning.loop import EpochRow
 from vidray.models.inference import Read
 from vidray.models.networks.build import FLOW_MODELS
 from vidray.models.networks.checkpointing import checkpoint_blocks

@@ -14,13 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from vidray import (
-    cli,
-    pipeline,
-    split_report,
-    storage,
-)
+from vidray import cli, pipeline, storage
 from vidray.capacity import Resources
+from vidray.learning import split_report
 from vidray.sources import list_videos
 from vidray.tables import out_folder, summary, versions
 from vidray.tables.runs import Run

@@ -34,7 +34,13 @@ from vidray.evaluation import baselines, curves, prediction_rows
 from vidray.features import extraction
 from vidray.features.extraction import Settings
 from vidray.judging import Judged
-from vidray.learning import Examples, Selection, apply, read_clips, read_features
+from vidray.learning.examples import (
+    Examples,
+    Selection,
+    apply,
+    read_clips,
+    read_features,
+)
 from vidray.models import ClassicalModel, Model
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json

@@ -21,12 +21,12 @@ from vidray import (
     cli,
     features,
     pipeline,
-    split_report,
     storage,
 )
 from vidray.capacity import Resources
 from vidray.errors import UserError
 from vidray.features.extraction import Settings
+from vidray.learning import split_report
 from vidray.sources import list_videos
 from vidray.tables import out_folder, summary, versions
 from vidray.tables.runs import Run, read_parts

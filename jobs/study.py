@@ -31,17 +31,30 @@ from vidray import (
     judging,
     models,
     plots,
-    split_report,
     storage,
     study,
     training,
 )
-from vidray.augment import Augmentation
-from vidray.deep_job import DeepJob, make_network
 from vidray.errors import UserError
-from vidray.hyperparameters import Training
-from vidray.learning import Examples, Selection, read_clips, read_features, select
-from vidray.loop import best_epoch
+from vidray.learning import split_report
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import DeepJob, make_network
+from vidray.learning.examples import (
+    Examples,
+    Selection,
+    read_clips,
+    read_features,
+    select,
+)
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loop import best_epoch
+from vidray.learning.train_config import (
+    DeepSettings,
+    Flat,
+    check_model,
+    deciding_settings,
+    deep_job,
+)
 from vidray.models import DeepModel, classical
 from vidray.progress import duration
 from vidray.storage import parquet
@@ -55,7 +68,6 @@ from vidray.tables import (
 )
 from vidray.tables.summary import Table
 from vidray.tables.work_folder import WORK
-from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings, deep_job
 from vidray.video.clips import ClipSettings
 
 

@@ -24,22 +24,38 @@ from vidray import (
     masking,
     models,
     plots,
-    recordings,
-    split_report,
     storage,
     training,
 )
-from vidray.augment import Augmentation
-from vidray.deep_job import DeepJob, Trained, make_network, model_info
 from vidray.errors import UserError
-from vidray.hyperparameters import Training
-from vidray.learning import Examples, Selection, read_clips, read_features, select
-from vidray.loop import EpochRow, best_epoch
+from vidray.learning import recordings, split_report
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import (
+    DeepJob,
+    Trained,
+    make_network,
+    model_info,
+)
+from vidray.learning.examples import (
+    Examples,
+    Selection,
+    read_clips,
+    read_features,
+    select,
+)
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loop import EpochRow, best_epoch
+from vidray.learning.recordings import Demand
+from vidray.learning.train_config import (
+    DeepSettings,
+    Flat,
+    check_model,
+    deep_job,
+)
 from vidray.models import classical, importance
 from vidray.models.claim import CHECKPOINTS, ModelRun
 from vidray.models.folder import save_classical, save_deep
 from vidray.progress import duration
-from vidray.recordings import Demand
 from vidray.storage.json_file import write_json
 from vidray.tables import (
     digests,
@@ -48,7 +64,6 @@ from vidray.tables import (
     versions,
 )
 from vidray.tables.summary import Table
-from vidray.train_config import DeepSettings, Flat, check_model, deep_job
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vidray.augment import Augmentation, augment, mix
 from vidray.errors import UserError
+from vidray.learning.augment import Augmentation, augment, mix
 from vidray.models.preprocess import IMAGENET, Preprocessing
 
 STRONG = Augmentation(

@@ -28,7 +28,7 @@ from vidray import (
 from vidray.commits import LabelSet, read_labels
 from vidray.errors import UserError
 from vidray.features.extraction import Settings
-from vidray.learning import read_features
+from vidray.learning.examples import read_features
 from vidray.models.claim import ModelRun
 from vidray.storage import join, parquet
 from vidray.tables import out_folder, versions

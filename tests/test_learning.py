@@ -13,7 +13,7 @@ from tests.made_runs import publish
 from vidray import features, judging
 from vidray.errors import UserError
 from vidray.features.extraction import Settings
-from vidray.learning import Examples, read_clips, read_features
+from vidray.learning.examples import Examples, read_clips, read_features
 from vidray.models.folder import ClassicalModel, DeepModel
 from vidray.models.preprocess import Preprocessing
 from vidray.storage import join

@@ -16,16 +16,16 @@ import torch.distributed
 import torch.multiprocessing
 from torch import Tensor, nn
 
-from vidray import loop, losses
-from vidray.augment import Augmentation
 from vidray.errors import UserError
-from vidray.hyperparameters import OptimizerKind, Training
-from vidray.loader import TrainingLoader
-from vidray.loop import EpochRow
+from vidray.learning import loop, losses
+from vidray.learning.augment import Augmentation
+from vidray.learning.hyperparameters import OptimizerKind, Training
+from vidray.learning.loader import TrainingLoader
+from vidray.learning.loop import EpochRow
+from vidray.learning.optimizer import learning_rate_at, make_optimizer
 from vidray.models import inference
 from vidray.models.networks.batchnorm import world_size
 from vidray.models.preprocess import Preprocessing
-from vidray.optimizer import learning_rate_at, make_optimizer
 
 CPU = torch.device("cpu")
 PREPROCESSING = Preprocessing(num_frames=2, size_px=6, mean=(0.5,) * 3, std=(0.25,) * 3)

@@ -21,16 +21,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tests.ray_cluster import ROOT
-from vidray import (
-    features,
-    loop,
-    storage,
-)
-from vidray.augment import Augmentation
+from vidray import features, storage
 from vidray.errors import ModelError, UserError
 from vidray.features.extraction import Settings
-from vidray.hyperparameters import Training
-from vidray.loader import TrainingLoader
+from vidray.learning import loop
+from vidray.learning.augment import Augmentation
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loader import TrainingLoader
 from vidray.models import classical
 from vidray.models.folder import ClassicalModel, DeepModel, load, save_classical, save_deep, softmax
 from vidray.models.networks import published

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from vidray import loop
-from vidray.augment import Augmentation
-from vidray.deep_job import DeepJob, make_network
 from vidray.errors import UserError
-from vidray.hyperparameters import Training
-from vidray.loader import TrainingLoader
+from vidray.learning import loop
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import DeepJob, make_network
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loader import TrainingLoader
+from vidray.learning.optimizer import decayed, make_optimizer
 from vidray.models.networks.build import (
     FLOW_MODELS,
     NAMES,
@@ -23,7 +24,6 @@ from vidray.models.networks.build import (
     set_trained,
 )
 from vidray.models.preprocess import KINETICS, Preprocessing
-from vidray.optimizer import decayed, make_optimizer
 
 WITHOUT_BATCH_NORM = (
     "c3d", "mvit_v2_s", "swin3d_t",

@@ -18,11 +18,12 @@ from tune import spaces
 from tune.conductor import _Conductor
 from tune.spaces import Stored
 from vidray import judging, models, plots, storage
-from vidray.augment import Augmentation
-from vidray.deep_job import Workers
 from vidray.errors import UserError
-from vidray.hyperparameters import Training
-from vidray.learning import read_clips, read_features
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import Workers
+from vidray.learning.examples import read_clips, read_features
+from vidray.learning.hyperparameters import Training
+from vidray.learning.train_config import DeepSettings
 from vidray.models import classical
 from vidray.models.networks.build import NAMES
 from vidray.search import (
@@ -37,7 +38,6 @@ from vidray.search import (
     to_table,
 )
 from vidray.tables.work_folder import WorkFolder
-from vidray.train_config import DeepSettings
 from vidray.trials import STOP, ClassicalTrials, DeepTrials, classical_options, recorded
 
 

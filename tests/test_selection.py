@@ -18,26 +18,28 @@ import ray
 from jobs import evaluate, study, train
 from tests.made_runs import LABELS, clips_run, features_run
 from tune import data as search_data
-from vidray import (
-    cli,
-    judging,
-    models,
-    recordings,
-)
-from vidray.augment import Augmentation
-from vidray.deep_job import (
+from vidray import cli, judging, models
+from vidray.errors import UserError
+from vidray.learning import recordings
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import (
     DeepJob,
     Workers,
     labelled_rows,
     model_info,
 )
-from vidray.errors import UserError
-from vidray.hyperparameters import Training
-from vidray.learning import Selection, apply, read_clips, read_features, select
+from vidray.learning.examples import (
+    Selection,
+    apply,
+    read_clips,
+    read_features,
+    select,
+)
+from vidray.learning.hyperparameters import Training
+from vidray.learning.recordings import Demand
+from vidray.learning.train_config import DeepSettings, deep_job
 from vidray.models import importance
-from vidray.recordings import Demand
 from vidray.sources import splits
-from vidray.train_config import DeepSettings, deep_job
 from vidray.trials import DeepTrials
 
 Captured = pytest.CaptureFixture[str]

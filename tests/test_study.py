@@ -21,8 +21,8 @@ from vidray import judging, models, study
 from vidray.errors import UserError
 from vidray.features import FAMILIES
 from vidray.features.extraction import Settings
-from vidray.hyperparameters import Training
-from vidray.learning import Examples, read_clips, read_features
+from vidray.learning.examples import Examples, read_clips, read_features
+from vidray.learning.hyperparameters import Training
 from vidray.models import classical
 from vidray.storage import parquet
 from vidray.study import Answer, StudyRun, Unit

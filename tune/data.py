@@ -6,10 +6,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vidray import recordings, split_report, storage
+from vidray import storage
 from vidray.errors import UserError
-from vidray.learning import Examples, Selection, read_clips, read_features, select
-from vidray.recordings import Demand
+from vidray.learning import recordings, split_report
+from vidray.learning.examples import (
+    Examples,
+    Selection,
+    read_clips,
+    read_features,
+    select,
+)
+from vidray.learning.recordings import Demand
 from vidray.search import Family
 from vidray.tables import runs
 

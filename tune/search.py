@@ -37,15 +37,21 @@ from vidray import (
     storage,
     training,
 )
-from vidray.augment import Augmentation
 from vidray.capacity import connect
-from vidray.deep_job import Workers
 from vidray.errors import UserError
-from vidray.hyperparameters import Training
-from vidray.learning import Examples, Selection
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import Workers
+from vidray.learning.examples import Examples, Selection
+from vidray.learning.hyperparameters import Training
+from vidray.learning.recordings import Demand
+from vidray.learning.train_config import (
+    DeepSettings,
+    Flat,
+    check_model,
+    deciding_settings,
+)
 from vidray.models import classical
 from vidray.progress import duration
-from vidray.recordings import Demand
 from vidray.search import (
     Family,
     Metric,
@@ -62,7 +68,6 @@ from vidray.storage.json_file import write_json
 from vidray.tables import out_folder, summary, versions
 from vidray.tables.summary import Table
 from vidray.tables.work_folder import WORK, WorkFolder
-from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings
 from vidray.trials import ClassicalTrials, DeepTrials
 
 _OURS = (

@@ -14,7 +14,7 @@ from typing import Any
 
 from optuna import Trial
 
-from vidray.augment import Augmentation
+from vidray.learning.augment import Augmentation
 from vidray.models.networks.build import NAMES
 from vidray.models.networks.frame_pooling import BACKBONES, POOLINGS
 from vidray.search import Space, grid

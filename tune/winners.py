@@ -9,7 +9,7 @@ from jobs import evaluate
 from jobs.evaluate import EvaluateConfig
 from tune.data import Data
 from vidray import judging, models, storage
-from vidray.learning import Examples, with_families
+from vidray.learning.examples import Examples, with_families
 from vidray.models import classical
 from vidray.models.claim import ModelRun
 from vidray.models.folder import save_classical

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vidray.errors import UserError
 from vidray.evaluation import average_views, compute_metrics
-from vidray.learning import HEAD, Examples
+from vidray.learning.examples import HEAD, Examples
 from vidray.models.folder import ClassicalModel, Model
 from vidray.sources import splits
 

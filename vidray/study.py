@@ -30,11 +30,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import judging, recordings, storage
+from vidray import judging, storage
 from vidray.errors import UserError
-from vidray.learning import Examples
+from vidray.learning import recordings
+from vidray.learning.examples import Examples
+from vidray.learning.recordings import Demand
 from vidray.models import classical
-from vidray.recordings import Demand
 from vidray.sources import splits
 from vidray.tables import digests
 from vidray.tables.work_folder import WorkFolder

@@ -30,12 +30,19 @@ import safetensors.torch
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from vidray import capacity, checkpoints, loop
-from vidray.deep_job import DeepJob, Trained, Workers, labelled_rows, make_network
+from vidray import capacity
 from vidray.errors import UserError
-from vidray.hyperparameters import Training
-from vidray.loader import TrainingLoader
-from vidray.loop import EpochRow, Save
+from vidray.learning import checkpoints, loop
+from vidray.learning.deep_job import (
+    DeepJob,
+    Trained,
+    Workers,
+    labelled_rows,
+    make_network,
+)
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loader import TrainingLoader
+from vidray.learning.loop import EpochRow, Save
 from vidray.mailbox import Mailbox
 from vidray.tables.shards import Clips
 

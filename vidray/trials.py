@@ -17,23 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidray import storage
-from vidray.augment import Augmentation
-from vidray.deep_job import (
+from vidray.errors import UserError
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import (
     DeepJob,
     Workers,
     make_network,
     model_info,
 )
-from vidray.errors import UserError
-from vidray.hyperparameters import Training
-from vidray.learning import Examples, Selection, apply, read_clips
-from vidray.loop import EpochRow, best_epoch
+from vidray.learning.examples import (
+    Examples,
+    Selection,
+    apply,
+    read_clips,
+)
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loop import EpochRow, best_epoch
+from vidray.learning.train_config import DeepSettings, deep_job
 from vidray.models import classical
 from vidray.models.folder import save_deep
 from vidray.models.prepared import Prepared
 from vidray.search import Metric, is_loss, name_of
 from vidray.storage.json_file import write_json
-from vidray.train_config import DeepSettings, deep_job
 from vidray.training import train
 
 # In the folder of a deep trial: the epoch after which it is to end. A trial of several workers that

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import tyro
 
 from vidray import storage
-from vidray.augment import Augmentation
-from vidray.deep_job import DeepJob, Workers
 from vidray.errors import UserError
-from vidray.hyperparameters import Training
-from vidray.learning import Examples, assigned_splits
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import DeepJob, Workers
+from vidray.learning.examples import Examples, assigned_splits
+from vidray.learning.hyperparameters import Training
 from vidray.models import DEEP, classical
 from vidray.models.networks.build import FLOW_MODELS
 from vidray.models.preprocess import (

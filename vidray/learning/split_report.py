@@ -12,7 +12,7 @@ from vidray.tables.schema import SPLITS
 from vidray.tables.summary import WIDTH, Table
 
 if TYPE_CHECKING:  # It imports scikit-learn, which extracting does without.
-    from vidray.learning import Examples
+    from vidray.learning.examples import Examples
 
 _MOST_CLASSES = 20  # shown of a table with a row each
 

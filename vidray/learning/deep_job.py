@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidray import loop, models
-from vidray.augment import Augmentation
+from vidray import models
 from vidray.errors import UserError
-from vidray.hyperparameters import Training
-from vidray.loop import EpochRow
+from vidray.learning import loop
+from vidray.learning.augment import Augmentation
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loop import EpochRow
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import set_trained
 from vidray.models.networks.checkpointing import checkpoint_blocks
@@ -23,7 +24,7 @@ from vidray.models.preprocess import Preprocessing
 from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
-    from vidray.learning import Examples
+    from vidray.learning.examples import Examples
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,11 +36,12 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from vidray import checkpoints
 from vidray.errors import UserError
-from vidray.hyperparameters import Quantity
-from vidray.loader import Batch, TrainingLoader, evaluation_batches
-from vidray.losses import balanced_weights, loss_sum, row_weights
+from vidray.learning import checkpoints
+from vidray.learning.hyperparameters import Quantity
+from vidray.learning.loader import Batch, TrainingLoader, evaluation_batches
+from vidray.learning.losses import balanced_weights, loss_sum, row_weights
+from vidray.learning.optimizer import learning_rate_at, make_optimizer
 from vidray.models.inference import (
     Precision,
     Read,
@@ -50,10 +51,9 @@ from vidray.models.inference import (
 )
 from vidray.models.networks import batchnorm
 from vidray.models.preprocess import Preprocessing
-from vidray.optimizer import learning_rate_at, make_optimizer
 
 if TYPE_CHECKING:
-    from vidray.hyperparameters import Training
+    from vidray.learning.hyperparameters import Training
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from vidray.errors import UserError
 
 if TYPE_CHECKING:
-    from vidray.hyperparameters import Training
+    from vidray.learning.hyperparameters import Training
 
 
 _SGD_MOMENTUM = 0.9

@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidray.augment import Augmentation, augment, mix
 from vidray.errors import UserError
+from vidray.learning.augment import Augmentation, augment, mix
 from vidray.models.inference import Pixels, Read, Rows
 from vidray.models.preprocess import Preprocessing, clip_flow
 from vidray.video.opencv import steady_opencv
