@@ -46,7 +46,8 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.throughput import _make_clips
-from vidray import capacity, sources
+from vidray import sources
+from vidray.distributed import capacity
 from vidray.learning.loader import epoch_batches
 from vidray.tables.runs import Run
 from vidray.tables.shards import Clips

@@ -34,9 +34,9 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.videos import KINDS, write_video
+from vidray.distributed.sandbox import Sandbox
 from vidray.errors import VideoError
 from vidray.features.extraction import Settings, describe_video
-from vidray.sandbox import Sandbox
 from vidray.video import decode, decoders, demux
 from vidray.video.decode import Request, Video
 from vidray.video.pixels import to_rgb

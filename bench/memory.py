@@ -22,9 +22,9 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidray import features
+from vidray.distributed.sandbox import Sandbox
 from vidray.errors import VideoError
 from vidray.features.extraction import Settings
-from vidray.sandbox import Sandbox
 
 _CLIPS = {
     "4K, 10 s, H.264 in MP4": ("4k.mp4", "libx264", 3840, 2160, 250),

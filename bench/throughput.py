@@ -35,12 +35,8 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests import features_reference as reference
-from vidray import (
-    capacity,
-    features,
-    pipeline,
-    sources,
-)
+from vidray import features, sources
+from vidray.distributed import capacity, pipeline
 from vidray.features import motion
 from vidray.features.extraction import Settings, describe_videos
 from vidray.tables import runs

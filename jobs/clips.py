@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from vidray import cli, pipeline, storage
-from vidray.capacity import Resources
+from vidray import cli, storage
+from vidray.distributed import pipeline
+from vidray.distributed.capacity import Resources
 from vidray.learning import split_report
 from vidray.sources import list_videos
 from vidray.tables import out_folder, summary, versions

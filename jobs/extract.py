@@ -17,13 +17,9 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.text import Text
 
-from vidray import (
-    cli,
-    features,
-    pipeline,
-    storage,
-)
-from vidray.capacity import Resources
+from vidray import cli, features, storage
+from vidray.distributed import pipeline
+from vidray.distributed.capacity import Resources
 from vidray.errors import UserError
 from vidray.features.extraction import Settings
 from vidray.learning import split_report

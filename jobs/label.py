@@ -21,15 +21,10 @@ from typing import Any, Literal
 import pyarrow.compute as pc
 from rich.console import Console
 
-from vidray import (
-    capacity,
-    cli,
-    commits,
-    pipeline,
-    storage,
-)
-from vidray.capacity import Predictors, Resources
+from vidray import cli, commits, storage
 from vidray.commits import LabelSet, Todo
+from vidray.distributed import capacity, pipeline
+from vidray.distributed.capacity import Predictors, Resources
 from vidray.errors import JobError, UserError
 from vidray.labelling import LabelSettings, check_model, name_and_digest
 from vidray.models.model_files import read_info

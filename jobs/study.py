@@ -33,8 +33,8 @@ from vidray import (
     plots,
     storage,
     study,
-    training,
 )
+from vidray.distributed import training
 from vidray.errors import UserError
 from vidray.learning import split_report
 from vidray.learning.augment import Augmentation

@@ -25,8 +25,8 @@ from vidray import (
     models,
     plots,
     storage,
-    training,
 )
+from vidray.distributed import training
 from vidray.errors import UserError
 from vidray.learning import recordings, split_report
 from vidray.learning.augment import Augmentation

@@ -20,15 +20,13 @@ import tyro
 from botocore import exceptions as boto
 
 from vidray import (
-    capacity,
     cli,
     endings,
-    pipeline,
-    ray_address,
     sources,
     storage,
 )
-from vidray.capacity import Resources
+from vidray.distributed import capacity, pipeline, ray_address
+from vidray.distributed.capacity import Resources
 from vidray.errors import JobError, UserError, VideoError
 from vidray.storage import buckets, json_file, parquet
 from vidray.tables import (

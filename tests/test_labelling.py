@@ -33,6 +33,7 @@ from vidray import (
     storage,
     wire,
 )
+from vidray.distributed.sandbox import Sandbox
 from vidray.errors import ModelError, UserError, VideoError
 from vidray.features.extraction import Settings, describe_video
 from vidray.labeller import ClipModel, join_windows
@@ -40,7 +41,6 @@ from vidray.labelling import LabelSettings, check_model, name_and_digest
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical, save_deep
 from vidray.models.preprocess import Preprocessing
 from vidray.predictor import Batches, Predictor, answer_questions
-from vidray.sandbox import Sandbox
 from vidray.sources import list_videos
 from vidray.tables import rows, schema
 from vidray.video import clips

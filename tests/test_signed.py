@@ -12,10 +12,11 @@ import pytest
 from tests.ray_cluster import Cluster, Job
 from tests.video_writer import write_video
 from tests.web import SIGNATURE, Web, serving
-from vidray import pipeline, storage
+from vidray import storage
+from vidray.distributed import pipeline
+from vidray.distributed.sandbox import Sandbox
 from vidray.errors import VideoError
 from vidray.features.extraction import Settings, describe_video
-from vidray.sandbox import Sandbox
 from vidray.sources import list_videos
 from vidray.sources.listing import video_id
 from vidray.storage import addresses

@@ -29,7 +29,8 @@ import ray.tune
 import ray.util.scheduling_strategies
 from ray.tune.schedulers import ASHAScheduler
 
-from vidray import storage, training
+from vidray import storage
+from vidray.distributed import training
 from vidray.progress import duration
 from vidray.search import (
     METRICS,

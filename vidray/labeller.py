@@ -22,11 +22,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vidray import storage
+from vidray.distributed.sandbox import Ask
 from vidray.errors import Cap, VideoError
 from vidray.features.extraction import describe_video
 from vidray.labelling import LabelSettings, check_unchanged
 from vidray.models.model_files import read_info
-from vidray.sandbox import Ask
 from vidray.tables import rows
 from vidray.video import clips, sampling
 from vidray.video.clips import ClipSettings

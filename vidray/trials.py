@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidray import storage
+from vidray.distributed.training import train
 from vidray.errors import UserError
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import (
@@ -39,7 +40,6 @@ from vidray.models.folder import save_deep
 from vidray.models.prepared import Prepared
 from vidray.search import Metric, is_loss, name_of
 from vidray.storage.json_file import write_json
-from vidray.training import train
 
 # In the folder of a deep trial: the epoch after which it is to end. A trial of several workers that
 # Ray Tune itself stops leaves their places reserved for ever where Ray 2.60 has no dashboard.

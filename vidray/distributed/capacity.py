@@ -14,7 +14,8 @@ import ray
 import ray.data
 import ray.exceptions
 
-from vidray import interrupts, ray_address, ray_sessions
+from vidray import interrupts
+from vidray.distributed import ray_address, ray_sessions
 from vidray.errors import JobError, UserError
 
 _MOST_SECONDS_TO_START = 180

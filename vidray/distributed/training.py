@@ -30,7 +30,8 @@ import safetensors.torch
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from vidray import capacity
+from vidray.distributed import capacity
+from vidray.distributed.mailbox import Mailbox
 from vidray.errors import UserError
 from vidray.learning import checkpoints, loop
 from vidray.learning.deep_job import (
@@ -43,7 +44,6 @@ from vidray.learning.deep_job import (
 from vidray.learning.hyperparameters import Training
 from vidray.learning.loader import TrainingLoader
 from vidray.learning.loop import EpochRow, Save
-from vidray.mailbox import Mailbox
 from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.

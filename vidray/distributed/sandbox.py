@@ -162,8 +162,15 @@ class Sandbox:
     def _start(self) -> None:
         results, child_end = os.pipe()
         # -P: nothing is imported from the current folder, which may be full of somebody's files.
-        command = [sys.executable, "-P", "-m", "vidray.sandbox", self._target, str(child_end)]
-        home = str(Path(__file__).resolve().parents[1])  # where this vidray is imported from
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "vidray.distributed.sandbox",
+            self._target,
+            str(child_end),
+        ]
+        home = str(Path(__file__).resolve().parents[2])  # where this vidray is imported from
         path = os.pathsep.join([*(entry for entry in sys.path if entry), home])
         one_thread = {
             "OMP_NUM_THREADS": "1",

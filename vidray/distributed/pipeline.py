@@ -27,7 +27,7 @@ import ray.data
 import ray.exceptions
 
 from vidray import endings
-from vidray.capacity import (
+from vidray.distributed.capacity import (
     MOST_STARTING_SECONDS,
     Predictors,
     Resources,
@@ -36,9 +36,9 @@ from vidray.capacity import (
     workers_at_once,
     workers_that_fit,
 )
+from vidray.distributed.sandbox import Ask, Sandbox, find
 from vidray.errors import JobError, UserError, VideoError
 from vidray.progress import Meter
-from vidray.sandbox import Ask, Sandbox, find
 from vidray.storage import addresses
 from vidray.tables import rows, runs
 from vidray.tables.runs import Run
