@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.clips import cut_all
-from vidray import judging, models
+from vidray import models
+from vidray.evaluation import judging
 from vidray.learning import loop
 from vidray.learning.augment import Augmentation
 from vidray.learning.examples import Examples, read_clips

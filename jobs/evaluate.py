@@ -21,19 +21,13 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from vidray import (
-    cli,
-    cost,
-    judging,
-    models,
-    plots,
-    storage,
-)
+from vidray import cli, models, storage
 from vidray.errors import UserError
-from vidray.evaluation import baselines, curves, prediction_rows
+from vidray.evaluation import cost, judging, plots
+from vidray.evaluation.judging import Judged
+from vidray.evaluation.metrics import baselines, curves, prediction_rows
 from vidray.features import extraction
 from vidray.features.extraction import Settings
-from vidray.judging import Judged
 from vidray.learning.examples import (
     Examples,
     Selection,

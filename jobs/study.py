@@ -26,16 +26,11 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from vidray import (
-    cli,
-    judging,
-    models,
-    plots,
-    storage,
-    study,
-)
+from vidray import cli, models, storage
 from vidray.distributed import training
 from vidray.errors import UserError
+from vidray.evaluation import judging, plots, study
+from vidray.evaluation.study import Answer, StudyRun, Unit
 from vidray.learning import split_report
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import DeepJob, make_network
@@ -59,7 +54,6 @@ from vidray.models import DeepModel, classical
 from vidray.progress import duration
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
-from vidray.study import Answer, StudyRun, Unit
 from vidray.tables import (
     digests,
     out_folder,

@@ -20,14 +20,13 @@ from rich.console import Console
 
 from vidray import (
     cli,
-    judging,
     masking,
     models,
-    plots,
     storage,
 )
 from vidray.distributed import training
 from vidray.errors import UserError
+from vidray.evaluation import judging, plots
 from vidray.learning import recordings, split_report
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import (

@@ -12,7 +12,9 @@ import torch
 from sklearn import metrics as sk
 from torch import nn
 
-from vidray.cost import (
+from vidray.errors import UserError
+from vidray.evaluation import compute_metrics
+from vidray.evaluation.cost import (
     flops_per_clip,
     measure_cost,
     median_seconds,
@@ -20,12 +22,10 @@ from vidray.cost import (
     peak_memory,
     size_bytes,
 )
-from vidray.errors import UserError
-from vidray.evaluation import (
+from vidray.evaluation.metrics import (
     PREDICTIONS,
     average_views,
     baselines,
-    compute_metrics,
     curves,
     prediction_rows,
 )
@@ -399,7 +399,7 @@ def test_peak_memory_of_each_block() -> None:
 def test_peak_memory_where_the_mark_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     block = np.ones(300 * 2**20, np.uint8)
     del block
-    monkeypatch.setattr("vidray.cost._reset_highest_ram", lambda: False)
+    monkeypatch.setattr("vidray.evaluation.cost._reset_highest_ram", lambda: False)
     with peak_memory() as peak:
         pass
     assert peak.ram_bytes is None  # the mark is an earlier one's

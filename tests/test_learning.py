@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tests.made_runs import publish
-from vidray import features, judging
+from vidray import features
 from vidray.errors import UserError
+from vidray.evaluation import judging
 from vidray.features.extraction import Settings
 from vidray.learning.examples import Examples, read_clips, read_features
 from vidray.models.folder import ClassicalModel, DeepModel

@@ -17,8 +17,9 @@ from tests.made_runs import clips_run, features_run
 from tune import spaces
 from tune.conductor import _Conductor
 from tune.spaces import Stored
-from vidray import judging, models, plots, storage
+from vidray import models, storage
 from vidray.errors import UserError
+from vidray.evaluation import judging, plots
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import Workers
 from vidray.learning.examples import read_clips, read_features

@@ -18,8 +18,9 @@ import ray
 from jobs import evaluate, study, train
 from tests.made_runs import LABELS, clips_run, features_run
 from tune import data as search_data
-from vidray import cli, judging, models
+from vidray import cli, models
 from vidray.errors import UserError
+from vidray.evaluation import judging
 from vidray.learning import recordings
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import (
@@ -56,7 +57,7 @@ FAST = ("--model", "knn", "--folds", "0")
 @pytest.fixture(autouse=True)
 def _without_importance_and_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most of the time of so small a training, and tested elsewhere."""
-    monkeypatch.setattr("vidray.study.BASELINES", ("majority",))
+    monkeypatch.setattr("vidray.evaluation.study.BASELINES", ("majority",))
     for name in ("by_columns", "by_feature"):
         monkeypatch.setattr(importance, name, lambda *_args, **_more: [])
 

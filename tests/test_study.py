@@ -17,15 +17,16 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from jobs import study as job
 from tests.ray_cluster import ROOT, Cluster, Job
-from vidray import judging, models, study
+from vidray import models
 from vidray.errors import UserError
+from vidray.evaluation import judging, study
+from vidray.evaluation.study import Answer, StudyRun, Unit
 from vidray.features import FAMILIES
 from vidray.features.extraction import Settings
 from vidray.learning.examples import Examples, read_clips, read_features
 from vidray.learning.hyperparameters import Training
 from vidray.models import classical
 from vidray.storage import parquet
-from vidray.study import Answer, StudyRun, Unit
 from vidray.tables import schema
 from vidray.video import synthetic
 

@@ -31,10 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tune import conductor, spaces, winners
 from tune.conductor import Plan
 from tune.data import Data, read
-from vidray import cli, plots, storage
+from vidray import cli, storage
 from vidray.distributed import training
 from vidray.distributed.capacity import connect
 from vidray.errors import UserError
+from vidray.evaluation import plots
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import Workers
 from vidray.learning.examples import Examples, Selection

@@ -8,7 +8,8 @@ from typing import Any
 from jobs import evaluate
 from jobs.evaluate import EvaluateConfig
 from tune.data import Data
-from vidray import judging, models, storage
+from vidray import models, storage
+from vidray.evaluation import judging
 from vidray.learning.examples import Examples, with_families
 from vidray.models import classical
 from vidray.models.claim import ModelRun

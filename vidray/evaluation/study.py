@@ -30,8 +30,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vidray import judging, storage
+from vidray import storage
 from vidray.errors import UserError
+from vidray.evaluation import judging
 from vidray.learning import recordings
 from vidray.learning.examples import Examples
 from vidray.learning.recordings import Demand
