@@ -35,12 +35,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.throughput import _make_clips
 from vidray import models, sources, storage
-from vidray.commits import read_labels
-from vidray.labeller import label_videos
-from vidray.labelling import LabelSettings, Precision, name_and_digest
+from vidray.labelling.commits import read_labels
+from vidray.labelling.labeller import label_videos
+from vidray.labelling.predictor import Predictor, use_one_thread
+from vidray.labelling.settings import LabelSettings, Precision, name_and_digest
 from vidray.models.folder import save_deep
 from vidray.models.preprocess import KINETICS, Preprocessing
-from vidray.predictor import Predictor, use_one_thread
 from vidray.tables import runs
 from vidray.video import clips
 from vidray.video.clips import ClipSettings

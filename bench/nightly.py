@@ -31,8 +31,8 @@ from bench.label import Bench as LabelBench
 from bench.label import save_model
 from tests.video_writer import write_video
 from vidray import sources, storage
-from vidray.commits import read_labels
-from vidray.labelling import LabelSettings, name_and_digest
+from vidray.labelling.commits import read_labels
+from vidray.labelling.settings import LabelSettings, name_and_digest
 from vidray.storage import names, parquet
 from vidray.tables import schema
 

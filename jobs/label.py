@@ -21,12 +21,13 @@ from typing import Any, Literal
 import pyarrow.compute as pc
 from rich.console import Console
 
-from vidray import cli, commits, storage
-from vidray.commits import LabelSet, Todo
+from vidray import cli, storage
 from vidray.distributed import capacity, pipeline
 from vidray.distributed.capacity import Predictors, Resources
 from vidray.errors import JobError, UserError
-from vidray.labelling import LabelSettings, check_model, name_and_digest
+from vidray.labelling import commits
+from vidray.labelling.commits import LabelSet, Todo
+from vidray.labelling.settings import LabelSettings, check_model, name_and_digest
 from vidray.models.model_files import read_info
 from vidray.progress import duration
 from vidray.sources import list_videos

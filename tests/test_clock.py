@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from vidray.errors import VideoError
 from vidray.features import flow
 from vidray.features.extraction import burst_frames, frames_a_second_apart
-from vidray.labeller import window_begins, window_frames
-from vidray.labelling import LabelSettings
+from vidray.labelling.labeller import window_begins, window_frames
+from vidray.labelling.settings import LabelSettings
 from vidray.video import sampling
 from vidray.video.clips import ClipSettings, clip_frames, clip_spans
 from vidray.video.clock import Clock, Stretch

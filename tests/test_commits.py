@@ -17,14 +17,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from vidray import (
-    commit_files,
-    commit_numbers,
-    commits,
-    storage,
-)
-from vidray.commits import LabelSet, read_labels
+from vidray import storage
 from vidray.errors import UserError
+from vidray.labelling import commit_files, commit_numbers, commits
+from vidray.labelling.commits import LabelSet, read_labels
 from vidray.storage import disk, parquet
 from vidray.tables import schema, versions
 from vidray.tables.runs import Run

@@ -19,15 +19,11 @@ import pytest
 
 from jobs import evaluate
 from tests.test_commits import DIGEST, label, videos, work
-from vidray import (
-    commit_files,
-    commit_numbers,
-    commits,
-    storage,
-)
-from vidray.commits import LabelSet, read_labels
+from vidray import storage
 from vidray.errors import UserError
 from vidray.features.extraction import Settings
+from vidray.labelling import commit_files, commit_numbers, commits
+from vidray.labelling.commits import LabelSet, read_labels
 from vidray.learning.examples import read_features
 from vidray.models.claim import ModelRun
 from vidray.storage import join, parquet
@@ -434,7 +430,7 @@ def test_a_run_that_was_damaged_is_told(tmp_path: Path, name: str) -> None:
 def test_a_note_of_a_number_never_stops_the_commits(
     place: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    from vidray import commit_numbers
+    from vidray.labelling import commit_numbers
 
     monkeypatch.setattr(commit_numbers, "_MOST_WAITING_SECONDS", 0.3)
     labels = LabelSet(out=join(place, "out"), name="model-1")

@@ -14,9 +14,9 @@ import pytest
 from jobs import label
 from tests.test_models_folder import fitted
 from tests.video_writer import write_video
-from vidray import commits, labeller
 from vidray.distributed import pipeline
 from vidray.distributed.capacity import Resources
+from vidray.labelling import commits, labeller
 from vidray.models.folder import save_classical
 from vidray.tables import versions
 from vidray.tables.runs import Run

@@ -26,21 +26,16 @@ from torch import Tensor, nn
 from tests.ray_cluster import ROOT
 from tests.test_models_folder import fitted
 from tests.video_writer import count_corrupt, write_concealed, write_video
-from vidray import (
-    commits,
-    labeller,
-    models,
-    storage,
-    wire,
-)
+from vidray import models, storage
 from vidray.distributed.sandbox import Sandbox
 from vidray.errors import ModelError, UserError, VideoError
 from vidray.features.extraction import Settings, describe_video
-from vidray.labeller import ClipModel, join_windows
-from vidray.labelling import LabelSettings, check_model, name_and_digest
+from vidray.labelling import commits, labeller, wire
+from vidray.labelling.labeller import ClipModel, join_windows
+from vidray.labelling.predictor import Batches, Predictor, answer_questions
+from vidray.labelling.settings import LabelSettings, check_model, name_and_digest
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical, save_deep
 from vidray.models.preprocess import Preprocessing
-from vidray.predictor import Batches, Predictor, answer_questions
 from vidray.sources import list_videos
 from vidray.tables import rows, schema
 from vidray.video import clips

@@ -13,8 +13,9 @@ import re
 import time
 from collections.abc import Iterator
 
-from vidray import commit_files, storage
+from vidray import storage
 from vidray.errors import UserError
+from vidray.labelling import commit_files
 from vidray.storage import join, names
 
 # Writing a commit takes seconds: the largest, of a million videos, has 45 MB without embeddings.

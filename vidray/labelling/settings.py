@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal, get_args
 import pyarrow as pa
 
 from vidray import storage
-from vidray.commits import list_sets, read_labels
 from vidray.errors import UserError, VideoError
+from vidray.labelling.commits import list_sets, read_labels
 from vidray.models.model_files import read_info
 from vidray.tables import digests, schema, versions
 from vidray.tables.out_folder import MODEL, PIPELINE, WEIGHTS
@@ -41,8 +41,8 @@ _OF_DEEP_MODELS = (
 class LabelSettings:
     """Everything that decides the label of a video."""
 
-    TARGET: ClassVar[str] = "vidray.labeller:label_videos"
-    PREDICTOR: ClassVar[str] = "vidray.predictor:answer_questions"
+    TARGET: ClassVar[str] = "vidray.labelling.labeller:label_videos"
+    PREDICTOR: ClassVar[str] = "vidray.labelling.predictor:answer_questions"
 
     model: str
     """Model folder, local or in a bucket."""

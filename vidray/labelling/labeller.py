@@ -25,7 +25,8 @@ from vidray import storage
 from vidray.distributed.sandbox import Ask
 from vidray.errors import Cap, VideoError
 from vidray.features.extraction import describe_video
-from vidray.labelling import LabelSettings, check_unchanged
+from vidray.labelling.settings import LabelSettings, check_unchanged
+from vidray.labelling.wire import Answer, question, read_answer
 from vidray.models.model_files import read_info
 from vidray.tables import rows
 from vidray.video import clips, sampling
@@ -33,7 +34,6 @@ from vidray.video.clips import ClipSettings
 from vidray.video.clock import Clock, Stretch
 from vidray.video.decode import Damage, IndexContradictedError, Video
 from vidray.video.opencv import steady_opencv
-from vidray.wire import Answer, question, read_answer
 
 if TYPE_CHECKING:
     from vidray.models.folder import ClassicalModel
@@ -74,7 +74,7 @@ def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
 def _model_here(settings: LabelSettings) -> ClipModel | ClassicalModel:
     # Not for a process that asks another: PyTorch takes 0.3 GB and 2 seconds.
     from vidray import models
-    from vidray.predictor import Predictor, use_one_thread
+    from vidray.labelling.predictor import Predictor, use_one_thread
 
     use_one_thread()
     model = models.load(settings.model)

@@ -21,12 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vidray import models, wire
+from vidray import models
 from vidray.errors import ModelError, UserError
-from vidray.labelling import LabelSettings, check_unchanged
+from vidray.labelling import wire
+from vidray.labelling.settings import LabelSettings, check_unchanged
+from vidray.labelling.wire import Answer
 from vidray.models import DeepModel, inference
 from vidray.video.opencv import steady_opencv
-from vidray.wire import Answer
 
 # A GPU is idle with less; a thread of a CPU is busy with one.
 _CLIPS_ON_GPU, _CLIPS_ON_CPU = 16, 1

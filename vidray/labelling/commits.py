@@ -32,14 +32,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidray import (
-    commit_files,
-    commit_numbers,
-    errors,
-    storage,
-)
-from vidray.commit_files import Commit
+from vidray import errors, storage
 from vidray.errors import UserError
+from vidray.labelling import commit_files, commit_numbers
+from vidray.labelling.commit_files import Commit
 from vidray.storage import checked_json, join, names, parquet
 from vidray.tables import (
     digests,
