@@ -15,7 +15,6 @@ import pytest
 
 from tests.made_runs import clips_run, features_run
 from tune import spaces
-from tune.conductor import _Conductor
 from tune.spaces import Stored
 from vidray import models, storage
 from vidray.errors import UserError
@@ -27,7 +26,8 @@ from vidray.learning.hyperparameters import Training
 from vidray.learning.train_config import DeepSettings
 from vidray.models import classical
 from vidray.models.networks.build import NAMES
-from vidray.search import (
+from vidray.search.conductor import _Conductor
+from vidray.search.proposals import (
     TRIALS,
     Proposal,
     Proposals,
@@ -38,8 +38,14 @@ from vidray.search import (
     importances,
     to_table,
 )
+from vidray.search.trials import (
+    STOP,
+    ClassicalTrials,
+    DeepTrials,
+    classical_options,
+    recorded,
+)
 from vidray.tables.work_folder import WorkFolder
-from vidray.trials import STOP, ClassicalTrials, DeepTrials, classical_options, recorded
 
 
 def _space(trial: optuna.Trial) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import ray
 
 from jobs import evaluate, study, train
 from tests.made_runs import LABELS, clips_run, features_run
-from tune import data as search_data
 from vidray import cli, models
 from vidray.errors import UserError
 from vidray.evaluation import judging
@@ -40,8 +39,9 @@ from vidray.learning.hyperparameters import Training
 from vidray.learning.recordings import Demand
 from vidray.learning.train_config import DeepSettings, deep_job
 from vidray.models import importance
+from vidray.search import data as search_data
+from vidray.search.trials import DeepTrials
 from vidray.sources import splits
-from vidray.trials import DeepTrials
 
 Captured = pytest.CaptureFixture[str]
 Row = dict[str, Any]

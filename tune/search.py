@@ -28,9 +28,7 @@ from rich.console import Console
 # `python tune/search.py` finds modules beside itself only.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tune import conductor, spaces, winners
-from tune.conductor import Plan
-from tune.data import Data, read
+from tune import spaces
 from vidray import cli, storage
 from vidray.distributed import training
 from vidray.distributed.capacity import connect
@@ -49,7 +47,10 @@ from vidray.learning.train_config import (
 )
 from vidray.models import classical
 from vidray.progress import duration
-from vidray.search import (
+from vidray.search import conductor, winners
+from vidray.search.conductor import Plan
+from vidray.search.data import Data, read
+from vidray.search.proposals import (
     Family,
     Metric,
     Proposals,
@@ -60,12 +61,12 @@ from vidray.search import (
     is_loss,
     to_table,
 )
+from vidray.search.trials import ClassicalTrials, DeepTrials
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
 from vidray.tables import out_folder, summary, versions
 from vidray.tables.summary import Table
 from vidray.tables.work_folder import WORK, WorkFolder
-from vidray.trials import ClassicalTrials, DeepTrials
 
 _OURS = (
     "trials", "trials.parquet", "search.json", "search.png", "importance.png", "best", "test",

@@ -7,19 +7,25 @@ from typing import Any
 
 from jobs import evaluate
 from jobs.evaluate import EvaluateConfig
-from tune.data import Data
 from vidray import models, storage
 from vidray.evaluation import judging
 from vidray.learning.examples import Examples, with_families
 from vidray.models import classical
 from vidray.models.claim import ModelRun
 from vidray.models.folder import save_classical
-from vidray.search import Family, Metric, Trial, best_trial, is_loss
+from vidray.search.data import Data
+from vidray.search.proposals import (
+    Family,
+    Metric,
+    Trial,
+    best_trial,
+    is_loss,
+)
+from vidray.search.trials import classical_options
 from vidray.storage import json_file
 from vidray.storage.json_file import write_json
 from vidray.tables import digests, runs, versions
 from vidray.tables.work_folder import WORK, WorkFolder
-from vidray.trials import classical_options
 
 
 def hand_over(

@@ -32,7 +32,7 @@ from ray.tune.schedulers import ASHAScheduler
 from vidray import storage
 from vidray.distributed import training
 from vidray.progress import duration
-from vidray.search import (
+from vidray.search.proposals import (
     METRICS,
     Family,
     Metric,
@@ -45,8 +45,13 @@ from vidray.search import (
     is_loss,
     name_of,
 )
+from vidray.search.trials import (
+    STOP,
+    ClassicalTrials,
+    DeepTrials,
+    recorded,
+)
 from vidray.tables.work_folder import WORK, WorkFolder
-from vidray.trials import STOP, ClassicalTrials, DeepTrials, recorded
 
 # How often the process of a trial is started again after it died; what raises is not tried again.
 _MOST_DEATHS = 1

@@ -38,7 +38,7 @@ from vidray.learning.train_config import DeepSettings, deep_job
 from vidray.models import classical
 from vidray.models.folder import save_deep
 from vidray.models.prepared import Prepared
-from vidray.search import Metric, is_loss, name_of
+from vidray.search.proposals import Metric, is_loss, name_of
 from vidray.storage.json_file import write_json
 
 # In the folder of a deep trial: the epoch after which it is to end. A trial of several workers that

@@ -17,7 +17,7 @@ from vidray.learning.examples import (
     select,
 )
 from vidray.learning.recordings import Demand
-from vidray.search import Family
+from vidray.search.proposals import Family
 from vidray.tables import runs
 
 _LEARNS_FROM: dict[Family, tuple[str, str]] = {
