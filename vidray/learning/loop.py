@@ -22,7 +22,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
+from vidray import storage
 from vidray.errors import UserError
 from vidray.learning import checkpoints
 from vidray.learning.hyperparameters import Quantity
@@ -51,6 +52,7 @@ from vidray.models.inference import (
 )
 from vidray.models.networks import batchnorm
 from vidray.models.preprocess import Preprocessing
+from vidray.storage import checked_json
 
 if TYPE_CHECKING:
     from vidray.learning.hyperparameters import Training
@@ -267,7 +269,8 @@ class _Loop:
     def resume(self, folder: Path) -> list[EpochRow]:
         """Go back to a checkpoint; the rows of the epochs before it."""
         progress = checkpoints.load(folder, self.network, self.optimizer, scaler=self.scaler)
-        before, now = progress["settings"], self._settings()
+        before, rows = _settings_and_rows(folder, progress)
+        now = self._settings()
         changed = [
             f"{name}: {before.get(name)} -> {value}"
             for name, value in now.items()
@@ -278,7 +281,7 @@ class _Loop:
                 f"the checkpoint {folder} is of other settings ({'; '.join(changed)}): resume with "
                 "the same, or start afresh in another folder"
             )
-        return [EpochRow(**row) for row in progress["epochs"]]
+        return rows
 
     def save(self, folder: Path, rows: Sequence[EpochRow]) -> None:
         """A checkpoint after the last of ``rows``."""
@@ -468,6 +471,23 @@ def _reduced(values: list[float], device: torch.device, how: Any) -> list[float]
     torch.distributed.all_reduce(shared, op=how)
     reduced: list[float] = shared.tolist()
     return reduced
+
+
+def _settings_and_rows(
+    folder: Path, progress: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], list[EpochRow]]:
+    """What ``save`` wrote of the epochs before; UserError where somebody has changed it."""
+    settings, epochs = progress.get("settings"), progress.get("epochs")
+    try:
+        if not isinstance(settings, Mapping) or not isinstance(epochs, list):
+            raise UserError("progress has no settings, or no epochs")
+        rows = [
+            checked_json.build(EpochRow, row, f"progress.epochs[{k}]")
+            for k, row in enumerate(epochs)
+        ]
+    except UserError as error:
+        raise storage.damaged(str(folder / checkpoints.HEADER), str(error)) from None
+    return settings, rows
 
 
 def _check_finite(row: EpochRow) -> None:
