@@ -96,18 +96,22 @@ def test_texts_name_flags_that_exist(module: str, flags: dict[str, set[str]]) ->
 def unknown_flags_of_document(text: str, flags: dict[str, set[str]]) -> list[str]:
     """Those of a command that its script does not take; those of tables and sentences, of any.
 
-    A benchmark has flags of its own: they stand in its text.
+    A benchmark has flags of its own: its text has them, or the fields that they are made from.
     """
     text = text.replace("\\\n", " ")
     found = []
     for script, words in re.findall(r"python ((?:jobs|tune|bench)/\w+\.py)([^`\n]*)", text):
-        is_bench = script.startswith("bench/")
-        known = set(FLAG.findall((ROOT / script).read_text())) if is_bench else flags[script]
+        known = flags[script] if script in flags else _flags_of_bench((ROOT / script).read_text())
         found += [f"{script} {flag}" for flag in FLAG.findall(words) if flag not in known]
     every = set[str]().union(*flags.values())
     spans = re.findall(r"`(--[^`\n]+)`", text)
     found += [flag for span in spans for flag in FLAG.findall(span) if flag not in every]
     return found
+
+
+def _flags_of_bench(source: str) -> set[str]:
+    fields = re.findall(r"^    (\w+): ", source, flags=re.MULTILINE)
+    return {*FLAG.findall(source), *("--" + name.replace("_", "-") for name in fields)}
 
 
 def test_an_unknown_flag_of_a_document_is_found(flags: dict[str, set[str]]) -> None:
