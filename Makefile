@@ -39,7 +39,7 @@ $(READY): requirements.lock pyproject.toml | $(BIN)/uv
 
 # The clips are made once: a second demo finds them unchanged.
 $(DEMO)/.videos: vidray/synthetic.py | $(READY)
-	$(BIN)/python -m vidray.synthetic $(DEMO)/videos
+	$(BIN)/python -m vidray.video.synthetic $(DEMO)/videos
 	@touch $@
 
 demo: $(DEMO)/.videos

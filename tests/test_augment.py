@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vidray.augment import Augmentation, augment, mix
 from vidray.errors import UserError
-from vidray.preprocess import IMAGENET, Preprocessing
+from vidray.learning.augment import Augmentation, augment, mix
+from vidray.models.preprocess import IMAGENET, Preprocessing
 
 STRONG = Augmentation(
     temporal_jitter=0.7,

@@ -11,7 +11,7 @@ import torch.distributed
 import torch.multiprocessing
 from torch import Tensor, nn
 
-from vidray import batchnorm
+from vidray.models.networks import batchnorm
 
 # Rows of the two processes in three batches: different shares, an empty one too.
 SHARES = ((3, 2), (1, 0), (2, 5))

@@ -22,9 +22,10 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
-from vidray import features, schema
+from vidray import features
 from vidray.errors import UserError
 from vidray.models import classical, importance
+from vidray.tables import schema
 
 THREE = ("a", "b", "c")
 # Small, so that each name is tested in seconds.

@@ -13,11 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.videos import read_numbers, write_video
-from vidray import parquet, runs, schema, storage
-from vidray.clips import ClipSettings, clip_frames, cut_video, cut_videos
-from vidray.decode import probe, read_frames
+from vidray import storage
 from vidray.errors import UserError
-from vidray.shards import Clips
+from vidray.storage import parquet
+from vidray.tables import runs, schema
+from vidray.tables.shards import Clips
+from vidray.video.clips import (
+    ClipSettings,
+    clip_frames,
+    cut_video,
+    cut_videos,
+)
+from vidray.video.decode import probe, read_frames
 
 
 def _video(path: Path, label: str | None = "up") -> dict[str, Any]:

@@ -11,14 +11,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vidray import sampling
-from vidray.clips import ClipSettings, clip_frames, clip_spans
-from vidray.clock import Clock, Stretch
 from vidray.errors import VideoError
-from vidray.extraction import burst_frames, frames_a_second_apart
 from vidray.features import flow
-from vidray.labeller import window_begins, window_frames
-from vidray.labelling import LabelSettings
+from vidray.features.extraction import burst_frames, frames_a_second_apart
+from vidray.labelling.labeller import window_begins, window_frames
+from vidray.labelling.settings import LabelSettings
+from vidray.video import sampling
+from vidray.video.clips import ClipSettings, clip_frames, clip_spans
+from vidray.video.clock import Clock, Stretch
 
 Times = NDArray[np.float64]
 

@@ -17,19 +17,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from vidray import (
-    commit_files,
-    commit_numbers,
-    commits,
-    disk,
-    parquet,
-    schema,
-    storage,
-    versions,
-)
-from vidray.commits import LabelSet, read_labels
+from vidray import storage
 from vidray.errors import UserError
-from vidray.runs import Run
+from vidray.labelling import commit_files, commit_numbers, commits
+from vidray.labelling.commits import LabelSet, read_labels
+from vidray.storage import disk, parquet
+from vidray.tables import schema, versions
+from vidray.tables.runs import Run
 
 DIGEST = "0123456789ab"
 NEWEST = "qualify row_number() over (partition by video_id order by commit desc) = 1"
@@ -501,8 +495,10 @@ def test_old_folders_go_on(labels: LabelSet) -> None:
     label(labels, videos(a="1"))
     (commit,) = labels.commits()
     rows = parquet.read_parquet(commit.uri)
-    tokens = rows.schema.metadata[b"vidray.runs"]
-    old = rows.drop_columns(["cap", "cap_value"]).replace_schema_metadata({b"vidray.runs": tokens})
+    tokens = rows.schema.metadata[b"vidray.tables.runs"]
+    old = rows.drop_columns(["cap", "cap_value"]).replace_schema_metadata(
+        {b"vidray.tables.runs": tokens}
+    )
     for name in (labels.name, "other-1"):
         where = storage.join(labels.out, "labels", f"set={name}", "commit-000001.parquet")
         storage.write_bytes(where, parquet.parquet_bytes(old))

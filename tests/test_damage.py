@@ -13,14 +13,24 @@ import pytest
 from bench import damage
 from tests.video_writer import count_corrupt, moving_scene, packet_places, write_concealed
 from tests.videos import KINDS, sequential_frames, write_video
-from vidray import runs, summary
-from vidray.clips import ClipSettings, cut_video
-from vidray.decode import Damage, Limits, Request, Video, probe, read_frames
 from vidray.errors import UserError, VideoError
-from vidray.extraction import Settings, describe_video
-from vidray.pixels import to_rgb
+from vidray.features.extraction import Settings, describe_video
+from vidray.tables import runs, summary
+from vidray.video.clips import ClipSettings, cut_video
+from vidray.video.decode import (
+    Damage,
+    Limits,
+    Request,
+    Video,
+    probe,
+    read_frames,
+)
+from vidray.video.pixels import to_rgb
 
-_LONG = ("vidray.decode._SHORT_PIXELS", 0)  # Every video is read by its index, as a long one is.
+_LONG = (
+    "vidray.video.decode._SHORT_PIXELS",
+    0,
+)  # Every video is read by its index, as a long one is.
 _X264 = {"x264-params": "keyint=10:bframes=2:scenecut=0:b-adapt=0"}
 
 
@@ -127,11 +137,11 @@ def test_any_error_of_the_decoder_costs_its_packet(
     error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "a.avi", num_frames=20, codec="mjpeg", pix_fmt="yuvj420p")
-    monkeypatch.setattr("vidray.reader.Reader._packets", _refusing(error, (3, 4)))
+    monkeypatch.setattr("vidray.video.reader.Reader._packets", _refusing(error, (3, 4)))
     with Video(path) as video:
         assert video.num_frames == 18
         assert video.damage.damaged_packets == 2
-    monkeypatch.setattr("vidray.reader.Reader._packets", _refusing(error, range(100)))
+    monkeypatch.setattr("vidray.video.reader.Reader._packets", _refusing(error, range(100)))
     with pytest.raises(VideoError, match="the decoder refuses all 21 packets") as caught:
         probe(path)
     assert caught.value.kind == "unreadable"

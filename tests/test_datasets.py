@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.video_writer import write_video
-from vidray import datasets, storage
+from vidray import storage
 from vidray.errors import UserError
-from vidray.sources import list_videos, video_id
+from vidray.sources import datasets, list_videos
+from vidray.sources.listing import video_id
 
 
 def _put(place: str, *names: str) -> None:

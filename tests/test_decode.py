@@ -21,9 +21,15 @@ from tests.videos import (
     sequential_frames,
     write_video,
 )
-from vidray import decoders
-from vidray.decode import Limits, Request, Video, probe, read_frames
 from vidray.errors import VideoError
+from vidray.video import decoders
+from vidray.video.decode import (
+    Limits,
+    Request,
+    Video,
+    probe,
+    read_frames,
+)
 
 _ASKED = (59, 0, 1, 5, 11, 12, 13, 40, 41, 30, 30, 58)
 
@@ -32,7 +38,7 @@ _ASKED = (59, 0, 1, 5, 11, 12, 13, 40, 41, 30, 30, 58)
 def _length(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test twice: read as short videos are, decoded whole, and as long ones, by the index."""
     if request.param == "long":
-        monkeypatch.setattr("vidray.decode._SHORT_PIXELS", 0)
+        monkeypatch.setattr("vidray.video.decode._SHORT_PIXELS", 0)
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +245,7 @@ def test_two_sizes_in_one_pass(zoo: dict[str, Path]) -> None:
 def test_more_frames_than_are_kept_are_read_in_a_second_pass(
     zoo: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidray.decode._KEEP_BYTES", 1000)
+    monkeypatch.setattr("vidray.video.decode._KEEP_BYTES", 1000)
     with Video(zoo["xvid_avi"]) as video:
         assert video.num_frames == 60
         assert read_numbers(video.read(Request([40, 3]))[0].pixels) == [40, 3]

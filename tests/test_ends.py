@@ -23,8 +23,8 @@ from tests.ray_cluster import ROOT, Cluster, Job, Process, sandboxes
 from tests.s3 import serving
 from tests.test_models_folder import fitted
 from tests.video_writer import write_video
-from vidray.commits import read_labels
 from vidray.errors import UserError
+from vidray.labelling.commits import read_labels
 from vidray.models.folder import save_classical
 
 pytestmark = pytest.mark.timeout(600)

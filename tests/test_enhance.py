@@ -10,7 +10,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from tests import features_reference as reference
-from vidray import enhance, quality
+from vidray.video import enhance, quality
 
 
 def noisy_frame() -> NDArray[np.uint8]:

@@ -12,20 +12,22 @@ import torch
 from sklearn import metrics as sk
 from torch import nn
 
-from vidray import evaluation
 from vidray.errors import UserError
-from vidray.evaluation import (
-    average_views,
-    baselines,
-    compute_metrics,
-    curves,
+from vidray.evaluation import compute_metrics
+from vidray.evaluation.cost import (
     flops_per_clip,
     measure_cost,
     median_seconds,
     num_parameters,
     peak_memory,
-    prediction_rows,
     size_bytes,
+)
+from vidray.evaluation.metrics import (
+    PREDICTIONS,
+    average_views,
+    baselines,
+    curves,
+    prediction_rows,
 )
 
 
@@ -317,7 +319,7 @@ def test_prediction_rows_are_worst_first() -> None:
         probabilities=[[0.9, 0.1], [0.4, 0.6], [0.8, 0.2], [0.45, 0.55], [0.6, 0.4]],
         class_names=["a", "b"],
     )
-    assert table.schema == evaluation.PREDICTIONS
+    assert table.schema == PREDICTIONS
     assert table["video_id"].to_pylist() == ["x", "w", "y", "z", "v"]
     first = table.slice(0, 1).to_pylist()[0]
     assert first.pop("loss") == pytest.approx(-np.log(0.2))
@@ -397,7 +399,7 @@ def test_peak_memory_of_each_block() -> None:
 def test_peak_memory_where_the_mark_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     block = np.ones(300 * 2**20, np.uint8)
     del block
-    monkeypatch.setattr(evaluation, "_reset_highest_ram", lambda: False)
+    monkeypatch.setattr("vidray.evaluation.cost._reset_highest_ram", lambda: False)
     with peak_memory() as peak:
         pass
     assert peak.ram_bytes is None  # the mark is an earlier one's

@@ -17,7 +17,9 @@ import s3fs
 from tests.ray_cluster import Cluster, Job, ray_workers, sandboxes, send_signal
 from tests.shared_data import FIGHT
 from tests.videos import write_video
-from vidray import parquet, runs, storage
+from vidray import storage
+from vidray.storage import parquet
+from vidray.tables import runs
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -12,12 +12,14 @@ import pytest
 
 from tests.shared_data import CORPUS
 from tests.videos import KINDS, sequential_frames, write_video
-from vidray import features, quality, rows, sampling, schema
-from vidray.decode import read_frames
+from vidray import features
 from vidray.errors import UserError
-from vidray.extraction import Settings, describe_video, describe_videos
 from vidray.features import flow, sound
+from vidray.features.extraction import Settings, describe_video, describe_videos
 from vidray.sources import list_videos
+from vidray.tables import rows, schema
+from vidray.video import quality, sampling
+from vidray.video.decode import read_frames
 
 _COLOR = Settings(families=("color",))
 
@@ -259,7 +261,7 @@ def test_an_unexpected_error_is_a_row_too(tmp_path: Path, monkeypatch: pytest.Mo
     def fail(*frames: Any, **others: Any) -> None:
         raise RuntimeError("something\nnobody thought of")
 
-    monkeypatch.setattr("vidray.quality.measure", fail)
+    monkeypatch.setattr("vidray.video.quality.measure", fail)
     row = _row(write_video(tmp_path / "a.mp4", num_frames=5))
     assert (row["status"], row["error_kind"]) == ("failed", "crashed")
     assert row["error_message"] == "unexpected RuntimeError: something nobody thought of"

@@ -19,25 +19,19 @@ import pytest
 
 from jobs import evaluate
 from tests.test_commits import DIGEST, label, videos, work
-from vidray import (
-    commit_files,
-    commit_numbers,
-    commits,
-    learning,
-    out_folder,
-    parquet,
-    storage,
-    versions,
-)
-from vidray.commits import LabelSet, read_labels
+from vidray import storage
 from vidray.errors import UserError
-from vidray.extraction import Settings
+from vidray.features.extraction import Settings
+from vidray.labelling import commit_files, commit_numbers, commits
+from vidray.labelling.commits import LabelSet, read_labels
+from vidray.learning.examples import read_features
 from vidray.models.claim import ModelRun
-from vidray.runs import Run
-from vidray.storage import join
-from vidray.work_folder import WorkFolder
+from vidray.storage import join, parquet
+from vidray.tables import out_folder, versions
+from vidray.tables.runs import Run
+from vidray.tables.work_folder import WorkFolder
 
-_RUNS = b"vidray.runs"
+_RUNS = b"vidray.tables.runs"
 
 
 @pytest.fixture
@@ -436,7 +430,7 @@ def test_a_run_that_was_damaged_is_told(tmp_path: Path, name: str) -> None:
 def test_a_note_of_a_number_never_stops_the_commits(
     place: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    from vidray import commit_numbers
+    from vidray.labelling import commit_numbers
 
     monkeypatch.setattr(commit_numbers, "_MOST_WAITING_SECONDS", 0.3)
     labels = LabelSet(out=join(place, "out"), name="model-1")
@@ -501,7 +495,7 @@ def _ask_features(out: str) -> list[Callable[[], Any]]:
     run = Run(out=out, table="features", videos="/v", digest="d", libraries=versions.FEATURES)
 
     def finished() -> None:
-        from vidray import summary
+        from vidray.tables import summary
 
         summary.print_run(run, run.read_report())
 
@@ -509,8 +503,8 @@ def _ask_features(out: str) -> list[Callable[[], Any]]:
         lambda: out_folder.check(out, "features"),
         lambda: run.check_settings({"extraction": {}}),
         finished,
-        lambda: learning.read_features(out),
-        lambda: learning.read_features(out).class_names,
+        lambda: read_features(out),
+        lambda: read_features(out).class_names,
         run.overwrite,
     ]
 

@@ -15,10 +15,11 @@ import pytest
 
 from tests.s3 import FaultyServer
 from tests.video_writer import write_video
-from vidray import manifests, storage
+from vidray import storage
 from vidray.errors import UserError, VideoError
-from vidray.extraction import Settings, describe_video
-from vidray.sources import list_videos, video_id
+from vidray.features.extraction import Settings, describe_video
+from vidray.sources import list_videos, manifests
+from vidray.sources.listing import video_id
 
 _COLOR = Settings(families=("color",))
 

@@ -21,8 +21,8 @@ from tests.s3 import serving
 from tests.test_models_folder import fitted, save, trained
 from tests.video_writer import write_video
 from vidray import cli
-from vidray.commits import read_labels
 from vidray.errors import UserError
+from vidray.labelling.commits import read_labels
 from vidray.models.folder import save_classical
 
 pytestmark = pytest.mark.timeout(600)

@@ -14,10 +14,12 @@ import pytest
 from jobs import label
 from tests.test_models_folder import fitted
 from tests.video_writer import write_video
-from vidray import commits, labeller, pipeline, versions
+from vidray.distributed import pipeline
+from vidray.distributed.capacity import Resources
+from vidray.labelling import commits, labeller
 from vidray.models.folder import save_classical
-from vidray.pipeline import Resources
-from vidray.runs import Run
+from vidray.tables import versions
+from vidray.tables.runs import Run
 
 
 def _make_parts_here(

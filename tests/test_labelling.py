@@ -26,18 +26,21 @@ from torch import Tensor, nn
 from tests.ray_cluster import ROOT
 from tests.test_models_folder import fitted
 from tests.video_writer import count_corrupt, write_concealed, write_video
-from vidray import clips, commits, labeller, labelling, models, rows, schema, storage
-from vidray.clips import ClipSettings, cut_video
-from vidray.decode import Limits, Video, read_frames
+from vidray import models, storage
+from vidray.distributed.sandbox import Sandbox
 from vidray.errors import ModelError, UserError, VideoError
-from vidray.extraction import Settings, describe_video
-from vidray.labeller import ClipModel, join_windows
-from vidray.labelling import LabelSettings, name_and_digest
+from vidray.features.extraction import Settings, describe_video
+from vidray.labelling import commits, labeller, wire
+from vidray.labelling.labeller import ClipModel, join_windows
+from vidray.labelling.predictor import Batches, Predictor, answer_questions
+from vidray.labelling.settings import LabelSettings, check_model, name_and_digest
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical, save_deep
-from vidray.predictor import Batches, Predictor, answer_questions
-from vidray.preprocess import Preprocessing
-from vidray.sandbox import Sandbox
+from vidray.models.preprocess import Preprocessing
 from vidray.sources import list_videos
+from vidray.tables import rows, schema
+from vidray.video import clips
+from vidray.video.clips import ClipSettings, cut_video
+from vidray.video.decode import Limits, Video, read_frames
 
 FEATURES = Settings(families=("color",))
 SETTINGS = LabelSettings(
@@ -209,11 +212,11 @@ def test_windows_that_show_the_same_frames_are_asked_about_once(tmp_path: Path) 
     path = write_uneven(tmp_path / "a.mkv", frames)
     asked: list[int] = []
 
-    def predict(pixels: np.ndarray) -> labeller.Answer:
+    def predict(pixels: np.ndarray) -> wire.Answer:
         means = pixels.mean(axis=(1, 2, 3, 4))
         asked.extend(np.rint(means).astype(int).tolist())
         bright = means / 255
-        return labeller.Answer(np.stack([bright, 1 - bright], axis=1), means[:, None])
+        return wire.Answer(np.stack([bright, 1 - bright], axis=1), means[:, None])
 
     clip = ClipSettings(frames_per_clip=4, size_px=8)
     model = ClipModel(class_names=("bright", "dark"), clip=clip, predict=predict)
@@ -412,7 +415,7 @@ def test_on_a_gpu_the_same_labels_whoever_else_asks(tmp_path: Path) -> None:
 
 def test_a_wrong_question_is_told_to_who_asked(deep: DeepModel) -> None:
     with pytest.raises(ValueError, match="no clips of"):
-        labeller.read_question(labeller.question(np.zeros((1, 4, 9, 9, 3), np.uint8)), deep.clip)
+        wire.read_question(wire.question(np.zeros((1, 4, 9, 9, 3), np.uint8)), deep.clip)
     batches = Batches(Predictor(deep, SETTINGS), threads=1)
     with pytest.raises(ValueError, match="give uint8"):
         batches(np.zeros((1, 4, 8, 8), np.uint8))
@@ -435,8 +438,8 @@ def test_what_a_model_cannot_do_is_told(
 ) -> None:
     settings = LabelSettings(model="m", model_digest="d", **changed)
     with pytest.raises(UserError, match=told):
-        labelling.check_model(settings, {"name": "m", **info})
-    labelling.check_model(settings, {"name": "m", "family": "deep", "clip": {"fit": "crop"}})
+        check_model(settings, {"name": "m", **info})
+    check_model(settings, {"name": "m", "family": "deep", "clip": {"fit": "crop"}})
 
 
 @given(frames=st.integers(1, 500), span=st.integers(1, 100), step=st.integers(1, 100))
@@ -605,8 +608,6 @@ def test_a_driver_needs_no_torch() -> None:
     """Nor does a worker that asks a predictor: PyTorch would be 0.3 GB in each."""
     code = "import sys; from vidray import labeller, commits; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
-    names = (labelling.MODEL, labelling.WEIGHTS, labelling.PIPELINE)
-    assert names == (models.folder.MODEL, models.folder.WEIGHTS, models.folder.PIPELINE)
 
 
 def test_what_is_no_model_is_told(place: str) -> None:

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from tests.made_runs import publish
-from vidray import features, learning
-from vidray.clips import ClipSettings
+from vidray import features
 from vidray.errors import UserError
-from vidray.extraction import Settings
-from vidray.learning import Examples
+from vidray.evaluation import judging
+from vidray.features.extraction import Settings
+from vidray.learning.examples import Examples, read_clips, read_features
 from vidray.models.folder import ClassicalModel, DeepModel
-from vidray.preprocess import Preprocessing
+from vidray.models.preprocess import Preprocessing
 from vidray.storage import join
+from vidray.video.clips import ClipSettings
 
 FEATURES = Settings(families=("temporal", "motion"))
 CLIPS = ClipSettings(frames_per_clip=2, size_px=4)
@@ -91,16 +92,16 @@ def ids(examples: Examples) -> list[str]:
 
 @pytest.fixture
 def described(tmp_path: Path) -> Examples:
-    return learning.read_features(features_run(str(tmp_path / "features")))
+    return read_features(features_run(str(tmp_path / "features")))
 
 
 @pytest.fixture
 def cut(tmp_path: Path) -> Examples:
-    return learning.read_clips(clips_run(str(tmp_path / "clips")))
+    return read_clips(clips_run(str(tmp_path / "clips")))
 
 
 def test_features_that_are_ok_and_labelled(place: str) -> None:
-    found = learning.read_features(features_run(join(place, "features")))
+    found = read_features(features_run(join(place, "features")))
     assert ids(found) == ["v0", "v1", "v2", "v3", "v6", "v7"]
     assert found.families == ("temporal", "motion")
     assert Settings.from_json(found.settings) == FEATURES
@@ -113,16 +114,16 @@ def test_features_that_are_ok_and_labelled(place: str) -> None:
 
 def test_families_are_chosen_in_the_order_given(tmp_path: Path) -> None:
     data = features_run(str(tmp_path / "features"))
-    found = learning.read_features(data, ("motion",))
+    found = read_features(data, ("motion",))
     assert found.families == ("motion",)
     assert "temporal" not in found.table.column_names
-    swapped = learning.read_features(data, ("motion", "temporal")).of_split("val")
+    swapped = read_features(data, ("motion", "temporal")).of_split("val")
     expected = numbers("v2", "motion") + numbers("v2", "temporal")
     np.testing.assert_array_equal(swapped.matrix()[0], np.array(expected, np.float32))
     with pytest.raises(UserError, match="has no family color, only temporal motion"):
-        learning.read_features(data, ("motion", "color"))
+        read_features(data, ("motion", "color"))
     with pytest.raises(UserError, match="motoin"):
-        learning.read_features(data, ("motoin",))
+        read_features(data, ("motoin",))
 
 
 def test_clips_and_their_pixels(cut: Examples) -> None:
@@ -158,7 +159,7 @@ def test_classes_are_those_of_split_train(described: Examples) -> None:
 
 @pytest.mark.parametrize("videos", [VIDEOS[:1], VIDEOS[2:3], VIDEOS[6:]])
 def test_one_class_is_too_few(tmp_path: Path, videos: Sequence[Video]) -> None:
-    found = learning.read_features(features_run(str(tmp_path / "f"), videos))
+    found = read_features(features_run(str(tmp_path / "f"), videos))
     # No flag would help: there is nothing to tell apart.
     with pytest.raises(UserError, match=f"of one class, '{videos[0][1]}', .* add videos") as error:
         _ = found.class_names
@@ -169,14 +170,14 @@ def test_one_class_is_too_few(tmp_path: Path, videos: Sequence[Video]) -> None:
 def test_one_class_to_learn_is_too_few(
     tmp_path: Path, videos: Sequence[Video], classes: int
 ) -> None:
-    found = learning.read_features(features_run(str(tmp_path / "f"), videos))
+    found = read_features(features_run(str(tmp_path / "f"), videos))
     # Of two recordings no split has both classes in train and videos to judge.
     message = f"split train holds {classes} of the 2 classes, and 2 or more are needed: add record"
     with pytest.raises(UserError, match=message):
         _ = found.class_names
     labels = ("run", "jump") * 9
     more = [(f"v1{k}", label, "val", None, "ok") for k, label in enumerate(labels)]
-    found = learning.read_features(features_run(str(tmp_path / "more"), [*videos, *more]))
+    found = read_features(features_run(str(tmp_path / "more"), [*videos, *more]))
     with pytest.raises(UserError, match=r"derive other splits with --split-fractions 0\.\d"):
         _ = found.class_names
 
@@ -184,12 +185,12 @@ def test_one_class_to_learn_is_too_few(
 def test_no_labelled_row_is_refused(tmp_path: Path) -> None:
     data = features_run(str(tmp_path / "f"), VIDEOS[4:6])
     with pytest.raises(UserError, match="has no video that is both ok and labelled"):
-        learning.read_features(data)
+        read_features(data)
 
 
 def test_the_digest_tells_what_was_learnt_from(tmp_path: Path) -> None:
     def digest(name: str, videos: Sequence[Video], settings: Settings = FEATURES) -> str:
-        return learning.read_features(features_run(str(tmp_path / name), videos, settings)).digest
+        return read_features(features_run(str(tmp_path / name), videos, settings)).digest
 
     first, second, *rest = VIDEOS
     before = digest("same", VIDEOS)
@@ -211,21 +212,21 @@ def test_runs_that_cannot_be_learnt_from(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(UserError, match=r"not a run folder.*jobs/extract\.py"):
-        learning.read_features(str(empty))
+        read_features(str(empty))
     with pytest.raises(UserError, match=r"not a run folder.*jobs/clips\.py"):
-        learning.read_clips(str(empty))
+        read_clips(str(empty))
     features_folder = features_run(str(tmp_path / "f"))
     clips_folder = clips_run(str(tmp_path / "c"))
     with pytest.raises(UserError, match=r"holds clips, .* learns from features.*jobs/extract\.py"):
-        learning.read_features(clips_folder)
+        read_features(clips_folder)
     with pytest.raises(UserError, match=r"holds features, .* learns from clips.*jobs/clips\.py"):
-        learning.read_clips(features_folder)
+        read_clips(features_folder)
     (empty / "run.json").write_text('{"kind": "model"}')
     with pytest.raises(UserError, match="holds a model, and this model learns from features"):
-        learning.read_features(str(empty))
+        read_features(str(empty))
     for folder, read in (
-        (features_folder, learning.read_features),
-        (clips_folder, learning.read_clips),
+        (features_folder, read_features),
+        (clips_folder, read_clips),
     ):
         Path(folder, "_SUCCESS").unlink()
         with pytest.raises(UserError, match=r"no finished run|unfinished run"):
@@ -281,30 +282,30 @@ def simple() -> ClassicalModel:
 
 def test_a_deep_model_answers_for_clips(cut: Examples) -> None:
     train = cut.of_split("train")
-    found = learning.predict(deep(), train)
+    found = judging.predict(deep(), train)
     value = np.array([0, 1, 10, 11, 30, 31]) / 255
     np.testing.assert_allclose(found[:, 0], 1 / (1 + np.exp(-value)), rtol=1e-6)
     np.testing.assert_allclose(found.sum(axis=1), 1)
-    assert learning.predict(deep(), cut.of_split("none")).shape == (0, 2)
+    assert judging.predict(deep(), cut.of_split("none")).shape == (0, 2)
 
 
 def test_a_classical_model_answers_for_features(described: Examples) -> None:
-    found = learning.predict(simple(), described.of_split("train"))
+    found = judging.predict(simple(), described.of_split("train"))
     np.testing.assert_allclose(found[:, 1], [0, 0.1, 0.3], atol=1e-7)
 
 
 def test_a_model_is_not_given_the_other_ones_rows(described: Examples, cut: Examples) -> None:
     with pytest.raises(UserError, match="first_number learns from features, not clips"):
-        learning.predict(simple(), cut)
+        judging.predict(simple(), cut)
     with pytest.raises(UserError, match="brightness learns from clips, not features"):
-        learning.predict(deep(), described)
+        judging.predict(deep(), described)
 
 
 def test_a_video_is_judged_by_the_mean_of_its_clips(cut: Examples) -> None:
     train = cut.of_split("train")
     # Clips of v0, v0, v1, v1, v3, v3.
     given = np.array([[0.9, 0.1], [0.3, 0.7], [0.2, 0.8], [0.4, 0.6], [1, 0], [0.1, 0.9]])
-    judged = learning.judge(train.table, given)
+    judged = judging.judge(train.table, given)
     assert judged.video_ids == ["v0", "v1", "v3"]
     assert judged.uris == ["/videos/v0.mp4", "/videos/v1.mp4", "/videos/v3.mp4"]
     assert judged.labels == ["run", "jump", "run"]
@@ -319,7 +320,7 @@ def test_clips_of_a_video_need_not_be_neighbours(cut: Examples) -> None:
     train = cut.of_split("train")
     order = [0, 2, 4, 1, 3, 5]
     given = np.arange(12, dtype=float).reshape(6, 2)
-    judged = learning.judge(train.table.take(order), given[order])
+    judged = judging.judge(train.table.take(order), given[order])
     assert judged.video_ids == ["v0", "v1", "v3"]
     np.testing.assert_allclose(judged.probabilities, [[1, 2], [5, 6], [9, 10]])
     assert judged.labels == ["run", "jump", "run"]

@@ -12,10 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vidray.augment import Augmentation, augment
 from vidray.errors import UserError
-from vidray.loader import Batch, TrainingLoader, epoch_batches, evaluation_batches, shard
-from vidray.preprocess import IMAGENET, Preprocessing, clips_flow
+from vidray.learning.augment import Augmentation, augment
+from vidray.learning.loader import (
+    Batch,
+    TrainingLoader,
+    epoch_batches,
+    evaluation_batches,
+    shard,
+)
+from vidray.models.preprocess import IMAGENET, Preprocessing, clips_flow
 
 NUM_ROWS = 23
 CLIPS = np.random.default_rng(0).integers(0, 256, (NUM_ROWS, 6, 20, 20, 3), dtype=np.uint8)

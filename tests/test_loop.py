@@ -16,14 +16,16 @@ import torch.distributed
 import torch.multiprocessing
 from torch import Tensor, nn
 
-from vidray import loop
-from vidray.augment import Augmentation
-from vidray.batchnorm import world_size
 from vidray.errors import UserError
-from vidray.loader import TrainingLoader
-from vidray.loop import EpochRow, Training
-from vidray.optimizer import OptimizerKind, learning_rate_at, make_optimizer
-from vidray.preprocess import Preprocessing
+from vidray.learning import loop, losses
+from vidray.learning.augment import Augmentation
+from vidray.learning.hyperparameters import OptimizerKind, Training
+from vidray.learning.loader import TrainingLoader
+from vidray.learning.loop import EpochRow
+from vidray.learning.optimizer import learning_rate_at, make_optimizer
+from vidray.models import inference
+from vidray.models.networks.batchnorm import world_size
+from vidray.models.preprocess import Preprocessing
 
 CPU = torch.device("cpu")
 PREPROCESSING = Preprocessing(num_frames=2, size_px=6, mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -188,8 +190,8 @@ def test_impossible_settings_are_refused(field: str, value: object) -> None:
 def test_the_loss_of_hard_targets_is_torchs(smoothing: float, weights: Tensor | None) -> None:
     logits, labels = torch.randn(9, 3), torch.from_numpy(make_labels(9))
     targets = nn.functional.one_hot(labels, 3).float()
-    total = loop.loss_sum(logits, targets, label_smoothing=smoothing, class_weights=weights)
-    mean = total / loop.row_weights(targets, weights).sum()
+    total = losses.loss_sum(logits, targets, label_smoothing=smoothing, class_weights=weights)
+    mean = total / losses.row_weights(targets, weights).sum()
     expected = nn.functional.cross_entropy(
         logits, labels, weight=weights, label_smoothing=smoothing
     )
@@ -203,10 +205,10 @@ def test_the_loss_of_soft_targets_by_hand() -> None:
     nll = [log_sum - 1, log_sum - 2, log_sum - 4]
     smoothed = [0.9 * 0.25 + 0.1 / 3, 0.9 * 0.75 + 0.1 / 3, 0.1 / 3]
     expected = smoothed[0] * nll[0] + 2 * smoothed[1] * nll[1] + 3 * smoothed[2] * nll[2]
-    total = loop.loss_sum(logits, targets, label_smoothing=0.1, class_weights=weights)
+    total = losses.loss_sum(logits, targets, label_smoothing=0.1, class_weights=weights)
     assert total.item() == pytest.approx(expected, rel=1e-6)
-    assert loop.row_weights(targets, weights).tolist() == [0.25 + 2 * 0.75]
-    assert loop.row_weights(targets, None).tolist() == [1.0]
+    assert losses.row_weights(targets, weights).tolist() == [0.25 + 2 * 0.75]
+    assert losses.row_weights(targets, None).tolist() == [1.0]
 
 
 def test_balanced_weights() -> None:
@@ -216,10 +218,10 @@ def test_balanced_weights() -> None:
     expected = sklearn.utils.class_weight.compute_class_weight(
         "balanced", classes=np.arange(3), y=labels
     )
-    assert loop.balanced_weights(labels, 3).tolist() == pytest.approx(expected)
+    assert losses.balanced_weights(labels, 3).tolist() == pytest.approx(expected)
     # 6 clips of two classes, of the last one none: 6 / (2 * 4), 6 / (2 * 2).
     labels = np.array([0, 0, 1, 0, 1, 0])
-    assert loop.balanced_weights(labels, 3).tolist() == [0.75, 1.5, 0.0]
+    assert losses.balanced_weights(labels, 3).tolist() == [0.75, 1.5, 0.0]
 
 
 def test_vectors_do_not_decay_and_what_is_frozen_is_not_trained() -> None:
@@ -301,7 +303,7 @@ def test_a_long_gradient_is_clipped() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_simple_task_is_learnt(precision: loop.Precision) -> None:
+def test_a_simple_task_is_learnt(precision: inference.Precision) -> None:
     seen = []
     network = nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3, CLASSES))
     network.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
@@ -473,7 +475,7 @@ def test_predictions_are_those_of_evaluation_and_modes_stay() -> None:
     modes = [module.training for module in network.modules()]
     stored = np.repeat(np.repeat(read(np.arange(5)), 2, axis=2), 2, axis=3)  # 12 x 12 pixels
     stored.flags.writeable = False  # as a mapped file's
-    logits = loop.predict_logits(
+    logits = inference.predict_logits(
         network, [stored[:2], stored[2:]], preprocessing=PREPROCESSING, device=CPU
     )
     assert [module.training for module in network.modules()] == modes
@@ -481,7 +483,10 @@ def test_predictions_are_those_of_evaluation_and_modes_stay() -> None:
     expected = network.eval()(inputs).detach().numpy()
     assert logits.dtype == np.float32
     np.testing.assert_allclose(logits, expected, atol=1e-6)
-    assert loop.predict_logits(network, [], preprocessing=PREPROCESSING, device=CPU).shape == (0, 0)
+    assert inference.predict_logits(network, [], preprocessing=PREPROCESSING, device=CPU).shape == (
+        0,
+        0,
+    )
 
 
 # --- two processes -----------------------------------------------------------------------------
@@ -617,7 +622,7 @@ def test_two_processes_resume_bit_by_bit(
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_half_precision_learns_and_resumes_on_a_gpu(
-    tmp_path: Path, precision: loop.Precision
+    tmp_path: Path, precision: inference.Precision
 ) -> None:
     training = Training(
         epochs=15, learning_rate=0.1, precision=precision, batch_size=6, clip_gradient_norm=5.0

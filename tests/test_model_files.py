@@ -16,9 +16,9 @@ import pytest
 from tests.test_models_folder import fitted, save, trained
 from vidray import models, storage
 from vidray.errors import UserError
-from vidray.labelling import name_and_digest
-from vidray.model_files import read_info
+from vidray.labelling.settings import name_and_digest
 from vidray.models.folder import save_classical
+from vidray.models.model_files import read_info
 
 # Each in the place of every value, one after the other.
 ABSURD: tuple[Any, ...] = (

@@ -14,10 +14,21 @@ from torch.nn import functional
 from torchvision.models import resnet18
 from torchvision.models.vision_transformer import VisionTransformer
 
-from vidray.models import timesformer, two_stream
-from vidray.models.slowfast import SlowFast
-from vidray.models.timesformer import ATTENTION_KINDS, AttentionKind, Block, TimeSformer
-from vidray.models.two_stream import FUSION_KINDS, FusedHeads, FusionKind, TwoStream
+from vidray.models import preprocess
+from vidray.models.networks import timesformer, two_stream
+from vidray.models.networks.slowfast import SlowFast
+from vidray.models.networks.timesformer import (
+    ATTENTION_KINDS,
+    AttentionKind,
+    Block,
+    TimeSformer,
+)
+from vidray.models.networks.two_stream import (
+    FUSION_KINDS,
+    FusedHeads,
+    FusionKind,
+    TwoStream,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -504,7 +515,7 @@ def test_both_streams_begin_as_the_image_network() -> None:
 
 
 def test_a_clip_without_flow_is_refused() -> None:
-    with pytest.raises(ValueError, match="add_flow"):
+    with pytest.raises(ValueError, match="clip_flow"):
         TwoStream(3)(torch.zeros(1, 3, 11, 32, 32))
     with pytest.raises(ValueError, match="one of late, early, weighted"):
         TwoStream(3, fusion="middle")  # type: ignore[arg-type]
@@ -524,7 +535,7 @@ def pan(dx: int, dy: int, frames: int = 3, scale: int = 1) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize(("dx", "dy"), [(3, 0), (-2, 4), (0, -5)])
 def test_flow_of_a_shifted_picture_is_the_shift(dx: int, dy: int) -> None:
-    flow = two_stream.add_flow(pan(dx, dy)) * two_stream.MAX_FLOW_PX
+    flow = preprocess.clip_flow(pan(dx, dy)) * preprocess.MAX_FLOW_PX
     assert flow.shape == (3, 64, 96, 2)
     assert flow.dtype == np.float32
     inside = flow[:, 8:-8, 8:-8]  # at the edges a part is only seen once
@@ -533,14 +544,14 @@ def test_flow_of_a_shifted_picture_is_the_shift(dx: int, dy: int) -> None:
 
 
 def test_the_last_field_is_repeated_and_one_frame_does_not_move() -> None:
-    flow = two_stream.add_flow(pan(3, 0))
+    flow = preprocess.clip_flow(pan(3, 0))
     assert np.array_equal(flow[2], flow[1])
     assert not np.array_equal(flow[1], flow[0])
-    assert not two_stream.add_flow(pan(3, 0)[:1]).any()
+    assert not preprocess.clip_flow(pan(3, 0)[:1]).any()
 
 
 def test_flow_is_cut_at_twenty_pixels() -> None:
-    flow = two_stream.add_flow(pan(24, 0, frames=2, scale=4))
+    flow = preprocess.clip_flow(pan(24, 0, frames=2, scale=4))
     assert np.median(flow[..., 0]) == 1.0
     assert np.abs(flow).max() == 1.0
 
@@ -548,4 +559,4 @@ def test_flow_is_cut_at_twenty_pixels() -> None:
 @pytest.mark.parametrize("shape", [(2, 8, 64, 3), (2, 64, 64), (0, 64, 64, 3), (2, 64, 64, 1)])
 def test_pixels_without_flow_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"should be|too small"):
-        two_stream.add_flow(np.zeros(shape, np.uint8))
+        preprocess.clip_flow(np.zeros(shape, np.uint8))

@@ -18,8 +18,13 @@ from torchvision.models import WeightsEnum, video
 
 from vidray import models, storage
 from vidray.errors import UserError
-from vidray.models.architecture import Architecture
-from vidray.models.build import NAMES, build, build_model, set_trained
+from vidray.models.networks.architecture import Architecture
+from vidray.models.networks.build import (
+    NAMES,
+    build,
+    build_model,
+    set_trained,
+)
 
 # models.md, row by row.
 ROWS = (

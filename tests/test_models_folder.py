@@ -21,18 +21,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from tests.ray_cluster import ROOT
-from vidray import features, loop, models, schema, storage
-from vidray.augment import Augmentation
-from vidray.clips import ClipSettings
+from vidray import features, storage
 from vidray.errors import ModelError, UserError
-from vidray.extraction import Settings
-from vidray.loader import TrainingLoader
-from vidray.loop import Training
-from vidray.models import classical, published
-from vidray.models.architecture import Architecture
-from vidray.models.build import FLOW_MODELS, NAMES, build
-from vidray.models.folder import ClassicalModel, DeepModel, load, save_classical, save_deep
-from vidray.preprocess import IMAGENET, Preprocessing
+from vidray.features.extraction import Settings
+from vidray.learning import loop
+from vidray.learning.augment import Augmentation
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loader import TrainingLoader
+from vidray.models import classical
+from vidray.models.folder import ClassicalModel, DeepModel, load, save_classical, save_deep, softmax
+from vidray.models.networks import published
+from vidray.models.networks.architecture import Architecture
+from vidray.models.networks.build import FLOW_MODELS, NAMES, build
+from vidray.models.preprocess import IMAGENET, Preprocessing
+from vidray.storage.json_file import write_json
+from vidray.tables import schema
+from vidray.video.clips import ClipSettings
 
 CLASSES = ("clap", "jump", "run")
 SIDE_PX = 32
@@ -287,7 +291,7 @@ def test_a_classical_folder_tells_all_there_is_to_know(place: str) -> None:
 
 
 def test_softmax_by_hand() -> None:
-    found = models.folder.softmax(np.array([[0, np.log(3)], [1000, 1000]], np.float32))
+    found = softmax(np.array([[0, np.log(3)], [1000, 1000]], np.float32))
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, [[0.25, 0.75], [0.5, 0.5]], rtol=1e-6)
 
@@ -302,7 +306,7 @@ def test_what_is_no_model_folder_is_refused(place: str) -> None:
     folder = storage.join(place, "half")
     for family, part in (("deep", "weights.safetensors"), ("classical", "pipeline.skops")):
         info = trained("resnet18_avg").info if family == "deep" else fitted("knn").info
-        models.folder.write_json(storage.join(folder, "model.json"), info)
+        write_json(storage.join(folder, "model.json"), info)
         with pytest.raises(UserError, match=f"not a whole model folder .no {part}."):
             load(folder)
 

@@ -3,25 +3,22 @@ import pickle
 from collections.abc import Callable
 
 import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50, video
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("torchvision")
-
-from torch import Tensor, nn  # noqa: E402
-from torchvision.models import resnet50, video  # noqa: E402
-
-from vidray.models.architecture import Architecture  # noqa: E402
-from vidray.models.c3d import C3D, c3d  # noqa: E402
-from vidray.models.checkpointing import checkpoint_blocks  # noqa: E402
-from vidray.models.frame_pooling import (  # noqa: E402
+from vidray.models.networks.architecture import Architecture
+from vidray.models.networks.c3d import C3D, c3d
+from vidray.models.networks.checkpointing import checkpoint_blocks
+from vidray.models.networks.frame_pooling import (
     POOLINGS,
     AttentionPooling,
     FramePooling,
     frame_pooling,
 )
-from vidray.models.heads import HEAD_KINDS, make_head  # noqa: E402
-from vidray.models.i3d import I3D, i3d_r50, inflate  # noqa: E402
-from vidray.models.torchvision_video import torchvision_video  # noqa: E402
+from vidray.models.networks.heads import HEAD_KINDS, make_head
+from vidray.models.networks.i3d import I3D, i3d_r50, inflate
+from vidray.models.networks.torchvision_video import torchvision_video
 
 CLASSES = 3
 # Every architecture: how to build it, its smallest clip (C, T, H, W), the embedding, its blocks.

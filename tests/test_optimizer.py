@@ -10,15 +10,20 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from vidray import loop, training
-from vidray.augment import Augmentation
 from vidray.errors import UserError
-from vidray.loader import TrainingLoader
-from vidray.loop import Training
-from vidray.models.build import FLOW_MODELS, NAMES, build, set_trained
-from vidray.optimizer import decayed, make_optimizer
-from vidray.preprocess import KINETICS, Preprocessing
-from vidray.training import DeepJob
+from vidray.learning import loop
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import DeepJob, make_network
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loader import TrainingLoader
+from vidray.learning.optimizer import decayed, make_optimizer
+from vidray.models.networks.build import (
+    FLOW_MODELS,
+    NAMES,
+    build,
+    set_trained,
+)
+from vidray.models.preprocess import KINETICS, Preprocessing
 
 WITHOUT_BATCH_NORM = (
     "c3d", "mvit_v2_s", "swin3d_t",
@@ -166,5 +171,5 @@ def test_a_training_job_is_refused_before_its_workers_start() -> None:
         preprocessing=Preprocessing(num_frames=4, size_px=32, mean=mean, std=std),
     )
     with pytest.raises(UserError, match="accumulate is 4 and the network trains batch norm"):
-        training.make_network(job, fresh=True)
-    training.make_network(dataclasses.replace(job, trained="head"), fresh=True)
+        make_network(job, fresh=True)
+    make_network(dataclasses.replace(job, trained="head"), fresh=True)

@@ -14,10 +14,11 @@ from jobs import clips, evaluate, extract, label, study, train
 from tests.test_models_folder import fitted
 from tests.video_writer import write_video
 from tune import search
-from vidray import out_folder, storage
+from vidray import storage
 from vidray.errors import UserError
 from vidray.models.folder import save_classical
 from vidray.storage import join
+from vidray.tables import out_folder
 
 KINDS = ("features", "clips", "label", "model", "evaluation", "study", "search")
 

@@ -11,8 +11,9 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vidray import plots, storage
-from vidray.evaluation import compute_metrics, curves
+from vidray import storage
+from vidray.evaluation import compute_metrics, plots
+from vidray.evaluation.metrics import curves
 
 
 def history(num_epochs: int) -> list[dict[str, float | None]]:

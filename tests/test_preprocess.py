@@ -10,9 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from vidray import preprocess
 from vidray.errors import UserError
-from vidray.preprocess import IMAGENET, KINETICS, Preprocessing, dataset_statistics
+from vidray.models import preprocess
+from vidray.models.preprocess import (
+    IMAGENET,
+    KINETICS,
+    Preprocessing,
+    dataset_statistics,
+)
 
 MEAN, STD = IMAGENET
 

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage.data import astronaut
 
-from vidray import quality
+from vidray.video import quality
 
 # The 7 x 7 kernel of cv2.GaussianBlur(image, (7, 7), 0).
 ROW = np.array([1, 3.5, 7, 9, 7, 3.5, 1]) / 32

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vidray import ray_sessions
+from vidray.distributed import ray_sessions
 
 
 def _session(folder: Path, name: str, noted: Any, *, days: float = 2.0) -> Path:

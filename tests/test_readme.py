@@ -1,6 +1,7 @@
 """The README and docs/: every command and snippet does what it says, every link leads somewhere."""
 
 import os
+import pydoc
 import re
 import shlex
 import subprocess
@@ -12,7 +13,7 @@ import s3fs
 
 from tests.command_lines import scripts
 from tests.ray_cluster import ROOT, Cluster
-from vidray.synthetic import make_clips
+from vidray.video.synthetic import make_clips
 
 _README = ROOT / "README.md"
 # In this order their commands are run: what the README's leave, the other documents read.
@@ -137,6 +138,29 @@ def test_a_broken_link_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_the_readme_leads_to_every_document() -> None:
     text = _README.read_text()
     assert [page for page in map(_name, _DOCUMENTS[1:]) if f"({page})" not in text] == []
+
+
+# Names
+
+
+def unknown_names(text: str) -> list[str]:
+    """Files, folders and names of the package, in code, that are not there."""
+    spans = [span for span in re.findall(r"`([^`\n]+)`", _without_code(text)) if "NAME" not in span]
+    paths = [s for s in spans if re.fullmatch(r"(vidray|jobs|tune|tests|bench|cluster)/[\w./]*", s)]
+    names = [span for span in spans if re.fullmatch(r"vidray(\.\w+)+", span)]
+    return [path for path in paths if not (ROOT / path).exists()] + [
+        name for name in names if pydoc.locate(name) is None
+    ]
+
+
+@pytest.mark.parametrize("document", [*_DOCUMENTS, ROOT / ".github/CONTRIBUTING.md"], ids=_name)
+def test_what_is_named_is_there(document: Path) -> None:
+    assert unknown_names(document.read_text()) == []
+
+
+def test_a_name_that_is_not_there_is_found() -> None:
+    text = "`vidray/cli.py` `vidray/gone.py` `vidray/features/NAME.py` `vidray.cli.run` `vidray.x`"
+    assert unknown_names(text) == ["vidray/gone.py", "vidray.x"]
 
 
 # Words

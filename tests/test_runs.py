@@ -5,10 +5,11 @@ import json
 import pyarrow as pa
 import pytest
 
-from vidray import parquet, runs, schema, storage, versions
+from vidray import storage
 from vidray.errors import UserError
-from vidray.runs import Run
-from vidray.storage import join
+from vidray.storage import join, parquet
+from vidray.tables import runs, schema, versions
+from vidray.tables.runs import Run
 
 
 def _videos(count: int) -> pa.Table:

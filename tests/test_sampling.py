@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from vidray import sampling
+from vidray.video import sampling
 
 LENGTHS = st.integers(0, 5000)
 COUNTS = st.integers(1, 300)

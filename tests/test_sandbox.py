@@ -13,8 +13,8 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from vidray.distributed.sandbox import Sandbox
 from vidray.errors import UserError, VideoError
-from vidray.sandbox import Sandbox
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_a_child_killed_while_it_starts_is_started_again(tmp_path: Path) -> None
 
 def test_a_hung_child_dies_with_its_parent(tmp_path: Path) -> None:
     script = (
-        "from vidray.sandbox import Sandbox\n"
+        "from vidray.distributed.sandbox import Sandbox\n"
         f"box = Sandbox('tests.poison:misbehave', {{'marks': {str(tmp_path)!r}}},"
         " memory_bytes=1 << 30, timeout_seconds=60)\n"
         "print(box.run({'do': 'pid'}).to_pylist()[0]['pid'], flush=True)\n"

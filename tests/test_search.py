@@ -15,19 +15,37 @@ import pytest
 
 from tests.made_runs import clips_run, features_run
 from tune import spaces
-from tune.conductor import _Conductor
 from tune.spaces import Stored
-from vidray import learning, models, plots, search, storage
-from vidray.augment import Augmentation
+from vidray import models, storage
 from vidray.errors import UserError
-from vidray.loop import Training
+from vidray.evaluation import judging, plots
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import Workers
+from vidray.learning.examples import read_clips, read_features
+from vidray.learning.hyperparameters import Training
+from vidray.learning.train_config import DeepSettings
 from vidray.models import classical
-from vidray.models.build import NAMES
-from vidray.search import Proposal, Proposals, Trial
-from vidray.train_config import DeepSettings
-from vidray.training import Workers
-from vidray.trials import STOP, ClassicalTrials, DeepTrials, classical_options, recorded
-from vidray.work_folder import WorkFolder
+from vidray.models.networks.build import NAMES
+from vidray.search.conductor import _Conductor
+from vidray.search.proposals import (
+    TRIALS,
+    Proposal,
+    Proposals,
+    Trial,
+    best_trial,
+    failed,
+    from_json,
+    importances,
+    to_table,
+)
+from vidray.search.trials import (
+    STOP,
+    ClassicalTrials,
+    DeepTrials,
+    classical_options,
+    recorded,
+)
+from vidray.tables.work_folder import WorkFolder
 
 
 def _space(trial: optuna.Trial) -> dict[str, Any]:
@@ -114,7 +132,7 @@ def test_failed_and_stopped_trials_are_learnt_from_and_not_chosen() -> None:
         proposal = proposals.ask()
         assert proposal is not None
         if proposal.number % 3 == 0:
-            proposals.tell(search.failed(proposal, "deep", "no memory", 1.0))
+            proposals.tell(failed(proposal, "deep", "no memory", 1.0))
         elif proposal.number % 3 == 1:
             row = {"epoch": 1, "score": 0.0, "best_score": 0.0}
             proposals.tell(_told(proposal, state="stopped", history=[row]))
@@ -122,11 +140,11 @@ def test_failed_and_stopped_trials_are_learnt_from_and_not_chosen() -> None:
             proposals.tell(_told(proposal))
     assert proposals.is_over
     trials = [_trial(0, None), _trial(1, 0.1, state="stopped"), _trial(2, 0.5), _trial(3, 0.5)]
-    chosen = search.best(trials, "log_loss")
+    chosen = best_trial(trials, "log_loss")
     assert chosen is not None
     assert chosen.number == 2
-    assert search.best(trials[:2], "log_loss") is None
-    highest = search.best([_trial(0, 0.2), _trial(1, 0.7)], "accuracy")
+    assert best_trial(trials[:2], "log_loss") is None
+    highest = best_trial([_trial(0, 0.2), _trial(1, 0.7)], "accuracy")
     assert highest is not None
     assert highest.number == 1
 
@@ -248,7 +266,7 @@ def test_what_the_user_has_decided_is_not_searched() -> None:
 
 
 def test_a_classical_trial_is_the_cross_validation_of_its_settings(tmp_path: Path) -> None:
-    examples = learning.read_features(str(features_run(tmp_path / "features"))).of_split("train")
+    examples = read_features(str(features_run(tmp_path / "features"))).of_split("train")
     names = examples.class_names
     y = examples.targets(names)
     trials = ClassicalTrials(
@@ -316,8 +334,8 @@ def test_a_deep_trial_leaves_a_model_of_the_epoch_it_is_scored_by(tmp_path: Path
     losses = [one["score"] for one in told]
     assert [one["best_score"] for one in told] == [min(losses[:k]) for k in (1, 2, 3)]
     model = models.load(f"{trials.folder(7)}/model")
-    val = learning.read_clips(trials.data).of_split("val")
-    probabilities = learning.predict(model, val)
+    val = read_clips(trials.data).of_split("val")
+    probabilities = judging.predict(model, val)
     own = probabilities[np.arange(len(val.table)), val.targets(model.class_names)]
     assert -np.log(own).mean() == pytest.approx(min(losses), rel=1e-4)
 
@@ -340,8 +358,8 @@ def test_the_table_has_a_column_for_each_parameter() -> None:
         _trial(0, 0.5, metrics={"accuracy": 0.7}, history=[{"epoch": 1}, {"epoch": 2}]),
         _trial(1, None, params=other, settings={"model": "plane"}, error="no memory"),
     ]
-    table = search.to_table(trials)
-    assert table.schema.names[: len(search.TRIALS)] == search.TRIALS.names
+    table = to_table(trials)
+    assert table.schema.names[: len(TRIALS)] == TRIALS.names
     assert table["bowl.x"].type == pa.float64()
     rows = table.to_pylist()
     assert [row["plane.kind"] for row in rows] == [None, "flat"]
@@ -353,7 +371,7 @@ def test_the_table_has_a_column_for_each_parameter() -> None:
 
 def test_a_trial_comes_back_from_json() -> None:
     trial = _trial(3, 0.25, metrics={"accuracy": None}, history=[{"epoch": 1, "score": 0.2}])
-    assert search.from_json(json.loads(json.dumps(dataclasses.asdict(trial)))) == trial
+    assert from_json(json.loads(json.dumps(dataclasses.asdict(trial)))) == trial
 
 
 def _wrong(values: dict[str, Any]) -> Iterator[str]:
@@ -398,12 +416,12 @@ def test_importance_finds_what_decides_the_score() -> None:
             params["bowl.sometimes"] = 1.0
         score = 3 * params["bowl.much"] + (params["bowl.kind"] == "a")
         trials.append(_trial(number, float(score), params=params))
-    shares = search.importances(trials, seed=0)["bowl"]
+    shares = importances(trials, seed=0)["bowl"]
     assert list(shares)[:2] == ["bowl.much", "bowl.kind"]
     assert set(shares) == {"bowl.much", "bowl.little", "bowl.kind"}
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["bowl.little"] < 0.1
-    assert search.importances(trials[:5], seed=0) == {}
+    assert importances(trials[:5], seed=0) == {}
 
 
 def test_pictures_are_drawn_of_any_search(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from tests.ray_cluster import ROOT, Cluster, Process, ray_workers
 from tune import search as job
 from vidray import models
 from vidray.errors import UserError
-from vidray.loop import Training
-from vidray.train_config import DeepSettings
+from vidray.learning.hyperparameters import Training
+from vidray.learning.train_config import DeepSettings
 
 pytestmark = pytest.mark.timeout(600)
 

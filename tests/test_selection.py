@@ -17,17 +17,31 @@ import ray
 
 from jobs import evaluate, study, train
 from tests.made_runs import LABELS, clips_run, features_run
-from tune import data as search_data
-from vidray import cli, learning, models, recordings, splits
-from vidray.augment import Augmentation
+from vidray import cli, models
 from vidray.errors import UserError
-from vidray.learning import Selection
-from vidray.loop import Training
+from vidray.evaluation import judging
+from vidray.learning import recordings
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import (
+    DeepJob,
+    Workers,
+    labelled_rows,
+    model_info,
+)
+from vidray.learning.examples import (
+    Selection,
+    apply,
+    read_clips,
+    read_features,
+    select,
+)
+from vidray.learning.hyperparameters import Training
+from vidray.learning.recordings import Demand
+from vidray.learning.train_config import DeepSettings, deep_job
 from vidray.models import importance
-from vidray.recordings import Demand
-from vidray.train_config import DeepSettings, deep_job
-from vidray.training import DeepJob, Workers, labelled_rows, model_info
-from vidray.trials import DeepTrials
+from vidray.search import data as search_data
+from vidray.search.trials import DeepTrials
+from vidray.sources import splits
 
 Captured = pytest.CaptureFixture[str]
 Row = dict[str, Any]
@@ -43,7 +57,7 @@ FAST = ("--model", "knn", "--folds", "0")
 @pytest.fixture(autouse=True)
 def _without_importance_and_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most of the time of so small a training, and tested elsewhere."""
-    monkeypatch.setattr("vidray.study.BASELINES", ("majority",))
+    monkeypatch.setattr("vidray.evaluation.study.BASELINES", ("majority",))
     for name in ("by_columns", "by_feature"):
         monkeypatch.setattr(importance, name, lambda *_args, **_more: [])
 
@@ -158,7 +172,7 @@ def test_a_folder_and_its_copy_give_the_same_split(tmp_path: Path) -> None:
     for folder in ("/v", "s3://bucket/some/where"):
         rows = without_groups(folder=folder)
         data = features_run(tmp_path / folder.strip("/:"), rows=rows, source=folder)
-        found = learning.select(learning.read_features(str(data)), Selection())
+        found = select(read_features(str(data)), Selection())
         table = found.table
         names = [uri.removeprefix(folder) for uri in table["uri"].to_pylist()]
         split[folder] = dict(zip(names, table["split"].to_pylist(), strict=True))
@@ -261,19 +275,19 @@ def test_stretches_of_one_file_are_of_one_recording(tmp_path: Path) -> None:
         for k in range(12)
         for part in range(3)
     ]
-    found = learning.read_features(str(features_run(tmp_path / "data", rows=stretches)))
-    table = learning.select(found, Selection()).table
+    found = read_features(str(features_run(tmp_path / "data", rows=stretches)))
+    table = select(found, Selection()).table
     split_of: dict[str, set[str]] = {}
     for uri, split in zip(table["uri"].to_pylist(), table["split"].to_pylist(), strict=True):
         split_of.setdefault(uri, set()).add(split)
     assert all(len(own) == 1 for own in split_of.values())
     assert found.groups == [one["uri"] for one in stretches]  # No fold separates them.
     apart = [{**one, "split": ("train", "val", "test")[k % 3]} for k, one in enumerate(stretches)]
-    pooled = learning.judge(found.table, np.full((len(stretches), 2), 0.5))
+    pooled = judging.judge(found.table, np.full((len(stretches), 2), 0.5))
     assert pooled.metrics(LABELS)["num_groups"] == 24  # No interval counts stretches as apart.
-    leaking = learning.read_features(str(features_run(tmp_path / "leak", rows=apart)))
+    leaking = read_features(str(features_run(tmp_path / "leak", rows=apart)))
     with pytest.raises(UserError, match="24 of 24 groups are in more than one split"):
-        learning.select(leaking, Selection())
+        select(leaking, Selection())
 
 
 def test_a_training_of_other_fractions_is_another_training(
@@ -322,14 +336,14 @@ def test_the_workers_of_a_deep_training_are_told_the_derived_split(tmp_path: Pat
     rows = [*two_classes(), row("s", "skip rope", "s")]
     data = clips_run(tmp_path / "clips", rows=rows, source="/v")
     asked = Selection(split_fractions=(0.5, 0.2, 0.3), without_classes=("skip rope",))
-    examples = learning.select(learning.read_clips(str(data)), asked)
+    examples = select(read_clips(str(data)), asked)
     job = deep_job(
         "resnet18_avg", examples, examples.class_names,
         deep=DeepSettings(), training=Training(), augmentation=Augmentation(),
     )  # fmt: skip
     sent = DeepJob.from_json(json.loads(json.dumps(job.to_json())))
     assert sent.class_names == LABELS
-    clips = learning.read_clips(str(data)).clips
+    clips = read_clips(str(data)).clips
     assert clips is not None
     for split in ("train", "val"):
         found, _ = labelled_rows(clips, split, sent.class_names, sent.splits)
@@ -360,11 +374,11 @@ def test_a_deep_trial_learns_from_the_derived_split(tmp_path: Path) -> None:
     trials.run({"number": 0, "model": "resnet18_avg"}, told.append)
     model = Path(trials.folder(0)) / "model"
     assert Selection.from_info(info(model)) == asked
-    val = learning.apply(learning.read_clips(trials.data), asked).of_split("val")
+    val = apply(read_clips(trials.data), asked).of_split("val")
     expected = {one["uri"] for one in rows if by_hand(one, (0.5, 0.3, 0.2), "/v") == "val"}
     assert set(val.table["uri"].to_pylist()) == expected
     loaded = models.load(str(model))
-    own = learning.predict(loaded, val)[np.arange(len(val.table)), val.targets(LABELS)]
+    own = judging.predict(loaded, val)[np.arange(len(val.table)), val.targets(LABELS)]
     assert -np.log(own).mean() == pytest.approx(told[-1]["score"], rel=1e-4)
 
 
@@ -459,13 +473,13 @@ def test_fractions_that_are_advised_help(tmp_path: Path) -> None:
     tried = 0
     for seed in range(6):
         rows = [row(f"{k}-{n}", f"c{k}", f"{seed} {k} {n}") for k in range(7) for n in range(4)]
-        found = learning.read_features(str(features_run(tmp_path / str(seed), rows=rows)))
+        found = read_features(str(features_run(tmp_path / str(seed), rows=rows)))
         with pytest.raises(UserError, match="split train") as error:
-            _ = learning.select(found, Selection(split_fractions=(0.1, 0.5, 0.4))).class_names
+            _ = select(found, Selection(split_fractions=(0.1, 0.5, 0.4))).class_names
         if advice := re.search(r"--split-fractions (\S+) (\S+) (\S+),", str(error.value)):
             train_share, val, test = map(float, advice.groups())
             own = Selection(split_fractions=(train_share, val, test))
-            assert len(learning.select(found, own).class_names) == 7
+            assert len(select(found, own).class_names) == 7
             tried += 1
     assert tried
 

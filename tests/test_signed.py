@@ -12,11 +12,15 @@ import pytest
 from tests.ray_cluster import Cluster, Job
 from tests.video_writer import write_video
 from tests.web import SIGNATURE, Web, serving
-from vidray import addresses, pipeline, runs, storage
+from vidray import storage
+from vidray.distributed import pipeline
+from vidray.distributed.sandbox import Sandbox
 from vidray.errors import VideoError
-from vidray.extraction import Settings, describe_video
-from vidray.sandbox import Sandbox
-from vidray.sources import list_videos, video_id
+from vidray.features.extraction import Settings, describe_video
+from vidray.sources import list_videos
+from vidray.sources.listing import video_id
+from vidray.storage import addresses
+from vidray.tables import runs
 
 _SIGNED = (
     f"X-Amz-Algorithm=AWS4&X-Amz-Credential=AKIA%2Fus&X-Amz-Signature={quote(SIGNATURE, safe='')}"
@@ -67,7 +71,7 @@ def test_a_table_holds_no_signature_and_a_worker_gets_it(web: Web, tmp_path: Pat
     # A worker is another process: it knows what comes with the video, no more.
     videos = [{**row, "address": addresses.signed(row["uri"])} for row in table.to_pylist()]
     sandbox = Sandbox(
-        "vidray.extraction:describe_videos",
+        "vidray.features.extraction:describe_videos",
         dataclasses.asdict(Settings(families=("color",))),
         memory_bytes=2 << 30,
         timeout_seconds=60,

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 
 from tests.s3 import FaultyServer
 from tests.shared_data import CORPUS, FIGHT
-from vidray import lookup, manifests, schema, storage
+from vidray import storage
 from vidray.errors import UserError
-from vidray.sources import list_videos, video_id
+from vidray.sources import list_videos, lookup, manifests
+from vidray.sources.listing import video_id
+from vidray.tables import schema
 
 
 def _put(place: str, *names: str) -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidray import schema
 from vidray.errors import UserError
-from vidray.splits import check_splits, derive_splits
+from vidray.sources.splits import check_splits, derive_splits
+from vidray.tables import schema
 
 NAMES = st.text("abc01 _é%", min_size=1, max_size=6)
 ROWS = st.dictionaries(  # path below the root -> (label, group)

@@ -17,14 +17,18 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from jobs import study as job
 from tests.ray_cluster import ROOT, Cluster, Job
-from vidray import learning, models, parquet, schema, study, synthetic
+from vidray import models
 from vidray.errors import UserError
-from vidray.extraction import Settings
+from vidray.evaluation import judging, study
+from vidray.evaluation.study import Answer, StudyRun, Unit
 from vidray.features import FAMILIES
-from vidray.learning import Examples
-from vidray.loop import Training
+from vidray.features.extraction import Settings
+from vidray.learning.examples import Examples, read_clips, read_features
+from vidray.learning.hyperparameters import Training
 from vidray.models import classical
-from vidray.study import Answer, StudyRun, Unit
+from vidray.storage import parquet
+from vidray.tables import schema
+from vidray.video import synthetic
 
 LABELS = ("run", "sit")
 _HEAD = ("video_id", "uri", "fingerprint", "label", "split", "group")
@@ -462,7 +466,7 @@ def test_two_models_and_baselines_from_features_to_figures(
     assert len(parquet.read_parquet(str(out / "study.parquet"))) == 4 * 2 + 2 * 2
 
     # What jobs/train.py would have trained on the same split gives the same probabilities.
-    examples = learning.read_features(str(features))
+    examples = read_features(str(features))
     train, test = examples.of_split("train"), examples.of_split("test")
     own = classical.fit("svm", train.matrix(), train.targets(LABELS), train.groups, LABELS, seed=0)
     unit = json.loads((out / "units" / "svm.test.json").read_text())
@@ -575,8 +579,8 @@ def test_a_deep_model_is_studied_on_the_same_videos(cluster: Cluster, tmp_path: 
     model = tmp_path / "model"
     given = ("--data", clips, "--model", "resnet18_avg", "--out", model, *deep)
     Job("train.py", cluster).run(*given)
-    test = learning.read_clips(str(clips)).of_split("test")
-    judged = learning.judge(test.table, learning.predict(models.load(str(model)), test))
+    test = read_clips(str(clips)).of_split("test")
+    judged = judging.judge(test.table, judging.predict(models.load(str(model)), test))
     unit = json.loads((out / "units" / "resnet18_avg.test.json").read_text())
     expected = dict(zip(judged.video_ids, judged.probabilities, strict=True))
     assert set(unit["video_ids"]) == set(expected)

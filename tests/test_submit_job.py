@@ -16,7 +16,7 @@ from tests.ray_cluster import RAY, ROOT, Cluster, Process, free_port, running
 from tests.test_label_job import parts, table, wait_until
 from tests.test_models_folder import save, trained
 from tests.video_writer import write_video
-from vidray.commits import read_labels
+from vidray.labelling.commits import read_labels
 
 pytestmark = pytest.mark.timeout(600)
 

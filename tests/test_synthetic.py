@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.videos import sequential_frames
-from vidray import synthetic
 from vidray.errors import UserError
+from vidray.video import synthetic
 
 CLASSES = ["bounce", "drift", "flicker", "spin"]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vidray import timestamps
-from vidray.timestamps import Clock, presentation_seconds
+from vidray.video import timestamps
+from vidray.video.timestamps import Clock, presentation_seconds
 
 NAN = float("nan")
 STATED = st.lists(

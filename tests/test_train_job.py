@@ -17,7 +17,13 @@ import torch
 
 from jobs import evaluate, train
 from tests.ray_cluster import Cluster, Job, ray_workers, running
-from vidray import cli, models, sources, storage, synthetic
+from vidray import (
+    cli,
+    models,
+    sources,
+    storage,
+)
+from vidray.video import synthetic
 
 pytestmark = pytest.mark.timeout(600)
 
