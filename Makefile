@@ -38,7 +38,7 @@ $(READY): requirements.lock pyproject.toml | $(BIN)/uv
 	@touch $@
 
 # The clips are made once: a second demo finds them unchanged.
-$(DEMO)/.videos: vidray/synthetic.py | $(READY)
+$(DEMO)/.videos: vidray/video/synthetic.py | $(READY)
 	$(BIN)/python -m vidray.video.synthetic $(DEMO)/videos
 	@touch $@
 

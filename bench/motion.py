@@ -4,8 +4,8 @@
     python bench/motion.py --models r3d_18 resnet18_lstm --epochs 30
 
 Every class shows the same scenes: one frame tells nothing (see ``vidray.video.synthetic``). Clips
-of a second are cut, scenes are kept whole by the split, both networks start fresh and are trained alike;
-what is printed is the accuracy over the test split's videos. Some minutes on two cores.
+of a second are cut, scenes are kept whole by the split, both networks start fresh and are trained
+alike; what is printed is the accuracy over the test split's videos. Some minutes on two cores.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pytest
 import s3fs
 
+from tests.models.test_folder import fitted
 from tests.ray_cluster import ROOT, Cluster, Job, Process, sandboxes
 from tests.s3 import serving
-from tests.test_models_folder import fitted
 from tests.video_writer import write_video
 from vidray.errors import UserError
 from vidray.labelling.commits import read_labels

@@ -16,9 +16,9 @@ import pytest
 import s3fs
 
 from jobs import label
+from tests.models.test_folder import fitted, save, trained
 from tests.ray_cluster import Cluster, Job, ray_workers, running, sandboxes, send_signal
 from tests.s3 import serving
-from tests.test_models_folder import fitted, save, trained
 from tests.video_writer import write_video
 from vidray import cli
 from vidray.errors import UserError

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from jobs import clips, evaluate, extract, label, study, train
-from tests.test_models_folder import fitted
+from tests.models.test_folder import fitted
 from tests.video_writer import write_video
 from tune import search
 from vidray import storage

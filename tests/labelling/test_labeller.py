@@ -23,8 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tests.models.test_folder import fitted
 from tests.ray_cluster import ROOT
-from tests.test_models_folder import fitted
 from tests.video_writer import count_corrupt, write_concealed, write_video
 from vidray import models, storage
 from vidray.distributed.sandbox import Sandbox
@@ -326,7 +326,7 @@ def test_crops_are_averaged(deep: DeepModel, tmp_path: Path) -> None:
 
 
 def test_a_network_elsewhere_gives_the_same_row(tmp_path: Path) -> None:
-    from tests.test_models_folder import save, trained
+    from tests.models.test_folder import save, trained
 
     folder = str(tmp_path / "model")
     save(trained("resnet18_avg"), folder)
@@ -393,7 +393,7 @@ def test_a_node_that_cannot_compile_is_told(
 
 @pytest.mark.gpu
 def test_on_a_gpu_the_same_labels_whoever_else_asks(tmp_path: Path) -> None:
-    from tests.test_models_folder import save, trained
+    from tests.models.test_folder import save, trained
 
     folder = str(tmp_path / "model")
     save(trained("resnet18_avg"), folder)
@@ -573,7 +573,7 @@ def test_the_digest_is_of_what_decides_a_label() -> None:
 
 
 def test_a_model_that_changes_during_the_job_is_refused(tmp_path: Path) -> None:
-    from tests.test_models_folder import save, trained
+    from tests.models.test_folder import save, trained
 
     folder = str(tmp_path / "model")
     save(trained("resnet18_avg"), folder)
@@ -606,7 +606,10 @@ def test_wrong_settings_are_told(changed: dict[str, Any], told: str) -> None:
 
 def test_a_driver_needs_no_torch() -> None:
     """Nor does a worker that asks a predictor: PyTorch would be 0.3 GB in each."""
-    code = "import sys; from vidray import labeller, commits; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from vidray.labelling import commits, labeller; "
+        "sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=ROOT).returncode == 0
 
 

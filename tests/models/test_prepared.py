@@ -10,7 +10,7 @@ import pytest
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tests.test_classical import FEW, _made
+from tests.models.test_classical import FEW, _made
 from vidray.models import classical
 from vidray.models.prepared import Prepared
 

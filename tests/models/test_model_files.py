@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_models_folder import fitted, save, trained
+from tests.models.test_folder import fitted, save, trained
 from vidray import models, storage
 from vidray.errors import UserError
 from vidray.labelling.settings import name_and_digest

@@ -442,9 +442,9 @@ def test_peak_gpu_memory() -> None:
 
 def test_classical_evaluation_needs_no_torch() -> None:
     code = (
-        "import sys; from vidray import evaluation as e; "
-        "e.compute_metrics([0, 1], [[1, 0], [0, 1]], ['a', 'b'], resamples=2); "
-        "e.measure_cost(lambda: None, num_videos=1, frames_per_video=1, runs=1); "
+        "import sys; from vidray.evaluation import cost, metrics; "
+        "metrics.compute_metrics([0, 1], [[1, 0], [0, 1]], ['a', 'b'], resamples=2); "
+        "cost.measure_cost(lambda: None, num_videos=1, frames_per_video=1, runs=1); "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import evaluate
-from tests.test_commits import DIGEST, label, videos, work
+from tests.labelling.test_commits import DIGEST, label, videos, work
 from vidray import storage
 from vidray.errors import UserError
 from vidray.features.extraction import Settings

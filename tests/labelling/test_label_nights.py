@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from jobs import label
-from tests.test_models_folder import fitted
+from tests.models.test_folder import fitted
 from tests.video_writer import write_video
 from vidray.distributed import pipeline
 from vidray.distributed.capacity import Resources

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.jobs.test_label_job import parts, table, wait_until
+from tests.models.test_folder import save, trained
 from tests.ray_cluster import RAY, ROOT, Cluster, Process, free_port, running
-from tests.test_label_job import parts, table, wait_until
-from tests.test_models_folder import save, trained
 from tests.video_writer import write_video
 from vidray.labelling.commits import read_labels
 

@@ -25,7 +25,7 @@ def _session(folder: Path, name: str, noted: Any, *, days: float = 2.0) -> Path:
 
 def test_only_sessions_that_dead_processes_noted_are_removed(tmp_path: Path) -> None:
     code = (
-        "import sys; from vidray import ray_sessions; from pathlib import Path\n"
+        "import sys; from vidray.distributed import ray_sessions; from pathlib import Path\n"
         "Path(sys.argv[1]).mkdir(parents=True); ray_sessions.note(sys.argv[1])"
     )
     dead = tmp_path / "session_dead"
