@@ -35,6 +35,9 @@ from vidray.evaluation.study import Answer, StudyRun, Unit
 from vidray.learning import split_report
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import DeepJob, make_network
+from vidray.learning.epochs import (
+    best_epoch,
+)
 from vidray.learning.examples import (
     Examples,
     Selection,
@@ -43,7 +46,6 @@ from vidray.learning.examples import (
     select,
 )
 from vidray.learning.hyperparameters import Training
-from vidray.learning.loop import best_epoch
 from vidray.learning.train_config import (
     DeepSettings,
     Flat,

@@ -36,6 +36,10 @@ from vidray.learning.deep_job import (
     make_network,
     model_info,
 )
+from vidray.learning.epochs import (
+    EpochRow,
+    best_epoch,
+)
 from vidray.learning.examples import (
     Examples,
     Selection,
@@ -44,7 +48,6 @@ from vidray.learning.examples import (
     select,
 )
 from vidray.learning.hyperparameters import Training
-from vidray.learning.loop import EpochRow, best_epoch
 from vidray.learning.recordings import Demand
 from vidray.learning.train_config import (
     DeepSettings,

@@ -26,6 +26,10 @@ from vidray.learning.deep_job import (
     make_network,
     model_info,
 )
+from vidray.learning.epochs import (
+    EpochRow,
+    best_epoch,
+)
 from vidray.learning.examples import (
     Examples,
     Selection,
@@ -33,7 +37,6 @@ from vidray.learning.examples import (
     read_clips,
 )
 from vidray.learning.hyperparameters import Training
-from vidray.learning.loop import EpochRow, best_epoch
 from vidray.learning.train_config import DeepSettings, deep_job
 from vidray.models.cross_validation import cross_validate
 from vidray.models.folder import save_deep
