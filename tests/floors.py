@@ -44,7 +44,7 @@ MODULES = {
 def folder_of(module: str) -> str:
     """The folder with a floor that a module stands in."""
     first_two = ".".join(module.split(".")[:2])
-    return first_two if first_two in FLOOR_OF else module.split(".")[0]
+    return first_two if first_two in FLOOR_OF else module.split(".", maxsplit=1)[0]
 
 
 def imports_of(module: str) -> Iterator[str]:
