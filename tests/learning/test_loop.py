@@ -17,12 +17,18 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from vidray.errors import UserError
-from vidray.learning import loop, losses
+from vidray.learning import checkpoints, loop, losses
 from vidray.learning.augment import Augmentation
+from vidray.learning.epochs import (
+    EpochRow,
+    Validation,
+    best_epoch,
+    should_stop,
+)
 from vidray.learning.hyperparameters import OptimizerKind, Training
 from vidray.learning.loader import TrainingLoader
-from vidray.learning.loop import EpochRow
 from vidray.learning.optimizer import learning_rate_at, make_optimizer
+from vidray.learning.processes import predict_shared
 from vidray.models import inference
 from vidray.models.networks.batchnorm import world_size
 from vidray.models.preprocess import Preprocessing
@@ -99,7 +105,7 @@ def fit(
         device=CPU,
         on_epoch=on_epoch,
         # Clips that were not trained on: 120 is a multiple of 12, so their labels are the same.
-        validation=loop.Validation(read=lambda rows: read(rows + 120), labels=make_labels(validate))
+        validation=Validation(read=lambda rows: read(rows + 120), labels=make_labels(validate))
         if validate
         else None,
         start=start,
@@ -378,6 +384,29 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
         fit(make_network(), replace(PLAIN, epochs=1, learning_rate=0.01), rows=8, start=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("progress", "what"),
+    [
+        ({}, "progress has no settings, or no epochs"),
+        ({"settings": [], "epochs": []}, "progress has no settings, or no epochs"),
+        ({"settings": None, "epochs": []}, "progress has no settings, or no epochs"),
+        ({"epochs": [5]}, r"progress\.epochs\[0\] is 5: it must be an object"),
+        ({"epochs": [{"epoch": 1}]}, r"progress\.epochs\[0\]\.train_loss is missing"),
+    ],
+)
+def test_damaged_progress_of_a_checkpoint_is_told(
+    tmp_path: Path, progress: dict[str, Any], what: str
+) -> None:
+    training = replace(PLAIN, epochs=1)
+    fit(make_network(), training, on_epoch=lambda rows, save: save(tmp_path))
+    path = tmp_path / checkpoints.HEADER
+    header = json.loads(path.read_text())
+    good = {} if progress == {} else header["progress"]
+    path.write_text(json.dumps({**header, "progress": {**good, **progress}}))
+    with pytest.raises(UserError, match=rf"checkpoint\.json is damaged \({what}\).*: put back"):
+        fit(make_network(), training, start=tmp_path)
+
+
 def test_the_callers_random_numbers_are_left_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -429,21 +458,19 @@ def row(epoch: int, loss: float, accuracy: float) -> EpochRow:
 def test_the_best_epoch() -> None:
     rows = [row(1, 0.9, 0.5), row(2, 0.8, 0.7), row(3, 0.7, 0.7), row(4, 0.6, 0.6)]
     default = Training()
-    assert (
-        loop.best_epoch(rows, default) == 2
-    )  # the better loss of the two that are the most accurate
-    assert loop.best_epoch([*rows, row(5, 0.7, 0.7)], default) == 2  # the first of equals
-    assert loop.best_epoch(rows, Training(keep="loss")) == 3  # not the most accurate
+    assert best_epoch(rows, default) == 2  # the better loss of the two that are the most accurate
+    assert best_epoch([*rows, row(5, 0.7, 0.7)], default) == 2  # the first of equals
+    assert best_epoch(rows, Training(keep="loss")) == 3  # not the most accurate
     unknown = [replace(r, val_loss=None, val_accuracy=None) for r in rows]
-    assert loop.best_epoch(unknown, default) == 3
+    assert best_epoch(unknown, default) == 3
 
 
 def test_when_to_stop() -> None:
     rows = [row(1, 0.9, 0.5), row(2, 0.8, 0.7), row(3, 0.9, 0.6), row(4, 0.8, 0.8)]
     on_loss, on_accuracy = Training(patience=2), Training(patience=2, stop_on="accuracy")
-    assert [loop.should_stop(rows[:k], on_loss) for k in range(5)] == [False] * 4 + [True]
-    assert not loop.should_stop(rows, on_accuracy)
-    assert not loop.should_stop(rows, Training(patience=0))
+    assert [should_stop(rows[:k], on_loss) for k in range(5)] == [False] * 4 + [True]
+    assert not should_stop(rows, on_accuracy)
+    assert not should_stop(rows, Training(patience=0))
 
 
 def test_a_training_that_gets_no_better_stops_and_stays_stopped(tmp_path: Path) -> None:
@@ -516,7 +543,7 @@ def run_scenario(name: str) -> dict[str, Tensor]:
 
 
 def predict(num_rows: int) -> np.ndarray:
-    return loop.predict_shared(
+    return predict_shared(
         make_network(), read, num_rows, batch_size=2, preprocessing=PREPROCESSING, device=CPU
     )
 
@@ -636,7 +663,7 @@ def test_half_precision_learns_and_resumes_on_a_gpu(
             training=training,
             device=torch.device("cuda", 0),
             on_epoch=lambda rows, save: save(tmp_path / str(len(rows))),
-            validation=loop.Validation(read=read, labels=make_labels(12)),
+            validation=Validation(read=read, labels=make_labels(12)),
             start=start,
         )
 
