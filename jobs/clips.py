@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from vidray import cli, out_folder, pipeline, storage, summary, versions
-from vidray.clips import ClipSettings
-from vidray.decode import Limits
-from vidray.pipeline import Resources
-from vidray.runs import Run
+from vidray import cli, storage
+from vidray.distributed import pipeline
+from vidray.distributed.capacity import Resources
+from vidray.learning import split_report
 from vidray.sources import list_videos
+from vidray.tables import out_folder, summary, versions
+from vidray.tables.runs import Run
+from vidray.video.clips import ClipSettings
+from vidray.video.decode import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,7 @@ def main(config: ClipsConfig) -> None:
         overwrite=config.overwrite,
     )
     if config.split_fractions:
-        summary.print_split_counts(run.read_videos())
+        split_report.print_split_counts(run.read_videos())
     summary.print_run(run, report)
 
 

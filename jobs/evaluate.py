@@ -21,27 +21,27 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from vidray import (
-    cli,
-    clips,
-    evaluation,
-    extraction,
-    learning,
-    models,
-    out_folder,
-    parquet,
-    plots,
-    storage,
-    summary,
-    versions,
-)
-from vidray.clips import ClipSettings
+from vidray import cli, models, storage
 from vidray.errors import UserError
-from vidray.extraction import Settings
-from vidray.learning import Examples, Judged, Selection
+from vidray.evaluation import cost, judging, plots
+from vidray.evaluation.judging import Judged
+from vidray.evaluation.metrics import baselines, curves, prediction_rows
+from vidray.features import extraction
+from vidray.features.extraction import Settings
+from vidray.learning.examples import (
+    Examples,
+    Selection,
+    apply,
+    read_clips,
+    read_features,
+)
 from vidray.models import ClassicalModel, Model
-from vidray.models.folder import write_json
-from vidray.summary import Table
+from vidray.storage import parquet
+from vidray.storage.json_file import write_json
+from vidray.tables import out_folder, summary, versions
+from vidray.tables.summary import Table
+from vidray.video import clips
+from vidray.video.clips import ClipSettings
 
 _OURS = (
     "_SUCCESS", "metrics.json", "predictions.parquet", "curves.json", "confusion.png", "roc.png",
@@ -90,7 +90,7 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     left_out = dict.fromkeys((*selection.without_classes, *config.without_classes))
     selection = dataclasses.replace(selection, without_classes=tuple(left_out))
     given = _examples(model, config.data)
-    examples = learning.apply(given, selection)
+    examples = apply(given, selection)
     chosen = examples if config.split == "all" else examples.of_split(config.split)
     if not len(chosen.table):
         raise UserError(_nothing_to_judge(config, examples))
@@ -100,7 +100,7 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     libraries = versions.CLASSICAL if isinstance(model, ClassicalModel) else versions.DEEP
     header = {"kind": "evaluation", "config": cli.shown(config), "versions": versions.of(libraries)}
     write_json(storage.join(out, "run.json"), {**header, "state": "running"})
-    judged = learning.judge(chosen.table, learning.predict(model, chosen))
+    judged = judging.judge(chosen.table, judging.predict(model, chosen))
     metrics = {
         **judged.metrics(model.class_names),
         "baselines": _baselines(judged, examples, model),
@@ -162,14 +162,14 @@ def _device(wanted: str) -> str:
 def _examples(model: Model, data: str) -> Examples:
     """What the model was trained to take; UserError where it was made otherwise."""
     if isinstance(model, ClassicalModel):
-        examples = learning.read_features(data, model.families)
+        examples = read_features(data, model.families)
         # Families are columns: others may lie beside the model's own.
         found: Settings | ClipSettings = dataclasses.replace(
             Settings.from_json(examples.settings), families=model.features.families
         )
         wanted: Settings | ClipSettings = model.features
     else:
-        examples = learning.read_clips(data)
+        examples = read_clips(data)
         found, wanted = ClipSettings.from_json(examples.settings), model.clip
     if found != wanted:
         pairs = [
@@ -184,7 +184,7 @@ def _examples(model: Model, data: str) -> Examples:
 def _baselines(judged: Judged, examples: Examples, model: Model) -> dict[str, Any]:
     train = examples.of_split("train").table["label"].to_pylist()
     known = [label for label in train if label in model.class_names]
-    return evaluation.baselines(
+    return baselines(
         judged.labels, model.class_names, train_labels=known or None, groups=judged.groups
     )
 
@@ -204,8 +204,8 @@ def _cost(model: Model, chosen: Examples, config: EvaluateConfig) -> dict[str, A
         pre = model.preprocessing
         shape = (pre.num_channels, pre.num_frames, pre.size_px, pre.size_px)
         frames = pre.num_frames * model.clip.clips_per_video
-    alone = evaluation.measure_cost(
-        lambda: learning.predict(model, few),
+    alone = cost.measure_cost(
+        lambda: judging.predict(model, few),
         num_videos=len(videos),
         frames_per_video=frames,
         model_dir=storage.canonical(config.model),
@@ -213,7 +213,7 @@ def _cost(model: Model, chosen: Examples, config: EvaluateConfig) -> dict[str, A
         clip_shape=shape,
         runs=3,
     )
-    whole = evaluation.median_seconds(lambda: _label(model, videos), runs=1) / len(videos)
+    whole = cost.median_seconds(lambda: _label(model, videos), runs=1) / len(videos)
     return {**alone, "end_to_end_seconds_per_video": whole, "timed_videos": len(videos)}
 
 
@@ -242,7 +242,7 @@ def _label(model: Model, videos: list[dict[str, Any]]) -> None:
 
 
 def _write_predictions(out: str, judged: Judged, names: Sequence[str]) -> None:
-    table = evaluation.prediction_rows(
+    table = prediction_rows(
         video_ids=judged.video_ids,
         uris=judged.uris,
         y_true=judged.labels,
@@ -253,13 +253,13 @@ def _write_predictions(out: str, judged: Judged, names: Sequence[str]) -> None:
 
 
 def _draw(out: str, judged: Judged, metrics: dict[str, Any], names: Sequence[str]) -> None:
-    curves = evaluation.curves(judged.labels, judged.probabilities, names)
-    write_json(storage.join(out, "curves.json"), curves)
+    found = curves(judged.labels, judged.probabilities, names)
+    write_json(storage.join(out, "curves.json"), found)
     for name, figure in {
         "confusion": plots.confusion(metrics["confusion_matrix"], names),
-        "roc": plots.roc(curves["roc"]),
-        "precision_recall": plots.precision_recall(curves["precision_recall"]),
-        "calibration": plots.calibration(curves["calibration"], ece=metrics["ece"]),
+        "roc": plots.roc(found["roc"]),
+        "precision_recall": plots.precision_recall(found["precision_recall"]),
+        "calibration": plots.calibration(found["calibration"], ece=metrics["ece"]),
     }.items():
         plots.save(figure, storage.join(out, f"{name}.png"))
 

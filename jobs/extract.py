@@ -17,14 +17,17 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.text import Text
 
-from vidray import cli, features, out_folder, pipeline, storage, summary, versions
-from vidray.decode import Limits
+from vidray import cli, features, storage
+from vidray.distributed import pipeline
+from vidray.distributed.capacity import Resources
 from vidray.errors import UserError
-from vidray.extraction import Settings
-from vidray.pipeline import Resources
-from vidray.runs import Run, read_parts
+from vidray.features.extraction import Settings
+from vidray.learning import split_report
 from vidray.sources import list_videos
-from vidray.summary import Table
+from vidray.tables import out_folder, summary, versions
+from vidray.tables.runs import Run, read_parts
+from vidray.tables.summary import Table
+from vidray.video.decode import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,7 @@ def main(config: ExtractConfig) -> None:
     )
     _show_rows(run, config.show)
     if config.split_fractions:
-        summary.print_split_counts(run.read_videos())
+        split_report.print_split_counts(run.read_videos())
     summary.print_run(run, report)
 
 

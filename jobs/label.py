@@ -21,17 +21,25 @@ from typing import Any, Literal
 import pyarrow.compute as pc
 from rich.console import Console
 
-from vidray import cli, commits, out_folder, pipeline, runs, storage, summary, versions
-from vidray.commits import LabelSet, Todo
-from vidray.decode import Limits
+from vidray import cli, storage
+from vidray.distributed import capacity, pipeline
+from vidray.distributed.capacity import Predictors, Resources
 from vidray.errors import JobError, UserError
-from vidray.labelling import LabelSettings, check_model, name_and_digest
-from vidray.model_files import read_info
-from vidray.pipeline import Predictors, Resources
+from vidray.labelling import commits
+from vidray.labelling.commits import LabelSet, Todo
+from vidray.labelling.settings import LabelSettings, check_model, name_and_digest
+from vidray.models.model_files import read_info
 from vidray.progress import duration
-from vidray.runs import Run
 from vidray.sources import list_videos
-from vidray.summary import Table
+from vidray.tables import (
+    out_folder,
+    runs,
+    summary,
+    versions,
+)
+from vidray.tables.runs import Run
+from vidray.tables.summary import Table
+from vidray.video.decode import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,15 +148,15 @@ class LabelConfig:
     def _predictors(self, family: str) -> Predictors | None:
         if family == "classical":
             return None
-        pipeline.connect()
+        capacity.connect()
         each, number = self.gpus_per_predictor, self.predictors
         if each is None:
-            each = 1.0 if pipeline.num_gpus() else 0.0
+            each = 1.0 if capacity.num_gpus() else 0.0
         if number is None:
-            number = pipeline.predictors_that_fit(each) if each else 0
+            number = capacity.predictors_that_fit(each) if each else 0
             if self.gpus_per_predictor and not number:
                 raise UserError(
-                    f"gpus_per_predictor is {each:g} and the cluster has {pipeline.num_gpus():g} "
+                    f"gpus_per_predictor is {each:g} and the cluster has {capacity.num_gpus():g} "
                     "GPUs: wait for its nodes, or leave it out to label on CPUs"
                 )
         if not number:

@@ -26,33 +26,43 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from vidray import (
-    cli,
+from vidray import cli, models, storage
+from vidray.distributed import training
+from vidray.errors import UserError
+from vidray.evaluation import judging, plots, study
+from vidray.evaluation.study import Answer, StudyRun, Unit
+from vidray.learning import split_report
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import DeepJob, make_network
+from vidray.learning.examples import (
+    Examples,
+    Selection,
+    read_clips,
+    read_features,
+    select,
+)
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loop import best_epoch
+from vidray.learning.train_config import (
+    DeepSettings,
+    Flat,
+    check_model,
+    deciding_settings,
+    deep_job,
+)
+from vidray.models import DeepModel, classical
+from vidray.progress import duration
+from vidray.storage import parquet
+from vidray.storage.json_file import write_json
+from vidray.tables import (
     digests,
-    learning,
-    models,
     out_folder,
-    parquet,
-    plots,
-    storage,
-    study,
     summary,
-    training,
     versions,
 )
-from vidray.augment import Augmentation
-from vidray.clips import ClipSettings
-from vidray.errors import UserError
-from vidray.learning import Examples, Selection
-from vidray.loop import Training, best_epoch
-from vidray.models import DeepModel, classical
-from vidray.models.folder import write_json
-from vidray.progress import duration
-from vidray.study import Answer, StudyRun, Unit
-from vidray.summary import Table
-from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings, deep_job
-from vidray.training import DeepJob
-from vidray.work_folder import WORK
+from vidray.tables.summary import Table
+from vidray.tables.work_folder import WORK
+from vidray.video.clips import ClipSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,15 +181,15 @@ def main(config: StudyConfig) -> None:
 
 def _read(config: StudyConfig) -> Data:
     """Both runs, videos that are not in both left out."""
-    features = config.features and learning.read_features(config.features, config.families)
-    clips = config.clips and learning.read_clips(config.clips)
+    features = config.features and read_features(config.features, config.families)
+    clips = config.clips and read_clips(config.clips)
     sources = [source for source in (features, clips) if source]
     if not sources:
         raise UserError("there is nothing to learn from: give --features or --clips")
     given = study.common_videos(sources)
-    videos = learning.select(given, config.selection)
+    videos = select(given, config.selection)
     _ = videos.class_names  # What is wrong with them is said without a table.
-    summary.print_splits(videos, given=given.gives_splits)
+    split_report.print_splits(videos, given=given.gives_splits)
     return Data(videos=videos, features=features or None, clips=clips or None)
 
 
@@ -231,7 +241,7 @@ def _answer_all(
     left = [unit for unit in units if unit.name not in answers]
     for name in dict.fromkeys(unit.model for unit in left if unit.model in models.DEEP):
         # What is wrong with a network is said here, before any work.
-        started = training.make_network(_job(config, data, name, data.videos), fresh=True)
+        started = make_network(_job(config, data, name, data.videos), fresh=True)
         if started.loaded:
             print(started.loaded, flush=True)
     if answers:
@@ -363,7 +373,7 @@ class _Teacher:
         ids = self._data.videos.table["video_id"].take(pa.array(unit.judged))
         table = clips.table.filter(pc.is_in(clips.table["video_id"], ids.combine_chunks()))
         asked = dataclasses.replace(clips, table=table)
-        judged = learning.judge(table, learning.predict(model, asked))
+        judged = judging.judge(table, judging.predict(model, asked))
         row = {video: k for k, video in enumerate(judged.video_ids)}
         return judged.probabilities[[row[video] for video in ids.to_pylist()]]
 

@@ -20,30 +20,49 @@ from rich.console import Console
 
 from vidray import (
     cli,
-    digests,
-    learning,
     masking,
     models,
-    out_folder,
-    plots,
-    recordings,
     storage,
-    summary,
-    training,
-    versions,
 )
-from vidray.augment import Augmentation
+from vidray.distributed import training
 from vidray.errors import UserError
-from vidray.learning import Examples, Selection
-from vidray.loop import EpochRow, Training, best_epoch
+from vidray.evaluation import judging, plots
+from vidray.learning import recordings, split_report
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import (
+    DeepJob,
+    Trained,
+    make_network,
+    model_info,
+)
+from vidray.learning.examples import (
+    Examples,
+    Selection,
+    read_clips,
+    read_features,
+    select,
+)
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loop import EpochRow, best_epoch
+from vidray.learning.recordings import Demand
+from vidray.learning.train_config import (
+    DeepSettings,
+    Flat,
+    check_model,
+    deep_job,
+)
 from vidray.models import classical, importance
 from vidray.models.claim import CHECKPOINTS, ModelRun
-from vidray.models.folder import save_classical, save_deep, write_json
+from vidray.models.folder import save_classical, save_deep
 from vidray.progress import duration
-from vidray.recordings import Demand
-from vidray.summary import Table
-from vidray.train_config import DeepSettings, Flat, check_model, deep_job
-from vidray.training import DeepJob, Trained
+from vidray.storage.json_file import write_json
+from vidray.tables import (
+    digests,
+    out_folder,
+    summary,
+    versions,
+)
+from vidray.tables.summary import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,17 +124,17 @@ def main(config: TrainConfig) -> None:
     if config.model in classical.NAMES:
         _refuse(config, deep=DeepSettings(), training=Training(seed=config.training.seed),
                 augmentation=Augmentation())  # fmt: skip
-        found = learning.read_features(config.data, config.classical.families)
+        found = read_features(config.data, config.classical.families)
         _train_classical(config, _selected(config, found))
     else:
         _refuse(config, classical=ClassicalSettings())
-        _train_deep(config, _selected(config, learning.read_clips(config.data)))
+        _train_deep(config, _selected(config, read_clips(config.data)))
 
 
 def _selected(config: TrainConfig, found: Examples) -> Examples:
-    examples = learning.select(found, config.selection)
+    examples = select(found, config.selection)
     _ = examples.class_names  # What is wrong with them is said without a table.
-    summary.print_splits(examples, given=found.gives_splits)
+    split_report.print_splits(examples, given=found.gives_splits)
     return examples
 
 
@@ -148,7 +167,7 @@ def _train_classical(config: TrainConfig, examples: Examples) -> None:
     fitted = time.monotonic()
     metrics: dict[str, Any] = {"val": None, "cross_validation": None}
     if len(val.table):
-        metrics["val"] = learning.judge(
+        metrics["val"] = judging.judge(
             val.table, classical.predict(pipeline, val.matrix())
         ).metrics(names)
     if config.classical.folds:
@@ -194,7 +213,7 @@ def _cross_validation(
         repeats=config.classical.repeats,
         calibrated=config.classical.calibrated,
     )
-    repeats = [learning.judge(train.table, one).metrics(names) for one in found.probabilities]
+    repeats = [judging.judge(train.table, one).metrics(names) for one in found.probabilities]
     keys = ("accuracy", "macro_f1", "macro_auc", "log_loss")
     means = {key: _mean([repeat[key] for repeat in repeats]) for key in keys}
     return {**means, "repeats": repeats, "folds": found.metrics}
@@ -223,7 +242,7 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
     if not run.claim(resume=config.resume):
         _say_finished(config)
         return
-    started = training.make_network(job, fresh=True)  # What is wrong is said here, and once.
+    started = make_network(job, fresh=True)  # What is wrong is said here, and once.
     if started.loaded:
         print(started.loaded)
     began = time.monotonic()
@@ -234,7 +253,7 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
         on_rows=_Epochs(config.training.epochs, began),
     )
     seconds = time.monotonic() - began
-    save_deep(run.out, training.model_info(job, examples), trained.state)
+    save_deep(run.out, model_info(job, examples), trained.state)
     metrics = {"val": _judge_deep(run.out, examples, names), "best_epoch": _best(job, trained)}
     write_json(storage.join(run.out, "metrics.json"), metrics)
     history = [dataclasses.asdict(row) for row in trained.rows]
@@ -253,7 +272,7 @@ def _judge_deep(out: str, examples: Examples, names: tuple[str, ...]) -> dict[st
         return None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = models.load(out, device=device)
-    return learning.judge(val.table, learning.predict(model, val)).metrics(names)
+    return judging.judge(val.table, judging.predict(model, val)).metrics(names)
 
 
 def _best(job: DeepJob, trained: Trained) -> int:

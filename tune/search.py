@@ -28,34 +28,45 @@ from rich.console import Console
 # `python tune/search.py` finds modules beside itself only.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tune import conductor, spaces, winners
-from tune.conductor import Plan
-from tune.data import Data, read
-from vidray import (
-    cli,
-    out_folder,
-    parquet,
-    plots,
-    search,
-    storage,
-    summary,
-    training,
-    versions,
-)
-from vidray.augment import Augmentation
+from tune import spaces
+from vidray import cli, storage
+from vidray.distributed import training
+from vidray.distributed.capacity import connect
 from vidray.errors import UserError
-from vidray.learning import Examples, Selection
-from vidray.loop import Training
+from vidray.evaluation import plots
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import Workers
+from vidray.learning.examples import Examples, Selection
+from vidray.learning.hyperparameters import Training
+from vidray.learning.recordings import Demand
+from vidray.learning.train_config import (
+    DeepSettings,
+    Flat,
+    check_model,
+    deciding_settings,
+)
 from vidray.models import classical
-from vidray.models.folder import write_json
-from vidray.pipeline import connect
 from vidray.progress import duration
-from vidray.recordings import Demand
-from vidray.search import Family, Metric, Proposals, Trial
-from vidray.summary import Table
-from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings
-from vidray.trials import ClassicalTrials, DeepTrials
-from vidray.work_folder import WORK, WorkFolder
+from vidray.search import conductor, winners
+from vidray.search.conductor import Plan
+from vidray.search.data import Data, read
+from vidray.search.proposals import (
+    Family,
+    Metric,
+    Proposals,
+    Searcher,
+    State,
+    Trial,
+    importances,
+    is_loss,
+    to_table,
+)
+from vidray.search.trials import ClassicalTrials, DeepTrials
+from vidray.storage import parquet
+from vidray.storage.json_file import write_json
+from vidray.tables import out_folder, summary, versions
+from vidray.tables.summary import Table
+from vidray.tables.work_folder import WORK, WorkFolder
 
 _OURS = (
     "trials", "trials.parquet", "search.json", "search.png", "importance.png", "best", "test",
@@ -64,7 +75,7 @@ _OURS = (
 # A deep trial without a GPU: more threads than this share a clip badly.
 _MOST_CPUS = 4
 _OF_CLASSICAL = ("preset", "feature_families", "folds", "repeats", "calibrated")
-_STATES: tuple[search.State, ...] = ("ok", "stopped", "failed")
+_STATES: tuple[State, ...] = ("ok", "stopped", "failed")
 _LIBRARIES: dict[Family, tuple[str, ...]] = {
     "classical": (*versions.CLASSICAL, "optuna"),
     "deep": (*versions.DEEP, "optuna"),
@@ -210,7 +221,7 @@ def main(config: SearchConfig) -> None:
     for number, family in enumerate(data):
         deadline = _deadline(config, began, len(data) - number)
         trials += _search(config, folder, data[family], family, deadline)
-    table = search.to_table(trials)
+    table = to_table(trials)
     storage.write_bytes(folder.path("trials.parquet"), parquet.parquet_bytes(table))
     best = winners.hand_over(folder, data, trials, metric=config.metric, seed=config.seed)
     if not best:
@@ -220,9 +231,7 @@ def main(config: SearchConfig) -> None:
             "--no-resume to start afresh with what is right"
         )
     chosen = winners.choose(folder, best, metric=config.metric)
-    mattered = {
-        family: search.importances(_of(trials, family), seed=config.seed) for family in data
-    }
+    mattered = {family: importances(_of(trials, family), seed=config.seed) for family in data}
     found = {"metric": config.metric, "best": chosen, "winners": best, "importance": mattered}
     write_json(folder.path("search.json"), found)
     _draw(config, folder, trials, mattered)
@@ -305,7 +314,7 @@ def _at_once(config: SearchConfig, family: Family) -> int:
     return min(room, config.at_once or room)
 
 
-def _workers(config: SearchConfig) -> training.Workers:
+def _workers(config: SearchConfig) -> Workers:
     """One worker is the trial's own process."""
     who = config.deep.who
     return dataclasses.replace(who, most_cpus=_MOST_CPUS, in_process=who.workers == 1)
@@ -379,7 +388,7 @@ def _proposals(
     config: SearchConfig, folder: WorkFolder, examples: Examples, family: Family
 ) -> Proposals:
     names = config.models_of(family)
-    searcher: search.Searcher = config.searcher
+    searcher: Searcher = config.searcher
     limit = config.trials
     if family == "deep":
         assert examples.clips is not None
@@ -428,7 +437,7 @@ def _draw(
         }
         for trial in trials
     ]
-    figure = plots.search(rows, metric=config.metric, lowest=search.is_loss(config.metric))
+    figure = plots.search(rows, metric=config.metric, lowest=is_loss(config.metric))
     plots.save(figure, folder.path("search.png"))
     shares = {model: share for family in mattered.values() for model, share in family.items()}
     if shares:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vidray import out_folder, storage, versions
+from vidray import storage
 from vidray.errors import UserError
-from vidray.model_files import MODEL, PIPELINE, WEIGHTS
-from vidray.models.folder import write_json
+from vidray.storage.json_file import write_json
+from vidray.tables import out_folder, versions
+from vidray.tables.out_folder import MODEL, PIPELINE, WEIGHTS
 
 # Ray keeps its checkpoints here until the model is written.
 CHECKPOINTS = "_checkpoints"

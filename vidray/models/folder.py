@@ -12,8 +12,6 @@ run.json, _SUCCESS   how it was trained; _SUCCESS is written last
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -26,15 +24,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidray import storage
-from vidray.clips import ClipSettings
 from vidray.errors import ModelError, UserError, VideoError
-from vidray.extraction import Settings
-from vidray.loader import Read
-from vidray.loop import Precision, predict_logits
-from vidray.model_files import MODEL, PIPELINE, WEIGHTS, read_info
-from vidray.models import published
-from vidray.models.build import build
-from vidray.preprocess import Preprocessing
+from vidray.features.extraction import Settings
+from vidray.models.inference import Precision, Read, predict_logits
+from vidray.models.model_files import read_info
+from vidray.models.networks import published
+from vidray.models.networks.build import build
+from vidray.models.preprocess import Preprocessing
+from vidray.storage.json_file import write_json
+from vidray.tables.out_folder import MODEL, PIPELINE, WEIGHTS
+from vidray.video.clips import ClipSettings
 
 # A thousand rounding errors of float64, and no more.
 _MOST_OFF = 1e-6
@@ -285,9 +284,3 @@ def save_classical(uri: str, info: Mapping[str, Any], pipeline: Any) -> None:
 
     storage.write_bytes(storage.join(uri, PIPELINE), classical.dumps(pipeline))
     write_json(storage.join(uri, MODEL), info)
-
-
-def write_json(uri: str, values: Any) -> None:
-    """Write anything JSON can hold, and dataclasses."""
-    text = json.dumps(values, indent=2, default=dataclasses.asdict) + "\n"
-    storage.write_bytes(uri, text.encode())
