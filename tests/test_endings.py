@@ -288,7 +288,7 @@ def test_a_ray_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch)
             raise RuntimeError("not there")
         return "node"
 
-    services: Any = pipeline.ray._private.services
+    services: Any = capacity.ray._private.services
     monkeypatch.setattr(services, "get_node", look)
     monkeypatch.setattr("time.sleep", sleep)
     monkeypatch.setattr("time.monotonic", lambda: now)
@@ -297,9 +297,9 @@ def test_a_ray_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch)
         assert services.get_node("address", "id") == "node"
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(pipeline.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(pipeline.ray, "init", init)
-    monkeypatch.setattr(pipeline, "_tidy_sessions", lambda: None)
+    monkeypatch.setattr(capacity.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(capacity.ray, "init", init)
+    monkeypatch.setattr(capacity, "_tidy_sessions", lambda: None)
     capacity.connect()
     assert now == 90
     assert services.get_node is look
