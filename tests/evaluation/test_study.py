@@ -26,6 +26,7 @@ from vidray.features.extraction import Settings
 from vidray.learning.examples import Examples, read_clips, read_features
 from vidray.learning.hyperparameters import Training
 from vidray.models import classical
+from vidray.models.folds import group_folds
 from vidray.storage import parquet
 from vidray.tables import schema
 from vidray.video import synthetic
@@ -204,7 +205,7 @@ def test_folds_are_those_of_classical_models() -> None:
     units = [unit for unit in _plan(rows, "r3d_18", seed=5) if unit.repeat == 1]
     for unit, (train, test) in zip(
         units,
-        classical.group_folds(y, examples.groups, folds=3, seed=6, class_names=LABELS),
+        group_folds(y, examples.groups, folds=3, seed=6, class_names=LABELS),
         strict=True,
     ):
         assert unit.seed == 6
@@ -357,21 +358,21 @@ def test_an_answer_that_a_stranger_touched_is_one_line(tmp_path: Path) -> None:
     ]
     for text in texts:
         path.write_text(text)
-        with pytest.raises(UserError, match=f"{path.name} (is damaged|holds)"):
+        with pytest.raises(UserError, match=f"{path.name} is damaged"):
             run.read(unit, _examples(rows))
 
 
 def test_a_folder_is_one_studys(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    _run(out, epochs=3, aspect=(0.8, 1.25)).folder.claim(resume=True)
-    _run(out, epochs=3, aspect=(0.8, 1.25)).folder.claim(resume=True)
+    _run(out, epochs=3, aspect=(0.8, 1.25)).folder.claim()
+    _run(out, epochs=3, aspect=(0.8, 1.25)).folder.claim()
     with pytest.raises(UserError, match=r"other settings \(epochs: 3 -> 4\)"):
-        _run(out, epochs=4).folder.claim(resume=True)
-    _run(out).folder.claim(resume=True)  # Now without a deep model ...
+        _run(out, epochs=4).folder.claim()
+    _run(out).folder.claim()  # Now without a deep model ...
     with pytest.raises(UserError, match="epochs: 3 -> 4"):  # ... which is not forgotten.
-        _run(out, epochs=4).folder.claim(resume=True)
+        _run(out, epochs=4).folder.claim()
     wide = _run(out, epochs=3, features="x")
-    wide.folder.claim(resume=True)
+    wide.folder.claim()
     wide.folder.finish()
     report = json.loads((out / "run.json").read_text())
     assert (report["state"], report["settings"]) == (
@@ -379,7 +380,7 @@ def test_a_folder_is_one_studys(tmp_path: Path) -> None:
         {"seed": 0, "epochs": 3, "aspect": [0.8, 1.25], "features": "x"},
     )
     (out / "notes.txt").write_text("mine")
-    _run(out, epochs=4).folder.claim(resume=False)
+    _run(out, epochs=4).folder.claim(overwrite=True)
     assert not (out / "_SUCCESS").exists()
     assert (out / "notes.txt").exists()
 
@@ -391,12 +392,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "units" / "units").mkdir(parents=True)
     for name, message in {
         "file": "is a file",
-        "job": "another job's run",
+        "job": "holds features, not a study",
         "units": "holds units but no run.json",
     }.items():
-        for resume in (True, False):
+        for overwrite in (True, False):
             with pytest.raises(UserError, match=message):
-                _run(tmp_path / name).folder.claim(resume=resume)
+                _run(tmp_path / name).folder.claim(overwrite=overwrite)
 
 
 # The job

@@ -18,15 +18,19 @@ from tune import spaces
 from tune.spaces import Stored
 from vidray import models, storage
 from vidray.errors import UserError
-from vidray.evaluation import judging, plots
+from vidray.evaluation import judging
+from vidray.evaluation.drawing import save_figure
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import Workers
 from vidray.learning.examples import read_clips, read_features
 from vidray.learning.hyperparameters import Training
 from vidray.learning.train_config import DeepSettings
 from vidray.models import classical
+from vidray.models.cross_validation import cross_validate
+from vidray.models.matrices import to_matrix
 from vidray.models.networks.build import NAMES
 from vidray.search.conductor import _Conductor
+from vidray.search.plots import importance_bars, search_curve
 from vidray.search.proposals import (
     TRIALS,
     Proposal,
@@ -45,7 +49,7 @@ from vidray.search.trials import (
     classical_options,
     recorded,
 )
-from vidray.tables.work_folder import WorkFolder
+from vidray.tables.run_folder import RunFolder
 
 
 def _space(trial: optuna.Trial) -> dict[str, Any]:
@@ -280,8 +284,8 @@ def test_a_classical_trial_is_the_cross_validation_of_its_settings(tmp_path: Pat
     }  # fmt: skip
     told: list[dict[str, Any]] = []
     recorded(trials.run, settings, told.append)
-    own = classical.cross_validate(
-        "logistic_regression", classical.to_matrix(examples.table, ["motion"]), y, examples.groups,
+    own = cross_validate(
+        "logistic_regression", to_matrix(examples.table, ["motion"]), y, examples.groups,
         names, seed=0, folds=4, repeats=2, scaling="robust", dimensionality="pca",
         kept_variance=0.9, parameters={"C": 0.5},
     )  # fmt: skip
@@ -388,7 +392,7 @@ def _wrong(values: dict[str, Any]) -> Iterator[str]:
 def test_a_trial_that_a_stranger_touched_is_one_line_and_never_a_path(tmp_path: Path) -> None:
     settings = {"model": "svm", "families": ("flow",)}
     proposal = Proposal(number=3, params={"much": 0.5}, settings=settings)
-    folder = WorkFolder(out=str(tmp_path), kind="search", ours=("trials",), settings={}, asked={})
+    folder = RunFolder(out=str(tmp_path), kind="search")
     plan: Any = SimpleNamespace(_plan=SimpleNamespace(folder=folder, family="deep"))
     trial = _trial(3, 0.25, params=proposal.params, settings=settings)
     stored = {**dataclasses.asdict(trial), "family": "../../victim", "number": 9}
@@ -399,7 +403,7 @@ def test_a_trial_that_a_stranger_touched_is_one_line_and_never_a_path(tmp_path: 
     for text in _wrong(stored):
         folder.write("trials/deep-0003.json", {})
         (tmp_path / "trials" / "deep-0003.json").write_text(text)
-        with pytest.raises(UserError, match=r"trials/deep-0003\.json (is damaged|holds)"):
+        with pytest.raises(UserError, match=r"trials/deep-0003\.json is damaged"):
             _Conductor._kept(plan, proposal)
 
 
@@ -430,8 +434,8 @@ def test_pictures_are_drawn_of_any_search(tmp_path: Path) -> None:
     ok = {**s3d, "number": 0, "state": "ok", "score": 0.5, "history": history}
     failed = {**s3d, "number": 1, "state": "failed", "score": None, "history": []}
     for some in ([ok, failed], [failed]):
-        plots.save(plots.search(some, metric="log_loss", lowest=True), str(tmp_path / "a.png"))
+        save_figure(search_curve(some, metric="log_loss", lowest=True), str(tmp_path / "a.png"))
         assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    figure = plots.importance({"s3d": {"s3d.learning_rate": 0.9, "s3d.head": 0.1}})
-    plots.save(figure, str(tmp_path / "b.png"))
+    figure = importance_bars({"s3d": {"s3d.learning_rate": 0.9, "s3d.head": 0.1}})
+    save_figure(figure, str(tmp_path / "b.png"))
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")

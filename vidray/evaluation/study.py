@@ -37,9 +37,10 @@ from vidray.learning import recordings
 from vidray.learning.examples import Examples
 from vidray.learning.recordings import Demand
 from vidray.models import classical
+from vidray.models.folds import fewest_groups, group_folds
 from vidray.sources import splits
 from vidray.tables import digests
-from vidray.tables.work_folder import WorkFolder
+from vidray.tables.run_folder import RunFolder
 
 Purpose = Literal["test", "cross-validation", "learning-curve"]
 Rows = NDArray[np.int64]
@@ -50,7 +51,6 @@ BASELINES = (classical.MAJORITY, METADATA)
 _CALIBRATED = (*classical.NAMES, METADATA)
 CURVE = "learning_curve"
 _COLUMNS = ("video_id", "uri", "fingerprint", "label", "split", "group")
-_OURS = ("study.json", "study.parquet", f"{CURVE}.json", f"{CURVE}.png", "units")
 _MEANS = ("accuracy", "macro_f1", "macro_auc", "log_loss")
 
 STUDY = pa.schema(
@@ -265,7 +265,7 @@ def plan(
         for model in models
     ]
     for repeat in range(repeats if folds else 0):
-        found = classical.group_folds(y, groups, folds=folds, seed=seed + repeat, class_names=names)
+        found = group_folds(y, groups, folds=folds, seed=seed + repeat, class_names=names)
         units += [
             Unit(
                 model=model, purpose="cross-validation", seed=seed + repeat, train=learnt,
@@ -301,7 +301,7 @@ def _check_parts(
         if unit.purpose != "learning-curve" or unit.model not in _CALIBRATED:
             continue
         own = [groups[row] for row in unit.train]
-        number, name = classical.fewest_groups(y[unit.train], own, names)
+        number, name = fewest_groups(y[unit.train], own, names)
         if number < 2:
             raise UserError(
                 f"{unit.name} would learn class {name!r} from {number} recordings, and "
@@ -325,7 +325,13 @@ def seconds_left(known: Sequence[tuple[str, float]], left: Sequence[str]) -> flo
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRun:
-    """The folder of one study; arguments as of ``WorkFolder``."""
+    """The folder of one study.
+
+    Args:
+        settings: what every answer depends on (see ``RunFolder``).
+        asked: the rest of what run.json shows of the config.
+        libraries: that decide the answers.
+    """
 
     out: str
     settings: dict[str, Any]
@@ -333,10 +339,15 @@ class StudyRun:
     libraries: tuple[str, ...] = ()
 
     @property
-    def folder(self) -> WorkFolder:
+    def folder(self) -> RunFolder:
         """Where all of it lies."""
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return WorkFolder(kind="study", ours=_OURS, **own)
+        return RunFolder(
+            out=self.out,
+            kind="study",
+            settings=self.settings,
+            shown={"asked": self.asked},
+            libraries=self.libraries,
+        )
 
     def read(self, unit: Unit, videos: Examples) -> Answer | None:
         """The answer of an earlier run; None if there is none, or one about other videos."""
