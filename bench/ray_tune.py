@@ -37,7 +37,7 @@ from vidray.distributed import capacity
 from vidray.search import conductor
 from vidray.search.conductor import Plan
 from vidray.search.proposals import Proposal, Proposals, Trial
-from vidray.tables.work_folder import WorkFolder
+from vidray.tables.run_folder import RunFolder
 
 Way = Literal["conductor", "optuna", "remote"]
 Settings = dict[str, Any]
@@ -124,8 +124,8 @@ def _conductor(bench: Bench, at_once: int) -> list[Settings]:
         _work(settings, bench.epochs, bench.seconds, ray.tune.report)
 
     with tempfile.TemporaryDirectory() as out:
-        folder = WorkFolder(out=out, kind="search", ours=(), settings={}, asked={})
-        folder.claim(resume=False)
+        folder = RunFolder(out=out, kind="search", settings={})
+        folder.claim()
         plan = Plan(
             family="classical", folder=folder, proposals=_proposals(bench, at_once),
             metric="accuracy", at_once=at_once, epochs=bench.epochs,
