@@ -15,7 +15,7 @@ from jobs import label
 from tests.models.test_folder import fitted
 from tests.video_writer import write_video
 from vidray.distributed import pipeline
-from vidray.distributed.capacity import Resources
+from vidray.distributed.resources import Resources
 from vidray.labelling import commits, labeller
 from vidray.models.folder import save_classical
 from vidray.tables import versions

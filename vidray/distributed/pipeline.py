@@ -29,13 +29,12 @@ import ray.exceptions
 from vidray import endings
 from vidray.distributed.capacity import (
     MOST_STARTING_SECONDS,
-    Predictors,
-    Resources,
     check_cluster,
     connect,
     workers_at_once,
     workers_that_fit,
 )
+from vidray.distributed.resources import Predictors, Resources
 from vidray.distributed.sandbox import Ask, Sandbox, find
 from vidray.errors import JobError, UserError, VideoError
 from vidray.progress import Meter
