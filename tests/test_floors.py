@@ -24,7 +24,7 @@ FLOORS = (
 )
 FLOOR_OF = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}
 # They only hand on what is upstairs, under the names that users know.
-FRONT_DOORS = ("vidray.decode", "vidray.sampling")
+FRONT_DOORS = ("vidray", "vidray.decode", "vidray.sampling")
 
 
 def name_of(path: Path) -> str:
@@ -66,7 +66,9 @@ def test_imports_go_down(module: str) -> None:
 
 
 def test_no_import_goes_in_a_circle() -> None:
-    TopologicalSorter({module: set(imports_of(module)) - {module} for module in MODULES}).prepare()
+    inside = set(MODULES) - set(FRONT_DOORS)
+    arrows = {module: set(imports_of(module)) & inside - {module} for module in inside}
+    TopologicalSorter(arrows).prepare()
 
 
 def test_every_folder_has_a_floor_and_every_module_a_screen_or_ten() -> None:
