@@ -40,7 +40,7 @@ from vidray.distributed import pipeline
 from vidray.distributed.resources import Resources
 from vidray.features import motion
 from vidray.features.extraction import Settings, describe_videos
-from vidray.tables import runs
+from vidray.tables import run_folder, runs
 from vidray.video.enhance import sharpen
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -236,7 +236,7 @@ def _ray(bench: Bench, source: str, out: Path) -> float:
         str(out),
     ]
     subprocess.run([*command, *flags], check=True, capture_output=True)
-    report = runs.read_json(str(out))
+    report = run_folder.read_json(str(out))
     return float(report["counts"]["videos"] / report["videos_per_second"])
 
 

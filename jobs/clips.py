@@ -18,7 +18,7 @@ from vidray import cli, storage
 from vidray.cli import Flat
 from vidray.distributed.resources import Resources
 from vidray.sources import list_videos
-from vidray.tables import out_folder, summary, versions
+from vidray.tables import run_folder, summary, versions
 from vidray.tables.runs import Run
 from vidray.video.clips import ClipSettings
 
@@ -35,7 +35,7 @@ class ClipsConfig:
     split_fractions: tuple[float, float, float] | None = None
     """Derive train, val and test of these shares, by class and never splitting a group."""
     overwrite: bool = False
-    """Remove an earlier run from the folder first."""
+    """Start afresh: remove what an earlier run left in the folder first."""
     settings: Annotated[ClipSettings, Flat] = field(default_factory=ClipSettings)
     resources: Annotated[Resources, Flat] = field(default_factory=Resources)
 
@@ -64,7 +64,7 @@ def main(config: ClipsConfig) -> None:
 def _run(config: ClipsConfig) -> Run:
     """The run folder, which is free or holds a run of this job."""
     settings, out = config.settings, storage.canonical(config.out)
-    out_folder.check(out, "clips", videos=config.videos)
+    run_folder.check(out, "clips", videos=config.videos)
     return Run(
         out=out,
         table="clips",

@@ -20,7 +20,7 @@ from vidray.distributed.resources import Resources
 from vidray.errors import UserError
 from vidray.features.extraction import Settings
 from vidray.sources import list_videos
-from vidray.tables import out_folder, summary, versions
+from vidray.tables import run_folder, summary, versions
 from vidray.tables.runs import Run
 
 
@@ -40,7 +40,7 @@ class ExtractConfig:
     show: int = 0
     """Rows of the table to print at the end."""
     overwrite: bool = False
-    """Remove an earlier run from the folder first."""
+    """Start afresh: remove what an earlier run left in the folder first."""
     settings: Annotated[Settings, Flat] = field(default_factory=lambda: Settings(families=()))
     resources: Annotated[Resources, Flat] = field(default_factory=Resources)
 
@@ -80,7 +80,7 @@ def main(config: ExtractConfig) -> None:
 def _run(config: ExtractConfig) -> Run:
     """The run folder, which is free or holds a run of this job."""
     settings, out = config.extraction, storage.canonical(config.out)
-    out_folder.check(out, "features", videos=config.videos)
+    run_folder.check(out, "features", videos=config.videos)
     own = versions.chosen(decoder=settings.decoder, enhance=settings.enhance)
     return Run(
         out=out,

@@ -18,7 +18,7 @@ from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.errors import UserError
 from vidray.labelling.settings import LabelOptions, LabelSettings, check_model, name_and_digest
 from vidray.models.model_files import read_info
-from vidray.tables import out_folder
+from vidray.tables import run_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,15 @@ class LabelConfig:
     """A video that failed so often, for a reason that may pass, is left alone until it changes."""
     dry_run: bool = False
     """Say what would be labelled, and label nothing."""
+    overwrite: bool = False
+    """Start afresh: remove all labels in the folder first, those of other models too."""
     settings: Annotated[LabelOptions, Flat] = field(default_factory=LabelOptions)
     resources: Annotated[Resources, Flat] = field(default_factory=lambda: Resources(memory_gib=3.0))
     predicting: Annotated[PredictorChoice, Flat] = field(default_factory=PredictorChoice)
 
     def __post_init__(self) -> None:
+        if self.dry_run and self.overwrite:
+            raise UserError("--dry-run changes nothing and --overwrite removes: give one of them")
         if self.max_attempts < 1:
             raise UserError(f"max_attempts is {self.max_attempts}: it must be 1 or more")
 
@@ -47,7 +51,7 @@ class LabelConfig:
 def main(config: LabelConfig) -> None:
     """Finish what was begun, list, label what is left, commit."""
     out = storage.canonical(config.out)
-    out_folder.check(out, "label", videos=config.videos)
+    run_folder.check(out, "label", videos=config.videos)
     name, digest = name_and_digest(config.model)
     info = read_info(config.model)
     check_model(config.settings, info)
@@ -65,12 +69,12 @@ def main(config: LabelConfig) -> None:
         max_attempts=config.max_attempts,
         resources=config.resources,
         predicting=config.predicting,
-        config=cli.shown_flat(config, without=("dry_run",)),
+        config=cli.shown_flat(config, without=("dry_run", "overwrite")),
     )
     if config.dry_run:
         night.todo()
     else:
-        night.work()
+        night.work(overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

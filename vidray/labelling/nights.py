@@ -25,7 +25,7 @@ from vidray.labelling import commits, told
 from vidray.labelling.commits import LabelSet, Todo
 from vidray.labelling.settings import LabelSettings
 from vidray.sources import list_videos
-from vidray.tables import out_folder, runs, versions
+from vidray.tables.run_folder import RunFolder
 from vidray.tables.runs import Run
 
 
@@ -60,15 +60,28 @@ class Night:
             libraries=self.settings.libraries(self.model_info["family"]),
         )
 
-    def work(self) -> None:
+    @property
+    def folder(self) -> RunFolder:
+        """The folder of all sets."""
+        return RunFolder(
+            out=self.out,
+            kind="label",
+            shown={"set": self.labels.name, "config": self.config},
+            libraries=self.labels.libraries,
+        )
+
+    def work(self, *, overwrite: bool = False) -> None:
         """Finish what was begun, then label and commit until nothing is left."""
+        if overwrite:
+            list_videos(self.videos)  # Nothing goes for a wrong source.
+            self.folder.overwrite()
         source, digest = self._source, self.settings.digest
         begun = self.labels.unfinished(source, digest)
         if begun is not None:
             print("going on with a run that was not finished")
             self._label(begun, partial(list_videos, self.videos))
         while len((todo := self.todo()).plan):
-            self._take_folder()
+            self.folder.claim()  # Before anything else is written into it.
             mine = self.labels.new_run(source, digest)
             run = self.labels.claim(mine, todo, dict(self.config))
             if run is None:
@@ -102,12 +115,6 @@ class Night:
             "timeout_seconds": self.resources.timeout_seconds,
         }
 
-    def _take_folder(self) -> None:
-        """Make a free folder ours before anything else is written into it."""
-        header = runs.json_bytes(self._header("running"))
-        storage.write_once(storage.join(self.out, "run.json"), header)
-        out_folder.check(self.out, "label")  # Of two jobs that start at once, one is first.
-
     def _label(self, run: Run, listing: Callable[[], object]) -> None:
         """Work a claimed run off and commit it; ``listing`` lists the source again, if it must."""
         number = None
@@ -126,8 +133,7 @@ class Night:
         rows = commits.read_labels(self.out, set_name=self.labels.name, columns=told.COLUMNS)
         mine = rows.filter(pc.equal(rows["commit"], number))
         report |= _measured(mine, report)
-        header = {**self._header("finished"), "commit": number}
-        runs.write_json(self.out, {**header, **report})
+        self.folder.write_run_json("finished", commit=number, **report)
         told.print_commit(self.labels, number, mine, report)
 
     def _placed(self) -> Resources:
@@ -136,15 +142,6 @@ class Night:
             return self.resources
         predictors = capacity.place_predictors(self.predicting, LabelSettings.PREDICTOR)
         return dataclasses.replace(self.resources, predictors=predictors)
-
-    def _header(self, state: str) -> dict[str, Any]:
-        return {
-            "kind": "label",
-            "state": state,
-            "set": self.labels.name,
-            "config": dict(self.config),
-            "versions": versions.of(self.labels.libraries),
-        }
 
 
 def _measured(rows: pa.Table, report: Mapping[str, Any]) -> dict[str, Any]:
