@@ -36,7 +36,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests import features_reference as reference
 from vidray import features, sources
-from vidray.distributed import capacity, worker
+from vidray.distributed import worker
+from vidray.distributed.resources import Resources
 from vidray.features import motion
 from vidray.features.extraction import Settings, describe_videos
 from vidray.tables import run_folder, runs
@@ -189,7 +190,7 @@ def _task_pool(bench: Bench, settings: Settings, source: str, out: Path) -> floa
     run = runs.Run(out=str(out), table="features", videos=source, digest=settings.digest)
     videos = run.videos_to_do({}, lambda: sources.list_videos(source))
     videos = videos.append_column("part", run.part_numbers(videos))
-    resources = capacity.Resources(workers=bench.workers)
+    resources = Resources(workers=bench.workers)
     parts = [videos.filter(pc.equal(videos["part"], k)) for k in videos["part"].unique()]
     work = worker.Work.of(settings)
     task = partial(_task, run=run, work=work, resources=resources)
@@ -200,7 +201,7 @@ def _task_pool(bench: Bench, settings: Settings, source: str, out: Path) -> floa
         return time.perf_counter() - began
 
 
-def _start_task(work: worker.Work, resources: capacity.Resources, _: int) -> None:
+def _start_task(work: worker.Work, resources: Resources, _: int) -> None:
     worker.started_sandbox(work, resources)
     time.sleep(1)  # The other processes of the pool get one each.
 
