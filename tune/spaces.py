@@ -8,20 +8,19 @@ where the notebooks' best values, the literature's and those of the fight clips 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from optuna import Trial
+from typing import TYPE_CHECKING, Any
 
 from vidray.learning.augment import Augmentation
 from vidray.models.networks.build import NAMES
-from vidray.models.networks.frame_pooling import BACKBONES, POOLINGS
-from vidray.search.proposals import Space, grid
+from vidray.models.networks.frame_pooling import POOLINGS
 
-# Fast to train and of three kinds; any other is searched when it is named.
-DEEP_MODELS = ("resnet18", "s3d", "r3d_18")
+if TYPE_CHECKING:  # Names are checked before Optuna is imported.
+    from optuna import Trial
 
+    from vidray.search.proposals import Space
 
 # Classical models: the classifier's own parameters
 
@@ -212,7 +211,14 @@ def notebook_grid(models: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {"model": model, **_named(model, point)}
         for model in models
-        for point in grid(NOTEBOOK[model])
+        for point in _grid(NOTEBOOK[model])
+    ]
+
+
+def _grid(choices: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every combination, the last name's values changing first."""
+    return [
+        dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
     ]
 
 
@@ -339,8 +345,3 @@ def deep_defaults(
         {"model": name, **_named(name, free | ({} if name in NAMES else {"pooling": "avg"}))}
         for name in models
     ]
-
-
-def deep_models() -> list[str]:
-    """Every name that can be searched: models, and backbones without a pooling."""
-    return [*NAMES, *BACKBONES]

@@ -1,4 +1,4 @@
-"""tune/search.py as a user runs it: both families, killed, two at once, and trials that fail."""
+"""tune/search.py as a user runs it: both kinds, killed, two at once, and trials that fail."""
 
 import json
 import re
@@ -19,11 +19,12 @@ from vidray import models
 from vidray.errors import UserError
 from vidray.learning.hyperparameters import Training
 from vidray.learning.train_config import DeepSettings
+from vidray.search.settings import SearchSettings
 
 pytestmark = pytest.mark.timeout(600)
 
 _FLAGS = (
-    "--families", "classical", "deep", "--models", "knn", "logistic_regression", "resnet18_avg",
+    "--kinds", "classical", "deep", "--models", "knn", "logistic_regression", "resnet18_avg",
     "s3d", "--trials", "4", "--folds", "2", "--epochs", "3", "--batch-size", "16",
     "--optimizer", "sgd", "--seed", "2",
 )  # fmt: skip
@@ -102,15 +103,15 @@ def test_two_searches_at_once_one_of_them_killed_come_to_the_same(
     assert states[0] == ("classical", "ok", 4)
     assert ("deep", "failed", 1) in states or ("deep", "failed", 2) in states
     found = json.loads((plain / "search.json").read_text())
-    for family in ("classical", "deep"):
-        winner = found["winners"][family]
+    for kind in ("classical", "deep"):
+        winner = found["winners"][kind]
         scores = duckdb.sql(
             f"select min(score) from '{plain}/trials.parquet' "
-            f"where family = '{family}' and state = 'ok'"
+            f"where family = '{kind}' and state = 'ok'"
         ).fetchall()
         assert scores == [(winner["score"],)]
         assert winner["val"]["num_videos"] == winner["test"]["num_videos"] == 16
-        assert (plain / "test" / family / "predictions.parquet").exists()
+        assert (plain / "test" / kind / "predictions.parquet").exists()
     best = models.load(str(plain / "best"))
     assert best.class_names == ("jump", "run")
     chosen = plain / found["best"]
@@ -131,11 +132,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tune import conductor
-from tune.conductor import Plan
-from vidray.pipeline import connect
-from vidray.search import Proposals
-from vidray.work_folder import WorkFolder
+from vidray.distributed.capacity import connect
+from vidray.search import conductor
+from vidray.search.conductor import Plan
+from vidray.search.proposals import Proposals, SearchSpace
+from vidray.tables.work_folder import WorkFolder
 
 out = sys.argv[1]
 
@@ -164,12 +165,13 @@ def space(trial):
 
 first = [{"model": "a", "a.kind": kind} for kind in range(6)]
 proposals = Proposals(
-    space, searcher="grid", metric="accuracy", seed=0, limit=6, generation=6, first=first
+    SearchSpace(space=space, first=first, is_grid=True),
+    searcher="tpe", metric="accuracy", seed=0, limit=6, generation=6,
 )
 folder = WorkFolder(out=out, kind="search", ours=("trials",), settings={}, asked={})
 connect()
 plan = Plan(
-    family="classical", folder=folder, proposals=proposals, metric="accuracy", at_once=2
+    kind="classical", folder=folder, proposals=proposals, metric="accuracy", at_once=2
 )
 for trial in conductor.run_classical(plan, Trials(conductor.node_folder())):
     print("TOLD", trial.number, trial.state, trial.score, trial.error)
@@ -202,8 +204,9 @@ def test_trials_that_raise_run_out_of_memory_or_die_are_recorded(
 
 
 def _config(folder: Path, out: Path, **changed: Any) -> job.SearchConfig:
-    asked: dict[str, Any] = {"data": (str(folder),), "families": ("classical",), "out": str(out)}
-    return job.SearchConfig(**{**asked, **changed})
+    data = changed.pop("data", (str(folder),))
+    settings = SearchSettings(**{"kinds": ("classical",), **changed})
+    return job.SearchConfig(data=data, out=str(out), search=settings)
 
 
 def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
@@ -213,18 +216,18 @@ def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path
         ({"folds": 1}, "folds is 1"),
         ({"minutes": 0.0}, "minutes is 0"),
         ({"at_once": 0}, "at_once is 0"),
-        ({"families": ()}, "no family to search"),
+        ({"kinds": ()}, "give --kinds classical, deep or both"),
         ({"models": ("knm",)}, "did you mean knn"),
         ({"models": ("s3d",)}, "no classical model is among --models"),
-        ({"models": ("knn", "s3d")}, "one of a family that is not among --families"),
+        ({"models": ("knn", "s3d")}, "one of a kind that is not among --kinds"),
         ({"calibrated": False}, "give --metric accuracy"),
         ({"preset": "notebook", "models": ("extra_trees",)}, "no grid of extra_trees"),
-        ({"preset": "notebook", "families": ("deep",)}, "--preset is of classical models"),
-        ({"folds": 3, "families": ("deep",)}, "--folds is of classical models"),
-        ({"early_stopping": False}, "--families has no deep"),
-        ({"families": both, "training": Training(keep="loss")}, "--keep follows from --metric"),
-        ({"training": Training(epochs=3)}, "--families has no deep"),
-        ({"families": both, "deep": DeepSettings(tensorboard=True)}, "--tensorboard is for"),
+        ({"preset": "notebook", "kinds": ("deep",)}, "--preset is for classical models"),
+        ({"folds": 3, "kinds": ("deep",)}, "--folds is for classical models"),
+        ({"early_stopping": False}, "--kinds has no deep"),
+        ({"kinds": both, "training": Training(keep="loss")}, "--keep follows from --metric"),
+        ({"training": Training(epochs=3)}, "--kinds has no deep"),
+        ({"kinds": both, "deep": DeepSettings(tensorboard=True)}, "--tensorboard is for"),
     ):
         with pytest.raises(UserError, match=message):
             _config(data, tmp_path / "x", **changed)
@@ -232,8 +235,8 @@ def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path
         ({"data": (str(tmp_path),)}, "is not a run folder"),
         ({"data": (str(data / "features"), str(data / "features"))}, "--data takes one run"),
         ({"data": (str(data / "clips"),)}, "classical models learn from features"),
-        ({"data": (str(data / "features"),), "families": both}, "deep models learn from clips"),
-        ({"feature_families": ("flow",)}, "no family flow"),
+        ({"data": (str(data / "features"),), "kinds": both}, "deep models learn from clips"),
+        ({"families": ("flow",)}, "no family flow"),
         ({"folds": 40}, "has 8 groups .* 40 folds need one each"),
     ):
         with pytest.raises(UserError, match=message):

@@ -38,7 +38,8 @@ from vidray.learning.train_config import DeepSettings, deep_job
 from vidray.models import classical
 from vidray.models.folder import save_deep
 from vidray.models.prepared import Prepared
-from vidray.search.proposals import Metric, is_loss, name_of
+from vidray.search.proposals import name_of
+from vidray.search.settings import Metric, is_loss
 from vidray.storage.json_file import write_json
 
 # In the folder of a deep trial: the epoch after which it is to end. A trial of several workers that
@@ -46,12 +47,14 @@ from vidray.storage.json_file import write_json
 STOP = "stop"
 
 Report = Callable[[dict[str, Any]], None]
-Settings = Mapping[str, Any]
+TrialSettings = Mapping[str, Any]
 
 _OF_EPOCH = {"log_loss": "val_loss", "accuracy": "val_accuracy"}
 
 
-def recorded(run: Callable[[Settings, Report], None], settings: Settings, report: Report) -> None:
+def recorded(
+    run: Callable[[TrialSettings, Report], None], settings: TrialSettings, report: Report
+) -> None:
     """Run a trial; what it raises is its result: it is not tried again, and the next goes on."""
     try:
         run(settings, report)
@@ -89,7 +92,7 @@ class ClassicalTrials:
     metric: Metric
     seed: int
 
-    def run(self, settings: Settings, report: Report) -> None:
+    def run(self, settings: TrialSettings, report: Report) -> None:
         """Report METRICS over all folds, averaged over repeats, and ``best_score``."""
         wanted = settings["families"]
         columns = classical.family_columns(self.families)
@@ -118,7 +121,7 @@ class ClassicalTrials:
         report({**metrics, "best_score": _finite(metrics[self.metric])})
 
 
-def classical_options(settings: Settings) -> dict[str, Any]:
+def classical_options(settings: TrialSettings) -> dict[str, Any]:
     """Of ``classical.fit``, as a trial's settings have them."""
     names = ("dimensionality", "scaling", "kept_variance", "parameters")
     return {name: settings[name] for name in names if name in settings}
@@ -146,30 +149,30 @@ class DeepTrials:
     metric: Metric
     selection: Selection = field(default_factory=Selection)
 
-    def run(self, settings: Settings, report: Report) -> None:
+    def run(self, settings: TrialSettings, report: Report) -> None:
         """Report each epoch as it is done, the last one when the model folder is written."""
         examples = apply(read_clips(self.data), self.selection)
         job = self._job(examples, settings)
         make_network(job, fresh=True)  # What is wrong with it is said at once.
         where = self.folder(settings["number"])
-        told = _Told(report, job.training, self.metric, storage.join(where, STOP))
+        reports = _EpochReports(report, job.training, self.metric, storage.join(where, STOP))
         checkpoints = storage.join(where, "checkpoints")
         trained = train(
-            job, folder=checkpoints, workers=self.workers, on_rows=told.all_but_the_last_epoch
+            job, folder=checkpoints, workers=self.workers, on_rows=reports.all_but_the_last_epoch
         )
-        if told.is_stopped:
+        if reports.is_stopped:
             return
         rows = [dataclasses.asdict(row) for row in trained.rows]
         save_deep(storage.join(where, "model"), model_info(job, examples), trained.state)
         write_json(storage.join(where, "model", "history.json"), rows)
         storage.remove_tree(checkpoints, inside=where)
-        told.whole(rows)
+        reports.whole(rows)
 
     def folder(self, number: int) -> str:
         """Of a trial: its checkpoints, then its model."""
         return storage.join(self.work, name_of("deep", number))
 
-    def _job(self, examples: Examples, settings: Settings) -> DeepJob:
+    def _job(self, examples: Examples, settings: TrialSettings) -> DeepJob:
         def over(group: Any) -> Any:
             own = {f.name for f in dataclasses.fields(group)} & settings.keys()
             return dataclasses.replace(group, **{name: settings[name] for name in own})
@@ -188,7 +191,7 @@ class DeepTrials:
         )
 
 
-class _Told:
+class _EpochReports:
     """Epochs that Ray Tune was told of: each once, also where a training went on from another.
 
     ``report`` returns when the scheduler has decided, and if that is to stop, ``stop`` is there.
