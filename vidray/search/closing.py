@@ -97,9 +97,8 @@ def _too_few(kind: Kind, trials: Sequence[Trial], models: Sequence[str]) -> str 
     number = f"{len(finished)} trial{'s' * (len(finished) != 1)}"
     of = f"{len(models)} model{'s' * (len(models) != 1)}"
     named = f" (not tried: {', '.join(untried)})" if untried else ""
-    return (
-        f"{kind}: {number} of {of} are too few to compare them{named}: give more time or --trials"
-    )
+    few = f"{kind}: {number} of {of} are too few to compare them{named}"
+    return f"{few}: give more --minutes or --trials"
 
 
 def _by_chance(kind: Kind, winner: Mapping[str, Any]) -> str | None:
