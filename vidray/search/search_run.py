@@ -18,7 +18,7 @@ from typing import Any
 from vidray import storage
 from vidray.distributed.capacity import connect
 from vidray.errors import UserError
-from vidray.evaluation import plots
+from vidray.evaluation.drawing import save_figure
 from vidray.learning.deep_job import Workers
 from vidray.learning.examples import Examples
 from vidray.learning.train_config import deciding_settings
@@ -27,6 +27,7 @@ from vidray.search import conductor, winners
 from vidray.search.conductor import Plan
 from vidray.search.importances import importances
 from vidray.search.labelled_runs import LabelledRun
+from vidray.search.plots import importance_bars, search_curve
 from vidray.search.proposals import Proposals, SearchSpace, Trial, to_table
 from vidray.search.settings import Kind, SearchSettings, is_loss
 from vidray.search.trials import ClassicalTrials, DeepTrials
@@ -315,10 +316,10 @@ def _write(folder: WorkFolder, found: Found, search: Search) -> None:
         }
         for trial in found.trials
     ]
-    figure = plots.search(rows, metric=metric, lowest=is_loss(metric))
-    plots.save(figure, folder.path("search.png"))
+    figure = search_curve(rows, metric=metric, lowest=is_loss(metric))
+    save_figure(figure, folder.path("search.png"))
     shares = {model: own for kind in found.importances.values() for model, own in kind.items()}
     if shares:
-        plots.save(plots.importance(shares), folder.path("importance.png"))
+        save_figure(importance_bars(shares), folder.path("importance.png"))
     counts = {kind: Counter(trial.state for trial in found.of(kind)) for kind in search.runs}
     folder.finish(trials=counts, seconds=found.seconds)
