@@ -27,7 +27,7 @@ from tune import candidates
 from vidray import cli, storage
 from vidray.learning.train_config import Flat
 from vidray.search.settings import Kind, SearchSettings
-from vidray.tables import out_folder
+from vidray.tables import run_folder
 
 if TYPE_CHECKING:
     from vidray.learning.examples import Examples
@@ -45,7 +45,7 @@ class SearchConfig:
     out: str
     """Folder to write, local or in a bucket."""
     overwrite: bool = False
-    """Remove an earlier search from the folder first, instead of going on with it."""
+    """Start afresh: remove what an earlier run left in the folder first."""
     search: Annotated[SearchSettings, Flat]
     """What is searched."""
 
@@ -56,7 +56,7 @@ class SearchConfig:
 def main(config: SearchConfig) -> None:
     """Search each kind, hand over the best of each, show what came of it."""
     settings, out = config.search, storage.canonical(config.out)
-    out_folder.check(out, "search")
+    run_folder.check(out, "search")
     # After the arguments are checked: what it imports takes seconds.
     from vidray.search import closing, labelled_runs, search_run
 

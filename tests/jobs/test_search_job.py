@@ -136,7 +136,7 @@ from vidray.distributed.capacity import connect
 from vidray.search import conductor
 from vidray.search.conductor import Plan
 from vidray.search.proposals import Proposals, SearchSpace
-from vidray.tables.work_folder import WorkFolder
+from vidray.tables.run_folder import RunFolder
 
 out = sys.argv[1]
 
@@ -168,7 +168,7 @@ proposals = Proposals(
     SearchSpace(space=space, first=first, is_grid=True),
     searcher="tpe", metric="accuracy", seed=0, limit=6, generation=6,
 )
-folder = WorkFolder(out=out, kind="search", ours=("trials",), settings={}, asked={})
+folder = RunFolder(out=out, kind="search")
 connect()
 plan = Plan(
     kind="classical", folder=folder, proposals=proposals, metric="accuracy", at_once=2

@@ -8,7 +8,7 @@ import pytest
 from vidray.search import search_run
 from vidray.search.search_run import Search
 from vidray.search.settings import Kind, SearchSettings
-from vidray.tables.work_folder import WorkFolder
+from vidray.tables.run_folder import RunFolder
 
 _MODELS: dict[Kind, tuple[str, ...]] = {
     "classical": ("knn", "svm", "extra_trees"),
@@ -75,7 +75,7 @@ def test_without_a_limit_of_time_no_round_is_needed(
     assert _order(one, monkeypatch, {}) == [("classical", None, 60.0)]
 
 
-def _claimed(search: Search, *, overwrite: bool = False) -> WorkFolder:
+def _claimed(search: Search, *, overwrite: bool = False) -> RunFolder:
     return search_run._claim(search, {}, overwrite)
 
 
@@ -102,5 +102,5 @@ def test_a_search_of_an_older_version_goes_on_in_its_order(
     search = _search(tmp_path, kinds=("classical",))
     folder = _claimed(search)
     del folder.settings["classical_first"]
-    folder._write("running")
+    folder.write_run_json("running")
     assert _claimed(search).settings["classical_first"] == ["knn", "svm", "extra_trees"]

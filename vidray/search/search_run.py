@@ -34,12 +34,8 @@ from vidray.search.trials import ClassicalTrials, DeepTrials
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
 from vidray.tables import versions
-from vidray.tables.work_folder import WORK, WorkFolder
+from vidray.tables.run_folder import RunFolder
 
-_OURS = (
-    "trials", "trials.parquet", "search.json", "search.png", "importance.png", "best", "test",
-    "classical", "deep",
-)  # fmt: skip
 # A deep trial without a GPU: more threads than this share a clip badly.
 _MOST_CPUS = 4
 _LIBRARIES: dict[Kind, tuple[str, ...]] = {
@@ -136,15 +132,14 @@ def _nothing_found(trials: Sequence[Trial], table: str) -> str:
     )
 
 
-def _claim(search: Search, asked: Mapping[str, Any], overwrite: bool) -> WorkFolder:
+def _claim(search: Search, asked: Mapping[str, Any], overwrite: bool) -> RunFolder:
     """The folder, and in its settings all that a trial's result depends on."""
     libraries = tuple(name for kind in search.runs for name in _LIBRARIES[kind])
-    folder = WorkFolder(
+    folder = RunFolder(
         out=search.out,
         kind="search",
-        ours=_OURS,
         settings=_deciding(search),
-        asked=dict(asked),
+        shown={"asked": dict(asked)},
         libraries=libraries,
     )
     earlier = {} if overwrite else folder.earlier_settings()
@@ -155,7 +150,7 @@ def _claim(search: Search, asked: Mapping[str, Any], overwrite: bool) -> WorkFol
         listed = earlier.get(f"{kind}_models") or list(search.first[kind])
         folder.settings[generation] = earlier.get(generation) or _generation(search, kind)
         folder.settings[first] = earlier.get(first) or listed
-    folder.claim(resume=not overwrite)
+    folder.claim(overwrite=overwrite)
     return folder
 
 
@@ -204,7 +199,7 @@ def _workers(settings: SearchSettings) -> Workers:
 # Trials
 
 
-def _tried(search: Search, folder: WorkFolder, began: float) -> list[Trial]:
+def _tried(search: Search, folder: RunFolder, began: float) -> list[Trial]:
     """All trials, kind after kind."""
     kinds, settings = list(search.runs), search.settings
     if settings.minutes is not None and len(kinds) > 1:
@@ -227,7 +222,7 @@ def _deadline(minutes: float | None, began: float, kinds_left: int) -> float | N
 
 
 def _try(
-    search: Search, folder: WorkFolder, kind: Kind, deadline: float | None, *, limit: int | None
+    search: Search, folder: RunFolder, kind: Kind, deadline: float | None, *, limit: int | None
 ) -> list[Trial]:
     """The trials of one kind: the first ``limit`` of them, or all."""
     settings, run = search.settings, search.runs[kind]
@@ -278,12 +273,12 @@ def _classical_trials(search: Search) -> ClassicalTrials:
     )
 
 
-def _deep_trials(search: Search, folder: WorkFolder) -> DeepTrials:
+def _deep_trials(search: Search, folder: RunFolder) -> DeepTrials:
     settings, run = search.settings, search.runs["deep"]
     return DeepTrials(
         data=run.uri,
         selection=run.examples.selection,
-        work=folder.path(WORK),
+        work=folder.work,
         deep=settings.deep,
         training=settings.training,
         augmentation=settings.augmentation,
@@ -295,7 +290,7 @@ def _deep_trials(search: Search, folder: WorkFolder) -> DeepTrials:
 # What is left
 
 
-def _write(folder: WorkFolder, found: Found, search: Search) -> None:
+def _write(folder: RunFolder, found: Found, search: Search) -> None:
     """search.json, its pictures, and last of all ``_SUCCESS``."""
     metric = search.settings.metric
     values = {

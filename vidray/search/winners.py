@@ -12,7 +12,6 @@ from vidray import models, storage
 from vidray.evaluation import judging
 from vidray.learning.examples import Examples, with_families
 from vidray.models import classical
-from vidray.models.claim import ModelRun
 from vidray.models.folder import save_classical
 from vidray.search.labelled_runs import LabelledRun
 from vidray.search.proposals import Trial, best_trial
@@ -20,12 +19,12 @@ from vidray.search.settings import Kind, Metric, is_loss
 from vidray.search.trials import classical_options
 from vidray.storage import json_file
 from vidray.storage.json_file import write_json
-from vidray.tables import digests, runs, versions
-from vidray.tables.work_folder import WORK, WorkFolder
+from vidray.tables import digests, run_folder, versions
+from vidray.tables.run_folder import RunFolder
 
 
 def hand_over(
-    folder: WorkFolder,
+    folder: RunFolder,
     runs_of: Mapping[Kind, LabelledRun],
     trials: Sequence[Trial],
     *,
@@ -60,9 +59,7 @@ def hand_over(
     return found
 
 
-def choose(
-    folder: WorkFolder, winners: Mapping[Kind, Mapping[str, Any]], *, metric: Metric
-) -> Kind:
+def choose(folder: RunFolder, winners: Mapping[Kind, Mapping[str, Any]], *, metric: Metric) -> Kind:
     """The kind whose winner is the best on split val; its folder is copied to ``best``."""
     sign = 1 if is_loss(metric) else -1
     chosen = min(winners, key=lambda kind: sign * winners[kind]["val"][metric])
@@ -72,7 +69,7 @@ def choose(
 
 
 def _model_folder(
-    folder: WorkFolder, examples: Examples, winner: Trial, seed: int
+    folder: RunFolder, examples: Examples, winner: Trial, seed: int
 ) -> dict[str, Any]:
     """Write the winner's model folder unless it is there; its figures on split val."""
     out = folder.path(winner.kind)
@@ -82,17 +79,23 @@ def _model_folder(
     storage.remove_tree(folder.path(f"test/{winner.kind}"), inside=folder.out)
     libraries = versions.CLASSICAL if winner.kind == "classical" else versions.DEEP
     digest = digests.of([winner.params, winner.settings, folder.settings])
-    run = ModelRun(out=out, digest=digest, config=settings, libraries=libraries)
-    run.claim(resume=False)
+    run = RunFolder(
+        out=out,
+        kind="model",
+        same={"digest": digest},
+        shown={"config": settings},
+        libraries=libraries,
+    )
+    run.claim(overwrite=True)
     if winner.kind == "classical":
         _fit(examples, winner, out, seed)
     else:
-        _copy(folder.path(f"{WORK}/{winner.name}/model"), out)
+        _copy(storage.join(folder.work, winner.name, "model"), out)
     val = examples.of_split("val")
     judged = judging.judge(val.table, judging.predict(models.load(out), val))
     metrics = {"val": judged.metrics(examples.class_names), "search": winner.metrics}
     write_json(storage.join(out, "metrics.json"), metrics)
-    run.finish({"score": winner.score})
+    run.finish(score=winner.score)
     return metrics["val"]
 
 
@@ -105,7 +108,7 @@ def _is_finished(out: str, settings: Mapping[str, Any]) -> bool:
     if not storage.exists(storage.join(out, "_SUCCESS")):
         return False
     wanted = json.loads(json.dumps(settings))  # As JSON gives it back, which knows no tuples.
-    return bool(runs.read_json(out).get("config") == wanted)
+    return bool(run_folder.read_json(out).get("config") == wanted)
 
 
 def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:
@@ -132,7 +135,7 @@ def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:
     save_classical(out, info, pipeline)
 
 
-def _test(folder: WorkFolder, data: str, kind: Kind) -> dict[str, Any]:
+def _test(folder: RunFolder, data: str, kind: Kind) -> dict[str, Any]:
     """The winner on split test: once, and not again when a search goes on to the same winner."""
     out = folder.path(f"test/{kind}")
     if storage.exists(storage.join(out, "_SUCCESS")):
