@@ -435,11 +435,10 @@ def test_importance_finds_what_decides_the_score() -> None:
 
 def test_pictures_are_drawn_of_any_search(tmp_path: Path) -> None:
     history = [{"epoch": 1, "score": 0.7, "best_score": 0.7}]
-    s3d = {"family": "deep", "model": "s3d"}
-    ok = {**s3d, "number": 0, "state": "ok", "score": 0.5, "history": history}
-    failed = {**s3d, "number": 1, "state": "failed", "score": None, "history": []}
+    ok = _trial(0, 0.5, params={"model": "s3d"}, history=history)
+    failed = _trial(1, None, params={"model": "s3d"})
     for some in ([ok, failed], [failed]):
-        save_figure(search_curve(some, metric="log_loss", lowest=True), str(tmp_path / "a.png"))
+        save_figure(search_curve(some, metric="log_loss"), str(tmp_path / "a.png"))
         assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     figure = importance_bars({"s3d": {"s3d.learning_rate": 0.9, "s3d.head": 0.1}})
     save_figure(figure, str(tmp_path / "b.png"))

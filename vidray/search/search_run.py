@@ -29,7 +29,7 @@ from vidray.search.importances import importances
 from vidray.search.labelled_runs import LabelledRun
 from vidray.search.plots import importance_bars, search_curve
 from vidray.search.proposals import Proposals, SearchSpace, Trial, to_table
-from vidray.search.settings import Kind, SearchSettings, is_loss
+from vidray.search.settings import Kind, SearchSettings
 from vidray.search.trials import ClassicalTrials, DeepTrials
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
@@ -300,18 +300,7 @@ def _write(folder: RunFolder, found: Found, search: Search) -> None:
         "importance": found.importances,
     }
     write_json(folder.path("search.json"), values)
-    rows = [
-        {
-            "family": trial.kind,
-            "number": trial.number,
-            "model": trial.params["model"],
-            "state": trial.state,
-            "score": trial.score,
-            "history": trial.history,
-        }
-        for trial in found.trials
-    ]
-    figure = search_curve(rows, metric=metric, lowest=is_loss(metric))
+    figure = search_curve(found.trials, metric=metric)
     save_figure(figure, folder.path("search.png"))
     shares = {model: own for kind in found.importances.values() for model, own in kind.items()}
     if shares:
