@@ -55,7 +55,7 @@ def _search_trials(axes: Axes, trials: Sequence[Trial], *, lowest: bool) -> None
             colour = COLOURS[index % len(COLOURS)]
             axes.plot(
                 [trial.number for trial in some],
-                [trial.score for trial in some],
+                np.array([trial.score for trial in some], np.float64),
                 MARKERS[index % len(MARKERS)],
                 color=colour,
                 markerfacecolor=colour if filled else "none",
@@ -63,7 +63,9 @@ def _search_trials(axes: Axes, trials: Sequence[Trial], *, lowest: bool) -> None
             )
     done = sorted((t for t in trials if t.state == "ok"), key=lambda t: t.number)
     if done:
-        best = (np.minimum if lowest else np.maximum).accumulate([t.score for t in done])
+        best = (np.minimum if lowest else np.maximum).accumulate(
+            np.array([t.score for t in done], np.float64)
+        )
         numbers = [trial.number for trial in done]
         axes.step(numbers, best, where="post", color=GREY, zorder=0, label="best so far")
     _leave_out_far_ones(axes, [t.score for t in trials if t.score is not None])
