@@ -30,11 +30,11 @@ from vidray.features import extraction
 from vidray.features.extraction import Settings
 from vidray.learning.examples import (
     Examples,
-    Selection,
     apply,
     read_clips,
     read_features,
 )
+from vidray.learning.selection import Selection
 from vidray.models import ClassicalModel, Model
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json

@@ -36,13 +36,13 @@ from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import DeepJob, make_network
 from vidray.learning.examples import (
     Examples,
-    Selection,
     read_clips,
     read_features,
     select,
 )
 from vidray.learning.hyperparameters import Training
 from vidray.learning.loop import best_epoch
+from vidray.learning.selection import Selection
 from vidray.learning.train_config import (
     DeepSettings,
     Flat,
@@ -148,8 +148,8 @@ class Data:
 def main(config: StudyConfig) -> None:
     """Train and ask every model, then write and show what came of it."""
     began = time.monotonic()
-    out_folder.check(storage.canonical(config.out), "study")
-    data = _read(config)
+    before = out_folder.check(storage.canonical(config.out), "study")
+    data = _read(config, before)
     baselines = study.BASELINES if data.features is not None else (classical.MAJORITY,)
     units = study.plan(
         data.videos,
@@ -179,7 +179,7 @@ def main(config: StudyConfig) -> None:
     _say(config, data, found)
 
 
-def _read(config: StudyConfig) -> Data:
+def _read(config: StudyConfig, before: Mapping[str, Any] | None) -> Data:
     """Both runs, videos that are not in both left out."""
     features = config.features and read_features(config.features, config.families)
     clips = config.clips and read_clips(config.clips)
@@ -187,7 +187,8 @@ def _read(config: StudyConfig) -> Data:
     if not sources:
         raise UserError("there is nothing to learn from: give --features or --clips")
     given = study.common_videos(sources)
-    videos = select(given, config.selection)
+    recorded = before.get("asked") if before and config.resume else None
+    videos = select(given, config.selection, recorded=recorded)
     _ = videos.class_names  # What is wrong with them is said without a table.
     split_report.print_splits(videos, given=given.gives_splits)
     return Data(videos=videos, features=features or None, clips=clips or None)
@@ -215,7 +216,7 @@ def _asked(config: StudyConfig, data: Data) -> dict[str, Any]:
     return {
         **{name: uri and storage.without_secrets(uri) for name, uri in sources.items()},
         "models": list(config.models),
-        "selection": dataclasses.asdict(data.videos.selection),
+        "selection": data.videos.selection.to_json(),
         "folds": config.folds,
         "repeats": config.repeats,
         "fractions": list(config.fractions),

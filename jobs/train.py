@@ -37,7 +37,6 @@ from vidray.learning.deep_job import (
 )
 from vidray.learning.examples import (
     Examples,
-    Selection,
     read_clips,
     read_features,
     select,
@@ -45,6 +44,7 @@ from vidray.learning.examples import (
 from vidray.learning.hyperparameters import Training
 from vidray.learning.loop import EpochRow, best_epoch
 from vidray.learning.recordings import Demand
+from vidray.learning.selection import Selection
 from vidray.learning.train_config import (
     DeepSettings,
     Flat,
@@ -120,19 +120,20 @@ class TrainConfig:
 def main(config: TrainConfig) -> None:
     """Train, judge on the validation split, write the model folder."""
     check_model(config.model)
-    out_folder.check(storage.canonical(config.out), "model")
+    before = out_folder.check(storage.canonical(config.out), "model")
+    recorded = before.get("config") if before and config.resume else None
     if config.model in classical.NAMES:
         _refuse(config, deep=DeepSettings(), training=Training(seed=config.training.seed),
                 augmentation=Augmentation())  # fmt: skip
         found = read_features(config.data, config.classical.families)
-        _train_classical(config, _selected(config, found))
+        _train_classical(config, _selected(config, found, recorded))
     else:
         _refuse(config, classical=ClassicalSettings())
-        _train_deep(config, _selected(config, read_clips(config.data)))
+        _train_deep(config, _selected(config, read_clips(config.data), recorded))
 
 
-def _selected(config: TrainConfig, found: Examples) -> Examples:
-    examples = select(found, config.selection)
+def _selected(config: TrainConfig, found: Examples, recorded: dict[str, Any] | None) -> Examples:
+    examples = select(found, config.selection, recorded=recorded)
     _ = examples.class_names  # What is wrong with them is said without a table.
     split_report.print_splits(examples, given=found.gives_splits)
     return examples
@@ -283,7 +284,7 @@ def _run(config: TrainConfig, examples: Examples, settings: dict[str, Any]) -> M
     public = {
         "data": config.data,
         "model": config.model,
-        "selection": dataclasses.asdict(examples.selection),
+        "selection": examples.selection.to_json(),
     }
     values = masking.throughout({**settings, **public})
     digest = digests.of([values, examples.digest])
@@ -301,7 +302,7 @@ def _info(
         "name": config.model,
         "class_names": names,
         "data_digest": examples.digest,
-        "selection": examples.selection,
+        "selection": examples.selection.to_json(),
     }
 
 

@@ -36,9 +36,10 @@ from vidray.errors import UserError
 from vidray.evaluation import plots
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import Workers
-from vidray.learning.examples import Examples, Selection
+from vidray.learning.examples import Examples
 from vidray.learning.hyperparameters import Training
 from vidray.learning.recordings import Demand
+from vidray.learning.selection import Selection
 from vidray.learning.train_config import (
     DeepSettings,
     Flat,
@@ -207,13 +208,14 @@ class SearchConfig:
 def main(config: SearchConfig) -> None:
     """Search each family, hand over the best of each, show what came of it."""
     began = time.monotonic()
-    out_folder.check(storage.canonical(config.out), "search")
+    before = out_folder.check(storage.canonical(config.out), "search")
     data = read(
         config.data,
         config.families,
         feature_families=config.feature_families,
         selection=config.selection,
         demand=_demand(config),
+        recorded=before.get("asked") if before and config.resume else None,
     )
     connect()
     folder = _claim(config, data)
@@ -277,7 +279,7 @@ def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> WorkFolder:
     asked = {
         "data": [storage.without_secrets(uri) for uri in config.data],
         "families": list(config.families),
-        "selection": dataclasses.asdict(next(iter(data.values())).examples.selection),
+        "selection": next(iter(data.values())).examples.selection.to_json(),
         "trials": config.trials,
         "minutes": config.minutes,
     }

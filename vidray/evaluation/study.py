@@ -150,7 +150,13 @@ def common_videos(sources: Sequence[Examples]) -> Examples:
         [first[video] for video in shared], pa.schema([(name, pa.string()) for name in _COLUMNS])
     )
     splits.check_splits(table)
-    return Examples(table=table, families=(), settings={}, source=sources[0].source)
+    return Examples(
+        table=table,
+        families=(),
+        settings={},
+        source=sources[0].source,
+        listed=sources[0].listed,
+    )
 
 
 def _refuse_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> None:

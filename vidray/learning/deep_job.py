@@ -137,7 +137,7 @@ def model_info(job: DeepJob, examples: Examples) -> dict[str, Any]:
         "name": job.network["name"],
         "class_names": job.class_names,
         "data_digest": examples.digest,
-        "selection": dataclasses.asdict(examples.selection),
+        "selection": examples.selection.to_json(),
         "network": job.network,
         "preprocessing": dataclasses.asdict(job.preprocessing),
         "clip": examples.settings,

@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vidray import storage
 from vidray.errors import UserError
 from vidray.learning import recordings, split_report
 from vidray.learning.examples import (
     Examples,
-    Selection,
     read_clips,
     read_features,
     select,
 )
 from vidray.learning.recordings import Demand
+from vidray.learning.selection import Selection
 from vidray.search.proposals import Family
 from vidray.tables import runs
 
@@ -41,6 +42,7 @@ def read(
     feature_families: Sequence[str],
     selection: Selection,
     demand: Demand,
+    recorded: Mapping[str, Any] | None = None,
 ) -> dict[Family, Data]:
     """What each family learns from, and says how it is split where the data do not.
 
@@ -50,6 +52,7 @@ def read(
         feature_families: for classical models; all that were extracted if none is named.
         selection: of videos and splits.
         demand: what a classical trial asks of the recordings.
+        recorded: what a search of before, which this one goes on with, holds under ``selection``.
 
     Raises:
         UserError: a family has no run, or what would make every trial fail.
@@ -67,7 +70,9 @@ def read(
             else read_clips(where[table])
         )
         gives_splits |= examples.gives_splits
-        found[family] = Data(uri=where[table], examples=select(examples, selection))
+        selected = select(examples, selection, recorded=recorded)
+        recorded = {"selection": selected.selection.to_json()}  # The next is split by it too.
+        found[family] = Data(uri=where[table], examples=selected)
         _check_splits(found[family])
     _refuse_two_splits([data.examples for data in found.values()])
     split_report.print_splits(next(iter(found.values())).examples, given=gives_splits)

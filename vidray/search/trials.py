@@ -28,12 +28,12 @@ from vidray.learning.deep_job import (
 )
 from vidray.learning.examples import (
     Examples,
-    Selection,
     apply,
     read_clips,
 )
 from vidray.learning.hyperparameters import Training
 from vidray.learning.loop import EpochRow, best_epoch
+from vidray.learning.selection import Selection
 from vidray.learning.train_config import DeepSettings, deep_job
 from vidray.models import classical
 from vidray.models.folder import save_deep

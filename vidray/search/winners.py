@@ -117,7 +117,7 @@ def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:
         "name": winner.model,
         "class_names": names,
         "data_digest": examples.digest,
-        "selection": examples.selection,
+        "selection": examples.selection.to_json(),
         "families": train.families,
         "features": train.settings,
     }
