@@ -39,6 +39,7 @@ from vidray.learning.recordings import Demand
 from vidray.learning.selection import Selection
 from vidray.learning.train_config import DeepSettings, deep_job
 from vidray.models import importance
+from vidray.models.cross_validation import cross_validate
 from vidray.search import data as search_data
 from vidray.search.trials import DeepTrials
 from vidray.sources import splits
@@ -87,7 +88,7 @@ def without_groups(**more: Any) -> list[Row]:
 def by_hand(
     rows: Sequence[Row], split: str, shares: Sequence[float], folder: str = "/v"
 ) -> set[str]:
-    """Videos of a split, by the rule of ``splits`` written again for classes it can share evenly."""
+    """Videos of a split: the rule of ``splits`` written again, for classes that divide evenly."""
     found = set()
     for label in {one["label"] for one in rows}:
         recordings: dict[str, set[str]] = {}
@@ -669,7 +670,7 @@ def test_what_is_not_refused_can_be_trained() -> None:
             is_fine = False
         try:
             classical.fit("knn", x, y, groups, names, seed=0)
-            classical.cross_validate("knn", x, y, groups, names, seed=0, folds=2, repeats=1)
+            cross_validate("knn", x, y, groups, names, seed=0, folds=2, repeats=1)
             is_trained = True
         except UserError:
             is_trained = False

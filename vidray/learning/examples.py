@@ -19,7 +19,7 @@ from vidray import features, storage
 from vidray.errors import UserError
 from vidray.features.extraction import Settings
 from vidray.learning.selection import Selection
-from vidray.models import classical
+from vidray.models.matrices import METADATA_COLUMNS, to_matrix
 from vidray.sources import shares, splits
 from vidray.storage import parquet
 from vidray.tables import digests, runs
@@ -143,7 +143,7 @@ class Examples:
 
     def matrix(self) -> NDArray[np.float32]:
         """``float32 (N, D)`` of a FEATURES table."""
-        return classical.to_matrix(self.table, self.families)
+        return to_matrix(self.table, self.families)
 
 
 def read_features(data: str, families: Sequence[str] = ()) -> Examples:
@@ -163,7 +163,7 @@ def read_features(data: str, families: Sequence[str] = ()) -> Examples:
         features.get_family(missing[0])
         raise UserError(f"{data} has no family {missing[0]}, only {' '.join(there)}")
     chosen = tuple(families) or there
-    columns = [*HEAD, *classical.METADATA_COLUMNS, *chosen]
+    columns = [*HEAD, *METADATA_COLUMNS, *chosen]
     table = _labelled(runs.read_table(uri, "features", columns), data)
     return Examples(
         table=table,
