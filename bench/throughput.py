@@ -39,7 +39,7 @@ from vidray import features, sources
 from vidray.distributed import capacity, pipeline
 from vidray.features import motion
 from vidray.features.extraction import Settings, describe_videos
-from vidray.tables import runs
+from vidray.tables import run_folder, runs
 from vidray.video.enhance import sharpen
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -235,7 +235,7 @@ def _ray(bench: Bench, source: str, out: Path) -> float:
         str(out),
     ]
     subprocess.run([*command, *flags], check=True, capture_output=True)
-    report = runs.read_json(str(out))
+    report = run_folder.read_json(str(out))
     return float(report["counts"]["videos"] / report["videos_per_second"])
 
 

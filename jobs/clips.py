@@ -19,7 +19,7 @@ from vidray.distributed import pipeline
 from vidray.distributed.capacity import Resources
 from vidray.learning import split_report
 from vidray.sources import list_videos
-from vidray.tables import out_folder, summary, versions
+from vidray.tables import run_folder, summary, versions
 from vidray.tables.runs import Run
 from vidray.video.clips import ClipSettings
 from vidray.video.decode import Limits
@@ -59,7 +59,7 @@ class ClipsConfig:
     num_blocks: int | None = None
     """Ray tasks in all; the result does not depend on it."""
     overwrite: bool = False
-    """Remove an earlier run from the folder first."""
+    """Start afresh: remove what an earlier run left in the folder first."""
 
     def settings(self) -> ClipSettings:
         """What decides the pixels of a clip."""
@@ -87,7 +87,7 @@ def main(config: ClipsConfig) -> None:
     """List, cut what is not done yet, check, publish, summarise."""
     settings = config.settings()
     out = storage.canonical(config.out)
-    out_folder.check(out, "clips", videos=config.videos)
+    run_folder.check(out, "clips", videos=config.videos)
     digest = f"{settings.digest} {config.split_fractions or 'splits as given'}"
     source = storage.without_secrets(storage.canonical(config.videos))
     libraries = (*versions.DECODING, *versions.chosen(decoder=config.decoder))

@@ -47,15 +47,11 @@ from vidray.learning.selection import Selection
 from vidray.models import ClassicalModel, Model
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
-from vidray.tables import out_folder, summary, versions
+from vidray.tables import run_folder, summary, versions
+from vidray.tables.run_folder import RunFolder
 from vidray.tables.summary import Table
 from vidray.video import clips
 from vidray.video.clips import ClipSettings
-
-_OURS = (
-    "_SUCCESS", "metrics.json", "predictions.parquet", "curves.json", "confusion.png", "roc.png",
-    "precision_recall.png", "calibration.png", "run.json",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +74,7 @@ class EvaluateConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where a deep model predicts; a GPU where there is one."""
     overwrite: bool = False
-    """Remove an earlier evaluation from the folder first."""
+    """Start afresh: remove what an earlier run left in the folder first."""
 
     def __post_init__(self) -> None:
         if self.timed_videos < 0:
@@ -93,7 +89,9 @@ def main(config: EvaluateConfig) -> None:
 def judge(config: EvaluateConfig) -> dict[str, Any]:
     """Predict, judge, measure, draw, and write it all down; returns what is in metrics.json."""
     out = storage.canonical(config.out)
-    _take_folder(out, config.overwrite)
+    before = run_folder.check(out, "evaluation")
+    if before and before.get("state") == "finished" and not config.overwrite:
+        raise UserError(f"{out} holds an evaluation: choose another --out, or give --overwrite")
     model = models.load(config.model, device=_device(config.device))
     selection = Selection.from_info(model.info)
     left_out = dict.fromkeys((*selection.without_classes, *config.without_classes))
@@ -107,8 +105,10 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     if selection != Selection():
         _say_selection(config, selection, instead=given.gives_splits)
     libraries = versions.CLASSICAL if isinstance(model, ClassicalModel) else versions.DEEP
-    header = {"kind": "evaluation", "config": cli.shown(config), "versions": versions.of(libraries)}
-    write_json(storage.join(out, "run.json"), {**header, "state": "running"})
+    folder = RunFolder(
+        out=out, kind="evaluation", shown={"config": cli.shown(config)}, libraries=libraries
+    )
+    folder.claim(overwrite=True)  # What was not finished has no part that could be kept.
     judged = judging.judge(chosen.table, judging.predict(model, chosen))
     metrics = {
         **judged.metrics(model.class_names),
@@ -118,11 +118,7 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     write_json(storage.join(out, "metrics.json"), metrics)
     _write_predictions(out, judged, model.class_names)
     _draw(out, judged, metrics, model.class_names)
-    write_json(
-        storage.join(out, "run.json"),
-        {**header, "state": "finished", "counts": {"videos": len(judged.video_ids)}},
-    )
-    storage.write_bytes(storage.join(out, "_SUCCESS"), b"")
+    folder.finish(counts={"videos": len(judged.video_ids)})
     return metrics
 
 
@@ -150,15 +146,6 @@ def _refuse_unknown_classes(chosen: Examples, model: Model) -> None:
             f"the model does not know {len(unknown)} of the {len(labels)} classes: {told}; leave "
             f"them out with --without-classes {' '.join(map(shlex.quote, unknown))}"
         )
-
-
-def _take_folder(out: str, overwrite: bool) -> None:
-    if out_folder.check(out, "evaluation") is None:
-        return
-    if storage.exists(storage.join(out, "_SUCCESS")) and not overwrite:
-        raise UserError(f"{out} holds an evaluation: choose another --out, or give --overwrite")
-    for name in _OURS:
-        storage.remove_tree(storage.join(out, name), inside=out)
 
 
 def _device(wanted: str) -> str:

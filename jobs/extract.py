@@ -24,7 +24,7 @@ from vidray.errors import UserError
 from vidray.features.extraction import Settings
 from vidray.learning import split_report
 from vidray.sources import list_videos
-from vidray.tables import out_folder, summary, versions
+from vidray.tables import run_folder, summary, versions
 from vidray.tables.runs import Run, read_parts
 from vidray.tables.summary import Table
 from vidray.video.decode import Limits
@@ -68,7 +68,7 @@ class ExtractConfig:
     show: int = 0
     """Rows of the table to print at the end."""
     overwrite: bool = False
-    """Remove an earlier run from the folder first."""
+    """Start afresh: remove what an earlier run left in the folder first."""
 
     def __post_init__(self) -> None:
         if self.show < 0:
@@ -102,7 +102,7 @@ def main(config: ExtractConfig) -> None:
     """List, extract what is not done yet, show it."""
     settings, resources = config.settings(), config.resources()
     out = storage.canonical(config.out)
-    out_folder.check(out, "features", videos=config.videos)
+    run_folder.check(out, "features", videos=config.videos)
     digest = f"{settings.digest} {config.split_fractions or 'splits as given'}"
     source = storage.without_secrets(storage.canonical(config.videos))
     own = versions.chosen(decoder=config.decoder, enhance=config.enhance)

@@ -61,12 +61,11 @@ from vidray.storage import parquet
 from vidray.storage.json_file import write_json
 from vidray.tables import (
     digests,
-    out_folder,
+    run_folder,
     summary,
     versions,
 )
 from vidray.tables.summary import Table
-from vidray.tables.work_folder import WORK
 from vidray.video.clips import ClipSettings
 
 
@@ -94,8 +93,8 @@ class StudyConfig:
     two. Without, only the label of svm has a meaning."""
     fractions: tuple[float, ...] = ()
     """Of split train, for the learning curve: subsets of whole recordings, each within the next."""
-    resume: bool = True
-    """Go on with a study of the same settings; --no-resume starts afresh."""
+    overwrite: bool = False
+    """Start afresh: remove what an earlier run left in the folder first."""
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
     training: Annotated[Training, Flat] = field(default_factory=Training)
@@ -153,7 +152,7 @@ class Data:
 def main(config: StudyConfig) -> None:
     """Train and ask every model, then write and show what came of it."""
     began = time.monotonic()
-    before = out_folder.check(storage.canonical(config.out), "study")
+    before = run_folder.check(storage.canonical(config.out), "study")
     data = _read(config, before)
     baselines = study.BASELINES if data.features is not None else (classical.MAJORITY,)
     units = study.plan(
@@ -171,7 +170,7 @@ def main(config: StudyConfig) -> None:
         asked=_asked(config, data),
         libraries=(*versions.CLASSICAL, *(versions.DEEP if config.deep_models else ())),
     )
-    run.folder.claim(resume=config.resume)
+    run.folder.claim(overwrite=config.overwrite)
     answers = _answer_all(config, run, data, units)
     found = study.summarise(data.videos, units, answers, config.fractions)
     table = study.to_table(found)
@@ -192,7 +191,7 @@ def _read(config: StudyConfig, before: Mapping[str, Any] | None) -> Data:
     if not sources:
         raise UserError("there is nothing to learn from: give --features or --clips")
     given = study.common_videos(sources)
-    recorded = before.get("asked") if before and config.resume else None
+    recorded = before.get("asked") if before and not config.overwrite else None
     videos = select(given, config.selection, recorded=recorded)
     _ = videos.class_names  # What is wrong with them is said without a table.
     split_report.print_splits(videos, given=given.gives_splits)
@@ -330,7 +329,7 @@ class _Teacher:
 
     def _deep(self, unit: Unit) -> Answer:
         job = self._unit_job(unit)
-        folder = storage.join(self._run.out, WORK, unit.name)
+        folder = storage.join(self._run.folder.work, unit.name)
         began = time.monotonic()
         trained = training.train(
             job, folder=folder, workers=self._config.deep.who, on_rows=lambda _: None

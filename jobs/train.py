@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
+import tyro
 from rich.console import Console
 
 from vidray import (
@@ -56,7 +57,6 @@ from vidray.learning.train_config import (
     deep_job,
 )
 from vidray.models import classical, importance
-from vidray.models.claim import CHECKPOINTS, ModelRun
 from vidray.models.cross_validation import cross_validate
 from vidray.models.folder import save_classical, save_deep
 from vidray.models.matrices import family_columns, feature_names
@@ -64,10 +64,11 @@ from vidray.progress import duration
 from vidray.storage.json_file import write_json
 from vidray.tables import (
     digests,
-    out_folder,
+    run_folder,
     summary,
     versions,
 )
+from vidray.tables.run_folder import RunFolder
 from vidray.tables.summary import Table
 
 
@@ -114,20 +115,26 @@ class TrainConfig:
     """svm, extra_trees, ... or r3d_18, resnet18_avg, ...: a wrong name lists them all."""
     out: str
     """Model folder to write, local or in a bucket."""
-    resume: bool = True
-    """Go on with an unfinished training of the same settings; --no-resume starts afresh."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on with an unfinished training of the same settings, as happens without the flag too."""
+    overwrite: bool = False
+    """Start afresh: remove what an earlier run left in the folder first."""
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     classical: Annotated[ClassicalSettings, Flat] = field(default_factory=ClassicalSettings)
     deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
     training: Annotated[Training, Flat] = field(default_factory=Training)
     augmentation: Annotated[Augmentation, Flat] = field(default_factory=Augmentation)
 
+    def __post_init__(self) -> None:
+        if self.resume and self.overwrite:
+            raise UserError("--resume goes on and --overwrite starts afresh: give one of them")
+
 
 def main(config: TrainConfig) -> None:
     """Train, judge on the validation split, write the model folder."""
     check_model(config.model)
-    before = out_folder.check(storage.canonical(config.out), "model")
-    recorded = before.get("config") if before and config.resume else None
+    before = run_folder.check(storage.canonical(config.out), "model")
+    recorded = before.get("config") if before and not config.overwrite else None
     if config.model in classical.NAMES:
         _refuse(config, deep=DeepSettings(), training=Training(seed=config.training.seed),
                 augmentation=Augmentation())  # fmt: skip
@@ -163,7 +170,7 @@ def _train_classical(config: TrainConfig, examples: Examples) -> None:
     demand = config.classical.demand(seed, config.selection.without_classes)
     recordings.check(y, train.groups, names, demand)
     run = _run(config, examples, dataclasses.asdict(config.classical) | {"seed": seed})
-    if not run.claim(resume=config.resume):
+    if run.claim(overwrite=config.overwrite) == "finished":
         _say_finished(config)
         return
     began = time.monotonic()
@@ -201,7 +208,7 @@ def _train_classical(config: TrainConfig, examples: Examples) -> None:
         storage.join(run.out, "importance.json"),
         {"split": measured_on, "families": matters, "features": named},
     )
-    run.finish({"seconds": {"training": fitted - began, "all": time.monotonic() - began}})
+    run.finish(seconds={"training": fitted - began, "all": time.monotonic() - began})
     _say(config, metrics, fitted - began)
 
 
@@ -246,7 +253,7 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
     run = _run(config, examples, settings)
     if config.deep.tensorboard:
         _check_tensorboard()
-    if not run.claim(resume=config.resume):
+    if run.claim(overwrite=config.overwrite) == "finished":
         _say_finished(config)
         return
     started = make_network(job, fresh=True)  # What is wrong is said here, and once.
@@ -255,7 +262,7 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
     began = time.monotonic()
     trained = training.train(
         job,
-        folder=storage.join(run.out, CHECKPOINTS),
+        folder=run.work,
         workers=config.deep.who,
         on_rows=_Epochs(config.training.epochs, began),
     )
@@ -268,7 +275,7 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
     save_figure(plots.training_curve(history), storage.join(run.out, "curve.png"))
     if config.deep.tensorboard:
         _write_tensorboard(run.out, trained.rows)
-    run.finish({"seconds": {"training": seconds}, "epochs": len(history)})
+    run.finish(seconds={"training": seconds}, epochs=len(history))
     _say(config, metrics, seconds)
 
 
@@ -286,7 +293,7 @@ def _best(job: DeepJob, trained: Trained) -> int:
     return trained.rows[best_epoch(trained.rows, job.training)].epoch
 
 
-def _run(config: TrainConfig, examples: Examples, settings: dict[str, Any]) -> ModelRun:
+def _run(config: TrainConfig, examples: Examples, settings: dict[str, Any]) -> RunFolder:
     public = {
         "data": config.data,
         "model": config.model,
@@ -297,7 +304,13 @@ def _run(config: TrainConfig, examples: Examples, settings: dict[str, Any]) -> M
     is_classical = config.model in classical.NAMES
     libraries = versions.CLASSICAL if is_classical else versions.DEEP
     out = storage.canonical(config.out)
-    return ModelRun(out=out, digest=digest, config=values, libraries=libraries)
+    return RunFolder(
+        out=out,
+        kind="model",
+        same={"digest": digest},
+        shown={"config": values},
+        libraries=libraries,
+    )
 
 
 def _info(

@@ -31,7 +31,7 @@ from vidray.errors import JobError, UserError, VideoError
 from vidray.storage import buckets, json_file, parquet
 from vidray.tables import (
     rows,
-    runs,
+    run_folder,
     schema,
     summary,
 )
@@ -315,10 +315,10 @@ def test_a_ray_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch)
 def test_a_damaged_json_file_of_ours_is_named(text: bytes, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(text)
     for read in (
-        lambda: runs.read_json(str(tmp_path)),
+        lambda: run_folder.read_json(str(tmp_path)),
         lambda: json_file.read(f"{tmp_path}/run.json"),
     ):
-        with pytest.raises(UserError, match=r"run.json (is damaged|holds).*put it back"):
+        with pytest.raises(UserError, match=r"run.json is damaged .*: put back what was there"):
             read()
 
 

@@ -67,14 +67,10 @@ from vidray.search.proposals import (
 from vidray.search.trials import ClassicalTrials, DeepTrials
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
-from vidray.tables import out_folder, summary, versions
+from vidray.tables import run_folder, summary, versions
+from vidray.tables.run_folder import RunFolder
 from vidray.tables.summary import Table
-from vidray.tables.work_folder import WORK, WorkFolder
 
-_OURS = (
-    "trials", "trials.parquet", "search.json", "search.png", "importance.png", "best", "test",
-    "classical", "deep",
-)  # fmt: skip
 # A deep trial without a GPU: more threads than this share a clip badly.
 _MOST_CPUS = 4
 _OF_CLASSICAL = ("preset", "feature_families", "folds", "repeats", "calibrated")
@@ -122,8 +118,8 @@ class SearchConfig:
     """Stop deep trials early that are not among the best third of those before (ASHA)."""
     at_once: int | None = None
     """Trials at once; as many as the cluster holds if not given."""
-    resume: bool = True
-    """Go on with a search of the same settings; --no-resume starts afresh."""
+    overwrite: bool = False
+    """Start afresh: remove what an earlier run left in the folder first."""
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
     training: Annotated[Training, Flat] = field(default_factory=Training)
@@ -208,14 +204,14 @@ class SearchConfig:
 def main(config: SearchConfig) -> None:
     """Search each family, hand over the best of each, show what came of it."""
     began = time.monotonic()
-    before = out_folder.check(storage.canonical(config.out), "search")
+    before = run_folder.check(storage.canonical(config.out), "search")
     data = read(
         config.data,
         config.families,
         feature_families=config.feature_families,
         selection=config.selection,
         demand=_demand(config),
-        recorded=before.get("asked") if before and config.resume else None,
+        recorded=before.get("asked") if before and not config.overwrite else None,
     )
     connect()
     folder = _claim(config, data)
@@ -230,7 +226,7 @@ def main(config: SearchConfig) -> None:
         reason = next((trial.error for trial in trials if trial.error), "all were stopped")
         raise UserError(
             f"no trial came to its end ({reason}): see {folder.path('trials.parquet')}, and give "
-            "--no-resume to start afresh with what is right"
+            "--overwrite to start afresh with what is right"
         )
     chosen = winners.choose(folder, best, metric=config.metric)
     mattered = {family: importances(_of(trials, family), seed=config.seed) for family in data}
@@ -255,7 +251,7 @@ def _demand(config: SearchConfig) -> Demand:
     )
 
 
-def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> WorkFolder:
+def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> RunFolder:
     """The folder, and in its settings all that a trial's result depends on."""
     settings: dict[str, Any] = {
         "seed": config.seed,
@@ -283,20 +279,19 @@ def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> WorkFolder:
         "trials": config.trials,
         "minutes": config.minutes,
     }
-    folder = WorkFolder(
+    folder = RunFolder(
         out=storage.canonical(config.out),
         kind="search",
-        ours=_OURS,
         settings=settings,
-        asked=asked,
+        shown={"asked": asked},
         libraries=tuple(name for family in data for name in _LIBRARIES[family]),
     )
     # The first start decides them: what is proposed would change with another cluster.
-    earlier = folder.earlier_settings() if config.resume else {}
+    earlier = {} if config.overwrite else folder.earlier_settings()
     for family in data:
         name = f"{family}_generation"
         settings[name] = earlier.get(name) or _generation(config, family)
-    folder.claim(resume=config.resume)
+    folder.claim(overwrite=config.overwrite)
     return folder
 
 
@@ -334,7 +329,7 @@ def _deadline(config: SearchConfig, began: float, families_left: int) -> float |
 
 
 def _search(
-    config: SearchConfig, folder: WorkFolder, data: Data, family: Family, deadline: float | None
+    config: SearchConfig, folder: RunFolder, data: Data, family: Family, deadline: float | None
 ) -> list[Trial]:
     plan = Plan(
         family=family,
@@ -373,11 +368,11 @@ def _classical_trials(config: SearchConfig, examples: Examples) -> ClassicalTria
     )
 
 
-def _deep_trials(config: SearchConfig, folder: WorkFolder, data: Data) -> DeepTrials:
+def _deep_trials(config: SearchConfig, folder: RunFolder, data: Data) -> DeepTrials:
     return DeepTrials(
         data=data.uri,
         selection=data.examples.selection,
-        work=folder.path(WORK),
+        work=folder.work,
         deep=config.deep,
         training=config.training,
         augmentation=config.augmentation,
@@ -387,7 +382,7 @@ def _deep_trials(config: SearchConfig, folder: WorkFolder, data: Data) -> DeepTr
 
 
 def _proposals(
-    config: SearchConfig, folder: WorkFolder, examples: Examples, family: Family
+    config: SearchConfig, folder: RunFolder, examples: Examples, family: Family
 ) -> Proposals:
     names = config.models_of(family)
     searcher: Searcher = config.searcher
@@ -424,7 +419,7 @@ def _of(trials: Sequence[Trial], family: Family) -> list[Trial]:
 
 def _draw(
     config: SearchConfig,
-    folder: WorkFolder,
+    folder: RunFolder,
     trials: Sequence[Trial],
     mattered: Mapping[Family, Mapping[str, Mapping[str, float]]],
 ) -> None:

@@ -358,21 +358,21 @@ def test_an_answer_that_a_stranger_touched_is_one_line(tmp_path: Path) -> None:
     ]
     for text in texts:
         path.write_text(text)
-        with pytest.raises(UserError, match=f"{path.name} (is damaged|holds)"):
+        with pytest.raises(UserError, match=f"{path.name} is damaged"):
             run.read(unit, _examples(rows))
 
 
 def test_a_folder_is_one_studys(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    _run(out, epochs=3, aspect=(0.8, 1.25)).folder.claim(resume=True)
-    _run(out, epochs=3, aspect=(0.8, 1.25)).folder.claim(resume=True)
+    _run(out, epochs=3, aspect=(0.8, 1.25)).folder.claim()
+    _run(out, epochs=3, aspect=(0.8, 1.25)).folder.claim()
     with pytest.raises(UserError, match=r"other settings \(epochs: 3 -> 4\)"):
-        _run(out, epochs=4).folder.claim(resume=True)
-    _run(out).folder.claim(resume=True)  # Now without a deep model ...
+        _run(out, epochs=4).folder.claim()
+    _run(out).folder.claim()  # Now without a deep model ...
     with pytest.raises(UserError, match="epochs: 3 -> 4"):  # ... which is not forgotten.
-        _run(out, epochs=4).folder.claim(resume=True)
+        _run(out, epochs=4).folder.claim()
     wide = _run(out, epochs=3, features="x")
-    wide.folder.claim(resume=True)
+    wide.folder.claim()
     wide.folder.finish()
     report = json.loads((out / "run.json").read_text())
     assert (report["state"], report["settings"]) == (
@@ -380,7 +380,7 @@ def test_a_folder_is_one_studys(tmp_path: Path) -> None:
         {"seed": 0, "epochs": 3, "aspect": [0.8, 1.25], "features": "x"},
     )
     (out / "notes.txt").write_text("mine")
-    _run(out, epochs=4).folder.claim(resume=False)
+    _run(out, epochs=4).folder.claim(overwrite=True)
     assert not (out / "_SUCCESS").exists()
     assert (out / "notes.txt").exists()
 
@@ -392,12 +392,12 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "units" / "units").mkdir(parents=True)
     for name, message in {
         "file": "is a file",
-        "job": "another job's run",
+        "job": "holds features, not a study",
         "units": "holds units but no run.json",
     }.items():
-        for resume in (True, False):
+        for overwrite in (True, False):
             with pytest.raises(UserError, match=message):
-                _run(tmp_path / name).folder.claim(resume=resume)
+                _run(tmp_path / name).folder.claim(overwrite=overwrite)
 
 
 # The job

@@ -135,7 +135,7 @@ from tune import conductor
 from tune.conductor import Plan
 from vidray.pipeline import connect
 from vidray.search import Proposals
-from vidray.work_folder import WorkFolder
+from vidray.tables.run_folder import RunFolder
 
 out = sys.argv[1]
 
@@ -166,7 +166,7 @@ first = [{"model": "a", "a.kind": kind} for kind in range(6)]
 proposals = Proposals(
     space, searcher="grid", metric="accuracy", seed=0, limit=6, generation=6, first=first
 )
-folder = WorkFolder(out=out, kind="search", ours=("trials",), settings={}, asked={})
+folder = RunFolder(out=out, kind="search")
 connect()
 plan = Plan(
     family="classical", folder=folder, proposals=proposals, metric="accuracy", at_once=2

@@ -409,7 +409,7 @@ def test_a_job_of_before_is_finished_with_its_splits(
     run(job, *given, "--out", out, *flags)
     assert "split_bounds" not in (out / "run.json").read_text()
     assert (out / "_SUCCESS").exists()
-    run(job, *given, "--out", out, *flags, "--no-resume")
+    run(job, *given, "--out", out, *flags, "--overwrite")
     assert "split_bounds" in (out / "run.json").read_text()
 
 

@@ -40,7 +40,7 @@ from vidray.models import classical
 from vidray.models.folds import fewest_groups, group_folds
 from vidray.sources import splits
 from vidray.tables import digests
-from vidray.tables.work_folder import WorkFolder
+from vidray.tables.run_folder import RunFolder
 
 Purpose = Literal["test", "cross-validation", "learning-curve"]
 Rows = NDArray[np.int64]
@@ -51,7 +51,6 @@ BASELINES = (classical.MAJORITY, METADATA)
 _CALIBRATED = (*classical.NAMES, METADATA)
 CURVE = "learning_curve"
 _COLUMNS = ("video_id", "uri", "fingerprint", "label", "split", "group")
-_OURS = ("study.json", "study.parquet", f"{CURVE}.json", f"{CURVE}.png", "units")
 _MEANS = ("accuracy", "macro_f1", "macro_auc", "log_loss")
 
 STUDY = pa.schema(
@@ -332,7 +331,13 @@ def seconds_left(known: Sequence[tuple[str, float]], left: Sequence[str]) -> flo
 
 @dataclass(frozen=True, kw_only=True)
 class StudyRun:
-    """The folder of one study; arguments as of ``WorkFolder``."""
+    """The folder of one study.
+
+    Args:
+        settings: what every answer depends on (see ``RunFolder``).
+        asked: the rest of what run.json shows of the config.
+        libraries: that decide the answers.
+    """
 
     out: str
     settings: dict[str, Any]
@@ -340,10 +345,15 @@ class StudyRun:
     libraries: tuple[str, ...] = ()
 
     @property
-    def folder(self) -> WorkFolder:
+    def folder(self) -> RunFolder:
         """Where all of it lies."""
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return WorkFolder(kind="study", ours=_OURS, **own)
+        return RunFolder(
+            out=self.out,
+            kind="study",
+            settings=self.settings,
+            shown={"asked": self.asked},
+            libraries=self.libraries,
+        )
 
     def read(self, unit: Unit, videos: Examples) -> Answer | None:
         """The answer of an earlier run; None if there is none, or one about other videos."""

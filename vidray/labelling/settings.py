@@ -18,7 +18,7 @@ from vidray.errors import UserError, VideoError
 from vidray.labelling.commits import list_sets, read_labels
 from vidray.models.model_files import read_info
 from vidray.tables import digests, schema, versions
-from vidray.tables.out_folder import MODEL, PIPELINE, WEIGHTS
+from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video import decoders
 from vidray.video.decode import Limits
 

@@ -22,7 +22,7 @@ from vidray.learning.selection import Selection
 from vidray.models.matrices import METADATA_COLUMNS, to_matrix
 from vidray.sources import shares, splits
 from vidray.storage import parquet
-from vidray.tables import digests, runs
+from vidray.tables import digests, run_folder, runs
 from vidray.tables.shards import Clips
 from vidray.video.clips import ClipSettings
 
@@ -293,10 +293,10 @@ def _source(report: Mapping[str, Any]) -> str | None:
 def _report(uri: str, table: str, job: str) -> dict[str, Any]:
     if not storage.exists(storage.join(uri, "run.json")):
         raise UserError(f"{uri} is not a run folder (no run.json): make one with {job}")
-    report = runs.read_json(uri)
-    if report.get("table") != table:
+    report = run_folder.read_json(uri)
+    if run_folder.kind_of(report) != table:
         raise UserError(
-            f"{uri} holds {report.get('table', 'a model')}, and this model learns from {table}: "
+            f"{uri} holds {run_folder.described(report)}, and this model learns from {table}: "
             f"give a run folder of {job}"
         )
     return report
@@ -310,10 +310,7 @@ def _settings(
         values: dict[str, Any] = report["config"][name]
         read(values)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{storage.join(uri, 'run.json')} is damaged (config.{name}: {error}): put back what "
-            "was there, or make the run again"
-        ) from None
+        raise storage.damaged(storage.join(uri, "run.json"), f"config.{name}: {error}") from None
     return values
 
 

@@ -33,7 +33,7 @@ from vidray.models.networks import published
 from vidray.models.networks.build import build
 from vidray.models.preprocess import Preprocessing
 from vidray.storage.json_file import write_json
-from vidray.tables.out_folder import MODEL, PIPELINE, WEIGHTS
+from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
 
 # A thousand rounding errors of float64, and no more.

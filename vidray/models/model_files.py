@@ -16,7 +16,7 @@ from vidray import storage
 from vidray.errors import UserError, VideoError
 from vidray.models.preprocess import Preprocessing
 from vidray.storage import checked_json, names
-from vidray.tables.out_folder import MODEL
+from vidray.tables.run_folder import MODEL
 from vidray.video.clips import ClipSettings
 from vidray.video.frames import Limits
 

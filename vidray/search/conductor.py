@@ -51,7 +51,7 @@ from vidray.search.trials import (
     DeepTrials,
     recorded,
 )
-from vidray.tables.work_folder import WORK, WorkFolder
+from vidray.tables.run_folder import RunFolder
 
 # How often the process of a trial is started again after it died; what raises is not tried again.
 _MOST_DEATHS = 1
@@ -77,7 +77,7 @@ class Plan:
     """
 
     family: Family
-    folder: WorkFolder
+    folder: RunFolder
     proposals: Proposals
     metric: Metric
     at_once: int
@@ -340,7 +340,7 @@ class _Conductor(ray.tune.search.Searcher):
         for other in self.trials:
             if other is not winner and (other is trial or other.state == "ok"):
                 folder = self._plan.folder
-                storage.remove_tree(folder.path(f"{WORK}/{other.name}"), inside=folder.out)
+                storage.remove_tree(storage.join(folder.work, other.name), inside=folder.out)
 
     def _say(self, trial: Trial) -> None:
         """A line a trial: what it came to, the best so far, how long the rest will take."""

@@ -19,7 +19,7 @@ from vidray.learning.examples import (
 from vidray.learning.recordings import Demand
 from vidray.learning.selection import Selection
 from vidray.search.proposals import Family
-from vidray.tables import runs
+from vidray.tables import run_folder
 
 _LEARNS_FROM: dict[Family, tuple[str, str]] = {
     "classical": ("features", "jobs/extract.py"),
@@ -85,13 +85,14 @@ def _by_table(folders: Sequence[str]) -> Mapping[str, str]:
     """``features`` and ``clips`` -> run folder."""
     found: dict[str, str] = {}
     for uri in _run_folders(folders):
-        table = runs.read_json(uri).get("table")
-        if table not in ("features", "clips") or table in found:
+        report = run_folder.read_json(uri)
+        kind = run_folder.kind_of(report)
+        if kind not in ("features", "clips") or kind in found:
             raise UserError(
-                f"{storage.without_secrets(uri)} holds {table or 'no table'}: --data takes one run "
-                "of jobs/extract.py and one of jobs/clips.py"
+                f"{storage.without_secrets(uri)} holds {run_folder.described(report)}: "
+                "--data takes one run of jobs/extract.py and one of jobs/clips.py"
             )
-        found[table] = uri
+        found[kind] = uri
     return found
 
 

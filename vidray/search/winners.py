@@ -11,7 +11,6 @@ from vidray import models, storage
 from vidray.evaluation import judging
 from vidray.learning.examples import Examples, with_families
 from vidray.models import classical
-from vidray.models.claim import ModelRun
 from vidray.models.folder import save_classical
 from vidray.search.data import Data
 from vidray.search.proposals import (
@@ -24,12 +23,12 @@ from vidray.search.proposals import (
 from vidray.search.trials import classical_options
 from vidray.storage import json_file
 from vidray.storage.json_file import write_json
-from vidray.tables import digests, runs, versions
-from vidray.tables.work_folder import WORK, WorkFolder
+from vidray.tables import digests, run_folder, versions
+from vidray.tables.run_folder import RunFolder
 
 
 def hand_over(
-    folder: WorkFolder,
+    folder: RunFolder,
     data: Mapping[Family, Data],
     trials: Sequence[Trial],
     *,
@@ -60,7 +59,7 @@ def hand_over(
 
 
 def choose(
-    folder: WorkFolder, winners: Mapping[Family, Mapping[str, Any]], *, metric: Metric
+    folder: RunFolder, winners: Mapping[Family, Mapping[str, Any]], *, metric: Metric
 ) -> Family:
     """The family whose winner is the best on split val; its folder is copied to ``best``."""
     sign = 1 if is_loss(metric) else -1
@@ -71,7 +70,7 @@ def choose(
 
 
 def _model_folder(
-    folder: WorkFolder, examples: Examples, winner: Trial, seed: int
+    folder: RunFolder, examples: Examples, winner: Trial, seed: int
 ) -> dict[str, Any]:
     """Write the winner's model folder unless it is there; its figures on split val."""
     out = folder.path(winner.family)
@@ -81,23 +80,29 @@ def _model_folder(
     storage.remove_tree(folder.path(f"test/{winner.family}"), inside=folder.out)
     libraries = versions.CLASSICAL if winner.family == "classical" else versions.DEEP
     settings = {"trial": winner.name, **winner.settings}
-    run = ModelRun(out=out, digest=digest, config=settings, libraries=libraries)
-    run.claim(resume=False)
+    run = RunFolder(
+        out=out,
+        kind="model",
+        same={"digest": digest},
+        shown={"config": settings},
+        libraries=libraries,
+    )
+    run.claim(overwrite=True)
     if winner.family == "classical":
         _fit(examples, winner, out, seed)
     else:
-        _copy(folder.path(f"{WORK}/{winner.name}/model"), out)
+        _copy(storage.join(folder.work, winner.name, "model"), out)
     val = examples.of_split("val")
     judged = judging.judge(val.table, judging.predict(models.load(out), val))
     metrics = {"val": judged.metrics(examples.class_names), "search": winner.metrics}
     write_json(storage.join(out, "metrics.json"), metrics)
-    run.finish({"score": winner.score})
+    run.finish(score=winner.score)
     return metrics["val"]
 
 
 def _is_finished(out: str, digest: str) -> bool:
     done = storage.exists(storage.join(out, "_SUCCESS"))
-    return done and runs.read_json(out).get("digest") == digest
+    return done and run_folder.read_json(out).get("digest") == digest
 
 
 def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:
@@ -124,7 +129,7 @@ def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:
     save_classical(out, info, pipeline)
 
 
-def _test(folder: WorkFolder, data: str, family: Family) -> dict[str, Any]:
+def _test(folder: RunFolder, data: str, family: Family) -> dict[str, Any]:
     """The winner on split test: once, and not again when a search goes on to the same winner."""
     out = folder.path(f"test/{family}")
     if storage.exists(storage.join(out, "_SUCCESS")):
