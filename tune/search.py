@@ -34,20 +34,18 @@ from vidray.distributed import training
 from vidray.distributed.capacity import connect
 from vidray.errors import UserError
 from vidray.evaluation.drawing import save_figure
-from vidray.learning.augment import Augmentation
-from vidray.learning.deep_job import Workers
 from vidray.learning.examples import Examples
-from vidray.learning.hyperparameters import Training
+from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.recordings import Demand
 from vidray.learning.selection import Selection
 from vidray.learning.train_config import (
     DeepSettings,
     Flat,
-    check_model,
-    deciding_settings,
+    LearningSettings,
+    Workers,
 )
-from vidray.models import classical
-from vidray.models.folds import MOST_REPEATS
+from vidray.models import classical, names
+from vidray.models.names import MOST_REPEATS
 from vidray.progress import duration
 from vidray.search import conductor, winners
 from vidray.search.conductor import Plan
@@ -124,6 +122,7 @@ class SearchConfig:
     deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
     training: Annotated[Training, Flat] = field(default_factory=Training)
     augmentation: Annotated[Augmentation, Flat] = field(default_factory=Augmentation)
+    workers: Annotated[Workers, Flat] = field(default_factory=Workers)
 
     def __post_init__(self) -> None:
         for name, least in (("trials", 1), ("folds", 2), ("repeats", 1)):
@@ -140,15 +139,13 @@ class SearchConfig:
             raise UserError("there is no family to search: give --families classical, deep or both")
         if not self.calibrated and self.metric == "log_loss":
             raise UserError("log_loss is of calibrated probabilities: give --metric accuracy")
-        if self.deep.tensorboard:
-            raise UserError("--tensorboard is for jobs/train.py: leave it out")
         self._check_models()
         self._refuse_idle_flags()
 
     def _check_models(self) -> None:
         for name in self.models:
             if name not in spaces.deep_models():
-                check_model(name)
+                names.check(name)
         for family in self.families:
             if self.models and not self.models_of(family):
                 raise UserError(f"no {family} model is among --models: add one, or leave it out")
@@ -164,8 +161,8 @@ class SearchConfig:
         """A flag that changes nothing is a mistake, and is said to be one."""
         if self.training.keep != Training().keep:
             raise UserError("--keep follows from --metric here: leave it out")
-        plain = (DeepSettings(), Training(seed=self.training.seed), Augmentation(), True)
-        given = (self.deep, self.training, self.augmentation, self.early_stopping)
+        plain = (DeepSettings(), Training(seed=self.training.seed), Augmentation(), Workers(), True)
+        given = (self.deep, self.training, self.augmentation, self.workers, self.early_stopping)
         if "deep" not in self.families and given != plain:
             raise UserError("there are flags for deep models and --families has no deep")
         if "classical" not in self.families:
@@ -270,7 +267,9 @@ def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> RunFolder:
             "calibrated": config.calibrated,
         }
     if "deep" in data:
-        settings |= deciding_settings(config.deep, config.training, config.augmentation)
+        settings |= LearningSettings(
+            deep=config.deep, training=config.training, augmentation=config.augmentation
+        ).deciding_deep()
         settings["early_stopping"] = config.early_stopping
     asked = {
         "data": [storage.without_secrets(uri) for uri in config.data],
@@ -313,7 +312,7 @@ def _at_once(config: SearchConfig, family: Family) -> int:
 
 def _workers(config: SearchConfig) -> Workers:
     """One worker is the trial's own process."""
-    who = config.deep.who
+    who = config.workers
     return dataclasses.replace(who, most_cpus=_MOST_CPUS, in_process=who.workers == 1)
 
 

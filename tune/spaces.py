@@ -14,7 +14,7 @@ from typing import Any
 
 from optuna import Trial
 
-from vidray.learning.augment import Augmentation
+from vidray.learning.hyperparameters import Augmentation
 from vidray.models.networks.build import NAMES
 from vidray.models.networks.frame_pooling import BACKBONES, POOLINGS
 from vidray.search.proposals import Space, grid

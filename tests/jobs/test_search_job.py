@@ -18,7 +18,6 @@ from tune import search as job
 from vidray import models
 from vidray.errors import UserError
 from vidray.learning.hyperparameters import Training
-from vidray.learning.train_config import DeepSettings
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -224,7 +223,6 @@ def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path
         ({"early_stopping": False}, "--families has no deep"),
         ({"families": both, "training": Training(keep="loss")}, "--keep follows from --metric"),
         ({"training": Training(epochs=3)}, "--families has no deep"),
-        ({"families": both, "deep": DeepSettings(tensorboard=True)}, "--tensorboard is for"),
     ):
         with pytest.raises(UserError, match=message):
             _config(data, tmp_path / "x", **changed)

@@ -21,11 +21,10 @@ from vidray import cli, models
 from vidray.errors import UserError
 from vidray.evaluation import judging
 from vidray.learning import recordings
-from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import (
     DeepJob,
-    Workers,
     labelled_rows,
+    make_job,
     model_info,
 )
 from vidray.learning.examples import (
@@ -34,10 +33,10 @@ from vidray.learning.examples import (
     read_features,
     select,
 )
-from vidray.learning.hyperparameters import Training
+from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.recordings import Demand
 from vidray.learning.selection import Selection
-from vidray.learning.train_config import DeepSettings, deep_job
+from vidray.learning.train_config import DeepSettings, Workers
 from vidray.models import importance
 from vidray.models.cross_validation import cross_validate
 from vidray.search import data as search_data
@@ -58,7 +57,7 @@ FAST = ("--model", "knn", "--folds", "0")
 @pytest.fixture(autouse=True)
 def _without_importance_and_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most of the time of so small a training, and tested elsewhere."""
-    monkeypatch.setattr("vidray.evaluation.study.BASELINES", ("majority",))
+    monkeypatch.setattr("vidray.evaluation.study_plan.BASELINES", ("majority",))
     for name in ("by_columns", "by_feature"):
         monkeypatch.setattr(importance, name, lambda *_args, **_more: [])
 
@@ -418,7 +417,7 @@ def test_the_workers_of_a_deep_training_are_told_the_derived_split(tmp_path: Pat
     data = clips_run(tmp_path / "clips", rows=rows, source="/v")
     asked = Selection(split_fractions=(0.5, 0.2, 0.3), without_classes=("skip rope",))
     examples = select(read_clips(str(data)), asked)
-    job = deep_job(
+    job = make_job(
         "resnet18_avg", examples, examples.class_names,
         deep=DeepSettings(), training=Training(), augmentation=Augmentation(),
     )  # fmt: skip

@@ -115,6 +115,14 @@ class Examples:
         """Whether any video is in one."""
         return bool(self.table["split"].null_count < len(self.table))
 
+    @property
+    def assigned_splits(self) -> dict[str, str] | None:
+        """video_id -> split of videos that are in one; None where the data themselves tell it."""
+        if self.selection == Selection():
+            return None
+        ids, of_row = (self.table[name].to_pylist() for name in ("video_id", "split"))
+        return {video: split for video, split in zip(ids, of_row, strict=True) if split}
+
     def of_split(self, split: str) -> Examples:
         """The rows of one split."""
         chosen = pc.equal(self.table["split"], split)
@@ -261,14 +269,6 @@ def apply(examples: Examples, selection: Selection) -> Examples:
         left_out = pa.array(selection.without_classes, pa.string())
         table = table.filter(pc.invert(pc.is_in(table["label"], left_out)))
     return dataclasses.replace(examples, table=table, selection=selection)
-
-
-def assigned_splits(examples: Examples) -> dict[str, str] | None:
-    """video_id -> split of videos that are in one; None where the data themselves tell it."""
-    if examples.selection == Selection():
-        return None
-    ids, of_row = (examples.table[name].to_pylist() for name in ("video_id", "split"))
-    return {video: split for video, split in zip(ids, of_row, strict=True) if split}
 
 
 def _placed(own: Mapping[str | None, tuple[int, int]]) -> str:
