@@ -1,6 +1,6 @@
 """docs/flags.md, made from the command lines: every flag, what it means, its default by command.
 
-    python -m tests.flag_table > docs/flags.md
+python -m tests.flag_table > docs/flags.md
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import tyro
 
 from tests.command_lines import config_of, scripts
 
-_ABSENT = "–"
+_ABSENT = ""
 _HEAD = """# Flags
 
-This page lists every flag of every command, with its default in each; "required" has none, and "–" \
-says that the command has no such flag. A flag means the same in every command that takes it: \
+This page lists every flag of every command, with its default in each; where nothing stands, the \
+command has no such flag. A flag means the same in every command that takes it: \
 `tests/jobs/test_flag_table.py` checks that, and that this page is as the code is. To make it anew:
 
 ```bash
@@ -58,13 +58,13 @@ def flags_of_command(script: str) -> Iterator[Flag]:
         said, _, end = text.rpartition(" (")
         default = end.rstrip(")").removeprefix("default: ").strip()
         takes = str(action.metavar or "").removeprefix("{None}|").strip("{}")
-        meaning, _, more = said.partition(". ")
+        meaning, *more = re.split(r"(?<!\.)\. (?=[A-Z])", said, maxsplit=1)
         yield Flag(
             name=name,
             takes=takes,
             default={"None": "not given", "": "none"}.get(default, default),
             meaning=meaning.rstrip("."),
-            more=more,
+            more=" ".join(more),
         )
 
 

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tune import spaces
 from vidray.errors import UserError
-from vidray.learning.train_config import check_model
-from vidray.models.networks.build import NAMES
-from vidray.models.networks.frame_pooling import BACKBONES
+from vidray.models import names
 from vidray.search.settings import Kind, SearchSettings
 
 if TYPE_CHECKING:  # Names are checked before Optuna is imported.
@@ -29,7 +27,7 @@ def check_models(settings: SearchSettings) -> None:
     """Raise UserError for a model that there is not, or that is of no kind searched."""
     for name in settings.models:
         if name not in deep_models():
-            check_model(name)
+            names.check(name)
     found = [name for kind in dict.fromkeys(settings.kinds) for name in models_of(settings, kind)]
     for kind in settings.kinds:
         if not models_of(settings, kind):
@@ -72,26 +70,26 @@ def space_of(
     """
     from vidray.search.proposals import SearchSpace
 
-    names, families = models_of(settings, kind), examples.families
+    listed, families = models_of(settings, kind), examples.families
     if kind == "deep":
         assert examples.clips is not None
         stored = spaces.Stored(frames=examples.clips.num_frames, size_px=examples.clips.size_px)
         given: Any = {
-            "pretrained": settings.deep.weights != "none",
+            "pretrained": settings.learning.deep.weights != "none",
             "fixed": settings.decided,
         }
         return SearchSpace(
-            space=spaces.deep(names, stored, **given),
+            space=spaces.deep(listed, stored, **given),
             first=spaces.deep_defaults(models, stored, **given),
         )
     if settings.preset == "notebook":
         grid = spaces.notebook_grid(models)
-        return SearchSpace(space=spaces.notebook(names, families), first=grid, is_grid=True)
+        return SearchSpace(space=spaces.notebook(listed, families), first=grid, is_grid=True)
     return SearchSpace(
-        space=spaces.classical(names, families), first=spaces.classical_defaults(models, families)
+        space=spaces.classical(listed, families), first=spaces.classical_defaults(models, families)
     )
 
 
 def deep_models() -> list[str]:
     """Every name that can be searched: models, and backbones without a pooling."""
-    return [*NAMES, *BACKBONES]
+    return [*names.DEEP, *names.BACKBONES]

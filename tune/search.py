@@ -13,7 +13,6 @@ with more --trials, and it goes on.
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,16 +55,17 @@ class SearchConfig:
 def main(config: SearchConfig) -> None:
     """Search each kind, hand over the best of each, show what came of it."""
     settings, out = config.search, storage.canonical(config.out)
-    run_folder.check(out, "search")
+    before = run_folder.check(out, "search")
     # After the arguments are checked: what it imports takes seconds.
     from vidray.search import closing, labelled_runs, search_run
 
     runs = labelled_runs.read_runs(
         config.data,
         settings.kinds,
-        families=settings.families,
+        families=settings.learning.classical.families,
         selection=settings.selection,
         demand=settings.demand,
+        recorded=before.get("asked") if before and not config.overwrite else None,
     )
 
     def space_of(kind: Kind, examples: Examples, models: Sequence[str]) -> SearchSpace:
@@ -82,7 +82,7 @@ def main(config: SearchConfig) -> None:
     asked = {
         "data": [storage.without_secrets(uri) for uri in config.data],
         "kinds": list(settings.kinds),
-        "selection": dataclasses.asdict(next(iter(runs.values())).examples.selection),
+        "selection": next(iter(runs.values())).examples.selection.to_json(),
         "trials": settings.trials,
         "minutes": settings.minutes,
     }

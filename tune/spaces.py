@@ -13,9 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vidray.learning.augment import Augmentation
-from vidray.models.networks.build import NAMES
-from vidray.models.networks.frame_pooling import POOLINGS
+from vidray.learning.hyperparameters import Augmentation
+from vidray.models.names import DEEP, POOLINGS
 
 if TYPE_CHECKING:  # Names are checked before Optuna is imported.
     from optuna import Trial
@@ -305,7 +304,7 @@ def deep(
 
 
 def _pooled(trial: Trial, model: str) -> str:
-    if model in NAMES:
+    if model in DEEP:
         return model
     return f"{model}_{trial.suggest_categorical(f'{model}.pooling', list(POOLINGS))}"
 
@@ -342,6 +341,6 @@ def deep_defaults(
         values["trained"] = "all"
     free = {name: value for name, value in values.items() if name not in fixed}
     return [
-        {"model": name, **_named(name, free | ({} if name in NAMES else {"pooling": "avg"}))}
+        {"model": name, **_named(name, free | ({} if name in DEEP else {"pooling": "avg"}))}
         for name in models
     ]

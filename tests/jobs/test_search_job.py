@@ -1,5 +1,6 @@
 """tune/search.py as a user runs it: both kinds, killed, two at once, and trials that fail."""
 
+import dataclasses
 import json
 import re
 import signal
@@ -18,7 +19,7 @@ from tune import search as job
 from vidray import models
 from vidray.errors import UserError
 from vidray.learning.hyperparameters import Training
-from vidray.learning.train_config import DeepSettings
+from vidray.learning.train_config import ClassicalSettings, FoldSettings, LearningSettings
 from vidray.search.settings import SearchSettings
 
 pytestmark = pytest.mark.timeout(600)
@@ -204,8 +205,19 @@ def test_trials_that_raise_run_out_of_memory_or_die_are_recorded(
 
 
 def _config(folder: Path, out: Path, **changed: Any) -> job.SearchConfig:
+    """Settings as the command line takes them: flat."""
     data = changed.pop("data", (str(folder),))
-    settings = SearchSettings(**{"kinds": ("classical",), **changed})
+    given = {"kinds": ("classical",), **changed}
+
+    def group(made: Any) -> Any:
+        own = {f.name: given.pop(f.name) for f in dataclasses.fields(made) if f.name in given}
+        return dataclasses.replace(made, **own)
+
+    folds = group(FoldSettings(repeats=1))
+    learning = LearningSettings(
+        classical=group(ClassicalSettings()), training=given.pop("training", Training())
+    )
+    settings = SearchSettings(**given, folds=folds, learning=learning)
     return job.SearchConfig(data=data, out=str(out), search=settings)
 
 
@@ -214,6 +226,7 @@ def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path
     for changed, message in (
         ({"trials": 0}, "trials is 0"),
         ({"folds": 1}, "folds is 1"),
+        ({"folds": 0}, "folds is 0"),
         ({"minutes": 0.0}, "minutes is 0"),
         ({"at_once": 0}, "at_once is 0"),
         ({"kinds": ()}, "give --kinds classical, deep or both"),
@@ -222,12 +235,12 @@ def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path
         ({"models": ("knn", "s3d")}, "one of a kind that is not among --kinds"),
         ({"calibrated": False}, "give --metric accuracy"),
         ({"preset": "notebook", "models": ("extra_trees",)}, "no grid of extra_trees"),
-        ({"preset": "notebook", "kinds": ("deep",)}, "--preset is for classical models"),
-        ({"folds": 3, "kinds": ("deep",)}, "--folds is for classical models"),
-        ({"early_stopping": False}, "--kinds has no deep"),
-        ({"kinds": both, "training": Training(keep="loss")}, "--keep follows from --metric"),
-        ({"training": Training(epochs=3)}, "--kinds has no deep"),
-        ({"kinds": both, "deep": DeepSettings(tensorboard=True)}, "--tensorboard is for"),
+        ({"preset": "notebook", "kinds": ("deep",)}, "--preset has no effect"),
+        ({"folds": 3, "kinds": ("deep",)}, "--folds has no effect"),
+        ({"families": ("flow",), "kinds": ("deep",)}, "--families has no effect"),
+        ({"early_stopping": False}, "--no-early-stopping has no effect"),
+        ({"kinds": both, "training": Training(keep="loss")}, "--keep has no effect"),
+        ({"training": Training(epochs=3)}, "--epochs has no effect on a search without --kinds"),
     ):
         with pytest.raises(UserError, match=message):
             _config(data, tmp_path / "x", **changed)

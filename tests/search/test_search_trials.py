@@ -20,11 +20,9 @@ from vidray import models, storage
 from vidray.errors import UserError
 from vidray.evaluation import judging
 from vidray.evaluation.drawing import save_figure
-from vidray.learning.augment import Augmentation
-from vidray.learning.deep_job import Workers
 from vidray.learning.examples import read_clips, read_features
-from vidray.learning.hyperparameters import Training
-from vidray.learning.train_config import DeepSettings
+from vidray.learning.hyperparameters import Augmentation, Training
+from vidray.learning.train_config import DeepSettings, Workers
 from vidray.models import classical
 from vidray.models.cross_validation import cross_validate
 from vidray.models.matrices import to_matrix

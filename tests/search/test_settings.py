@@ -6,26 +6,32 @@ import pytest
 
 from tune import candidates, spaces
 from vidray.errors import UserError
+from vidray.learning.train_config import ClassicalSettings, LearningSettings
 from vidray.models import classical
 from vidray.search.settings import KINDS, SearchSettings
 
 
-def _settings(**changed: Any) -> SearchSettings:
-    return SearchSettings(**{"kinds": ("classical",), **changed})
+def _settings(*, families: tuple[str, ...] = (), **changed: Any) -> SearchSettings:
+    learning = LearningSettings(classical=ClassicalSettings(families=families))
+    return SearchSettings(**{"kinds": ("classical",), "learning": learning, **changed})
 
 
 def test_the_flag_before_kinds_is_taken_with_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     settings = _settings(kinds=(), families=("classical", "deep"))
-    assert (settings.kinds, settings.families) == (("classical", "deep"), ())
+    assert settings.kinds == ("classical", "deep")
+    assert settings.learning.classical.families == ()
     assert "--families classical deep is now --kinds classical deep" in capsys.readouterr().err
 
 
 def test_families_are_feature_families(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _settings(families=("flow", "color")).families == ("flow", "color")
+    named = ("flow", "color")
+    assert _settings(families=named).learning.classical.families == named
     assert not capsys.readouterr().err
     with pytest.raises(UserError, match="give --kinds classical, deep or both"):
         _settings(kinds=(), families=("flow",))
-    with pytest.raises(UserError, match="--families is for classical models"):
+    with pytest.raises(
+        UserError, match="--families has no effect on a search without --kinds classical"
+    ):
         _settings(kinds=("deep",), families=("flow",))
 
 

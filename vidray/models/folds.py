@@ -13,7 +13,6 @@ from vidray.errors import UserError
 Labels = NDArray[np.int64]
 Groups = Sequence[str | None]
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
-MOST_REPEATS = 1000  # Of a cross-validation: each trains all folds.
 _CALIBRATION_FOLDS = 5
 
 

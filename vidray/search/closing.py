@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from vidray import storage
+from vidray.evaluation.told import caveats
 from vidray.progress import duration
 from vidray.search.proposals import State, Trial
 from vidray.search.search_run import Found, Search
@@ -44,7 +45,7 @@ def show(found: Found, search: Search) -> None:
             print(f"what mattered to {model}: {', '.join(named)}")
     console.print(judged)
     for doubt in doubts(found, search.models):
-        print(doubt)
+        print(f"note: {doubt}")
     print(
         f"best: {found.winners[found.best]['model']} ({found.best}), model folder "
         f"{storage.join(search.out, 'best')}, in {duration(found.seconds)}"
@@ -72,19 +73,21 @@ def _figures(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def doubts(found: Found, models: Mapping[Kind, Sequence[str]]) -> list[str]:
-    """Why the winners may not be the best: too few trials, or no better than the commonest class.
+    """Why the winners may not be the best, a sentence each.
 
     Args:
         models: names that each kind was chosen from.
     """
-    told = []
+    sentences = []
     for kind, names in models.items():
-        own = found.of(kind)
-        if (doubt := _too_few(kind, own, names)) is not None:
-            told.append(doubt)
-        if kind in found.winners and (doubt := _by_chance(kind, found.winners[kind])) is not None:
-            told.append(doubt)
-    return told
+        if (few := _too_few(kind, found.of(kind), names)) is not None:
+            sentences.append(few)
+        if kind in found.winners:
+            winner = found.winners[kind]
+            majority = winner["test"]["baselines"]["majority"]["accuracy"]
+            on_test = caveats(winner["test"], majority)
+            sentences += [f"{winner['model']} on split test: {sentence}" for sentence in on_test]
+    return sentences
 
 
 def _too_few(kind: Kind, trials: Sequence[Trial], models: Sequence[str]) -> str | None:
@@ -99,17 +102,3 @@ def _too_few(kind: Kind, trials: Sequence[Trial], models: Sequence[str]) -> str 
     named = f" (not tried: {', '.join(untried)})" if untried else ""
     few = f"{kind}: {number} of {of} are too few to compare them{named}"
     return f"{few}: give more --minutes or --trials"
-
-
-def _by_chance(kind: Kind, winner: Mapping[str, Any]) -> str | None:
-    """Where always answering the commonest class of split train may do as well."""
-    test = winner["test"]
-    always = test["baselines"]["majority"]
-    interval = test["intervals"].get("accuracy")
-    low = interval[0] if interval else test["accuracy"]
-    if low > always["accuracy"]:
-        return None
-    return (
-        f"{kind}: {winner['model']} is hardly better than chance: {test['accuracy']:.3f} on split "
-        f"test, where always answering {always['label']!r} is right for {always['accuracy']:.3f}"
-    )

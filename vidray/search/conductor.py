@@ -31,7 +31,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from vidray import storage
 from vidray.distributed import training
-from vidray.learning.deep_job import Workers
+from vidray.learning.train_config import Workers
 from vidray.progress import duration
 from vidray.search.proposals import (
     METRICS,

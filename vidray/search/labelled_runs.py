@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vidray import storage
 from vidray.errors import UserError
 from vidray.learning import recordings, split_report
 from vidray.learning.examples import (
     Examples,
-    Selection,
     read_clips,
     read_features,
     select,
 )
 from vidray.learning.recordings import Demand
+from vidray.learning.selection import Selection
 from vidray.search.settings import Kind
 from vidray.tables import run_folder
 
@@ -41,6 +42,7 @@ def read_runs(
     families: Sequence[str],
     selection: Selection,
     demand: Demand,
+    recorded: Mapping[str, Any] | None = None,
 ) -> dict[Kind, LabelledRun]:
     """The run of each kind; prints how it is split where the data do not say.
 
@@ -49,6 +51,7 @@ def read_runs(
         families: feature families for classical models; all that were extracted if none is named.
         selection: of videos and splits.
         demand: what a classical trial asks of the recordings.
+        recorded: what a search of before, which this one goes on with, holds under ``selection``.
 
     Raises:
         UserError: a kind has no run, or what would make every trial fail.
@@ -66,7 +69,9 @@ def read_runs(
             else read_clips(where[table])
         )
         gives_splits |= examples.gives_splits
-        found[kind] = LabelledRun(uri=where[table], examples=select(examples, selection))
+        selected = select(examples, selection, recorded=recorded)
+        recorded = {"selection": selected.selection.to_json()}  # The next is split by it too.
+        found[kind] = LabelledRun(uri=where[table], examples=selected)
         _check_splits(found[kind])
     _refuse_two_splits([run.examples for run in found.values()])
     split_report.print_splits(next(iter(found.values())).examples, given=gives_splits)

@@ -19,9 +19,8 @@ from vidray import storage
 from vidray.distributed.capacity import connect
 from vidray.errors import UserError
 from vidray.evaluation.drawing import save_figure
-from vidray.learning.deep_job import Workers
 from vidray.learning.examples import Examples
-from vidray.learning.train_config import deciding_settings
+from vidray.learning.train_config import Workers
 from vidray.models import classical
 from vidray.search import conductor, winners
 from vidray.search.conductor import Plan
@@ -168,12 +167,12 @@ def _deciding(search: Search) -> dict[str, Any]:
     if "classical" in search.runs:
         settings |= {
             "feature_families": list(search.runs["classical"].examples.families),
-            "folds": own.folds,
-            "repeats": own.repeats,
-            "calibrated": own.calibrated,
+            "folds": own.folds.folds,
+            "repeats": own.folds.repeats,
+            "calibrated": own.learning.classical.calibrated,
         }
     if "deep" in search.runs:
-        settings |= deciding_settings(own.deep, own.training, own.augmentation)
+        settings |= own.learning.deciding_deep()
         settings["early_stopping"] = own.early_stopping
     return settings
 
@@ -192,8 +191,8 @@ def _at_once(search: Search, kind: Kind) -> int:
 
 def _workers(settings: SearchSettings) -> Workers:
     """One worker is the trial's own process."""
-    who = settings.deep.who
-    return dataclasses.replace(who, most_cpus=_MOST_CPUS, in_process=who.workers == 1)
+    given = settings.learning.workers
+    return dataclasses.replace(given, most_cpus=_MOST_CPUS, in_process=given.workers == 1)
 
 
 # Trials
@@ -242,7 +241,7 @@ def _try(
         metric=settings.metric,
         at_once=_at_once(search, kind),
         deadline=deadline,
-        epochs=settings.training.epochs,
+        epochs=settings.learning.training.epochs,
         stops_early=settings.early_stopping,
     )
     models = ", ".join(folder.settings[f"{kind}_first"])
@@ -265,9 +264,9 @@ def _classical_trials(search: Search) -> ClassicalTrials:
         class_names=examples.class_names,
         families=examples.families,
         folder=conductor.node_folder(),
-        folds=settings.folds,
-        repeats=settings.repeats,
-        calibrated=settings.calibrated,
+        folds=settings.folds.folds,
+        repeats=settings.folds.repeats,
+        calibrated=settings.learning.classical.calibrated,
         metric=settings.metric,
         seed=settings.seed,
     )
@@ -279,9 +278,9 @@ def _deep_trials(search: Search, folder: RunFolder) -> DeepTrials:
         data=run.uri,
         selection=run.examples.selection,
         work=folder.work,
-        deep=settings.deep,
-        training=settings.training,
-        augmentation=settings.augmentation,
+        deep=settings.learning.deep,
+        training=settings.learning.training,
+        augmentation=settings.learning.augmentation,
         workers=_workers(settings),
         metric=settings.metric,
     )

@@ -7,19 +7,17 @@ import sys
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
+from vidray import flags
 from vidray.errors import UserError
-from vidray.learning.augment import Augmentation
-from vidray.learning.examples import Selection
-from vidray.learning.hyperparameters import Training
+from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.recordings import Demand
-from vidray.learning.train_config import DeepSettings, Flat
+from vidray.learning.selection import Selection
+from vidray.learning.train_config import DeepSettings, Flat, FoldSettings, LearningSettings
 
 Kind = Literal["classical", "deep"]
 Metric = Literal["log_loss", "accuracy"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_MOST_REPEATS = 1000  # Of a cross-validation: each trains all folds.
-_CLASSICAL_ONLY = ("preset", "families", "folds", "repeats", "calibrated")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,80 +40,78 @@ class SearchSettings:
     """tpe learns from the trials before (Bergstra 2011), random does not."""
     preset: Literal["none", "notebook"] = "none"
     """notebook: the notebooks' grids of svm, random_forest and knn, every point once."""
-    families: tuple[str, ...] = ()
-    """Feature families to learn from; all that were extracted if none is named."""
-    folds: int = 5
-    """Folds of the cross-validation on split train; no recording is in two."""
-    repeats: int = 1
-    """Times it is done, each with other folds."""
-    calibrated: bool = True
-    """Judge calibrated probabilities; without, only the accuracy of svm has a meaning."""
     early_stopping: bool = True
     """Stop deep trials early that are not among the best third of those before (ASHA)."""
     at_once: int | None = None
     """Trials at once; as many as the cluster holds if not given."""
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
-    deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
-    training: Annotated[Training, Flat] = field(default_factory=Training)
-    augmentation: Annotated[Augmentation, Flat] = field(default_factory=Augmentation)
+    folds: Annotated[FoldSettings, Flat] = field(default_factory=lambda: FoldSettings(repeats=1))
+    learning: Annotated[LearningSettings, Flat] = field(default_factory=LearningSettings)
 
     def __post_init__(self) -> None:
         self._take_old_flag()
-        for name, least in (("trials", 1), ("folds", 2), ("repeats", 1)):
-            value = getattr(self, name)
-            if value < least:
-                raise UserError(f"{name} is {value}: it must be {least} or more")
-        if self.repeats > _MOST_REPEATS:
-            raise UserError(f"repeats is {self.repeats}: it must be {_MOST_REPEATS} at the most")
+        if self.trials < 1:
+            raise UserError(f"trials is {self.trials}: it must be 1 or more")
+        if self.folds.folds < 2:
+            raise UserError(f"folds is {self.folds.folds}: it must be 2 or more")
         if self.at_once is not None and self.at_once < 1:
             raise UserError(f"at_once is {self.at_once}: it must be 1 or more")
         if self.minutes is not None and not self.minutes > 0:
             raise UserError(f"minutes is {self.minutes}: it must be above 0")
         if not self.kinds:
             raise UserError("there is nothing to search: give --kinds classical, deep or both")
-        if not self.calibrated and self.metric == "log_loss":
+        if not self.learning.classical.calibrated and self.metric == "log_loss":
             raise UserError("log_loss needs calibrated probabilities: give --metric accuracy")
-        if self.deep.tensorboard:
-            raise UserError("--tensorboard is for jobs/train.py: leave it out")
         self._refuse_idle_flags()
 
     def _take_old_flag(self) -> None:
         """``--families classical deep`` was the flag before ``--kinds``."""
-        if self.families and not self.kinds and set(self.families) <= set(KINDS):
-            object.__setattr__(self, "kinds", tuple(self.families))
-            object.__setattr__(self, "families", ())
-            print(
-                f"warning: --families {' '.join(self.kinds)} is now --kinds "
-                f"{' '.join(self.kinds)}; --families names feature families",
-                file=sys.stderr,
-            )
+        named = self.learning.classical.families
+        if not named or self.kinds or not set(named) <= set(KINDS):
+            return
+        classical = dataclasses.replace(self.learning.classical, families=())
+        object.__setattr__(self, "kinds", named)
+        object.__setattr__(
+            self, "learning", dataclasses.replace(self.learning, classical=classical)
+        )
+        now = " ".join(named)
+        print(
+            f"warning: --families {now} is now --kinds {now}; --families names feature families",
+            file=sys.stderr,
+        )
 
     def _refuse_idle_flags(self) -> None:
-        """A flag that changes nothing is a mistake, and is said to be one."""
-        if self.training.keep != Training().keep:
-            raise UserError("--keep follows from --metric here: leave it out")
-        plain = (DeepSettings(), Training(seed=self.seed), Augmentation(), True)
-        given = (self.deep, self.training, self.augmentation, self.early_stopping)
-        if "deep" not in self.kinds and given != plain:
-            raise UserError("there are flags for deep models and --kinds has no deep")
-        if "classical" not in self.kinds:
-            for name in _CLASSICAL_ONLY:
-                if getattr(self, name) != SearchSettings.__dataclass_fields__[name].default:
-                    flag = "--" + name.replace("_", "-")
-                    raise UserError(f"{flag} is for classical models, and --kinds has none")
+        """Refuse a flag that changes nothing: it is a mistake."""
+        if self.learning.training.keep != Training().keep:
+            raise UserError(
+                "--keep has no effect on a search, which goes by --metric: leave it out"
+            )
+        if "deep" not in self.kinds:
+            self.learning.refuse_flags_of_deep_models("a search without --kinds deep")
+        if "deep" not in self.kinds and not self.early_stopping:
+            raise UserError("--no-early-stopping has no effect without --kinds deep: leave it out")
+        if "classical" in self.kinds:
+            return
+        because = "a search without --kinds classical"
+        flags.refuse_unused(self.learning.classical, because)
+        for name in ("folds", "repeats"):
+            if getattr(self.folds, name) != getattr(FoldSettings(repeats=1), name):
+                raise UserError(f"--{name} has no effect on {because}: leave it out")
+        if self.preset != "none":
+            raise UserError(f"--preset has no effect on {because}: leave it out")
 
     @property
     def seed(self) -> int:
         """The seed of everything: proposals, folds, models."""
-        return self.training.seed
+        return self.learning.seed
 
     @property
     def demand(self) -> Demand:
         """What a classical trial asks of the recordings of each class."""
         return Demand(
-            folds=self.folds,
-            repeats=self.repeats,
-            calibrated=self.calibrated,
+            folds=self.folds.folds,
+            repeats=self.folds.repeats,
+            calibrated=self.learning.classical.calibrated,
             seed=self.seed,
             least_folds=2,
             uncalibrated="--no-calibrated --metric accuracy",
@@ -126,13 +122,16 @@ class SearchSettings:
     def decided(self) -> dict[str, Any]:
         """Settings of deep models that the user has given: not searched."""
         given: dict[str, Any] = {}
-        for own, plain in ((self.deep, DeepSettings()), (self.training, Training())):
+        deep, training = self.learning.deep, self.learning.training
+        for own, plain in ((deep, DeepSettings()), (training, Training())):
             given |= {
                 f.name: getattr(own, f.name)
                 for f in dataclasses.fields(own)
                 if getattr(own, f.name) != getattr(plain, f.name)
             }
-        return given | ({"augmentation": True} if self.augmentation != Augmentation() else {})
+        return given | (
+            {"augmentation": True} if self.learning.augmentation != Augmentation() else {}
+        )
 
 
 def is_loss(metric: Metric) -> bool:

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from vidray import storage
 from vidray.distributed.training import train
 from vidray.errors import UserError
-from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import (
     DeepJob,
-    Workers,
+    make_job,
     make_network,
     model_info,
 )
@@ -32,12 +31,12 @@ from vidray.learning.epochs import (
 )
 from vidray.learning.examples import (
     Examples,
-    Selection,
     apply,
     read_clips,
 )
-from vidray.learning.hyperparameters import Training
-from vidray.learning.train_config import DeepSettings, deep_job
+from vidray.learning.hyperparameters import Augmentation, Training
+from vidray.learning.selection import Selection
+from vidray.learning.train_config import DeepSettings, Workers
 from vidray.models.cross_validation import cross_validate
 from vidray.models.folder import save_deep
 from vidray.models.matrices import family_columns
@@ -181,7 +180,7 @@ class DeepTrials:
             own = {f.name for f in dataclasses.fields(group)} & settings.keys()
             return dataclasses.replace(group, **{name: settings[name] for name in own})
 
-        return deep_job(
+        return make_job(
             settings["model"],
             examples,
             examples.class_names,

@@ -6,13 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs import evaluate
-from jobs.evaluate import EvaluateConfig
 from vidray import models, storage
-from vidray.evaluation import judging
+from vidray.evaluation import judging, teaching
+from vidray.evaluation.judge_settings import JudgeSettings
 from vidray.learning.examples import Examples, with_families
-from vidray.models import classical
-from vidray.models.folder import save_classical
 from vidray.search.labelled_runs import LabelledRun
 from vidray.search.proposals import Trial, best_trial
 from vidray.search.settings import Kind, Metric, is_loss
@@ -91,12 +88,11 @@ def _model_folder(
         _fit(examples, winner, out, seed)
     else:
         _copy(storage.join(folder.work, winner.name, "model"), out)
-    val = examples.of_split("val")
-    judged = judging.judge(val.table, judging.predict(models.load(out), val))
-    metrics = {"val": judged.metrics(examples.class_names), "search": winner.metrics}
-    write_json(storage.join(out, "metrics.json"), metrics)
+    val = teaching.judge_val(models.load(out), examples)
+    assert val is not None  # A search without a video in split val is refused at its start.
+    write_json(storage.join(out, "metrics.json"), {"val": val, "search": winner.metrics})
     run.finish(score=winner.score)
-    return metrics["val"]
+    return val
 
 
 def _is_finished(out: str, settings: Mapping[str, Any]) -> bool:
@@ -114,25 +110,10 @@ def _is_finished(out: str, settings: Mapping[str, Any]) -> bool:
 def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:
     train = with_families(examples.of_split("train"), winner.settings["families"])
     names = examples.class_names
-    pipeline = classical.fit(
-        winner.model,
-        train.matrix(),
-        train.targets(names),
-        train.groups,
-        names,
-        seed=seed,
-        **classical_options(winner.settings),
+    pipeline = teaching.fit(
+        winner.model, train, names, seed=seed, **classical_options(winner.settings)
     )
-    info = {
-        "family": "classical",
-        "name": winner.model,
-        "class_names": names,
-        "data_digest": examples.digest,
-        "selection": examples.selection,
-        "families": train.families,
-        "features": train.settings,
-    }
-    save_classical(out, info, pipeline)
+    teaching.save_fitted(out, winner.model, pipeline, train, names, examples.digest)
 
 
 def _test(folder: RunFolder, data: str, kind: Kind) -> dict[str, Any]:
@@ -140,9 +121,8 @@ def _test(folder: RunFolder, data: str, kind: Kind) -> dict[str, Any]:
     out = folder.path(f"test/{kind}")
     if storage.exists(storage.join(out, "_SUCCESS")):
         return _metrics(out)
-    return evaluate.judge(
-        EvaluateConfig(model=folder.path(kind), data=data, out=out, overwrite=True)
-    )
+    model = folder.path(kind)
+    return judging.evaluate(model, data, out, JudgeSettings(), overwrite=True).metrics
 
 
 def _num_videos(examples: Examples) -> int:
