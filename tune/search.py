@@ -56,17 +56,16 @@ def main(config: SearchConfig) -> None:
     """Search each kind, hand over the best of each, show what came of it."""
     settings, out = config.search, storage.canonical(config.out)
     before = run_folder.check(out, "search")
-    # After the arguments are checked: what it imports takes seconds.
-    from vidray.search import closing, labelled_runs, search_run
+    # What these import takes seconds: arguments are checked before them, data before Ray.
+    from vidray.search import labelled_runs
 
     runs = labelled_runs.read_runs(
         config.data,
-        settings.kinds,
-        families=settings.learning.classical.families,
-        selection=settings.selection,
-        demand=settings.demand,
+        settings,
         recorded=before.get("asked") if before and not config.overwrite else None,
     )
+
+    from vidray.search import closing, search_run
 
     def space_of(kind: Kind, examples: Examples, models: Sequence[str]) -> SearchSpace:
         return candidates.space_of(settings, kind, examples, models)

@@ -17,8 +17,7 @@ from vidray.learning.examples import (
     select,
 )
 from vidray.learning.recordings import Demand
-from vidray.learning.selection import Selection
-from vidray.search.settings import Kind
+from vidray.search.settings import Kind, SearchSettings
 from vidray.tables import run_folder
 
 _LEARNS_FROM: dict[Kind, tuple[str, str]] = {
@@ -37,20 +36,15 @@ class LabelledRun:
 
 def read_runs(
     folders: Sequence[str],
-    kinds: Sequence[Kind],
+    settings: SearchSettings,
     *,
-    families: Sequence[str],
-    selection: Selection,
-    demand: Demand,
     recorded: Mapping[str, Any] | None = None,
 ) -> dict[Kind, LabelledRun]:
     """The run of each kind; prints how it is split where the data do not say.
 
     Args:
         folders: run folders, or folders that hold them as ``features`` and ``clips``.
-        families: feature families for classical models; all that were extracted if none is named.
-        selection: of videos and splits.
-        demand: what a classical trial asks of the recordings.
+        settings: kinds, feature families, videos and splits, folds.
         recorded: what a search of before, which this one goes on with, holds under ``selection``.
 
     Raises:
@@ -59,24 +53,24 @@ def read_runs(
     where = _by_table(folders)
     found: dict[Kind, LabelledRun] = {}
     gives_splits = False
-    for kind in dict.fromkeys(kinds):
+    for kind in dict.fromkeys(settings.kinds):
         table, job = _LEARNS_FROM[kind]
         if table not in where:
             raise UserError(f"{kind} models learn from {table}: add a run of {job} to --data")
         examples = (
-            read_features(where[table], families)
+            read_features(where[table], settings.learning.classical.families)
             if kind == "classical"
             else read_clips(where[table])
         )
         gives_splits |= examples.gives_splits
-        selected = select(examples, selection, recorded=recorded)
+        selected = select(examples, settings.selection, recorded=recorded)
         recorded = {"selection": selected.selection.to_json()}  # The next is split by it too.
         found[kind] = LabelledRun(uri=where[table], examples=selected)
         _check_splits(found[kind])
     _refuse_two_splits([run.examples for run in found.values()])
     split_report.print_splits(next(iter(found.values())).examples, given=gives_splits)
     if "classical" in found:
-        _check_recordings(found["classical"].examples, demand)
+        _check_recordings(found["classical"].examples, settings)
     return found
 
 
@@ -138,7 +132,16 @@ def _refuse_two_splits(kinds: Sequence[Examples]) -> None:
                 )
 
 
-def _check_recordings(examples: Examples, demand: Demand) -> None:
+def _check_recordings(examples: Examples, settings: SearchSettings) -> None:
+    demand = Demand(
+        folds=settings.folds.folds,
+        repeats=settings.folds.repeats,
+        calibrated=settings.learning.classical.calibrated,
+        seed=settings.seed,
+        least_folds=2,
+        uncalibrated="--no-calibrated --metric accuracy",
+        left_out=settings.selection.without_classes,
+    )
     train, names = examples.of_split("train"), examples.class_names
     y = train.targets(names)
     recordings.check(y, train.groups, names, demand)

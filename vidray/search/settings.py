@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, get_args
 from vidray import flags
 from vidray.errors import UserError
 from vidray.learning.hyperparameters import Augmentation, Training
-from vidray.learning.recordings import Demand
 from vidray.learning.selection import Selection
 from vidray.learning.train_config import DeepSettings, Flat, FoldSettings, LearningSettings
 
@@ -104,19 +103,6 @@ class SearchSettings:
     def seed(self) -> int:
         """The seed of everything: proposals, folds, models."""
         return self.learning.seed
-
-    @property
-    def demand(self) -> Demand:
-        """What a classical trial asks of the recordings of each class."""
-        return Demand(
-            folds=self.folds.folds,
-            repeats=self.folds.repeats,
-            calibrated=self.learning.classical.calibrated,
-            seed=self.seed,
-            least_folds=2,
-            uncalibrated="--no-calibrated --metric accuracy",
-            left_out=self.selection.without_classes,
-        )
 
     @property
     def decided(self) -> dict[str, Any]:
