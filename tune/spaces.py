@@ -310,12 +310,12 @@ def _pooled(trial: Trial, model: str) -> str:
 
 
 def _lengths(stored: Stored) -> list[int]:
-    """All stored frames, and half of them where that is a clip still."""
+    """All stored frames, and half of them where that is still a clip."""
     return [stored.frames, stored.frames // 2] if stored.frames >= 8 else [stored.frames]
 
 
 def _sizes(stored: Stored) -> list[int]:
-    """As stored, and two thirds of it, in steps of 16 px."""
+    """The stored size, and two thirds of it, in steps of 16 px."""
     smaller = max(32, round(stored.size_px * 2 / 3 / 16) * 16)
     return [stored.size_px, smaller] if smaller < stored.size_px else [stored.size_px]
 

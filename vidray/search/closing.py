@@ -1,4 +1,4 @@
-"""What a person is told at the end of a search: the winners, and how far to trust them."""
+"""What a search prints at its end: the winners, and how far to trust them."""
 
 from __future__ import annotations
 

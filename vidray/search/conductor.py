@@ -174,7 +174,7 @@ class _Halving(ASHAScheduler):
         return self.CONTINUE
 
     def replay(self, trial: Trial) -> None:
-        """Learn of a trial of an earlier run what it was told in its time."""
+        """Learn what a trial of an earlier run reported."""
         controller: Any = None
         stand_in: Any = SimpleNamespace(trial_id=trial.name)
         self.on_trial_add(controller, stand_in)
@@ -207,9 +207,9 @@ class _Running:
 
 
 class _Conductor(ray.tune.search.Searcher):
-    """Between Ray Tune and the proposals: hands these out, keeps what comes back.
+    """What Ray Tune asks for trials: hands out the proposals, keeps what comes back.
 
-    A trial that an earlier run kept is not run again: searcher and scheduler are told of it, in
+    A trial that an earlier run kept is not run again: searcher and scheduler hear of it, in
     its place, as if it had just come to its end.
     """
 
@@ -234,7 +234,7 @@ class _Conductor(ray.tune.search.Searcher):
 
     @property
     def trials(self) -> list[Trial]:
-        """By number."""
+        """All trials so far, by number."""
         return [self._by_number[number] for number in sorted(self._by_number)]
 
     def suggest(self, trial_id: str) -> Any:
@@ -260,7 +260,7 @@ class _Conductor(ray.tune.search.Searcher):
         return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """An epoch of a deep trial, perhaps told before."""
+        """An epoch of a deep trial, perhaps reported before."""
         running = self._running.get(trial_id)
         if running is None or "epoch" not in result:
             return
@@ -340,7 +340,7 @@ class _Conductor(ray.tune.search.Searcher):
         self._plan.proposals.tell(trial)
 
     def _drop_weights(self, trial: Trial) -> None:
-        """Of deep trials only the best one's are kept: each is hundreds of megabytes."""
+        """Keep the weights of the best deep trial only: each is hundreds of megabytes."""
         if self._plan.kind == "classical":
             return
         winner = best_trial(self.trials, self._plan.metric)
@@ -366,7 +366,7 @@ class _Conductor(ray.tune.search.Searcher):
         )
 
     def set_search_properties(self, *_: Any, **__: Any) -> bool:
-        """Ray Tune tells what is searched by; the proposals know."""
+        """Ray Tune says what is searched by; the proposals know."""
         return True
 
     def __getstate__(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import optuna
 
 from vidray.search.proposals import Trial
 
-# Of fewer trials a forest of trees tells noise.
+# What a forest of trees makes of fewer trials is noise.
 _LEAST_TRIALS = 8
 
 
@@ -34,7 +34,7 @@ def importances(trials: Sequence[Trial], *, seed: int) -> dict[str, dict[str, fl
 
 
 def _fanova(trials: Sequence[Trial], seed: int) -> dict[str, float]:
-    """Of parameters that all the trials have and that vary."""
+    """Shares of the parameters that all the trials have and that vary."""
     shared = set.intersection(*(set(trial.params) for trial in trials)) - {"model"}
     varied = sorted(n for n in shared if len({str(t.params[n]) for t in trials}) > 1)
     scores = {trial.score for trial in trials}
@@ -56,7 +56,7 @@ def _fanova(trials: Sequence[Trial], seed: int) -> dict[str, float]:
 
 
 def _distribution(values: Sequence[Any]) -> optuna.distributions.BaseDistribution:
-    """What the values were drawn from, as far as they tell: wide ranges are of orders."""
+    """What the values were drawn from, as far as they show: wide ranges are logarithmic."""
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         low, high = float(min(values)), float(max(values))
         return optuna.distributions.FloatDistribution(low, high, log=low > 0 and high / low > 50)

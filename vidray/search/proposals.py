@@ -93,7 +93,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Such as ``deep-0007``."""
+        """The trial's name, such as ``deep-0007``."""
         return name_of(self.kind, self.number)
 
     @property
@@ -162,7 +162,7 @@ class Proposals:
         self._limit = min(limit, len(space.first)) if space.is_grid else limit
         self._asked: list[optuna.Trial] = []
         self._told: dict[int, Trial] = {}
-        self._known = 0  # Trials that the searcher was told of: the first so many.
+        self._known = 0  # How many of the first trials were reported to the searcher.
 
     def __len__(self) -> int:
         return self._limit
@@ -173,7 +173,7 @@ class Proposals:
         return len(self._asked) >= self._limit
 
     def ask(self) -> Proposal | None:
-        """The next one; None while an earlier generation is not told."""
+        """The next one; None while an earlier generation is not over."""
         number = len(self._asked)
         begin = number - number % self._generation
         if any(earlier not in self._told for earlier in range(self._known, begin)):
@@ -185,11 +185,11 @@ class Proposals:
         return Proposal(number=number, params=dict(asked.params), settings=settings)
 
     def tell(self, trial: Trial) -> None:
-        """What came of a proposal, in any order."""
+        """Take what came of a proposal, in any order."""
         self._told[trial.number] = trial
 
     def _tell_searcher(self, end: int) -> None:
-        """Of the trials before ``end``, in order."""
+        """Report the trials before ``end``, in order."""
         for number in range(self._known, end):
             trial, asked = self._told[number], self._asked[number]
             if trial.score is None:

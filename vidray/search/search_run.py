@@ -213,7 +213,7 @@ def _tried(search: Search, folder: RunFolder, began: float) -> list[Trial]:
 
 
 def _deadline(minutes: float | None, began: float, kinds_left: int) -> float | None:
-    """When the kind that comes now must stop to begin trials: those left share what is left."""
+    """The time after which this kind begins no trial: the kinds left share what is left."""
     if minutes is None:
         return None
     now = time.monotonic()

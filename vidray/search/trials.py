@@ -125,7 +125,7 @@ class ClassicalTrials:
 
 
 def classical_options(settings: TrialSettings) -> dict[str, Any]:
-    """Of ``classical.fit``, as a trial's settings have them."""
+    """Arguments of ``classical.fit``, as a trial's settings have them."""
     names = ("dimensionality", "scaling", "kept_variance", "parameters")
     return {name: settings[name] for name in names if name in settings}
 
@@ -172,7 +172,7 @@ class DeepTrials:
         reports.whole(rows)
 
     def folder(self, number: int) -> str:
-        """Of a trial: its checkpoints, then its model."""
+        """The folder of a trial: its checkpoints, then its model."""
         return storage.join(self.work, name_of("deep", number))
 
     def _job(self, examples: Examples, settings: TrialSettings) -> DeepJob:
@@ -195,7 +195,7 @@ class DeepTrials:
 
 
 class _EpochReports:
-    """Epochs that Ray Tune was told of: each once, also where a training went on from another.
+    """Epochs as Ray Tune hears of them: each once, also where a training went on from another.
 
     ``report`` returns when the scheduler has decided, and if that is to stop, ``stop`` is there.
     """
@@ -217,7 +217,7 @@ class _EpochReports:
         return True
 
     def _is_to_stop(self, epoch: int) -> bool:
-        """Also in a trial that starts again after it was told to: then as late as before."""
+        """Whether Ray Tune wants an end; a trial that starts again ends as late as before."""
         return storage.exists(self._stop) and int(storage.read_bytes(self._stop)) <= epoch
 
     def whole(self, rows: Sequence[Mapping[str, Any]]) -> None:
