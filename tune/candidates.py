@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from tune import spaces
 from vidray.errors import UserError
 from vidray.models import names
-from vidray.search.settings import Kind, SearchSettings
+from vidray.models.names import ModelKind
+from vidray.search.settings import SearchSettings
 
 if TYPE_CHECKING:  # Names are checked before Optuna is imported.
     from vidray.learning.examples import Examples
@@ -41,7 +42,7 @@ def check_models(settings: SearchSettings) -> None:
                 raise UserError(f"the notebooks have no grid of {name}: only of {known}")
 
 
-def models_of(settings: SearchSettings, kind: Kind) -> tuple[str, ...]:
+def models_of(settings: SearchSettings, kind: ModelKind) -> tuple[str, ...]:
     """Names to choose from, each once."""
     if not settings.models:
         if kind == "deep":
@@ -51,7 +52,7 @@ def models_of(settings: SearchSettings, kind: Kind) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(settings.models) if name in known)
 
 
-def in_order(settings: SearchSettings, kind: Kind) -> tuple[str, ...]:
+def in_order(settings: SearchSettings, kind: ModelKind) -> tuple[str, ...]:
     """The same in the order in which they are tried: as the user names them, or the quick first."""
     models = models_of(settings, kind)
     if settings.models or kind == "deep" or settings.preset == "notebook":
@@ -60,7 +61,7 @@ def in_order(settings: SearchSettings, kind: Kind) -> tuple[str, ...]:
 
 
 def space_of(
-    settings: SearchSettings, kind: Kind, examples: Examples, models: Sequence[str]
+    settings: SearchSettings, kind: ModelKind, examples: Examples, models: Sequence[str]
 ) -> SearchSpace:
     """What there is to try.
 

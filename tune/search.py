@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tune import candidates
 from vidray import cli, storage
 from vidray.learning.train_config import Flat
-from vidray.search.settings import Kind, SearchSettings
+from vidray.models.names import ModelKind
+from vidray.search.settings import SearchSettings
 from vidray.tables import run_folder
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def main(config: SearchConfig) -> None:
 
     from vidray.search import closing, search_run
 
-    def space_of(kind: Kind, examples: Examples, models: Sequence[str]) -> SearchSpace:
+    def space_of(kind: ModelKind, examples: Examples, models: Sequence[str]) -> SearchSpace:
         return candidates.space_of(settings, kind, examples, models)
 
     search = search_run.Search(

@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 
+from vidray.models.names import ModelKind
 from vidray.search import closing
 from vidray.search.closing import doubts
 from vidray.search.proposals import Trial
 from vidray.search.search_run import Found, Search
-from vidray.search.settings import Kind, SearchSettings
+from vidray.search.settings import SearchSettings
 
-_MODELS: dict[Kind, tuple[str, ...]] = {"classical": ("knn", "svm")}
+_MODELS: dict[ModelKind, tuple[str, ...]] = {"classical": ("knn", "svm")}
 
 
 def _trials(*models: str, state: Any = "ok") -> list[Trial]:

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
+from vidray.models.names import ModelKind
 from vidray.search import search_run
 from vidray.search.search_run import Search
-from vidray.search.settings import Kind, SearchSettings
+from vidray.search.settings import SearchSettings
 from vidray.tables.run_folder import RunFolder
 
-_MODELS: dict[Kind, tuple[str, ...]] = {
+_MODELS: dict[ModelKind, tuple[str, ...]] = {
     "classical": ("knn", "svm", "extra_trees"),
     "deep": ("s3d", "r3d_18"),
 }
@@ -39,13 +40,17 @@ def _search(out: Path, **changed: Any) -> Search:
 
 
 def _order(
-    search: Search, monkeypatch: pytest.MonkeyPatch, seconds: dict[tuple[Kind, int | None], float]
-) -> list[tuple[Kind, int | None, float | None]]:
+    search: Search,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: dict[tuple[ModelKind, int | None], float],
+) -> list[tuple[ModelKind, int | None, float | None]]:
     """Kind, limit and seconds until its deadline of each round, which takes ``seconds``."""
     clock = [1000.0]
-    rounds: list[tuple[Kind, int | None, float | None]] = []
+    rounds: list[tuple[ModelKind, int | None, float | None]] = []
 
-    def tried(_: Search, __: Any, kind: Kind, deadline: float | None, *, limit: int | None) -> Any:
+    def tried(
+        _: Search, __: Any, kind: ModelKind, deadline: float | None, *, limit: int | None
+    ) -> Any:
         rounds.append((kind, limit, None if deadline is None else deadline - clock[0]))
         clock[0] += seconds.get((kind, limit), 0.0)
         return []

@@ -1,6 +1,6 @@
 """What a search is asked for: kinds, the flag that was before them, the order of the models."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -8,7 +8,8 @@ from tune import candidates, spaces
 from vidray.errors import UserError
 from vidray.learning.train_config import ClassicalSettings, LearningSettings
 from vidray.models import classical
-from vidray.search.settings import KINDS, SearchSettings
+from vidray.models.names import ModelKind
+from vidray.search.settings import SearchSettings
 
 
 def _settings(*, families: tuple[str, ...] = (), **changed: Any) -> SearchSettings:
@@ -47,7 +48,7 @@ def test_each_model_is_tried_the_quick_ones_first_unless_the_user_names_them() -
     assert [params["model"] for params in first] == list(tried)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", get_args(ModelKind))
 def test_no_model_without_a_name(kind: Any) -> None:
     settings = _settings(kinds=(kind,))
     candidates.check_models(settings)

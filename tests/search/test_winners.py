@@ -6,10 +6,10 @@ from typing import Any
 from tests.made_runs import features_run
 from vidray import models
 from vidray.learning.examples import read_features
+from vidray.models.names import ModelKind
 from vidray.search import winners
 from vidray.search.labelled_runs import LabelledRun
 from vidray.search.proposals import Trial
-from vidray.search.settings import Kind
 from vidray.tables.run_folder import RunFolder
 
 
@@ -35,7 +35,7 @@ def _times(folder: Path) -> dict[str, int]:
 
 def test_a_winner_is_made_and_judged_once_until_another_trial_wins(tmp_path: Path) -> None:
     data = str(features_run(tmp_path / "features"))
-    runs: dict[Kind, LabelledRun] = {
+    runs: dict[ModelKind, LabelledRun] = {
         "classical": LabelledRun(uri=data, examples=read_features(data))
     }
     folder = RunFolder(out=str(tmp_path / "out"), kind="search", settings={"seed": 0})

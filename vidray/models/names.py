@@ -7,6 +7,8 @@ from typing import Literal
 
 from vidray.errors import UserError
 
+ModelKind = Literal["classical", "deep"]
+
 MAJORITY = "majority"  # A baseline: no model that anybody would name.
 # In the order of ``classical``, which makes them.
 CLASSICAL = (

@@ -10,14 +10,14 @@ from rich.console import Console
 
 from vidray import storage
 from vidray.evaluation.told import caveats
+from vidray.models.names import ModelKind
 from vidray.progress import duration
-from vidray.search.proposals import State, Trial
+from vidray.search.proposals import Outcome, Trial
 from vidray.search.search_run import Found, Search
-from vidray.search.settings import Kind
 from vidray.tables import summary
 from vidray.tables.summary import Table
 
-_STATES: tuple[State, ...] = ("ok", "stopped", "failed")
+_STATES: tuple[Outcome, ...] = ("ok", "stopped", "failed")
 # Of a model on average: one trial each compares defaults, and says little of the models.
 _LEAST_TRIALS = 2
 
@@ -52,7 +52,9 @@ def show(found: Found, search: Search) -> None:
     )
 
 
-def _judged_on(kind: Kind, winner: Mapping[str, Any] | None) -> list[tuple[str, Mapping[str, Any]]]:
+def _judged_on(
+    kind: ModelKind, winner: Mapping[str, Any] | None
+) -> list[tuple[str, Mapping[str, Any]]]:
     """Name and figures of whatever the winner was judged on; a deep one was chosen on split val."""
     if winner is None:
         return []
@@ -72,7 +74,7 @@ def _figures(metrics: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def doubts(found: Found, models: Mapping[Kind, Sequence[str]]) -> list[str]:
+def doubts(found: Found, models: Mapping[ModelKind, Sequence[str]]) -> list[str]:
     """Why the winners may not be the best, a sentence each.
 
     Args:
@@ -90,7 +92,7 @@ def doubts(found: Found, models: Mapping[Kind, Sequence[str]]) -> list[str]:
     return sentences
 
 
-def _too_few(kind: Kind, trials: Sequence[Trial], models: Sequence[str]) -> str | None:
+def _too_few(kind: ModelKind, trials: Sequence[Trial], models: Sequence[str]) -> str | None:
     """A backbone such as resnet18 is tried where any of its poolings is."""
     finished = [trial for trial in trials if trial.state != "failed"]
     tried = {trial.params["model"] for trial in trials}

@@ -32,6 +32,7 @@ from ray.tune.schedulers import ASHAScheduler
 from vidray import storage
 from vidray.distributed import training
 from vidray.learning.train_config import Workers
+from vidray.models.names import ModelKind
 from vidray.progress import duration
 from vidray.search.proposals import (
     METRICS,
@@ -44,7 +45,7 @@ from vidray.search.proposals import (
     name_of,
     to_json,
 )
-from vidray.search.settings import Kind, Metric, is_loss
+from vidray.search.settings import Metric, is_loss
 from vidray.search.trials import STOP, ClassicalTrials, DeepTrials, recorded
 from vidray.tables.run_folder import RunFolder
 
@@ -71,7 +72,7 @@ class Plan:
         stops_early: whether ASHA stops deep trials.
     """
 
-    kind: Kind
+    kind: ModelKind
     folder: RunFolder
     proposals: Proposals
     metric: Metric
@@ -81,7 +82,7 @@ class Plan:
     stops_early: bool = False
 
 
-def room(kind: Kind, workers: Workers) -> int:
+def room(kind: ModelKind, workers: Workers) -> int:
     """Trials that the cluster holds at once: a classical one has a CPU, a deep one its workers."""
     if kind == "deep":
         return training.trainings_at_once(workers)
@@ -380,5 +381,5 @@ class _Conductor(ray.tune.search.Searcher):
         """See ``__getstate__``."""
 
 
-def _part(kind: Kind, number: int) -> str:
+def _part(kind: ModelKind, number: int) -> str:
     return f"trials/{name_of(kind, number)}.json"

@@ -17,10 +17,11 @@ from vidray.learning.examples import (
     select,
 )
 from vidray.learning.recordings import Demand
-from vidray.search.settings import Kind, SearchSettings
+from vidray.models.names import ModelKind
+from vidray.search.settings import SearchSettings
 from vidray.tables import run_folder
 
-_LEARNS_FROM: dict[Kind, tuple[str, str]] = {
+_LEARNS_FROM: dict[ModelKind, tuple[str, str]] = {
     "classical": ("features", "jobs/extract.py"),
     "deep": ("clips", "jobs/clips.py"),
 }
@@ -39,7 +40,7 @@ def read_runs(
     settings: SearchSettings,
     *,
     recorded: Mapping[str, Any] | None = None,
-) -> dict[Kind, LabelledRun]:
+) -> dict[ModelKind, LabelledRun]:
     """The run of each kind; prints how it is split where the data do not say.
 
     Args:
@@ -51,7 +52,7 @@ def read_runs(
         UserError: a kind has no run, or what would make every trial fail.
     """
     where = _by_table(folders)
-    found: dict[Kind, LabelledRun] = {}
+    found: dict[ModelKind, LabelledRun] = {}
     gives_splits = False
     for kind in dict.fromkeys(settings.kinds):
         table, job = _LEARNS_FROM[kind]

@@ -22,10 +22,11 @@ import optuna
 import pyarrow as pa
 from optuna.trial import TrialState
 
-from vidray.search.settings import Kind, Metric, is_loss
+from vidray.models.names import ModelKind
+from vidray.search.settings import Metric, is_loss
 
 Searcher = Literal["tpe", "random"]
-State = Literal["ok", "stopped", "failed"]
+Outcome = Literal["ok", "stopped", "failed"]
 Space = Callable[[optuna.Trial], dict[str, Any]]
 
 METRICS = ("accuracy", "log_loss", "macro_f1", "macro_auc")
@@ -80,11 +81,11 @@ class Trial:
         error: why it failed.
     """
 
-    kind: Kind
+    kind: ModelKind
     number: int
     params: dict[str, Any]
     settings: dict[str, Any]
-    state: State
+    state: Outcome
     score: float | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -103,7 +104,7 @@ class Trial:
         return model
 
 
-def name_of(kind: Kind, number: int) -> str:
+def name_of(kind: ModelKind, number: int) -> str:
     """The name of a trial, of its file and its folder."""
     return f"{kind}-{number:04}"
 
@@ -210,7 +211,7 @@ def best_trial(trials: Iterable[Trial], metric: Metric) -> Trial | None:
     return min(known, key=lambda trial: (sign * (trial.score or 0.0), trial.number), default=None)
 
 
-def failed(proposal: Proposal, kind: Kind, error: str, seconds: float) -> Trial:
+def failed(proposal: Proposal, kind: ModelKind, error: str, seconds: float) -> Trial:
     """The trial of a proposal that came to nothing."""
     return Trial(
         kind=kind,
@@ -276,6 +277,6 @@ def from_json(values: Mapping[str, Any]) -> Trial:
     numbers = [trial.seconds, *scores, *known, *itertools.chain(*rows)]
     if not all(isinstance(number, int | float) for number in numbers):
         raise TypeError("no numbers")
-    if trial.state not in get_args(State) or not isinstance(trial.error, str | None):
+    if trial.state not in get_args(Outcome) or not isinstance(trial.error, str | None):
         raise ValueError("no such state")
     return trial

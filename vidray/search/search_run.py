@@ -22,13 +22,14 @@ from vidray.evaluation.drawing import save_figure
 from vidray.learning.examples import Examples
 from vidray.learning.train_config import Workers
 from vidray.models import classical
+from vidray.models.names import ModelKind
 from vidray.search import conductor, winners
 from vidray.search.conductor import Plan
 from vidray.search.importances import importances
 from vidray.search.labelled_runs import LabelledRun
 from vidray.search.plots import importance_bars, search_curve
 from vidray.search.proposals import Proposals, SearchSpace, Trial, to_table
-from vidray.search.settings import Kind, SearchSettings
+from vidray.search.settings import SearchSettings
 from vidray.search.trials import ClassicalTrials, DeepTrials
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
@@ -37,7 +38,7 @@ from vidray.tables.run_folder import RunFolder
 
 # A deep trial without a GPU: more threads than this share a clip badly.
 _MOST_CPUS = 4
-_LIBRARIES: dict[Kind, tuple[str, ...]] = {
+_LIBRARIES: dict[ModelKind, tuple[str, ...]] = {
     "classical": (*versions.CLASSICAL, "optuna"),
     "deep": (*versions.DEEP, "optuna"),
 }
@@ -57,10 +58,10 @@ class Search:
 
     out: str
     settings: SearchSettings
-    runs: Mapping[Kind, LabelledRun]
-    models: Mapping[Kind, tuple[str, ...]]
-    first: Mapping[Kind, tuple[str, ...]]
-    space_of: Callable[[Kind, Examples, Sequence[str]], SearchSpace]
+    runs: Mapping[ModelKind, LabelledRun]
+    models: Mapping[ModelKind, tuple[str, ...]]
+    first: Mapping[ModelKind, tuple[str, ...]]
+    space_of: Callable[[ModelKind, Examples, Sequence[str]], SearchSpace]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +77,12 @@ class Found:
     """
 
     trials: Sequence[Trial]
-    best: Kind
-    winners: Mapping[Kind, Mapping[str, Any]]
-    importances: Mapping[Kind, Mapping[str, Mapping[str, float]]]
+    best: ModelKind
+    winners: Mapping[ModelKind, Mapping[str, Any]]
+    importances: Mapping[ModelKind, Mapping[str, Mapping[str, float]]]
     seconds: float
 
-    def of(self, kind: Kind) -> list[Trial]:
+    def of(self, kind: ModelKind) -> list[Trial]:
         """The trials of one kind."""
         return [trial for trial in self.trials if trial.kind == kind]
 
@@ -177,12 +178,12 @@ def _deciding(search: Search) -> dict[str, Any]:
     return settings
 
 
-def _generation(search: Search, kind: Kind) -> int:
+def _generation(search: Search, kind: ModelKind) -> int:
     """Proposals that do not wait for one another: classical trials differ in length."""
     return _at_once(search, kind) * (4 if kind == "classical" else 1)
 
 
-def _at_once(search: Search, kind: Kind) -> int:
+def _at_once(search: Search, kind: ModelKind) -> int:
     room = conductor.room(kind, _workers(search.settings))
     if not room:
         raise UserError(f"the cluster has no room for a {kind} trial: add nodes")
@@ -221,7 +222,7 @@ def _deadline(minutes: float | None, began: float, kinds_left: int) -> float | N
 
 
 def _try(
-    search: Search, folder: RunFolder, kind: Kind, deadline: float | None, *, limit: int | None
+    search: Search, folder: RunFolder, kind: ModelKind, deadline: float | None, *, limit: int | None
 ) -> list[Trial]:
     """The trials of one kind: the first ``limit`` of them, or all."""
     settings, run = search.settings, search.runs[kind]

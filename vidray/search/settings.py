@@ -12,18 +12,16 @@ from vidray.errors import UserError
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.selection import Selection
 from vidray.learning.train_config import DeepSettings, Flat, FoldSettings, LearningSettings
+from vidray.models.names import ModelKind
 
-Kind = Literal["classical", "deep"]
 Metric = Literal["log_loss", "accuracy"]
-
-KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
     """What is searched, by which figure and for how long."""
 
-    kinds: tuple[Kind, ...] = ()
+    kinds: tuple[ModelKind, ...] = ()
     """Kinds of models to search: classical, deep or both."""
     trials: int = 30
     """Trials of each kind, the models' defaults among them."""
@@ -66,7 +64,7 @@ class SearchSettings:
     def _take_old_flag(self) -> None:
         """``--families classical deep`` was the flag before ``--kinds``."""
         named = self.learning.classical.families
-        if not named or self.kinds or not set(named) <= set(KINDS):
+        if not named or self.kinds or not set(named) <= set(get_args(ModelKind)):
             return
         classical = dataclasses.replace(self.learning.classical, families=())
         object.__setattr__(self, "kinds", named)

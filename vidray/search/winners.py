@@ -10,9 +10,10 @@ from vidray import models, storage
 from vidray.evaluation import judging, teaching
 from vidray.evaluation.judge_settings import JudgeSettings
 from vidray.learning.examples import Examples, with_families
+from vidray.models.names import ModelKind
 from vidray.search.labelled_runs import LabelledRun
 from vidray.search.proposals import Trial, best_trial
-from vidray.search.settings import Kind, Metric, is_loss
+from vidray.search.settings import Metric, is_loss
 from vidray.search.trials import classical_options
 from vidray.storage import json_file
 from vidray.storage.json_file import write_json
@@ -22,19 +23,19 @@ from vidray.tables.run_folder import RunFolder
 
 def hand_over(
     folder: RunFolder,
-    runs_of: Mapping[Kind, LabelledRun],
+    runs_of: Mapping[ModelKind, LabelledRun],
     trials: Sequence[Trial],
     *,
     metric: Metric,
     seed: int,
-) -> dict[Kind, dict[str, Any]]:
+) -> dict[ModelKind, dict[str, Any]]:
     """Write a model folder named after each kind, and its evaluation in ``test/``.
 
     Returns:
         For each kind that has a winner: ``trial, model, settings, score``; ``search``, the figures
         it won by; ``val`` and ``test``, as of ``evaluation.compute_metrics``.
     """
-    found: dict[Kind, dict[str, Any]] = {}
+    found: dict[ModelKind, dict[str, Any]] = {}
     for kind, run in runs_of.items():
         winner = best_trial([t for t in trials if t.kind == kind], metric)
         if winner is None:
@@ -56,7 +57,9 @@ def hand_over(
     return found
 
 
-def choose(folder: RunFolder, winners: Mapping[Kind, Mapping[str, Any]], *, metric: Metric) -> Kind:
+def choose(
+    folder: RunFolder, winners: Mapping[ModelKind, Mapping[str, Any]], *, metric: Metric
+) -> ModelKind:
     """The kind whose winner is the best on split val; its folder is copied to ``best``."""
     sign = 1 if is_loss(metric) else -1
     chosen = min(winners, key=lambda kind: sign * winners[kind]["val"][metric])
@@ -116,7 +119,7 @@ def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:
     teaching.save_fitted(out, winner.model, pipeline, train, names, examples.digest)
 
 
-def _test(folder: RunFolder, data: str, kind: Kind) -> dict[str, Any]:
+def _test(folder: RunFolder, data: str, kind: ModelKind) -> dict[str, Any]:
     """The winner on split test: once, and not again when a search goes on to the same winner."""
     out = folder.path(f"test/{kind}")
     if storage.exists(storage.join(out, "_SUCCESS")):
