@@ -26,7 +26,7 @@ from vidray import (
     storage,
 )
 from vidray.distributed import capacity, pipeline, ray_address
-from vidray.distributed.capacity import Resources
+from vidray.distributed.resources import Resources
 from vidray.errors import JobError, UserError, VideoError
 from vidray.storage import buckets, json_file, parquet
 from vidray.tables import (

@@ -362,10 +362,12 @@ def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changes(then: object, now: object) -> list[str]:
-    """What differs of two configs, such as ``training.epochs: 30 -> 5``."""
+    """What differs of two configs, such as ``training.epochs: 30 -> 5``; flags that came since are
+    left out.
+    """
     old = _flat(then) if isinstance(then, Mapping) else {}
     new = _flat(_as_json(now)) if isinstance(now, Mapping) else {}
-    return [f"{name}: {old.get(name)} -> {v}" for name, v in new.items() if old.get(name) != v]
+    return [f"{name}: {old.get(name)} -> {v}" for name, v in new.items() if old.get(name, v) != v]
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
