@@ -25,11 +25,12 @@ from vidray.learning.epochs import (
     best_epoch,
     should_stop,
 )
-from vidray.learning.hyperparameters import OptimizerKind, Training
+from vidray.learning.hyperparameters import Augmentation, OptimizerKind, Training
 from vidray.learning.loader import TrainingLoader
 from vidray.learning.optimizer import learning_rate_at, make_optimizer
 from vidray.learning.processes import predict_shared
 from vidray.models import inference
+from vidray.models.names import Precision
 from vidray.models.networks.batchnorm import world_size
 from vidray.models.preprocess import Preprocessing
 
@@ -309,7 +310,7 @@ def test_a_long_gradient_is_clipped() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_simple_task_is_learnt(precision: inference.Precision) -> None:
+def test_a_simple_task_is_learnt(precision: Precision) -> None:
     seen = []
     network = nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3, CLASSES))
     network.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
@@ -648,9 +649,7 @@ def test_two_processes_resume_bit_by_bit(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_half_precision_learns_and_resumes_on_a_gpu(
-    tmp_path: Path, precision: inference.Precision
-) -> None:
+def test_half_precision_learns_and_resumes_on_a_gpu(tmp_path: Path, precision: Precision) -> None:
     training = Training(
         epochs=15, learning_rate=0.1, precision=precision, batch_size=6, clip_gradient_norm=5.0
     )

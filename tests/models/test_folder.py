@@ -25,8 +25,7 @@ from vidray import features, storage
 from vidray.errors import ModelError, UserError
 from vidray.features.extraction import Settings
 from vidray.learning import loop
-from vidray.learning.augment import Augmentation
-from vidray.learning.hyperparameters import Training
+from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
 from vidray.models import classical
 from vidray.models.folder import ClassicalModel, DeepModel, load, save_classical, save_deep, softmax

@@ -37,7 +37,6 @@ from vidray.learning import checkpoints, loop
 from vidray.learning.deep_job import (
     DeepJob,
     Trained,
-    Workers,
     labelled_rows,
     make_network,
 )
@@ -51,6 +50,7 @@ from vidray.learning.loader import TrainingLoader
 from vidray.learning.loop import (
     Save,
 )
+from vidray.learning.train_config import Workers
 from vidray.tables.shards import Clips
 
 _LAST, _BEST = "last", "best.safetensors"
@@ -163,7 +163,7 @@ def _listen(mailbox: Any, on_rows: OnRows, errors: list[Exception], stop: thread
 def _scaling(workers: Workers) -> ray.train.ScalingConfig:
     total = ray.cluster_resources()
     gpus, cpus = int(total.get("GPU", 0)), int(total.get("CPU", 0))
-    use_gpu = gpus >= workers.workers if workers.use_gpu is None else workers.use_gpu
+    use_gpu = gpus >= workers.workers if workers.gpu is None else workers.gpu
     least = workers.min_workers or workers.workers
     if use_gpu and gpus < least:
         raise UserError(f"{least} workers need a GPU each and the cluster has {gpus}")
