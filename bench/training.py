@@ -40,7 +40,7 @@ from vidray.learning.epochs import (
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
 from vidray.models.inference import Read
-from vidray.models.networks.build import FLOW_MODELS
+from vidray.models.names import FLOW_MODELS
 from vidray.models.networks.checkpointing import checkpoint_blocks
 from vidray.models.preprocess import KINETICS, Preprocessing
 
