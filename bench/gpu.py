@@ -28,16 +28,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -76,6 +75,7 @@ _SIZES: dict[str, tuple[int, int, int]] = {
 _CHECKPOINTED = ("r3d_18", "slowfast_r50", "mvit_v2_s", "timesformer_divided")
 _ON_CPU = ("resnet18_avg", "r3d_18", "s3d")
 _LABELLING = ("resnet18_avg", "r3d_18", "slowfast_r50", "timesformer_divided")
+_LABEL_PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
 _CLASSES = 4
 
 
@@ -203,9 +203,10 @@ def _speed(bench: Bench, _: Path) -> list[Figures]:
         frames, size_px, batch = _size(bench, name)
         ways = [*_WAYS, *(_MORE_WAYS if name in _CHECKPOINTED else ())]
         trial = Trial(model=name, frames=frames, size_px=size_px)
-        found = [_train(bench, trial, way, batch) for way in ways if _can(way)]
+        made: dict[int, list[Batch]] = {}
+        found = [_train(bench, trial, way, batch, made) for way in ways if _can(way)]
         if name in _ON_CPU:
-            found += [_train(bench, trial, way, min(batch, 8)) for way in _CPU_WAYS]
+            found += [_train(bench, trial, way, min(batch, 8), made) for way in _CPU_WAYS]
         for row in found:
             base = next(other for other in found if "clips_per_second" in other)
             if "clips_per_second" in row:
@@ -220,7 +221,9 @@ def _can(way: Way) -> bool:
     return torch.cuda.is_available() or way.precision != "float16"
 
 
-def _train(bench: Bench, trial: Trial, way: Way, batch: int) -> Figures:
+def _train(
+    bench: Bench, trial: Trial, way: Way, batch: int, made: dict[int, list[Batch]]
+) -> Figures:
     """One warming epoch, then ``runs`` that count; a loss that is no number is a result, too."""
     device = torch.device(way.device if torch.cuda.is_available() else "cpu")
     training = Training(
@@ -239,8 +242,12 @@ def _train(bench: Bench, trial: Trial, way: Way, batch: int) -> Figures:
     stored = np.random.default_rng(0).integers(
         0, 256, (2, trial.frames, trial.size_px, trial.size_px, 3), np.uint8
     )
+    loader = _loader_of(trial, lambda which: stored[which % 2], clips, _Ready)
+    if clips not in made:
+        made[clips] = list(TrainingLoader.epoch(loader, 0))
+    loader.made = made[clips]
     try:
-        rows = _fit(trial, lambda which: stored[which % 2], clips, device, kind=_Ready)
+        rows = _fit(trial, loader, device)
     except Exception as error:  # noqa: BLE001  The other ways are measured all the same.
         return {**head, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
     finally:
@@ -254,17 +261,18 @@ def _train(bench: Bench, trial: Trial, way: Way, batch: int) -> Figures:
     }
 
 
-def _fit(
-    trial: Trial, read: Read, clips: int, device: torch.device, kind: type[TrainingLoader]
-) -> list[EpochRow]:
+L = TypeVar("L", bound=TrainingLoader)
+
+
+def _loader_of(trial: Trial, read: Read, clips: int, kind: type[L]) -> L:
     plain = _loader(trial, read, clips)
-    fields = {name: getattr(plain, name) for name in (
-        "read", "labels", "num_classes", "preprocessing", "augmentation", "batch_size", "seed",
-        "threads",
-    )}  # fmt: skip
+    return kind(**{f.name: getattr(plain, f.name) for f in fields(plain) if f.init})
+
+
+def _fit(trial: Trial, loader: TrainingLoader, device: torch.device) -> list[EpochRow]:
     return loop.fit(
         _network(trial),
-        kind(**fields),
+        loader,
         training=trial.training,
         device=device,
         on_epoch=lambda _rows, _save: None,
@@ -330,40 +338,35 @@ def _label(bench: Bench, _: Path) -> list[Figures]:
     """The predictor as a label job runs it, asked by as many threads as there are decoders."""
     rows = []
     for name in [name for name in _LABELLING if name in bench.networks]:
-        for precision in ("float32", "bfloat16"):
-            for size in (1, 4) if bench.tiny else (1, 4, 8, 16, 32, 64):
-                row = _predict(bench, name, precision, size)
+        for precision in _LABEL_PRECISIONS:
+            settings = LabelSettings(model="m", model_digest="d", precision=precision)
+            predictor = Predictor(_model(bench, name, _device()), settings)
+            for size in (1, 4) if bench.tiny else (1, 4, 16, 64):
+                row = {"network": name, "precision": precision, "batch": size}
+                row |= _asked(bench, predictor, _noise(bench, name, max(32, 4 * size)), size)
                 rows.append(row)
-                print("  {network:20s} {precision:9s} {batch:3d} clips a batch: "
-                      "{clips_per_second:9.1f} clips/s, {asked_per_second:9.1f} asked by threads, "
-                      "{peak_gib:6.2f} GiB".format(**row), flush=True)  # fmt: skip
+                print(
+                    "  {network:20s} {precision:9s} {batch:3d} clips a batch: "
+                    "{clips_per_second:9.1f} clips/s, {asked_per_second:9.1f} asked by threads, "
+                    "{peak_gib:6.2f} GiB".format(**row),
+                    flush=True,
+                )
         rows += _compiled(bench, name)
     return rows
 
 
-def _predict(
-    bench: Bench, name: str, precision: Literal["float32", "bfloat16"], size: int
-) -> Figures:
-    settings = LabelSettings(model="m", model_digest="d", precision=precision)
-    predictor = Predictor(_model(bench, name, _device()), settings)
+def _asked(bench: Bench, predictor: Predictor, pixels: NDArray[np.uint8], size: int) -> Figures:
+    """Batches of ``size``: given by one caller, and gathered from many."""
     predictor.batch_size = size
-    pixels = _noise(bench, name, max(32, 4 * size) if not bench.tiny else 4)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     alone = _median_speed(bench, len(pixels), lambda: predictor(pixels))
     asked = Batches(predictor, threads=2 if torch.cuda.is_available() else 1)
-    callers = os.cpu_count() or 1
-    with ThreadPoolExecutor(max(callers, 2 * size)) as pool:
-        shared = _median_speed(
-            bench, len(pixels), lambda: list(pool.map(asked, np.array_split(pixels, len(pixels))))
-        )
+    parts = np.array_split(pixels, len(pixels))
+    with ThreadPoolExecutor(max(os.cpu_count() or 1, 2 * size)) as pool:
+        shared = _median_speed(bench, len(pixels), lambda: list(pool.map(asked, parts)))
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    del predictor, asked
-    _tidy()
-    return {
-        "network": name, "precision": precision, "batch": size, "clips_per_second": alone,
-        "asked_per_second": shared, "peak_gib": peak / 2**30,
-    }  # fmt: skip
+    return {"clips_per_second": alone, "asked_per_second": shared, "peak_gib": peak / 2**30}
 
 
 def _compiled(bench: Bench, name: str) -> list[Figures]:
@@ -402,7 +405,9 @@ def _agree(bench: Bench, _: Path) -> list[Figures]:
     rows = []
     for name in bench.networks:
         pixels = _noise(bench, name, 4 if bench.tiny else 8)
-        reference = _logits(_model(bench, name, "cpu"), pixels, "float32")
+        model = _model(bench, name, "cpu")
+        reference = _logits(model, pixels, "float32")
+        model.network.to(_device())
         row: Figures = {"network": name}
         for told, precision, tf32 in (
             ("float32, no TF32", "float32", False), ("float32", "float32", True),
@@ -411,7 +416,7 @@ def _agree(bench: Bench, _: Path) -> list[Figures]:
             if precision == "float16" and not torch.cuda.is_available():
                 continue
             torch.backends.cudnn.allow_tf32 = tf32
-            found = _logits(_model(bench, name, _device()), pixels, precision)  # type: ignore[arg-type]
+            found = _logits(model, pixels, precision)  # type: ignore[arg-type]
             torch.backends.cudnn.allow_tf32 = True
             row[told] = float(np.abs(found - reference).max() / np.abs(reference).max())
         rows.append(row)
@@ -538,7 +543,8 @@ def _waiting(bench: Bench, clips: Any, rows: NDArray[np.int64], name: str, way: 
     number = 8 if bench.tiny else 32 * 12
     found = {}
     for told, kind in (("pinned", _Pinned), ("ready", _Ready), ("loader", TrainingLoader)):
-        epochs = _fit(trial, _repeated(clips, rows), number, device, kind)[1:]
+        loader = _loader_of(trial, _repeated(clips, rows), number, kind)
+        epochs = _fit(trial, loader, device)[1:]
         found[told] = statistics.median(row.seconds for row in epochs)
         waited = statistics.median(row.seconds_waiting_for_data / row.seconds for row in epochs)
         _tidy()
