@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
@@ -136,7 +137,11 @@ def main(bench: Bench) -> None:
         for part in bench.parts:
             began = time.monotonic()
             print(f"\n{part}", flush=True)
-            figures[part] = _MEASURES[part](bench, folder)
+            try:
+                figures[part] = _MEASURES[part](bench, folder)
+            except Exception:  # noqa: BLE001  The other parts are measured all the same.
+                traceback.print_exc()
+                figures[part] = None
             figures[part + "_seconds"] = round(time.monotonic() - began, 1)
             print(f"({part} took {figures[part + '_seconds']} s)", flush=True)
             file.write_text(json.dumps(figures, indent=1) + "\n")
@@ -695,12 +700,12 @@ def _same_labels(runs: Path) -> Figures:
 def _summary(figures: Figures) -> None:
     """The table that a reader of a log sees last."""
     print(f"{'training, clips/s':24s}" + "".join(f"{way.name[:24]:>25s}" for way in _WAYS))
-    rows = [row for row in figures.get("speed", []) if "clips_per_second" in row]
+    rows = [row for row in (figures.get("speed") or []) if "clips_per_second" in row]
     for name in dict.fromkeys(row["network"] for row in rows):
         of_way = {row["way"]: row["clips_per_second"] for row in rows if row["network"] == name}
         told = "".join(f"{of_way.get(way.name, float('nan')):25.1f}" for way in _WAYS)
         print(f"{name:24s}{told}")
-    failed = [row for row in figures.get("speed", []) if "error" in row]
+    failed = [row for row in (figures.get("speed") or []) if "error" in row]
     for row in failed:
         print(f"FAILED {row['network']} {row['way']}: {row['error']}")
 

@@ -324,7 +324,9 @@ def predict_logits(
     network.eval()
     logits = []
     try:
-        with torch.no_grad(), _autocast(device, precision):
+        # PyTorch keeps weights in their lower precision for all threads: one that works on another
+        # stream of the GPU would read them before they are written (NaN, or another label).
+        with torch.no_grad(), _autocast(device, precision, keeps_weights=False):
             for clips in batches:
                 # torch wants an array it may write to; a view of a file is not one.
                 pixels = np.require(preprocessing.select(clips), requirements=["C", "W"])
@@ -622,9 +624,13 @@ def _check_finite(row: EpochRow) -> None:
             )
 
 
-def _autocast(device: torch.device, precision: Precision) -> torch.autocast:
+def _autocast(
+    device: torch.device, precision: Precision, *, keeps_weights: bool = True
+) -> torch.autocast:
     dtype = _DTYPES.get(precision)
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+    return torch.autocast(
+        device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=keeps_weights
+    )
 
 
 def to_channels_last(network: nn.Module) -> None:
