@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What vidray does on this machine's GPU: versions, the tests that need one, then the figures.
 #
-#     bench/gpu.sh [OUT] [flags of bench/gpu.py]      # all of it: about eight minutes on an H100
+#     bench/gpu.sh [OUT] [flags of bench/gpu.py]      # all of it: a quarter of an hour on an H200
 #     bench/gpu.sh runs/gpu --parts speed label       # some of it
 #
 # OUT (runs/gpu if not given) gets gpu.json and the log of each test run. Without a GPU it fails:
