@@ -38,8 +38,8 @@ $(READY): requirements.lock pyproject.toml | $(BIN)/uv
 	@touch $@
 
 # The clips are made once: a second demo finds them unchanged.
-$(DEMO)/.videos: vidray/synthetic.py | $(READY)
-	$(BIN)/python -m vidray.synthetic $(DEMO)/videos
+$(DEMO)/.videos: vidray/video/synthetic.py | $(READY)
+	$(BIN)/python -m vidray.video.synthetic $(DEMO)/videos
 	@touch $@
 
 demo: $(DEMO)/.videos

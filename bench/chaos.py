@@ -36,8 +36,8 @@ from bench.label import save_model
 from tests.ray_cluster import Job, Process, ray_workers, running, sandboxes, send_signal
 from tests.s3 import ENVIRONMENT, FaultyServer, serving
 from tests.video_writer import write_video
-from vidray.commits import read_labels
 from vidray.errors import UserError
+from vidray.labelling.commits import read_labels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,11 +46,13 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.throughput import _make_clips
-from vidray import pipeline, sampling, sources
-from vidray.clips import ClipSettings, cut_video
-from vidray.loader import epoch_batches
-from vidray.runs import Run
-from vidray.shards import Clips
+from vidray import sources
+from vidray.distributed import capacity
+from vidray.learning.loader import epoch_batches
+from vidray.tables.runs import Run
+from vidray.tables.shards import Clips
+from vidray.video import sampling
+from vidray.video.clips import ClipSettings, cut_video
 
 Rows = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
@@ -314,7 +316,7 @@ def _reading(read: Read, threads: int) -> Iterator[Epoch]:
 @contextmanager
 def _ray_data(folder: Path, bench: Bench) -> Iterator[Epoch]:
     """Ray is there for its own rounds only: idle, it still takes some of the CPU."""
-    pipeline.connect()
+    capacity.connect()
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     shape = (-1, bench.frames_per_clip, bench.size_px, bench.size_px, 3)

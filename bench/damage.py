@@ -34,12 +34,12 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.videos import KINDS, write_video
-from vidray import decode, decoders, demux
-from vidray.decode import Request, Video
+from vidray.distributed.sandbox import Sandbox
 from vidray.errors import VideoError
-from vidray.extraction import Settings, describe_video
-from vidray.pixels import to_rgb
-from vidray.sandbox import Sandbox
+from vidray.features.extraction import Settings, describe_video
+from vidray.video import decode, decoders, demux
+from vidray.video.decode import Request, Video
+from vidray.video.pixels import to_rgb
 
 _KINDS = (
     "h264_mp4", "h264_mkv", "h264_ts", "h264_flv", "h264_avi", "h264_raw", "fragmented_mp4",

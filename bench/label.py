@@ -34,15 +34,17 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.throughput import _make_clips
-from vidray import clips, models, runs, sources, storage
-from vidray.clips import ClipSettings
-from vidray.commits import read_labels
-from vidray.decode import Video
-from vidray.labeller import label_videos
-from vidray.labelling import LabelSettings, Precision, name_and_digest
+from vidray import models, sources, storage
+from vidray.labelling.commits import read_labels
+from vidray.labelling.labeller import label_videos
+from vidray.labelling.predictor import Predictor, use_one_thread
+from vidray.labelling.settings import LabelSettings, Precision, name_and_digest
 from vidray.models.folder import save_deep
-from vidray.predictor import Predictor, use_one_thread
-from vidray.preprocess import KINETICS, Preprocessing
+from vidray.models.preprocess import KINETICS, Preprocessing
+from vidray.tables import run_folder
+from vidray.video import clips
+from vidray.video.clips import ClipSettings
+from vidray.video.decode import Video
 
 _ROOT = Path(__file__).resolve().parents[1]
 _CLASSES = ("a", "b", "c", "d")
@@ -265,7 +267,7 @@ def _ray(bench: Bench, model: str, source: str, out: Path) -> tuple[float, list[
     flags += ["--compile"] if bench.compile else []
     command = [sys.executable, str(_ROOT / "jobs" / "label.py"), *flags]
     subprocess.run(command, check=True, capture_output=True)
-    report = runs.read_json(str(out))
+    report = run_folder.read_json(str(out))
     labels = read_labels(str(out), columns=["label"])["label"].to_pylist()
     return report["counts"]["videos"] / report["videos_per_second"], labels
 

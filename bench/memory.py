@@ -22,9 +22,9 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidray import features
+from vidray.distributed.sandbox import Sandbox
 from vidray.errors import VideoError
-from vidray.extraction import Settings
-from vidray.sandbox import Sandbox
+from vidray.features.extraction import Settings
 
 _CLIPS = {
     "4K, 10 s, H.264 in MP4": ("4k.mp4", "libx264", 3840, 2160, 250),
@@ -48,7 +48,7 @@ def main() -> None:
 
 def _describe(path: Path, settings: Settings, gib: float) -> tuple[str, int, float]:
     box = Sandbox(
-        "vidray.extraction:describe_videos",
+        "vidray.features.extraction:describe_videos",
         dataclasses.asdict(settings),
         memory_bytes=int(gib * 2**30),
         timeout_seconds=600,

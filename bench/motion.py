@@ -3,9 +3,9 @@
     python bench/motion.py            # generated classes that differ in motion only
     python bench/motion.py --models r3d_18 resnet18_lstm --epochs 30
 
-Every class shows the same scenes: one frame tells nothing (see ``vidray.synthetic``). Clips of a
-second are cut, scenes are kept whole by the split, both networks start fresh and are trained alike;
-what is printed is the accuracy over the test split's videos. Some minutes on two cores.
+Every class shows the same scenes: one frame tells nothing (see ``vidray.video.synthetic``). Clips
+of a second are cut, scenes are kept whole by the split, both networks start fresh and are trained
+alike; what is printed is the accuracy over the test split's videos. Some minutes on two cores.
 """
 
 from __future__ import annotations
@@ -24,13 +24,25 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.clips import cut_all
-from vidray import learning, loop, models, synthetic
-from vidray.augment import Augmentation
-from vidray.clips import ClipSettings
-from vidray.learning import Examples
-from vidray.loader import Read, TrainingLoader
-from vidray.loop import EpochRow, Save, Training, Validation
-from vidray.preprocess import KINETICS, Preprocessing
+from vidray import models
+from vidray.evaluation import judging
+from vidray.learning import loop
+from vidray.learning.augment import Augmentation
+from vidray.learning.epochs import (
+    EpochRow,
+    Validation,
+)
+from vidray.learning.examples import Examples, read_clips
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loader import TrainingLoader
+from vidray.learning.loop import (
+    Save,
+)
+from vidray.models import inference
+from vidray.models.inference import Read
+from vidray.models.preprocess import KINETICS, Preprocessing
+from vidray.video import synthetic
+from vidray.video.clips import ClipSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +86,7 @@ def main(bench: Bench) -> None:
             clip_seconds=1.0,
         )
         cut_all(videos, data, settings, splits=(0.75, 0.1, 0.15))
-        examples = learning.read_clips(str(data))
+        examples = read_clips(str(data))
         for is_shuffled, names in enumerate((bench.models, bench.shuffled)):
             for name in names:
                 began = time.monotonic()
@@ -115,14 +127,14 @@ def _accuracy(name: str, examples: Examples, bench: Bench, *, shuffled: bool) ->
         validation=Validation(read=_reader(val, shuffled=shuffled), labels=val.targets(names)),
     )
     read, rows = _reader(test, shuffled=shuffled), np.arange(len(test.table))
-    logits = loop.predict_logits(
+    logits = inference.predict_logits(
         network,
         [read(rows[k : k + 16]) for k in range(0, len(rows), 16)],
         preprocessing=preprocessing,
         device=torch.device("cpu"),
     )
     probabilities = torch.from_numpy(logits).softmax(dim=1).double().numpy()
-    accuracy = learning.judge(test.table, probabilities).metrics(names)["accuracy"]
+    accuracy = judging.judge(test.table, probabilities).metrics(names)["accuracy"]
     return float(accuracy)
 
 

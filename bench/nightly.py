@@ -30,9 +30,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.label import Bench as LabelBench
 from bench.label import save_model
 from tests.video_writer import write_video
-from vidray import names, parquet, schema, sources, storage
-from vidray.commits import read_labels
-from vidray.labelling import LabelSettings, name_and_digest
+from vidray import sources, storage
+from vidray.labelling.commits import read_labels
+from vidray.labelling.settings import LabelSettings, name_and_digest
+from vidray.storage import names, parquet
+from vidray.tables import schema
 
 _ROOT = Path(__file__).resolve().parents[1]
 _FILES_PER_FOLDER = 10_000
@@ -104,7 +106,8 @@ def _write_labels(out: str, name: str, videos: pa.Table) -> None:
     missing = {f.name: pa.nulls(number, f.type) for f in schema.LABELS if f.name not in columns}
     arrays = [{**missing, **columns}[f.name].cast(f.type) for f in schema.LABELS]
     table = pa.table(
-        arrays, schema=schema.LABELS.with_metadata({"vidray.runs": json.dumps([names.new_token()])})
+        arrays,
+        schema=schema.LABELS.with_metadata({"vidray.tables.runs": json.dumps([names.new_token()])}),
     )
     data = parquet.parquet_bytes(table)
     where = storage.join(out, "labels", f"set={name}")

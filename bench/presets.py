@@ -43,7 +43,7 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.svm import SVC  # noqa: E402
 
 from vidray import features  # noqa: E402
-from vidray.extraction import Settings, describe_videos  # noqa: E402
+from vidray.features.extraction import Settings, describe_videos  # noqa: E402
 from vidray.sources import list_videos  # noqa: E402
 
 FOLDS, SHUFFLES = 5, 3

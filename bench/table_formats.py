@@ -32,8 +32,11 @@ import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vidray import commit_files, commits, names, schema, storage
-from vidray.commits import LabelSet
+from vidray import storage
+from vidray.labelling import commit_files, commits
+from vidray.labelling.commits import LabelSet
+from vidray.storage import names
+from vidray.tables import schema
 
 _COLUMNS = ["video_id", "fingerprint", "status", "error_kind", "attempts", "commit"]
 _NIGHTS, _NEW = 15, 1_000

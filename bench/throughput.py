@@ -35,10 +35,12 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests import features_reference as reference
-from vidray import features, pipeline, runs, sources
-from vidray.enhance import sharpen
-from vidray.extraction import Settings, describe_videos
+from vidray import features, sources
+from vidray.distributed import capacity, pipeline
 from vidray.features import motion
+from vidray.features.extraction import Settings, describe_videos
+from vidray.tables import run_folder, runs
+from vidray.video.enhance import sharpen
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -187,7 +189,7 @@ def _task_pool(bench: Bench, settings: Settings, source: str, out: Path) -> floa
     run = runs.Run(out=str(out), table="features", videos=source, digest=settings.digest)
     videos = run.videos_to_do({}, lambda: sources.list_videos(source))
     videos = videos.append_column("part", run.part_numbers(videos))
-    resources = pipeline.Resources(workers=bench.workers)
+    resources = capacity.Resources(workers=bench.workers)
     parts = [videos.filter(pc.equal(videos["part"], k)) for k in videos["part"].unique()]
     work = pipeline.Work.of(settings)
     task = partial(_task, run=run, work=work, resources=resources)
@@ -198,7 +200,7 @@ def _task_pool(bench: Bench, settings: Settings, source: str, out: Path) -> floa
         return time.perf_counter() - began
 
 
-def _start_task(work: pipeline.Work, resources: pipeline.Resources, _: int) -> None:
+def _start_task(work: pipeline.Work, resources: capacity.Resources, _: int) -> None:
     pipeline.start_worker(work, resources)
     time.sleep(1)  # The other processes of the pool get one each.
 
@@ -233,7 +235,7 @@ def _ray(bench: Bench, source: str, out: Path) -> float:
         str(out),
     ]
     subprocess.run([*command, *flags], check=True, capture_output=True)
-    report = runs.read_json(str(out))
+    report = run_folder.read_json(str(out))
     return float(report["counts"]["videos"] / report["videos_per_second"])
 
 

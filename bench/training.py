@@ -31,14 +31,19 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from vidray import loop, models
-from vidray.augment import Augmentation
+from vidray import models
 from vidray.errors import UserError
-from vidray.loader import Read, TrainingLoader
-from vidray.loop import EpochRow, Training
-from vidray.models.build import FLOW_MODELS
-from vidray.models.checkpointing import checkpoint_blocks
-from vidray.preprocess import KINETICS, Preprocessing
+from vidray.learning import loop
+from vidray.learning.augment import Augmentation
+from vidray.learning.epochs import (
+    EpochRow,
+)
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loader import TrainingLoader
+from vidray.models.inference import Read
+from vidray.models.networks.build import FLOW_MODELS
+from vidray.models.networks.checkpointing import checkpoint_blocks
+from vidray.models.preprocess import KINETICS, Preprocessing
 
 Part = Literal["wait", "memory", "speed"]
 
@@ -128,8 +133,8 @@ def _wait(bench: Bench) -> None:
     # Not at the top: with it comes Ray, which would count as memory of the other parts' processes.
     from bench.clips import cut_all
     from bench.throughput import _make_clips
-    from vidray.clips import ClipSettings
-    from vidray.shards import Clips
+    from vidray.tables.shards import Clips
+    from vidray.video.clips import ClipSettings
 
     with tempfile.TemporaryDirectory() as folder:
         source = bench.videos or str(_make_clips(Path(folder) / "videos", bench.clips))

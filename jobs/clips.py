@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from vidray import cli, out_folder, pipeline, storage, summary, versions
-from vidray.clips import ClipSettings
-from vidray.decode import Limits
-from vidray.pipeline import Resources
-from vidray.runs import Run
+from vidray import cli, storage
+from vidray.distributed import pipeline
+from vidray.distributed.capacity import Resources
+from vidray.learning import split_report
 from vidray.sources import list_videos
+from vidray.tables import run_folder, summary, versions
+from vidray.tables.runs import Run
+from vidray.video.clips import ClipSettings
+from vidray.video.decode import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ class ClipsConfig:
     num_blocks: int | None = None
     """Ray tasks in all; the result does not depend on it."""
     overwrite: bool = False
-    """Remove an earlier run from the folder first."""
+    """Start afresh: remove what an earlier run left in the folder first."""
 
     def settings(self) -> ClipSettings:
         """What decides the pixels of a clip."""
@@ -84,7 +87,7 @@ def main(config: ClipsConfig) -> None:
     """List, cut what is not done yet, check, publish, summarise."""
     settings = config.settings()
     out = storage.canonical(config.out)
-    out_folder.check(out, "clips", videos=config.videos)
+    run_folder.check(out, "clips", videos=config.videos)
     digest = f"{settings.digest} {config.split_fractions or 'splits as given'}"
     source = storage.without_secrets(storage.canonical(config.videos))
     libraries = (*versions.DECODING, *versions.chosen(decoder=config.decoder))
@@ -99,7 +102,7 @@ def main(config: ClipsConfig) -> None:
         overwrite=config.overwrite,
     )
     if config.split_fractions:
-        summary.print_split_counts(run.read_videos())
+        split_report.print_split_counts(run.read_videos())
     summary.print_run(run, report)
 
 

@@ -21,32 +21,37 @@ import pyarrow as pa
 import torch
 from rich.console import Console
 
-from vidray import (
-    cli,
-    clips,
-    evaluation,
-    extraction,
-    learning,
-    models,
-    out_folder,
-    parquet,
-    plots,
-    storage,
-    summary,
-    versions,
-)
-from vidray.clips import ClipSettings
+from vidray import cli, models, storage
 from vidray.errors import UserError
-from vidray.extraction import Settings
-from vidray.learning import Examples, Judged, Selection
+from vidray.evaluation import cost, judging, plots
+from vidray.evaluation.answers import (
+    prediction_rows,
+)
+from vidray.evaluation.curves import (
+    curves,
+)
+from vidray.evaluation.drawing import save_figure
+from vidray.evaluation.judging import Judged
+from vidray.evaluation.metrics import (
+    baselines,
+)
+from vidray.features import extraction
+from vidray.features.extraction import Settings
+from vidray.learning.examples import (
+    Examples,
+    Selection,
+    apply,
+    read_clips,
+    read_features,
+)
 from vidray.models import ClassicalModel, Model
-from vidray.models.folder import write_json
-from vidray.summary import Table
-
-_OURS = (
-    "_SUCCESS", "metrics.json", "predictions.parquet", "curves.json", "confusion.png", "roc.png",
-    "precision_recall.png", "calibration.png", "run.json",
-)  # fmt: skip
+from vidray.storage import parquet
+from vidray.storage.json_file import write_json
+from vidray.tables import run_folder, summary, versions
+from vidray.tables.run_folder import RunFolder
+from vidray.tables.summary import Table
+from vidray.video import clips
+from vidray.video.clips import ClipSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,7 @@ class EvaluateConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where a deep model predicts; a GPU where there is one."""
     overwrite: bool = False
-    """Remove an earlier evaluation from the folder first."""
+    """Start afresh: remove what an earlier run left in the folder first."""
 
     def __post_init__(self) -> None:
         if self.timed_videos < 0:
@@ -84,13 +89,15 @@ def main(config: EvaluateConfig) -> None:
 def judge(config: EvaluateConfig) -> dict[str, Any]:
     """Predict, judge, measure, draw, and write it all down; returns what is in metrics.json."""
     out = storage.canonical(config.out)
-    _take_folder(out, config.overwrite)
+    before = run_folder.check(out, "evaluation")
+    if before and before.get("state") == "finished" and not config.overwrite:
+        raise UserError(f"{out} holds an evaluation: choose another --out, or give --overwrite")
     model = models.load(config.model, device=_device(config.device))
     selection = Selection.from_info(model.info)
     left_out = dict.fromkeys((*selection.without_classes, *config.without_classes))
     selection = dataclasses.replace(selection, without_classes=tuple(left_out))
     given = _examples(model, config.data)
-    examples = learning.apply(given, selection)
+    examples = apply(given, selection)
     chosen = examples if config.split == "all" else examples.of_split(config.split)
     if not len(chosen.table):
         raise UserError(_nothing_to_judge(config, examples))
@@ -98,9 +105,11 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     if selection != Selection():
         _say_selection(config, selection, instead=given.gives_splits)
     libraries = versions.CLASSICAL if isinstance(model, ClassicalModel) else versions.DEEP
-    header = {"kind": "evaluation", "config": cli.shown(config), "versions": versions.of(libraries)}
-    write_json(storage.join(out, "run.json"), {**header, "state": "running"})
-    judged = learning.judge(chosen.table, learning.predict(model, chosen))
+    folder = RunFolder(
+        out=out, kind="evaluation", shown={"config": cli.shown(config)}, libraries=libraries
+    )
+    folder.claim(overwrite=True)  # What was not finished has no part that could be kept.
+    judged = judging.judge(chosen.table, judging.predict(model, chosen))
     metrics = {
         **judged.metrics(model.class_names),
         "baselines": _baselines(judged, examples, model),
@@ -109,11 +118,7 @@ def judge(config: EvaluateConfig) -> dict[str, Any]:
     write_json(storage.join(out, "metrics.json"), metrics)
     _write_predictions(out, judged, model.class_names)
     _draw(out, judged, metrics, model.class_names)
-    write_json(
-        storage.join(out, "run.json"),
-        {**header, "state": "finished", "counts": {"videos": len(judged.video_ids)}},
-    )
-    storage.write_bytes(storage.join(out, "_SUCCESS"), b"")
+    folder.finish(counts={"videos": len(judged.video_ids)})
     return metrics
 
 
@@ -143,15 +148,6 @@ def _refuse_unknown_classes(chosen: Examples, model: Model) -> None:
         )
 
 
-def _take_folder(out: str, overwrite: bool) -> None:
-    if out_folder.check(out, "evaluation") is None:
-        return
-    if storage.exists(storage.join(out, "_SUCCESS")) and not overwrite:
-        raise UserError(f"{out} holds an evaluation: choose another --out, or give --overwrite")
-    for name in _OURS:
-        storage.remove_tree(storage.join(out, name), inside=out)
-
-
 def _device(wanted: str) -> str:
     has_gpu = torch.cuda.is_available()
     if wanted == "cuda" and not has_gpu:
@@ -162,14 +158,14 @@ def _device(wanted: str) -> str:
 def _examples(model: Model, data: str) -> Examples:
     """What the model was trained to take; UserError where it was made otherwise."""
     if isinstance(model, ClassicalModel):
-        examples = learning.read_features(data, model.families)
+        examples = read_features(data, model.families)
         # Families are columns: others may lie beside the model's own.
         found: Settings | ClipSettings = dataclasses.replace(
             Settings.from_json(examples.settings), families=model.features.families
         )
         wanted: Settings | ClipSettings = model.features
     else:
-        examples = learning.read_clips(data)
+        examples = read_clips(data)
         found, wanted = ClipSettings.from_json(examples.settings), model.clip
     if found != wanted:
         pairs = [
@@ -184,7 +180,7 @@ def _examples(model: Model, data: str) -> Examples:
 def _baselines(judged: Judged, examples: Examples, model: Model) -> dict[str, Any]:
     train = examples.of_split("train").table["label"].to_pylist()
     known = [label for label in train if label in model.class_names]
-    return evaluation.baselines(
+    return baselines(
         judged.labels, model.class_names, train_labels=known or None, groups=judged.groups
     )
 
@@ -204,8 +200,8 @@ def _cost(model: Model, chosen: Examples, config: EvaluateConfig) -> dict[str, A
         pre = model.preprocessing
         shape = (pre.num_channels, pre.num_frames, pre.size_px, pre.size_px)
         frames = pre.num_frames * model.clip.clips_per_video
-    alone = evaluation.measure_cost(
-        lambda: learning.predict(model, few),
+    alone = cost.measure_cost(
+        lambda: judging.predict(model, few),
         num_videos=len(videos),
         frames_per_video=frames,
         model_dir=storage.canonical(config.model),
@@ -213,7 +209,7 @@ def _cost(model: Model, chosen: Examples, config: EvaluateConfig) -> dict[str, A
         clip_shape=shape,
         runs=3,
     )
-    whole = evaluation.median_seconds(lambda: _label(model, videos), runs=1) / len(videos)
+    whole = cost.median_seconds(lambda: _label(model, videos), runs=1) / len(videos)
     return {**alone, "end_to_end_seconds_per_video": whole, "timed_videos": len(videos)}
 
 
@@ -242,7 +238,7 @@ def _label(model: Model, videos: list[dict[str, Any]]) -> None:
 
 
 def _write_predictions(out: str, judged: Judged, names: Sequence[str]) -> None:
-    table = evaluation.prediction_rows(
+    table = prediction_rows(
         video_ids=judged.video_ids,
         uris=judged.uris,
         y_true=judged.labels,
@@ -253,15 +249,15 @@ def _write_predictions(out: str, judged: Judged, names: Sequence[str]) -> None:
 
 
 def _draw(out: str, judged: Judged, metrics: dict[str, Any], names: Sequence[str]) -> None:
-    curves = evaluation.curves(judged.labels, judged.probabilities, names)
-    write_json(storage.join(out, "curves.json"), curves)
+    found = curves(judged.labels, judged.probabilities, names)
+    write_json(storage.join(out, "curves.json"), found)
     for name, figure in {
         "confusion": plots.confusion(metrics["confusion_matrix"], names),
-        "roc": plots.roc(curves["roc"]),
-        "precision_recall": plots.precision_recall(curves["precision_recall"]),
-        "calibration": plots.calibration(curves["calibration"], ece=metrics["ece"]),
+        "roc": plots.roc(found["roc"]),
+        "precision_recall": plots.precision_recall(found["precision_recall"]),
+        "calibration": plots.calibration(found["calibration"], ece=metrics["ece"]),
     }.items():
-        plots.save(figure, storage.join(out, f"{name}.png"))
+        save_figure(figure, storage.join(out, f"{name}.png"))
 
 
 def _say_selection(config: EvaluateConfig, selection: Selection, *, instead: bool) -> None:

@@ -17,14 +17,17 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.text import Text
 
-from vidray import cli, features, out_folder, pipeline, storage, summary, versions
-from vidray.decode import Limits
+from vidray import cli, features, storage
+from vidray.distributed import pipeline
+from vidray.distributed.capacity import Resources
 from vidray.errors import UserError
-from vidray.extraction import Settings
-from vidray.pipeline import Resources
-from vidray.runs import Run, read_parts
+from vidray.features.extraction import Settings
+from vidray.learning import split_report
 from vidray.sources import list_videos
-from vidray.summary import Table
+from vidray.tables import run_folder, summary, versions
+from vidray.tables.runs import Run, read_parts
+from vidray.tables.summary import Table
+from vidray.video.decode import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ class ExtractConfig:
     show: int = 0
     """Rows of the table to print at the end."""
     overwrite: bool = False
-    """Remove an earlier run from the folder first."""
+    """Start afresh: remove what an earlier run left in the folder first."""
 
     def __post_init__(self) -> None:
         if self.show < 0:
@@ -99,7 +102,7 @@ def main(config: ExtractConfig) -> None:
     """List, extract what is not done yet, show it."""
     settings, resources = config.settings(), config.resources()
     out = storage.canonical(config.out)
-    out_folder.check(out, "features", videos=config.videos)
+    run_folder.check(out, "features", videos=config.videos)
     digest = f"{settings.digest} {config.split_fractions or 'splits as given'}"
     source = storage.without_secrets(storage.canonical(config.videos))
     own = versions.chosen(decoder=config.decoder, enhance=config.enhance)
@@ -117,7 +120,7 @@ def main(config: ExtractConfig) -> None:
     )
     _show_rows(run, config.show)
     if config.split_fractions:
-        summary.print_split_counts(run.read_videos())
+        split_report.print_split_counts(run.read_videos())
     summary.print_run(run, report)
 
 

@@ -21,17 +21,21 @@ from typing import Any, Literal
 import pyarrow.compute as pc
 from rich.console import Console
 
-from vidray import cli, commits, out_folder, pipeline, runs, storage, summary, versions
-from vidray.commits import LabelSet, Todo
-from vidray.decode import Limits
+from vidray import cli, storage
+from vidray.distributed import capacity, pipeline
+from vidray.distributed.capacity import Predictors, Resources
 from vidray.errors import JobError, UserError
-from vidray.labelling import LabelSettings, check_model, name_and_digest
-from vidray.model_files import read_info
-from vidray.pipeline import Predictors, Resources
+from vidray.labelling import commits
+from vidray.labelling.commits import LabelSet, Todo
+from vidray.labelling.settings import LabelSettings, check_model, name_and_digest
+from vidray.models.model_files import read_info
 from vidray.progress import duration
-from vidray.runs import Run
 from vidray.sources import list_videos
-from vidray.summary import Table
+from vidray.tables import run_folder, summary
+from vidray.tables.run_folder import RunFolder
+from vidray.tables.runs import Run
+from vidray.tables.summary import Table
+from vidray.video.decode import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +90,12 @@ class LabelConfig:
     """1 if not given, or 0 where the cluster has no GPU."""
     dry_run: bool = False
     """Say what would be labelled, and label nothing."""
+    overwrite: bool = False
+    """Start afresh: remove all labels in the folder first, those of other models too."""
 
     def __post_init__(self) -> None:
+        if self.dry_run and self.overwrite:
+            raise UserError("--dry-run changes nothing and --overwrite removes: give one of them")
         if self.max_attempts < 1:
             raise UserError(f"max_attempts is {self.max_attempts}: it must be 1 or more")
         for name in ("predictors", "gpus_per_predictor"):
@@ -140,15 +148,15 @@ class LabelConfig:
     def _predictors(self, family: str) -> Predictors | None:
         if family == "classical":
             return None
-        pipeline.connect()
+        capacity.connect()
         each, number = self.gpus_per_predictor, self.predictors
         if each is None:
-            each = 1.0 if pipeline.num_gpus() else 0.0
+            each = 1.0 if capacity.num_gpus() else 0.0
         if number is None:
-            number = pipeline.predictors_that_fit(each) if each else 0
+            number = capacity.predictors_that_fit(each) if each else 0
             if self.gpus_per_predictor and not number:
                 raise UserError(
-                    f"gpus_per_predictor is {each:g} and the cluster has {pipeline.num_gpus():g} "
+                    f"gpus_per_predictor is {each:g} and the cluster has {capacity.num_gpus():g} "
                     "GPUs: wait for its nodes, or leave it out to label on CPUs"
                 )
         if not number:
@@ -159,7 +167,7 @@ class LabelConfig:
 def main(config: LabelConfig) -> None:
     """Finish what was begun, list, label what is left, commit."""
     out = storage.canonical(config.out)
-    out_folder.check(out, "label", videos=config.videos)
+    run_folder.check(out, "label", videos=config.videos)
     name, digest = name_and_digest(config.model)
     settings = config.settings(digest)
     info = read_info(config.model)
@@ -171,7 +179,11 @@ def main(config: LabelConfig) -> None:
         name=f"{name}-{settings.digest}",
         libraries=settings.libraries(info["family"]),
     )
+    folder = _folder(config, labels)
     source = storage.without_secrets(storage.canonical(config.videos))
+    if config.overwrite:
+        list_videos(config.videos)  # Nothing goes for a wrong source.
+        folder.overwrite()
     run = None if config.dry_run else labels.unfinished(source, settings.digest)
     if run is not None:
         print("going on with a run that was not finished")
@@ -184,7 +196,7 @@ def main(config: LabelConfig) -> None:
         _say_todo(todo, time.monotonic() - began)
         if config.dry_run or not len(todo.plan):
             break
-        _take_folder(config, labels)
+        folder.claim()  # Before anything else is written into it.
         mine = labels.new_run(source, settings.digest)
         run = labels.claim(mine, todo, _public(config))
         if run is None:
@@ -197,13 +209,6 @@ def main(config: LabelConfig) -> None:
     if not config.dry_run:
         labels.remove_leftovers()
         labels.compact()
-
-
-def _take_folder(config: LabelConfig, labels: LabelSet) -> None:
-    """Make a free folder ours before anything else is written into it."""
-    header = _header(config, labels, "running")
-    storage.write_once(storage.join(labels.out, "run.json"), runs.json_bytes(header))
-    out_folder.check(labels.out, "label")  # Of two jobs that start at once, one is first.
 
 
 def _label(
@@ -237,23 +242,21 @@ def _label(
         # Of all rows of the commit, some of which an earlier start may have made.
         each = seconds / report["counts"]["videos"]
         report["hours_of_video_per_hour"] = round(each * report["videos_per_second"], 1)
-    told = {**_header(config, labels, "finished"), "commit": number, **report}
-    runs.write_json(labels.out, told)
+    _folder(config, labels).write_run_json("finished", commit=number, **report)
     _say(labels, number, report)
 
 
-def _header(config: LabelConfig, labels: LabelSet, state: str) -> dict[str, Any]:
-    return {
-        "kind": "label",
-        "state": state,
-        "set": labels.name,
-        "config": _public(config),
-        "versions": versions.of(labels.libraries),
-    }
+def _folder(config: LabelConfig, labels: LabelSet) -> RunFolder:
+    return RunFolder(
+        out=labels.out,
+        kind="label",
+        shown={"set": labels.name, "config": _public(config)},
+        libraries=labels.libraries,
+    )
 
 
 def _public(config: LabelConfig) -> dict[str, Any]:
-    return cli.shown(config, without=("dry_run",))
+    return cli.shown(config, without=("dry_run", "overwrite"))
 
 
 def _say_todo(todo: Todo, seconds: float) -> None:

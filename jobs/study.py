@@ -26,33 +26,47 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from vidray import (
-    cli,
+from vidray import cli, models, storage
+from vidray.distributed import training
+from vidray.errors import UserError
+from vidray.evaluation import judging, plots, study
+from vidray.evaluation.drawing import save_figure
+from vidray.evaluation.study import Answer, StudyRun, Unit
+from vidray.learning import split_report
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import DeepJob, make_network
+from vidray.learning.epochs import (
+    best_epoch,
+)
+from vidray.learning.examples import (
+    Examples,
+    Selection,
+    read_clips,
+    read_features,
+    select,
+)
+from vidray.learning.hyperparameters import Training
+from vidray.learning.train_config import (
+    DeepSettings,
+    Flat,
+    check_model,
+    deciding_settings,
+    deep_job,
+)
+from vidray.models import DeepModel, classical
+from vidray.models.folds import MOST_REPEATS
+from vidray.models.matrices import metadata_matrix, to_matrix
+from vidray.progress import duration
+from vidray.storage import parquet
+from vidray.storage.json_file import write_json
+from vidray.tables import (
     digests,
-    learning,
-    models,
-    out_folder,
-    parquet,
-    plots,
-    storage,
-    study,
+    run_folder,
     summary,
-    training,
     versions,
 )
-from vidray.augment import Augmentation
-from vidray.clips import ClipSettings
-from vidray.errors import UserError
-from vidray.learning import Examples, Selection
-from vidray.loop import Training, best_epoch
-from vidray.models import DeepModel, classical
-from vidray.models.folder import write_json
-from vidray.progress import duration
-from vidray.study import Answer, StudyRun, Unit
-from vidray.summary import Table
-from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings, deep_job
-from vidray.training import DeepJob
-from vidray.work_folder import WORK
+from vidray.tables.summary import Table
+from vidray.video.clips import ClipSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +93,8 @@ class StudyConfig:
     two. Without, only the label of svm has a meaning."""
     fractions: tuple[float, ...] = ()
     """Of split train, for the learning curve: subsets of whole recordings, each within the next."""
-    resume: bool = True
-    """Go on with a study of the same settings; --no-resume starts afresh."""
+    overwrite: bool = False
+    """Start afresh: remove what an earlier run left in the folder first."""
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
     training: Annotated[Training, Flat] = field(default_factory=Training)
@@ -93,8 +107,8 @@ class StudyConfig:
             raise UserError("no models are named: give --models extra_trees r3d_18, for instance")
         if self.folds < 0 or self.folds == 1:
             raise UserError(f"folds is {self.folds}: it must be 2 or more, or 0 for none")
-        if not 1 <= self.repeats <= classical.MOST_REPEATS:
-            most = classical.MOST_REPEATS
+        if not 1 <= self.repeats <= MOST_REPEATS:
+            most = MOST_REPEATS
             raise UserError(f"repeats is {self.repeats}: it must be 1 to {most}")
         for fraction in self.fractions:
             if not 0 < fraction <= 1:
@@ -138,7 +152,7 @@ class Data:
 def main(config: StudyConfig) -> None:
     """Train and ask every model, then write and show what came of it."""
     began = time.monotonic()
-    out_folder.check(storage.canonical(config.out), "study")
+    run_folder.check(storage.canonical(config.out), "study")
     data = _read(config)
     baselines = study.BASELINES if data.features is not None else (classical.MAJORITY,)
     units = study.plan(
@@ -156,7 +170,7 @@ def main(config: StudyConfig) -> None:
         asked=_asked(config, data),
         libraries=(*versions.CLASSICAL, *(versions.DEEP if config.deep_models else ())),
     )
-    run.folder.claim(resume=config.resume)
+    run.folder.claim(overwrite=config.overwrite)
     answers = _answer_all(config, run, data, units)
     found = study.summarise(data.videos, units, answers, config.fractions)
     table = study.to_table(found)
@@ -164,22 +178,22 @@ def main(config: StudyConfig) -> None:
     storage.write_bytes(storage.join(run.out, "study.parquet"), parquet.parquet_bytes(table))
     if curve := study.curve_rows(table):
         write_json(storage.join(run.out, f"{study.CURVE}.json"), curve)
-        plots.save(plots.learning_curve(curve), storage.join(run.out, f"{study.CURVE}.png"))
+        save_figure(plots.learning_curve(curve), storage.join(run.out, f"{study.CURVE}.png"))
     run.folder.finish(videos=_counts(data), seconds=time.monotonic() - began)
     _say(config, data, found)
 
 
 def _read(config: StudyConfig) -> Data:
     """Both runs, videos that are not in both left out."""
-    features = config.features and learning.read_features(config.features, config.families)
-    clips = config.clips and learning.read_clips(config.clips)
+    features = config.features and read_features(config.features, config.families)
+    clips = config.clips and read_clips(config.clips)
     sources = [source for source in (features, clips) if source]
     if not sources:
         raise UserError("there is nothing to learn from: give --features or --clips")
     given = study.common_videos(sources)
-    videos = learning.select(given, config.selection)
+    videos = select(given, config.selection)
     _ = videos.class_names  # What is wrong with them is said without a table.
-    summary.print_splits(videos, given=given.gives_splits)
+    split_report.print_splits(videos, given=given.gives_splits)
     return Data(videos=videos, features=features or None, clips=clips or None)
 
 
@@ -231,7 +245,7 @@ def _answer_all(
     left = [unit for unit in units if unit.name not in answers]
     for name in dict.fromkeys(unit.model for unit in left if unit.model in models.DEEP):
         # What is wrong with a network is said here, before any work.
-        started = training.make_network(_job(config, data, name, data.videos), fresh=True)
+        started = make_network(_job(config, data, name, data.videos), fresh=True)
         if started.loaded:
             print(started.loaded, flush=True)
     if answers:
@@ -282,9 +296,9 @@ class _Teacher:
             ids = pa.array(data.videos.table["video_id"].to_pylist(), pa.string())
             rows = pc.index_in(ids, data.features.table["video_id"].combine_chunks())
             table = data.features.table.take(rows)
-            self._given[study.METADATA] = classical.metadata_matrix(table)
+            self._given[study.METADATA] = metadata_matrix(table)
             if config.classical_models:
-                matrix = classical.to_matrix(table, data.features.families)
+                matrix = to_matrix(table, data.features.families)
                 self._given |= dict.fromkeys(config.classical_models, matrix)
 
     def answer(self, unit: Unit) -> Answer:
@@ -314,7 +328,7 @@ class _Teacher:
 
     def _deep(self, unit: Unit) -> Answer:
         job = self._unit_job(unit)
-        folder = storage.join(self._run.out, WORK, unit.name)
+        folder = storage.join(self._run.folder.work, unit.name)
         began = time.monotonic()
         trained = training.train(
             job, folder=folder, workers=self._config.deep.who, on_rows=lambda _: None
@@ -363,7 +377,7 @@ class _Teacher:
         ids = self._data.videos.table["video_id"].take(pa.array(unit.judged))
         table = clips.table.filter(pc.is_in(clips.table["video_id"], ids.combine_chunks()))
         asked = dataclasses.replace(clips, table=table)
-        judged = learning.judge(table, learning.predict(model, asked))
+        judged = judging.judge(table, judging.predict(model, asked))
         row = {video: k for k, video in enumerate(judged.video_ids)}
         return judged.probabilities[[row[video] for video in ids.to_pylist()]]
 

@@ -16,34 +16,60 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
+import tyro
 from rich.console import Console
 
 from vidray import (
     cli,
-    digests,
-    learning,
     masking,
     models,
-    out_folder,
-    plots,
-    recordings,
     storage,
+)
+from vidray.distributed import training
+from vidray.errors import UserError
+from vidray.evaluation import judging, plots
+from vidray.evaluation.drawing import save_figure
+from vidray.learning import recordings, split_report
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import (
+    DeepJob,
+    Trained,
+    make_network,
+    model_info,
+)
+from vidray.learning.epochs import (
+    EpochRow,
+    best_epoch,
+)
+from vidray.learning.examples import (
+    Examples,
+    Selection,
+    read_clips,
+    read_features,
+    select,
+)
+from vidray.learning.hyperparameters import Training
+from vidray.learning.recordings import Demand
+from vidray.learning.train_config import (
+    DeepSettings,
+    Flat,
+    check_model,
+    deep_job,
+)
+from vidray.models import classical, importance
+from vidray.models.cross_validation import cross_validate
+from vidray.models.folder import save_classical, save_deep
+from vidray.models.matrices import family_columns, feature_names
+from vidray.progress import duration
+from vidray.storage.json_file import write_json
+from vidray.tables import (
+    digests,
+    run_folder,
     summary,
-    training,
     versions,
 )
-from vidray.augment import Augmentation
-from vidray.errors import UserError
-from vidray.learning import Examples, Selection
-from vidray.loop import EpochRow, Training, best_epoch
-from vidray.models import classical, importance
-from vidray.models.claim import CHECKPOINTS, ModelRun
-from vidray.models.folder import save_classical, save_deep, write_json
-from vidray.progress import duration
-from vidray.recordings import Demand
-from vidray.summary import Table
-from vidray.train_config import DeepSettings, Flat, check_model, deep_job
-from vidray.training import DeepJob, Trained
+from vidray.tables.run_folder import RunFolder
+from vidray.tables.summary import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,33 +115,39 @@ class TrainConfig:
     """svm, extra_trees, ... or r3d_18, resnet18_avg, ...: a wrong name lists them all."""
     out: str
     """Model folder to write, local or in a bucket."""
-    resume: bool = True
-    """Go on with an unfinished training of the same settings; --no-resume starts afresh."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on with an unfinished training of the same settings, as happens without the flag too."""
+    overwrite: bool = False
+    """Start afresh: remove what an earlier run left in the folder first."""
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     classical: Annotated[ClassicalSettings, Flat] = field(default_factory=ClassicalSettings)
     deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
     training: Annotated[Training, Flat] = field(default_factory=Training)
     augmentation: Annotated[Augmentation, Flat] = field(default_factory=Augmentation)
 
+    def __post_init__(self) -> None:
+        if self.resume and self.overwrite:
+            raise UserError("--resume goes on and --overwrite starts afresh: give one of them")
+
 
 def main(config: TrainConfig) -> None:
     """Train, judge on the validation split, write the model folder."""
     check_model(config.model)
-    out_folder.check(storage.canonical(config.out), "model")
+    run_folder.check(storage.canonical(config.out), "model")
     if config.model in classical.NAMES:
         _refuse(config, deep=DeepSettings(), training=Training(seed=config.training.seed),
                 augmentation=Augmentation())  # fmt: skip
-        found = learning.read_features(config.data, config.classical.families)
+        found = read_features(config.data, config.classical.families)
         _train_classical(config, _selected(config, found))
     else:
         _refuse(config, classical=ClassicalSettings())
-        _train_deep(config, _selected(config, learning.read_clips(config.data)))
+        _train_deep(config, _selected(config, read_clips(config.data)))
 
 
 def _selected(config: TrainConfig, found: Examples) -> Examples:
-    examples = learning.select(found, config.selection)
+    examples = select(found, config.selection)
     _ = examples.class_names  # What is wrong with them is said without a table.
-    summary.print_splits(examples, given=found.gives_splits)
+    split_report.print_splits(examples, given=found.gives_splits)
     return examples
 
 
@@ -137,7 +169,7 @@ def _train_classical(config: TrainConfig, examples: Examples) -> None:
     demand = config.classical.demand(seed, config.selection.without_classes)
     recordings.check(y, train.groups, names, demand)
     run = _run(config, examples, dataclasses.asdict(config.classical) | {"seed": seed})
-    if not run.claim(resume=config.resume):
+    if run.claim(overwrite=config.overwrite) == "finished":
         _say_finished(config)
         return
     began = time.monotonic()
@@ -148,7 +180,7 @@ def _train_classical(config: TrainConfig, examples: Examples) -> None:
     fitted = time.monotonic()
     metrics: dict[str, Any] = {"val": None, "cross_validation": None}
     if len(val.table):
-        metrics["val"] = learning.judge(
+        metrics["val"] = judging.judge(
             val.table, classical.predict(pipeline, val.matrix())
         ).metrics(names)
     if config.classical.folds:
@@ -157,11 +189,11 @@ def _train_classical(config: TrainConfig, examples: Examples) -> None:
     held_x, held_y = held_out.matrix(), held_out.targets(names)
     matters = importance.by_columns(
         pipeline, held_x, held_y,
-        classical.family_columns(examples.families), seed=seed,
+        family_columns(examples.families), seed=seed,
     )  # fmt: skip
     named = importance.by_feature(
         pipeline, held_x, held_y,
-        classical.feature_names(examples.families), seed=seed,
+        feature_names(examples.families), seed=seed,
     )  # fmt: skip
     info = {
         **_info(config, "classical", examples, names),
@@ -175,7 +207,7 @@ def _train_classical(config: TrainConfig, examples: Examples) -> None:
         storage.join(run.out, "importance.json"),
         {"split": measured_on, "families": matters, "features": named},
     )
-    run.finish({"seconds": {"training": fitted - began, "all": time.monotonic() - began}})
+    run.finish(seconds={"training": fitted - began, "all": time.monotonic() - began})
     _say(config, metrics, fitted - began)
 
 
@@ -183,7 +215,7 @@ def _cross_validation(
     config: TrainConfig, train: Examples, names: tuple[str, ...]
 ) -> dict[str, Any]:
     """Every video of split train judged by models that saw no video of its recording."""
-    found = classical.cross_validate(
+    found = cross_validate(
         config.model,
         train.matrix(),
         train.targets(names),
@@ -194,7 +226,7 @@ def _cross_validation(
         repeats=config.classical.repeats,
         calibrated=config.classical.calibrated,
     )
-    repeats = [learning.judge(train.table, one).metrics(names) for one in found.probabilities]
+    repeats = [judging.judge(train.table, one).metrics(names) for one in found.probabilities]
     keys = ("accuracy", "macro_f1", "macro_auc", "log_loss")
     means = {key: _mean([repeat[key] for repeat in repeats]) for key in keys}
     return {**means, "repeats": repeats, "folds": found.metrics}
@@ -220,29 +252,29 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
     run = _run(config, examples, settings)
     if config.deep.tensorboard:
         _check_tensorboard()
-    if not run.claim(resume=config.resume):
+    if run.claim(overwrite=config.overwrite) == "finished":
         _say_finished(config)
         return
-    started = training.make_network(job, fresh=True)  # What is wrong is said here, and once.
+    started = make_network(job, fresh=True)  # What is wrong is said here, and once.
     if started.loaded:
         print(started.loaded)
     began = time.monotonic()
     trained = training.train(
         job,
-        folder=storage.join(run.out, CHECKPOINTS),
+        folder=run.work,
         workers=config.deep.who,
         on_rows=_Epochs(config.training.epochs, began),
     )
     seconds = time.monotonic() - began
-    save_deep(run.out, training.model_info(job, examples), trained.state)
+    save_deep(run.out, model_info(job, examples), trained.state)
     metrics = {"val": _judge_deep(run.out, examples, names), "best_epoch": _best(job, trained)}
     write_json(storage.join(run.out, "metrics.json"), metrics)
     history = [dataclasses.asdict(row) for row in trained.rows]
     write_json(storage.join(run.out, "history.json"), history)
-    plots.save(plots.training_curve(history), storage.join(run.out, "curve.png"))
+    save_figure(plots.training_curve(history), storage.join(run.out, "curve.png"))
     if config.deep.tensorboard:
         _write_tensorboard(run.out, trained.rows)
-    run.finish({"seconds": {"training": seconds}, "epochs": len(history)})
+    run.finish(seconds={"training": seconds}, epochs=len(history))
     _say(config, metrics, seconds)
 
 
@@ -253,14 +285,14 @@ def _judge_deep(out: str, examples: Examples, names: tuple[str, ...]) -> dict[st
         return None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = models.load(out, device=device)
-    return learning.judge(val.table, learning.predict(model, val)).metrics(names)
+    return judging.judge(val.table, judging.predict(model, val)).metrics(names)
 
 
 def _best(job: DeepJob, trained: Trained) -> int:
     return trained.rows[best_epoch(trained.rows, job.training)].epoch
 
 
-def _run(config: TrainConfig, examples: Examples, settings: dict[str, Any]) -> ModelRun:
+def _run(config: TrainConfig, examples: Examples, settings: dict[str, Any]) -> RunFolder:
     public = {
         "data": config.data,
         "model": config.model,
@@ -271,7 +303,13 @@ def _run(config: TrainConfig, examples: Examples, settings: dict[str, Any]) -> M
     is_classical = config.model in classical.NAMES
     libraries = versions.CLASSICAL if is_classical else versions.DEEP
     out = storage.canonical(config.out)
-    return ModelRun(out=out, digest=digest, config=values, libraries=libraries)
+    return RunFolder(
+        out=out,
+        kind="model",
+        same={"digest": digest},
+        shown={"config": values},
+        libraries=libraries,
+    )
 
 
 def _info(

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vidray import features, runs, schema
-from vidray.clips import ClipSettings
-from vidray.extraction import Settings
+from vidray import features
+from vidray.features.extraction import Settings
+from vidray.tables import runs, schema
+from vidray.video.clips import ClipSettings
 
 LABELS = ("jump", "run")
 Rows = Sequence[dict[str, Any]]

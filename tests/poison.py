@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from vidray import rows, schema
-from vidray.decode import Request, Video
 from vidray.errors import ModelError, UserError
+from vidray.tables import rows, schema
+from vidray.video.decode import Request, Video
 
 
 def doubled(config: dict[str, Any], ask: Any) -> Any:

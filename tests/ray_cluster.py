@@ -203,7 +203,11 @@ def ray_workers(
 
 def sandboxes() -> list[psutil.Process]:
     """Every decoding process of this machine."""
-    return [process for process in psutil.process_iter() if "vidray.sandbox" in _command(process)]
+    return [
+        process
+        for process in psutil.process_iter()
+        if "vidray.distributed.sandbox" in _command(process)
+    ]
 
 
 def _command(process: psutil.Process) -> str:

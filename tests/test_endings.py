@@ -20,22 +20,21 @@ import tyro
 from botocore import exceptions as boto
 
 from vidray import (
-    buckets,
     cli,
     endings,
-    json_file,
-    parquet,
-    pipeline,
-    ray_address,
-    rows,
-    runs,
-    schema,
     sources,
     storage,
+)
+from vidray.distributed import capacity, pipeline, ray_address
+from vidray.distributed.capacity import Resources
+from vidray.errors import JobError, UserError, VideoError
+from vidray.storage import buckets, json_file, parquet
+from vidray.tables import (
+    rows,
+    run_folder,
+    schema,
     summary,
 )
-from vidray.errors import JobError, UserError, VideoError
-from vidray.pipeline import Resources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +239,7 @@ def test_an_address_of_no_cluster_is_told_at_once(
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UserError, match=told):
-        pipeline.connect()
+        capacity.connect()
 
 
 @pytest.fixture
@@ -264,7 +263,7 @@ def stranger() -> Iterator[int]:
 def test_a_port_of_something_else_than_ray(stranger: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{stranger}")
     with pytest.raises(UserError, match="something else answers than Ray's head"):
-        pipeline.connect()
+        capacity.connect()
 
 
 def test_a_port_where_nobody_listens() -> None:
@@ -301,12 +300,12 @@ def test_a_ray_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(pipeline.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(pipeline.ray, "init", init)
     monkeypatch.setattr(pipeline, "_tidy_sessions", lambda: None)
-    pipeline.connect()
+    capacity.connect()
     assert now == 90
     assert services.get_node is look
     looks = -100
     with pytest.raises(JobError, match=r"Ray does not start \(not there\): other work may keep"):
-        pipeline.connect()
+        capacity.connect()
 
 
 # Files and settings
@@ -316,10 +315,10 @@ def test_a_ray_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch)
 def test_a_damaged_json_file_of_ours_is_named(text: bytes, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(text)
     for read in (
-        lambda: runs.read_json(str(tmp_path)),
+        lambda: run_folder.read_json(str(tmp_path)),
         lambda: json_file.read(f"{tmp_path}/run.json"),
     ):
-        with pytest.raises(UserError, match=r"run.json (is damaged|holds).*put it back"):
+        with pytest.raises(UserError, match=r"run.json is damaged .*: put back what was there"):
             read()
 
 

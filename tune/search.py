@@ -28,43 +28,52 @@ from rich.console import Console
 # `python tune/search.py` finds modules beside itself only.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tune import conductor, spaces, winners
-from tune.conductor import Plan
-from tune.data import Data, read
-from vidray import (
-    cli,
-    out_folder,
-    parquet,
-    plots,
-    search,
-    storage,
-    summary,
-    training,
-    versions,
-)
-from vidray.augment import Augmentation
+from tune import spaces
+from vidray import cli, storage
+from vidray.distributed import training
+from vidray.distributed.capacity import connect
 from vidray.errors import UserError
-from vidray.learning import Examples, Selection
-from vidray.loop import Training
+from vidray.evaluation.drawing import save_figure
+from vidray.learning.augment import Augmentation
+from vidray.learning.deep_job import Workers
+from vidray.learning.examples import Examples, Selection
+from vidray.learning.hyperparameters import Training
+from vidray.learning.recordings import Demand
+from vidray.learning.train_config import (
+    DeepSettings,
+    Flat,
+    check_model,
+    deciding_settings,
+)
 from vidray.models import classical
-from vidray.models.folder import write_json
-from vidray.pipeline import connect
+from vidray.models.folds import MOST_REPEATS
 from vidray.progress import duration
-from vidray.recordings import Demand
-from vidray.search import Family, Metric, Proposals, Trial
-from vidray.summary import Table
-from vidray.train_config import DeepSettings, Flat, check_model, deciding_settings
-from vidray.trials import ClassicalTrials, DeepTrials
-from vidray.work_folder import WORK, WorkFolder
+from vidray.search import conductor, winners
+from vidray.search.conductor import Plan
+from vidray.search.data import Data, read
+from vidray.search.plots import importance_bars, search_curve
+from vidray.search.proposals import (
+    Family,
+    Metric,
+    Proposals,
+    Searcher,
+    State,
+    Trial,
+    importances,
+    is_loss,
+    to_table,
+)
+from vidray.search.trials import ClassicalTrials, DeepTrials
+from vidray.storage import parquet
+from vidray.storage.json_file import write_json
+from vidray.tables import run_folder, summary, versions
+from vidray.tables.run_folder import RunFolder
+from vidray.tables.summary import Table
 
-_OURS = (
-    "trials", "trials.parquet", "search.json", "search.png", "importance.png", "best", "test",
-    "classical", "deep",
-)  # fmt: skip
 # A deep trial without a GPU: more threads than this share a clip badly.
 _MOST_CPUS = 4
 _OF_CLASSICAL = ("preset", "feature_families", "folds", "repeats", "calibrated")
-_STATES: tuple[search.State, ...] = ("ok", "stopped", "failed")
+_STATES: tuple[State, ...] = ("ok", "stopped", "failed")
 _LIBRARIES: dict[Family, tuple[str, ...]] = {
     "classical": (*versions.CLASSICAL, "optuna"),
     "deep": (*versions.DEEP, "optuna"),
@@ -108,8 +117,8 @@ class SearchConfig:
     """Stop deep trials early that are not among the best third of those before (ASHA)."""
     at_once: int | None = None
     """Trials at once; as many as the cluster holds if not given."""
-    resume: bool = True
-    """Go on with a search of the same settings; --no-resume starts afresh."""
+    overwrite: bool = False
+    """Start afresh: remove what an earlier run left in the folder first."""
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
     training: Annotated[Training, Flat] = field(default_factory=Training)
@@ -120,10 +129,8 @@ class SearchConfig:
             value = getattr(self, name)
             if value < least:
                 raise UserError(f"{name} is {value}: it must be {least} or more")
-        if self.repeats > classical.MOST_REPEATS:
-            raise UserError(
-                f"repeats is {self.repeats}: it must be {classical.MOST_REPEATS} at the most"
-            )
+        if self.repeats > MOST_REPEATS:
+            raise UserError(f"repeats is {self.repeats}: it must be {MOST_REPEATS} at the most")
         if self.at_once is not None and self.at_once < 1:
             raise UserError(f"at_once is {self.at_once}: it must be 1 or more")
         if self.minutes is not None and not self.minutes > 0:
@@ -196,7 +203,7 @@ class SearchConfig:
 def main(config: SearchConfig) -> None:
     """Search each family, hand over the best of each, show what came of it."""
     began = time.monotonic()
-    out_folder.check(storage.canonical(config.out), "search")
+    run_folder.check(storage.canonical(config.out), "search")
     data = read(
         config.data,
         config.families,
@@ -210,19 +217,17 @@ def main(config: SearchConfig) -> None:
     for number, family in enumerate(data):
         deadline = _deadline(config, began, len(data) - number)
         trials += _search(config, folder, data[family], family, deadline)
-    table = search.to_table(trials)
+    table = to_table(trials)
     storage.write_bytes(folder.path("trials.parquet"), parquet.parquet_bytes(table))
     best = winners.hand_over(folder, data, trials, metric=config.metric, seed=config.seed)
     if not best:
         reason = next((trial.error for trial in trials if trial.error), "all were stopped")
         raise UserError(
             f"no trial came to its end ({reason}): see {folder.path('trials.parquet')}, and give "
-            "--no-resume to start afresh with what is right"
+            "--overwrite to start afresh with what is right"
         )
     chosen = winners.choose(folder, best, metric=config.metric)
-    mattered = {
-        family: search.importances(_of(trials, family), seed=config.seed) for family in data
-    }
+    mattered = {family: importances(_of(trials, family), seed=config.seed) for family in data}
     found = {"metric": config.metric, "best": chosen, "winners": best, "importance": mattered}
     write_json(folder.path("search.json"), found)
     _draw(config, folder, trials, mattered)
@@ -244,7 +249,7 @@ def _demand(config: SearchConfig) -> Demand:
     )
 
 
-def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> WorkFolder:
+def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> RunFolder:
     """The folder, and in its settings all that a trial's result depends on."""
     settings: dict[str, Any] = {
         "seed": config.seed,
@@ -272,20 +277,19 @@ def _claim(config: SearchConfig, data: Mapping[Family, Data]) -> WorkFolder:
         "trials": config.trials,
         "minutes": config.minutes,
     }
-    folder = WorkFolder(
+    folder = RunFolder(
         out=storage.canonical(config.out),
         kind="search",
-        ours=_OURS,
         settings=settings,
-        asked=asked,
+        shown={"asked": asked},
         libraries=tuple(name for family in data for name in _LIBRARIES[family]),
     )
     # The first start decides them: what is proposed would change with another cluster.
-    earlier = folder.earlier_settings() if config.resume else {}
+    earlier = {} if config.overwrite else folder.earlier_settings()
     for family in data:
         name = f"{family}_generation"
         settings[name] = earlier.get(name) or _generation(config, family)
-    folder.claim(resume=config.resume)
+    folder.claim(overwrite=config.overwrite)
     return folder
 
 
@@ -305,7 +309,7 @@ def _at_once(config: SearchConfig, family: Family) -> int:
     return min(room, config.at_once or room)
 
 
-def _workers(config: SearchConfig) -> training.Workers:
+def _workers(config: SearchConfig) -> Workers:
     """One worker is the trial's own process."""
     who = config.deep.who
     return dataclasses.replace(who, most_cpus=_MOST_CPUS, in_process=who.workers == 1)
@@ -323,7 +327,7 @@ def _deadline(config: SearchConfig, began: float, families_left: int) -> float |
 
 
 def _search(
-    config: SearchConfig, folder: WorkFolder, data: Data, family: Family, deadline: float | None
+    config: SearchConfig, folder: RunFolder, data: Data, family: Family, deadline: float | None
 ) -> list[Trial]:
     plan = Plan(
         family=family,
@@ -362,11 +366,11 @@ def _classical_trials(config: SearchConfig, examples: Examples) -> ClassicalTria
     )
 
 
-def _deep_trials(config: SearchConfig, folder: WorkFolder, data: Data) -> DeepTrials:
+def _deep_trials(config: SearchConfig, folder: RunFolder, data: Data) -> DeepTrials:
     return DeepTrials(
         data=data.uri,
         selection=data.examples.selection,
-        work=folder.path(WORK),
+        work=folder.work,
         deep=config.deep,
         training=config.training,
         augmentation=config.augmentation,
@@ -376,10 +380,10 @@ def _deep_trials(config: SearchConfig, folder: WorkFolder, data: Data) -> DeepTr
 
 
 def _proposals(
-    config: SearchConfig, folder: WorkFolder, examples: Examples, family: Family
+    config: SearchConfig, folder: RunFolder, examples: Examples, family: Family
 ) -> Proposals:
     names = config.models_of(family)
-    searcher: search.Searcher = config.searcher
+    searcher: Searcher = config.searcher
     limit = config.trials
     if family == "deep":
         assert examples.clips is not None
@@ -413,7 +417,7 @@ def _of(trials: Sequence[Trial], family: Family) -> list[Trial]:
 
 def _draw(
     config: SearchConfig,
-    folder: WorkFolder,
+    folder: RunFolder,
     trials: Sequence[Trial],
     mattered: Mapping[Family, Mapping[str, Mapping[str, float]]],
 ) -> None:
@@ -428,11 +432,11 @@ def _draw(
         }
         for trial in trials
     ]
-    figure = plots.search(rows, metric=config.metric, lowest=search.is_loss(config.metric))
-    plots.save(figure, folder.path("search.png"))
+    figure = search_curve(rows, metric=config.metric, lowest=is_loss(config.metric))
+    save_figure(figure, folder.path("search.png"))
     shares = {model: share for family in mattered.values() for model, share in family.items()}
     if shares:
-        plots.save(plots.importance(shares), folder.path("importance.png"))
+        save_figure(importance_bars(shares), folder.path("importance.png"))
 
 
 def _say(

@@ -14,10 +14,10 @@ from typing import Any
 
 from optuna import Trial
 
-from vidray.augment import Augmentation
-from vidray.models.build import NAMES
-from vidray.models.frame_pooling import BACKBONES, POOLINGS
-from vidray.search import Space, grid
+from vidray.learning.augment import Augmentation
+from vidray.models.networks.build import NAMES
+from vidray.models.networks.frame_pooling import BACKBONES, POOLINGS
+from vidray.search.proposals import Space, grid
 
 # Fast to train and of three kinds; any other is searched when it is named.
 DEEP_MODELS = ("resnet18", "s3d", "r3d_18")

@@ -2,7 +2,28 @@
 
 from typing import Any, NamedTuple
 
-from vidray.schema import ERROR_KINDS
+# error_kind -> what it says to the person who reads the row.
+ERROR_KINDS = {
+    "missing": "listed, but gone when it was opened",
+    "denied": "the storage refused to hand it over",
+    "archived": "in cold storage: restore it before it can be read",
+    "unavailable": "the storage failed while it was read, every try of it",
+    "unreadable": "not a video file, or damaged beyond its first frame",
+    "no_video": "opens, but holds no video stream",
+    "encrypted": "the video is encrypted and no key is given",
+    "unsupported": "no decoder for its codec",
+    "too_short": "fewer frames than the task needs",
+    "too_large": "over a cap on pixels, frames, seconds or bytes",
+    "out_of_memory": "needs more memory than one worker is allowed",
+    "damaged": "more of its frames are corrupt than allowed",
+    "changed": "replaced by another file since it was listed",
+    "timeout": "not finished within the seconds allowed",
+    "crashed": "killed the decoding process, or met an error nobody expected",
+}
+# What may be otherwise the next time; the others are the video's own.
+PASSING_KINDS = (
+    "missing", "denied", "archived", "unavailable", "changed", "timeout", "crashed",
+)  # fmt: skip
 
 
 class UserError(ValueError):

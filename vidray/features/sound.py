@@ -20,10 +20,10 @@ import scipy.fft
 from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 
-from vidray import demux
-from vidray.demux import Source
 from vidray.errors import VideoError
 from vidray.features.family import Family
+from vidray.video import demux
+from vidray.video.demux import Source
 
 SAMPLE_RATE = 16_000
 WINDOW = 400  # 25 ms

@@ -12,8 +12,6 @@ run.json, _SUCCESS   how it was trained; _SUCCESS is written last
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -26,15 +24,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidray import storage
-from vidray.clips import ClipSettings
 from vidray.errors import ModelError, UserError, VideoError
-from vidray.extraction import Settings
-from vidray.loader import Read
-from vidray.loop import Precision, predict_logits
-from vidray.model_files import MODEL, PIPELINE, WEIGHTS, read_info
-from vidray.models import published
-from vidray.models.build import build
-from vidray.preprocess import Preprocessing
+from vidray.features.extraction import Settings
+from vidray.models.inference import Precision, Read, predict_logits
+from vidray.models.matrices import feature_names, to_matrix
+from vidray.models.model_files import read_info
+from vidray.models.networks import published
+from vidray.models.networks.build import build
+from vidray.models.preprocess import Preprocessing
+from vidray.storage.json_file import write_json
+from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
+from vidray.video.clips import ClipSettings
 
 # A thousand rounding errors of float64, and no more.
 _MOST_OFF = 1e-6
@@ -123,9 +123,7 @@ class ClassicalModel:
             UserError: the table lacks a family of the model's.
             ModelError: the pipeline fails, or what it gives is no probabilities.
         """
-        from vidray.models import classical
-
-        return self.predict_matrix(classical.to_matrix(table, self.families))
+        return self.predict_matrix(to_matrix(table, self.families))
 
     def predict_matrix(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """The same of rows ``float32 (N, D)``, as ``classical.to_matrix`` makes them."""
@@ -221,7 +219,7 @@ def _load_classical(uri: str, info: dict[str, Any], _: str) -> ClassicalModel:
         info=info,
     )
     # Of two rows, so that numbers that are none, and parts that do not fit, show before any video.
-    width = len(classical.feature_names(model.families))
+    width = len(feature_names(model.families))
     model.predict_matrix(np.stack([np.zeros(width, np.float32), np.full(width, np.nan, "f4")]))
     return model
 
@@ -285,9 +283,3 @@ def save_classical(uri: str, info: Mapping[str, Any], pipeline: Any) -> None:
 
     storage.write_bytes(storage.join(uri, PIPELINE), classical.dumps(pipeline))
     write_json(storage.join(uri, MODEL), info)
-
-
-def write_json(uri: str, values: Any) -> None:
-    """Write anything JSON can hold, and dataclasses."""
-    text = json.dumps(values, indent=2, default=dataclasses.asdict) + "\n"
-    storage.write_bytes(uri, text.encode())

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 
-from vidray import digests
+from vidray.tables import digests
 
 Rows = NDArray[np.int64]
 Matrix = NDArray[np.float32]

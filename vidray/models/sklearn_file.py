@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 from sklearn.tree._tree import Tree
 
-from vidray import checked_json, storage
+from vidray import storage
 from vidray.errors import UserError
+from vidray.storage import checked_json
 
 # What zipfile, NumPy's header and JSON say of what they cannot read.
 _DAMAGES = (

@@ -1,0 +1,1 @@
+"""Ray: the cluster, the pipeline over videos, training on several workers, the sandbox."""

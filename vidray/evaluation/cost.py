@@ -1,0 +1,171 @@
+"""What a model costs: parameters, operations, size, seconds and memory."""
+
+from __future__ import annotations
+
+import gc
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidray import storage
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def measure_cost(
+    predict: Callable[[], object],
+    *,
+    num_videos: int,
+    frames_per_video: int,
+    model_dir: str | None = None,
+    network: nn.Module | None = None,
+    clip_shape: Sequence[int] = (),
+    runs: int = 5,
+) -> dict[str, int | float | None]:
+    """What a model costs: ``parameters, flops_per_clip, size_bytes, seconds_per_video,
+    frames_per_second, peak_ram_bytes, peak_gpu_bytes``; null for what does not apply.
+
+    Measure each model in a process of its own: memory that an earlier model gave back to Python but
+    not to the system is used again unseen.
+
+    Args:
+        predict: labels ``num_videos`` videos: from files for the end-to-end time, from pixels in
+            memory for the model alone.
+        num_videos: in one call of ``predict``.
+        frames_per_video: frames that the model looks at in one video.
+        model_dir: the model folder, for ``size_bytes``.
+        network: the torch module of a deep model.
+        clip_shape: of one clip, (C, T, H, W); with ``network``.
+        runs: timed calls, after one to warm up.
+    """
+    with peak_memory() as peak:
+        seconds = median_seconds(predict, runs=runs) / num_videos
+    return {
+        "parameters": None if network is None else num_parameters(network),
+        "flops_per_clip": None if network is None else flops_per_clip(network, clip_shape),
+        "size_bytes": None if model_dir is None else size_bytes(model_dir),
+        "seconds_per_video": seconds,
+        "frames_per_second": frames_per_video / seconds,
+        "peak_ram_bytes": peak.ram_bytes,
+        "peak_gpu_bytes": peak.gpu_bytes,
+    }
+
+
+def num_parameters(network: nn.Module) -> int:
+    """Numbers that a network has learnt or was given; batch-norm statistics do not count."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def flops_per_clip(network: nn.Module, clip_shape: Sequence[int]) -> int:
+    """Additions and multiplications for one clip, counted apart: many papers halve this number.
+
+    Counted by PyTorch (convolutions, matrix products, attention; the rest is below 1 %) on tensors
+    without content: nothing is computed, and recurrent and attention layers run as the plain
+    products that the counter knows, not as the fused kernels it does not.
+
+    Args:
+        network: takes ``float (1, C, T, H, W)``.
+        clip_shape: (C, T, H, W).
+    """
+    import torch
+    from torch.func import functional_call
+    from torch.utils.flop_counter import FlopCounterMode
+
+    tensors = [*network.named_parameters(), *network.named_buffers()]
+    state = {name: tensor.detach().to("meta") for name, tensor in tensors}
+    clip = torch.empty((1, *clip_shape), device="meta")
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            functional_call(network, state, (clip,))
+    finally:
+        for module in training:
+            module.training = True
+    return int(counter.get_total_flops())
+
+
+def size_bytes(folder: str) -> int:
+    """All files below a folder, or below a bucket's prefix, together."""
+    return sum(file.size_bytes for file in storage.list_files(folder, hidden=True))
+
+
+def median_seconds(call: Callable[[], object], *, runs: int = 5) -> float:
+    """Median wall-clock time of ``runs`` calls, after one that warms up and does not count."""
+    if runs < 1:
+        raise ValueError(f"runs={runs} is below 1; pass runs=1 or more")
+    seconds = []
+    for _ in range(runs + 1):
+        _wait_for_gpu()
+        begin = time.perf_counter()
+        call()
+        _wait_for_gpu()
+        seconds.append(time.perf_counter() - begin)
+    return statistics.median(seconds[1:])
+
+
+@dataclass
+class PeakMemory:
+    """What ``peak_memory`` found; null before the block ends and for what cannot be measured."""
+
+    ram_bytes: int | None = None
+    gpu_bytes: int | None = None
+
+
+@contextmanager
+def peak_memory() -> Iterator[PeakMemory]:
+    """The most memory used while the block runs.
+
+    ``ram_bytes`` is this process's resident memory above what it had at the beginning, files mapped
+    into memory included; null where the kernel does not tell. ``gpu_bytes`` is all that PyTorch had
+    allocated on the current GPU at once, weights included; null where torch uses none.
+    """
+    peak = PeakMemory()
+    gc.collect()
+    if (cuda := _cuda()) is not None:
+        cuda.reset_peak_memory_stats()
+    highest_before = 0 if _reset_highest_ram() else _ram_bytes("VmHWM")
+    begin = _ram_bytes("VmRSS")
+    yield peak
+    highest = _ram_bytes("VmHWM")
+    # Without a reset the mark may be an earlier one's: then only a higher one says something.
+    if begin is not None and highest is not None and highest > (highest_before or 0):
+        peak.ram_bytes = max(0, highest - begin)
+    if (cuda := _cuda()) is not None:
+        peak.gpu_bytes = int(cuda.max_memory_allocated())
+
+
+def _cuda() -> Any:
+    """``torch.cuda`` where it is in use; torch is not imported to find out that it is not."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and torch.cuda.is_initialized() else None
+
+
+def _wait_for_gpu() -> None:
+    if (cuda := _cuda()) is not None:
+        cuda.synchronize()
+
+
+def _reset_highest_ram() -> bool:
+    try:
+        # 5 sets VmHWM to the present VmRSS (proc(5)).
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _ram_bytes(field: str) -> int | None:
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    found = re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else None

@@ -1,0 +1,296 @@
+"""One video in, one LABELS row out, by a model of either family. No Ray here.
+
+short video       the very clips the model was judged on ──> probabilities, averaged
+long video        windows, a few in memory at a time ──────> probabilities, averaged, and
+                                                             ``segments``: neighbours joined
+classical model   the features it learnt from ─────────────> probabilities
+
+The network is in this process, or in one that is asked (``predictor``): then nothing here needs
+PyTorch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vidray import storage
+from vidray.distributed.sandbox import Ask
+from vidray.errors import Cap, VideoError
+from vidray.features.extraction import describe_video
+from vidray.labelling.settings import LabelSettings, check_unchanged
+from vidray.labelling.wire import Answer, question, read_answer
+from vidray.models.model_files import read_info
+from vidray.tables import rows
+from vidray.video import clips, sampling
+from vidray.video.clips import ClipSettings
+from vidray.video.clock import Clock, Stretch
+from vidray.video.decode import Damage, IndexContradictedError, Video
+from vidray.video.opencv import steady_opencv
+
+if TYPE_CHECKING:
+    from vidray.models.folder import ClassicalModel
+
+_WINDOWS_AT_ONCE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipModel:
+    """A network, here or elsewhere: how videos are cut for it, and whom to ask.
+
+    Attributes:
+        clip: how a video is cut into the clips it takes.
+        predict: ``uint8 (N, T, H, W, 3)`` -> ``Answer``.
+    """
+
+    class_names: tuple[str, ...]
+    clip: ClipSettings
+    predict: Callable[[NDArray[np.uint8]], Answer]
+
+
+def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
+    """The work of a sandbox: ``LabelSettings`` as JSON -> (row of a plan -> LABELS batch of one).
+
+    Args:
+        ask: answers ``question`` with ``write_answer``, if the network is in another process.
+
+    Raises:
+        UserError: the model is not the one the job began with.
+    """
+    steady_opencv()
+    settings = LabelSettings.from_json(config)
+    model = _model_here(settings) if ask is None else _model_elsewhere(settings, ask)
+    check_unchanged(settings)  # After it was read: it may be replaced at any moment.
+    return lambda video: label_video(video, model, settings)
+
+
+def _model_here(settings: LabelSettings) -> ClipModel | ClassicalModel:
+    # Not for a process that asks another: PyTorch takes 0.3 GB and 2 seconds.
+    from vidray import models
+    from vidray.labelling.predictor import Predictor, use_one_thread
+
+    use_one_thread()
+    model = models.load(settings.model)
+    if not isinstance(model, models.DeepModel):
+        described = dataclasses.replace(model.features, limits=settings.limits)
+        return dataclasses.replace(model, features=described)
+    predict = Predictor(model, settings)
+    return ClipModel(class_names=model.class_names, clip=model.clip, predict=predict)
+
+
+def _model_elsewhere(settings: LabelSettings, ask: Ask) -> ClipModel:
+    info = read_info(settings.model)
+
+    def predict(pixels: NDArray[np.uint8]) -> Answer:
+        return read_answer(ask(question(pixels)))
+
+    return ClipModel(
+        class_names=tuple(info["class_names"]),
+        clip=ClipSettings.from_json(info["clip"]),
+        predict=predict,
+    )
+
+
+def label_video(
+    video: Mapping[str, Any], model: ClipModel | ClassicalModel, settings: LabelSettings
+) -> pa.RecordBatch:
+    """The LABELS row of one row of a plan; whatever is wrong with the video is in the row.
+
+    Args:
+        video: VIDEOS, but with ``true_label`` and ``attempts`` and without ``label``.
+    """
+
+    def work(clock: rows.Stopwatch) -> list[rows.Values]:
+        if isinstance(model, ClipModel):
+            values = _by_clips(video, model, settings, clock)
+        else:
+            values = _by_features(video, model, clock)
+        # The label must be of the content that the fingerprint of the row tells.
+        if storage.file_info(video["uri"]).fingerprint != video["fingerprint"]:
+            raise VideoError("changed", "replaced by another file since it was listed")
+        return [values]
+
+    return rows.made_by(work, video, settings.schema, settings.digest)
+
+
+def _by_features(
+    video: Mapping[str, Any], model: ClassicalModel, clock: rows.Stopwatch
+) -> dict[str, Any]:
+    with clock("describe"):
+        described = describe_video(video, model.features)
+    kept = [*(field.name for field in dataclasses.fields(Damage)), "decoder"]
+    reason = ["status", "error_kind", "error_message", "cap", "cap_value"]
+    (row,) = described.select([*reason, "duration_seconds", *kept]).to_pylist()
+    if row["status"] != "ok":
+        cap = None if row["cap"] is None else Cap(row["cap"], row["cap_value"])
+        raise VideoError(row["error_kind"], row["error_message"], cap=cap)
+    with clock("predict"):
+        (probabilities,) = model.predict(pa.Table.from_batches([described]))
+    seconds = _seconds(row["duration_seconds"], Stretch.of_row(video))
+    told = {"duration_seconds": seconds, **{name: row[name] for name in kept}}
+    return {**_told(probabilities, model.class_names), **told}
+
+
+def _seconds(file_seconds: float | None, stretch: Stretch) -> float | None:
+    return None if file_seconds is None else stretch.duration_seconds(file_seconds)
+
+
+def _told(probabilities: NDArray[np.float64], class_names: Sequence[str]) -> dict[str, Any]:
+    best = int(probabilities.argmax())
+    return {
+        "label": class_names[best],
+        "probability": float(probabilities[best]),
+        "probabilities": probabilities.tolist(),
+    }
+
+
+def _by_clips(
+    video: Mapping[str, Any], model: ClipModel, settings: LabelSettings, clock: rows.Stopwatch
+) -> dict[str, Any]:
+    stretch = Stretch.of_row(video)
+    with (
+        storage.opened(video["uri"], video["size_bytes"]) as source,
+        Video(source, limits=settings.limits) as opened,
+    ):
+        with clock("decode"):
+            seconds = _seconds(opened.probe().duration_seconds, stretch)
+        if seconds is not None and seconds > settings.long_seconds:
+            labelled = _by_windows(opened, stretch, model, settings, clock)
+            damage = dataclasses.asdict(opened.damage)
+            return {**labelled, **damage, "duration_seconds": seconds}
+        with clock("decode"):
+            cut = _short(model, settings)
+            pixels, _, decoder = clips.read_clips(
+                opened, source, cut, stretch=stretch, crops=settings.crops
+            )
+            damage = dataclasses.asdict(opened.damage)
+    with clock("predict"):
+        answer = model.predict(pixels)
+    told = {"duration_seconds": seconds, "decoder": decoder, **damage}
+    return {
+        **_told(answer.probabilities.mean(axis=0), model.class_names),
+        **told,
+        **_embedding([answer]),
+    }
+
+
+def _short(model: ClipModel, settings: LabelSettings) -> ClipSettings:
+    """How a short video is cut."""
+    changed: dict[str, Any] = {"decoder": settings.decoder, "limits": settings.limits}
+    if settings.clips_per_video is not None:
+        changed["clips_per_video"] = settings.clips_per_video
+    return dataclasses.replace(model.clip, **changed)
+
+
+def _by_windows(
+    opened: Video,
+    stretch: Stretch,
+    model: ClipModel,
+    settings: LabelSettings,
+    clock: rows.Stopwatch,
+) -> dict[str, Any]:
+    try:
+        return _stream_windows(opened, stretch, model, settings, clock)
+    except IndexContradictedError:
+        # Frames were counted that do not decode. From here on they are counted by decoding.
+        return _stream_windows(opened, stretch, model, settings, clock)
+
+
+def _stream_windows(
+    opened: Video,
+    stretch: Stretch,
+    model: ClipModel,
+    settings: LabelSettings,
+    clock: rows.Stopwatch,
+) -> dict[str, Any]:
+    with clock("decode"):
+        times = Clock.of_video(opened, stretch)
+    windows, bounds = window_frames(times, settings, model.clip.frames_per_clip)
+    # Where a frame stays on the screen for long, window after window is the same: asked once.
+    chosen, which = np.unique(windows, axis=0, return_inverse=True)
+    cut = clips.stream_clips(opened, list(chosen), model.clip, crops=settings.crops)
+    answers: list[Answer] = []
+    while True:
+        with clock("decode"):
+            pixels = list(itertools.islice(cut, _WINDOWS_AT_ONCE))
+        if not pixels:
+            break
+        with clock("predict"):
+            answers.append(model.predict(np.concatenate(pixels)))  # (windows * crops, T, H, W, 3)
+    asked = np.arange(len(chosen) * settings.crops).reshape(-1, settings.crops)
+    every = asked[which.reshape(-1)].reshape(-1)  # (W * crops,)
+    found = np.concatenate([answer.probabilities for answer in answers])[every]
+    probabilities = found.reshape(len(windows), settings.crops, -1).mean(axis=1)
+    return {
+        **_told(probabilities.mean(axis=0), model.class_names),
+        **_embedding(answers, every),
+        "segments": join_windows(bounds, probabilities, model.class_names),
+        "decoder": "pyav",
+    }
+
+
+def window_frames(
+    times: Clock, settings: LabelSettings, frames_per_clip: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The frames of each window, ``int64 (W, frames_per_clip)``, and its begin and end in seconds,
+    ``float64 (W, 2)``.
+    """
+    span, step = (
+        max(1, round(seconds * times.ticks_per_second))
+        for seconds in (settings.window_seconds, settings.step_seconds)
+    )
+    begins = window_begins(times.num_ticks, span, step)
+    ends = np.minimum(begins + span, times.num_ticks)
+    within = sampling.uniform(num_frames=min(span, times.num_ticks), count=frames_per_clip)
+    bounds = times.seconds(np.stack([begins, ends], axis=1))
+    return times.frames(begins[:, None] + within), bounds
+
+
+def _embedding(
+    answers: Sequence[Answer], clips: NDArray[np.int64] | slice = slice(None)
+) -> dict[str, Any]:
+    """The column, where it is wanted: the mean over ``clips`` of all that were asked about."""
+    found = [answer.embeddings for answer in answers if answer.embeddings is not None]
+    return {"embedding": np.concatenate(found)[clips].mean(axis=0).tolist()} if found else {}
+
+
+def window_begins(num_frames: int, span: int, step: int) -> NDArray[np.int64]:
+    """The first frame of each window, ``int64 (W,)``; the last one ends with the video."""
+    if num_frames <= span:
+        return np.zeros(1, np.int64)
+    return sampling.sliding_windows(num_frames=num_frames - span + 1, window=1, step=step)[:, 0]
+
+
+def join_windows(
+    bounds: NDArray[np.float64], probabilities: NDArray[np.float64], class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Neighbouring windows of one label as one segment; the segments follow each other gapless.
+
+    Where the label changes, the boundary lies midway between the middles of the two windows.
+
+    Args:
+        bounds: (W, 2), begin and end of each window in seconds, in order.
+        probabilities: (W, K).
+    """
+    labels = probabilities.argmax(axis=1)
+    changes = np.flatnonzero(np.diff(labels)) + 1
+    firsts, lasts = [0, *changes.tolist()], [*changes.tolist(), len(labels)]
+    middles = bounds.mean(axis=1)
+    between = [float(middles[k - 1 : k + 1].mean()) for k in changes]
+    begins, ends = [float(bounds[0, 0]), *between], [*between, float(bounds[-1, 1])]
+    return [
+        {
+            "begin_seconds": begin,
+            "end_seconds": end,
+            "label": class_names[labels[first]],
+            "probability": float(probabilities[first:last, labels[first]].mean()),
+        }
+        for begin, end, first, last in zip(begins, ends, firsts, lasts, strict=True)
+    ]

@@ -1,0 +1,161 @@
+"""What decides a label, and the labels that are there. No Ray here, and no PyTorch.
+
+``labeller`` makes them, ``commits`` keeps them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import pyarrow as pa
+
+from vidray import storage
+from vidray.errors import UserError, VideoError
+from vidray.labelling.commits import list_sets, read_labels
+from vidray.models.model_files import read_info
+from vidray.tables import digests, schema, versions
+from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
+from vidray.video import decoders
+from vidray.video.decode import Limits
+
+__all__ = ["LabelSettings", "Precision", "list_sets", "name_and_digest", "read_labels"]
+
+Precision = Literal["float32", "bfloat16"]
+
+_PIECE_BYTES = 4 << 20
+
+# Raised whenever the same file, model and settings give another label than before.
+_VERSION = 2
+# A classical model describes a video, whole, as those it learnt from were.
+_OF_DEEP_MODELS = (
+    "clips_per_video", "long_seconds", "window_seconds", "step_seconds", "embedding", "precision",
+    "compile", "decoder",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings:
+    """Everything that decides the label of a video."""
+
+    TARGET: ClassVar[str] = "vidray.labelling.labeller:label_videos"
+    PREDICTOR: ClassVar[str] = "vidray.labelling.predictor:answer_questions"
+
+    model: str
+    """Model folder, local or in a bucket."""
+    model_digest: str
+    """``name_and_digest`` when the job began."""
+    clips_per_video: int | None = None
+    """Clips of a short video, whose probabilities are averaged; None cuts it as for training."""
+    crops: int = 1
+    """Squares of each frame, from edge to edge, whose probabilities are averaged."""
+    long_seconds: float = 60.0
+    """A longer video is labelled window by window."""
+    window_seconds: float = 4.0
+    """What a window spans."""
+    step_seconds: float = 2.0
+    """From the beginning of a window to that of the next."""
+    embedding: bool = False
+    """Keep what the head of a deep model sees, averaged over clips."""
+    precision: Precision = "float32"
+    """Of a deep model's forward pass."""
+    compile: bool = False
+    """Compile a deep model for its processor: probabilities move in their last digits, and in the
+    third one in bfloat16."""
+    decoder: str = "pyav"
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        for name in ("window_seconds", "step_seconds"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if not self.step_seconds <= self.window_seconds <= self.long_seconds:
+            raise UserError(
+                f"step_seconds, window_seconds and long_seconds are {self.step_seconds:g}, "
+                f"{self.window_seconds:g} and {self.long_seconds:g}: none may be above the next"
+            )
+        if self.clips_per_video is not None and self.clips_per_video < 1:
+            raise UserError(f"clips_per_video is {self.clips_per_video}: it must be 1 or more")
+        if not 1 <= self.crops <= 9:
+            raise UserError(f"crops is {self.crops}: it must be 1 to 9")
+        if self.precision not in get_args(Precision):
+            kinds = ", ".join(get_args(Precision))
+            raise UserError(f"precision is {self.precision!r}: one of {kinds}")
+        decoders.check_decoder(self.decoder)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> LabelSettings:
+        """The settings that ``dataclasses.asdict`` was taken of."""
+        return cls(**{**values, "limits": Limits(**values["limits"])})
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits that change when a label may. The model may move, and a cap changes
+        none: it decides whether there is one.
+        """
+        values = dataclasses.asdict(self)
+        del values["model"], values["limits"]
+        return digests.of([_VERSION, values])
+
+    @property
+    def schema(self) -> pa.Schema:
+        """LABELS before the commit."""
+        return schema.LABELLED
+
+    def libraries(self, family: str) -> tuple[str, ...]:
+        """Those that decide the label of a model of ``family``."""
+        own = versions.DEEP if family == "deep" else (*versions.FEATURES, *versions.CLASSICAL)
+        return (*versions.DECODING, *own, *versions.chosen(decoder=self.decoder))
+
+
+def name_and_digest(model_dir: str) -> tuple[str, str]:
+    """A model's name, and twelve hex digits that change when its answers may.
+
+    Raises:
+        UserError: not a model folder.
+    """
+    info = read_info(model_dir)
+    digest = hashlib.sha256()
+    for file in (MODEL, WEIGHTS, PIPELINE):
+        where = storage.join(storage.canonical(model_dir), file)
+        try:
+            size_bytes = storage.file_info(where).size_bytes
+            digest.update(f"{file} {size_bytes}\n".encode())
+            # In pieces: how large it is says whoever made it.
+            with storage.open_binary(where, size_bytes=size_bytes) as opened:
+                while piece := opened.read(_PIECE_BYTES):
+                    digest.update(piece)
+        except VideoError as error:
+            if error.kind == "missing":
+                continue  # A model has weights or a pipeline.
+            told = f"{storage.without_secrets(where)} cannot be read: {error.message}"
+            raise UserError(f"{told}; mend it, or name another model folder") from error
+    return str(info["name"]), digest.hexdigest()[:12]
+
+
+def check_model(settings: LabelSettings, info: Mapping[str, Any]) -> None:
+    """Raise UserError where a model cannot do what ``settings`` ask for.
+
+    Args:
+        info: of its model.json.
+    """
+    name, is_deep = info["name"], info["family"] == "deep"
+    if settings.crops > 1 and not (is_deep and info["clip"]["fit"] == "crop"):
+        raise UserError(
+            f"crops is {settings.crops}, and {name} has learnt from whole pictures: "
+            "leave it at 1, or train on clips of --fit crop"
+        )
+    for field in dataclasses.fields(settings):
+        is_given = getattr(settings, field.name) != field.default
+        if field.name in _OF_DEEP_MODELS and is_given and not is_deep:
+            raise UserError(f"{field.name} is for deep models, and {name} is a classical one")
+
+
+def check_unchanged(settings: LabelSettings) -> None:
+    """Raise UserError unless the model folder is the one the job began with."""
+    if name_and_digest(settings.model)[1] != settings.model_digest:
+        where = storage.without_secrets(settings.model)
+        raise UserError(f"{where} has changed since the job began: start the job again")

@@ -1,0 +1,58 @@
+"""Clips and answers as Arrow batches: from the process that decodes to that of the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vidray.video.clips import ClipSettings
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network says of clips: probabilities ``float64 (N, K)``, and what its head saw,
+    ``float32 (N, D)``, where that is wanted.
+    """
+
+    probabilities: NDArray[np.float64]
+    embeddings: NDArray[np.float32] | None = None
+
+
+def question(pixels: NDArray[np.uint8]) -> pa.RecordBatch:
+    """Clips ``uint8 (N, T, H, W, 3)`` as a batch of one column."""
+    data = pa.py_buffer(np.ascontiguousarray(pixels))
+    kind = pa.binary(pixels[0].size)
+    return pa.record_batch({"pixels": pa.Array.from_buffers(kind, len(pixels), [None, data])})
+
+
+def read_question(asked: pa.RecordBatch, clip: ClipSettings) -> NDArray[np.uint8]:
+    """The clips of ``question``.
+
+    Raises:
+        ValueError: they are none of ``clip``.
+    """
+    shape = (clip.frames_per_clip, clip.size_px, clip.size_px, 3)
+    column = asked["pixels"]
+    if column.type != pa.binary(int(np.prod(shape))) or column.null_count:
+        raise ValueError(f"{column.type} with {column.null_count} nulls are no clips of {shape}")
+    pixels = np.frombuffer(column.buffers()[1], np.uint8).reshape(-1, *shape)
+    return pixels[column.offset : column.offset + len(column)]
+
+
+def write_answer(answer: Answer) -> pa.RecordBatch:
+    """An ``Answer`` as a batch: a row per clip."""
+    columns = {"probabilities": pa.array(list(answer.probabilities), pa.list_(pa.float64()))}
+    if answer.embeddings is not None:
+        columns["embeddings"] = pa.array(list(answer.embeddings), pa.list_(pa.float32()))
+    return pa.record_batch(columns)
+
+
+def read_answer(batch: pa.RecordBatch) -> Answer:
+    """The ``Answer`` of ``write_answer``."""
+    found = {
+        name: np.stack(batch[name].to_numpy(zero_copy_only=False)) for name in batch.schema.names
+    }
+    return Answer(found["probabilities"], found.get("embeddings"))

@@ -1,0 +1,1 @@
+"""Learning: examples by split, the training loop, and what it is fed."""

@@ -1,0 +1,98 @@
+"""What decides a training: the hyperparameters of the loop, each checked when it is made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from vidray.errors import UserError
+from vidray.models.inference import Precision
+
+Quantity = Literal["loss", "accuracy"]
+
+OptimizerKind = Literal["adamw", "adam", "sgd"]
+Schedule = Literal["cosine", "step", "constant"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a deep model is trained."""
+
+    epochs: int = 30
+    """Times every training clip is seen."""
+    batch_size: int = 16
+    """Clips a step learns from, on all workers together."""
+    learning_rate: float = 1e-3
+    """Of the steps after the warm-up; the schedule lowers it."""
+    optimizer: OptimizerKind = "adamw"
+    """adamw, adam (weight decay as a part of the gradient) or sgd (momentum 0.9)."""
+    weight_decay: float = 0.05
+    """Pulls the matrices and kernels of layers towards 0; biases, norms, class tokens and tables of
+    positions are left alone."""
+    schedule: Schedule = "cosine"
+    """cosine (to 0), step (a tenth after 1/2 and again after 3/4 of the steps) or constant."""
+    warmup_epochs: float = 1.0
+    """Epochs over which the learning rate rises evenly; half of the training at the most."""
+    label_smoothing: float = 0.1
+    """Share of each target spread evenly over all classes."""
+    accumulate: int = 1
+    """Parts a worker's share of a batch is cut into: less memory, the same gradient. Not for a
+    network that trains batch norm, whose statistics are of the whole batch."""
+    precision: Precision = "float32"
+    """bfloat16 or float16 (GPU only): less memory and time; weights stay float32."""
+    checkpointing: bool = False
+    """Compute activations again in the backward pass and not keep them: less memory, more time."""
+    patience: int = 0
+    """Stop after this many epochs without a better validation; 0 never stops early."""
+    stop_on: Quantity = "loss"
+    """What must get better: the validation's loss or accuracy."""
+    keep: Quantity = "accuracy"
+    """By what the epoch whose weights are kept is chosen; of equal accuracy the lower loss."""
+    class_weights: bool = False
+    """Every class counts the same in the loss, however few clips it has."""
+    clip_gradient_norm: float = 0.0
+    """Longest gradient a step follows; 0 is no limit."""
+    mixup_alpha: float = 0.0
+    """Blend pairs of clips, the share from Beta(alpha, alpha); 0 is off."""
+    cutmix_alpha: float = 0.0
+    """Paste a box of another clip, its share of the area from Beta(alpha, alpha); 0 is off."""
+    channels_last: bool = False
+    """Keep channels last in memory: faster convolutions on some devices."""
+    seed: int = 0
+    """Decides order, augmentation and dropout."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("patience", 0)):
+            _check(name, getattr(self, name), getattr(self, name) >= least, f"{least} or more")
+        _check("seed", self.seed, 0 <= self.seed < 2**32, "0 or more, and below 2**32")
+        rate = self.learning_rate
+        _check("learning_rate", rate, 0 < rate < math.inf, "above 0")
+        for name in (
+            "weight_decay",
+            "warmup_epochs",
+            "clip_gradient_norm",
+            "mixup_alpha",
+            "cutmix_alpha",
+        ):
+            value = getattr(self, name)
+            _check(name, value, 0 <= value < math.inf, "0 or more")
+        smoothing = self.label_smoothing
+        _check("label_smoothing", smoothing, 0 <= smoothing < 1, "0 or more and below 1")
+        _check(
+            "accumulate", self.accumulate, self.accumulate <= self.batch_size, "batch_size or less"
+        )
+        for name, kind in (
+            ("optimizer", OptimizerKind),
+            ("schedule", Schedule),
+            ("precision", Precision),
+            ("stop_on", Quantity),
+            ("keep", Quantity),
+        ):
+            value = getattr(self, name)
+            _check(name, value, value in get_args(kind), f"one of {', '.join(get_args(kind))}")
+
+
+def _check(name: str, value: object, fits: bool, rule: str) -> None:
+    if not fits:
+        raise UserError(f"{name} is {value}: it must be {rule}")

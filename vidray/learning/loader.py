@@ -1,0 +1,303 @@
+"""Batches for training and judging, made by threads while the network is at work.
+
+What a batch holds is decided by (seed, epoch, row) alone, never by the number of workers or
+threads: batch b of epoch k is one set of clips, augmented and mixed in one way, and each of
+``world`` workers makes its share of it. So one worker and eight learn from the same batches, and
+a resumed run goes on with those it would have had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidray.errors import UserError
+from vidray.learning.augment import Augmentation, augment, mix
+from vidray.models.inference import Pixels, Read, Rows
+from vidray.models.preprocess import Preprocessing, clip_flow
+from vidray.video.opencv import steady_opencv
+
+# What a generator is for: the same seed, epoch and row must not give the same numbers twice.
+_ORDER, _VIEW, _MIX = range(3)
+
+T = TypeVar("T")
+
+
+class Batch(NamedTuple):
+    """One worker's share of a batch."""
+
+    clips: Tensor
+    """``uint8 (n, T, H, W, 3)``, as ``Preprocessing.to_input`` takes them."""
+    labels: Tensor
+    """``int64 (n,)``: the classes of the clips, before mixing."""
+    targets: Tensor
+    """``float32 (n, K)``: one-hot, or what two mixed clips show."""
+    global_size: int
+    """Clips in the whole batch, all workers' shares together."""
+    flow: Tensor | None = None
+    """``float32 (n, T, H, W, 2)`` where the preprocessing wants it: for ``to_input``."""
+
+
+def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> list[Rows]:
+    """The rows of each batch of an epoch: every row once, in an order of (seed, epoch).
+
+    Sizes differ by 1 at the most: no row is left out for the last batch to be full, and no small
+    last batch shakes the weights or the batch norm.
+
+    Returns:
+        ceil(num_rows / batch_size) arrays ``int64``, of ``batch_size`` or fewer.
+    """
+    if num_rows < 0 or batch_size < 1:
+        raise UserError(f"num_rows={num_rows}, batch_size={batch_size}: 0 or more, and 1 or more")
+    if num_rows == 0:
+        return []
+    order = _rng(_ORDER, seed, epoch, 0).permutation(num_rows).astype(np.int64)
+    return np.array_split(order, math.ceil(num_rows / batch_size))
+
+
+def shard(rows: Rows, rank: int, world: int) -> Rows:
+    """The part of worker ``rank`` of ``world``: sizes differ by 1 at the most."""
+    if not 0 <= rank < world:
+        raise ValueError(f"rank is {rank} of world {world}: from 0 to world - 1")
+    return rows[rank::world]
+
+
+@dataclass(kw_only=True)
+class TrainingLoader:
+    """Augmented batches of labelled clips, epoch by epoch."""
+
+    read: Read
+    """Gives the stored clips; safe to call from several threads."""
+    labels: Rows
+    """``int64 (num_rows,)``: class of each row that ``read`` knows."""
+    num_classes: int
+    """K, the length of a target."""
+    preprocessing: Preprocessing
+    """Frames and size of a clip, and whether its flow is wanted."""
+    augmentation: Augmentation
+    """How far a clip may be changed."""
+    batch_size: int
+    """Clips in a batch, over all workers: the greatest number, see ``epoch_batches``."""
+    seed: int
+    """0 or more. Decides every batch, with the epoch."""
+    rank: int = 0
+    """This worker."""
+    world: int = 1
+    """Number of workers."""
+    mixup_alpha: float = 0.0
+    """0 is off; see ``augment.mix``. A clip's partner is of the same batch, any worker's."""
+    cutmix_alpha: float = 0.0
+    """0 is off."""
+    threads: int = 4
+    """Threads that make batches."""
+    prefetch: int = 2
+    """Batches made ahead of the one in use."""
+    seconds_waiting: float = field(default=0.0, init=False)
+    """How long the consumer has waited for batches of this epoch, the first one included."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "threads", "prefetch", "world", "num_classes"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}: 1 or more")
+        for name in ("seed", "mixup_alpha", "cutmix_alpha"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}: 0 or more")
+        if not 0 <= self.rank < self.world:
+            raise UserError(f"rank is {self.rank} of {self.world} workers: from 0 to world - 1")
+        self._check_labels()
+        self._check_shares()
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Share of this worker in each batch of the epoch, in order.
+
+        Threads live from the first batch asked for until the last one, or until the iterator is
+        closed or forgotten. An error in one of them is raised here.
+        """
+        self.seconds_waiting = 0.0
+        starts = (partial(self._start, epoch=epoch, rows=rows) for rows in self.batches(epoch))
+        with contextlib.closing(_ahead(starts, self.threads, self.prefetch)) as batches:
+            while True:
+                began = time.perf_counter()
+                batch = next(batches, None)
+                self.seconds_waiting += time.perf_counter() - began
+                if batch is None:
+                    return
+                yield batch
+
+    def batches(self, epoch: int) -> list[Rows]:
+        """The rows of each batch of the epoch, of all workers."""
+        return epoch_batches(
+            len(self.labels), batch_size=self.batch_size, seed=self.seed, epoch=epoch
+        )
+
+    def _start(self, pool: Executor, *, epoch: int, rows: Rows) -> Callable[[], Batch]:
+        """Begin to make this worker's share of a batch; what is returned waits for it.
+
+        Args:
+            pool: where the work is done.
+            epoch: decides the views, with the rows.
+            rows: ``int64``, of the whole batch.
+        """
+        # The batch is in random order: the one before is a random partner, and never itself.
+        mine = shard(rows, self.rank, self.world)
+        partners = shard(np.roll(rows, 1), self.rank, self.world)
+        mixes = self.mixup_alpha > 0 or self.cutmix_alpha > 0
+        # A clip may be a partner too: each is read and augmented once. A pool takes its tasks in
+        # order, so a task that waits for a view waits for one that has begun, never for ever.
+        wanted = np.union1d(mine, partners) if mixes else mine
+        views = {row: pool.submit(self._view, epoch, row) for row in wanted.tolist()}
+        batch = self._empty(mine, len(rows))
+        tasks = [
+            pool.submit(
+                self._fill, batch, slot, epoch, (row, views[row]), (other, views.get(other))
+            )
+            for slot, (row, other) in enumerate(zip(mine.tolist(), partners.tolist(), strict=True))
+        ]
+
+        def finish() -> Batch:
+            for task in tasks:
+                task.result()
+            return batch
+
+        return finish
+
+    def _empty(self, rows: Rows, global_size: int) -> Batch:
+        shape = (len(rows), *self.preprocessing.clip_shape)
+        flow = torch.empty((*shape[:-1], 2)) if self.preprocessing.flow else None
+        return Batch(
+            clips=torch.empty(shape, dtype=torch.uint8),
+            labels=torch.from_numpy(self.labels[rows]),
+            targets=torch.empty(len(rows), self.num_classes),
+            global_size=global_size,
+            flow=flow,
+        )
+
+    def _view(self, epoch: int, row: int) -> Pixels:
+        """The augmented clip of a row, ``uint8 (T, H, W, 3)``."""
+        return augment(
+            self.read(np.array([row]))[0],
+            out_frames=self.preprocessing.num_frames,
+            out_px=self.preprocessing.size_px,
+            augmentation=self.augmentation,
+            stride=self.preprocessing.stride,
+            rng=_rng(_VIEW, self.seed, epoch, row),
+        )
+
+    def _fill(
+        self,
+        batch: Batch,
+        slot: int,
+        epoch: int,
+        own: tuple[int, Future[Pixels]],
+        other: tuple[int, Future[Pixels] | None],
+    ) -> None:
+        """Write one clip of a batch, mixed with the other where there is one."""
+        row, view = own
+        partner, partner_view = other
+        clip, target = view.result(), self._one_hot(row)
+        if partner_view is not None and partner != row:
+            clip, target = mix(
+                clip,
+                partner_view.result(),
+                target,
+                self._one_hot(partner),
+                rng=_rng(_MIX, self.seed, epoch, row),
+                mixup_alpha=self.mixup_alpha,
+                cutmix_alpha=self.cutmix_alpha,
+            )
+        batch.clips[slot].numpy()[:] = clip
+        batch.targets[slot].numpy()[:] = target
+        if batch.flow is not None:
+            batch.flow[slot].numpy()[:] = clip_flow(clip)
+
+    def _one_hot(self, row: int) -> NDArray[np.float32]:
+        target = np.zeros(self.num_classes, np.float32)
+        target[self.labels[row]] = 1
+        return target
+
+    def _check_labels(self) -> None:
+        if self.labels.ndim != 1 or self.labels.dtype != np.int64:
+            raise ValueError(f"labels are {self.labels.dtype} {self.labels.shape}: give int64 (n,)")
+        if len(self.labels) == 0:
+            raise UserError("there is no clip to train on: check the split and its labels")
+        if self.labels.min() < 0 or self.labels.max() >= self.num_classes:
+            raise UserError(
+                f"labels are {self.labels.min()} to {self.labels.max()}: "
+                f"of {self.num_classes} classes, from 0 to {self.num_classes - 1}"
+            )
+
+    def _check_shares(self) -> None:
+        """A worker without a clip in some batch would have no gradient to bring, and may hang."""
+        rows = len(self.labels)
+        least = rows // math.ceil(rows / self.batch_size)
+        if least < self.world:
+            raise UserError(
+                f"{rows} clips in batches of {self.batch_size} make batches of {least}, and "
+                f"{self.world} workers need a clip each: take fewer workers or a larger batch"
+            )
+
+
+def evaluation_batches(
+    read: Read, rows: Rows, preprocessing: Preprocessing, *, batch_size: int, threads: int = 4
+) -> Iterator[tuple[Rows, Tensor]]:
+    """Clips as they are, in the order of ``rows``, each as often as it stands there.
+
+    Args:
+        read: gives the stored clips; safe to call from several threads.
+        rows: ``int64 (n,)``.
+        preprocessing: frames and size of a clip.
+        batch_size: clips in a batch; the last one may have fewer.
+        threads: threads that make batches, and batches made ahead.
+
+    Yields:
+        Rows ``int64 (b,)`` and their clips ``uint8 (b, T, H, W, 3)``.
+    """
+    if batch_size < 1 or threads < 1:
+        raise UserError(f"batch_size={batch_size}, threads={threads}: 1 or more of each")
+
+    def select(part: Rows) -> tuple[Rows, Tensor]:
+        # torch wants an array it may write to; a view of a file is not one.
+        clips = np.require(preprocessing.select(read(part)), requirements=["C", "W"])
+        return part, torch.from_numpy(clips)
+
+    def start(part: Rows, pool: Executor) -> Callable[[], tuple[Rows, Tensor]]:
+        return pool.submit(select, part).result
+
+    parts = (rows[begin : begin + batch_size] for begin in range(0, len(rows), batch_size))
+    return _ahead((partial(start, part) for part in parts), threads, threads)
+
+
+def _ahead(
+    starts: Iterable[Callable[[Executor], Callable[[], T]]], threads: int, prefetch: int
+) -> Generator[T, None, None]:
+    """Begin each piece of work ``prefetch`` pieces before it is wanted; yield them in order.
+
+    Leaving early, by an error too, drops what has not begun and waits for what has.
+    """
+    pool = ThreadPoolExecutor(threads, "vidray-loader", initializer=steady_opencv)
+    try:
+        under_way: deque[Callable[[], T]] = deque()
+        for start in starts:
+            under_way.append(start(pool))
+            if len(under_way) > prefetch:
+                yield under_way.popleft()()
+        while under_way:
+            yield under_way.popleft()()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _rng(purpose: int, seed: int, epoch: int, row: int) -> np.random.Generator:
+    return np.random.default_rng([purpose, seed, epoch, row])

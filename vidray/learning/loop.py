@@ -1,0 +1,345 @@
+"""The training loop: PyTorch alone, in one process or in each of several under torch.distributed.
+
+A step learns from one global batch, of which every process has its share. The gradient is that of
+the mean over the global batch whatever the shares, so one worker and many train the same network:
+
+    share -> micro-batches -> forward, loss summed over own rows -> backward, averaged by DDP
+          -> clipped -> optimizer at ``learning_rate_at(step)``
+
+The loop keeps no state but the network, the optimizer and the rows of the epochs so far; all else
+is a function of the step or of (seed, epoch, rank). So a training goes on from a checkpoint of an
+epoch as if it had not stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import math
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.distributed
+import torch.nn.functional as F  # noqa: N812  (its name everywhere)
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+from torch.nn.parallel import DistributedDataParallel
+
+from vidray.errors import UserError
+from vidray.learning import checkpoints
+from vidray.learning.epochs import EpochRow, Validation, check_finite, should_stop
+from vidray.learning.loader import Batch, TrainingLoader
+from vidray.learning.losses import balanced_weights, loss_sum, row_weights
+from vidray.learning.optimizer import learning_rate_at, make_optimizer
+from vidray.learning.processes import predict_shared, rank_here, reduced
+from vidray.models.inference import (
+    autocast,
+    to_channels_last,
+)
+from vidray.models.networks import batchnorm
+
+if TYPE_CHECKING:
+    from vidray.learning.hyperparameters import Training
+
+
+Save = Callable[[Path], None]
+
+
+def fit(
+    network: nn.Module,
+    loader: TrainingLoader,
+    *,
+    training: Training,
+    device: torch.device,
+    on_epoch: Callable[[Sequence[EpochRow], Save], bool | None],
+    validation: Validation | None = None,
+    start: Path | None = None,
+) -> list[EpochRow]:
+    """Train ``network`` in place; called in every process of a torch.distributed group, or alone.
+
+    Args:
+        network: the same in all processes; ``float (N, C, T, H, W)`` -> logits ``(N, K)``. What has
+            ``requires_grad`` is trained. Its batch norms become synchronised ones.
+        loader: this process's share of every batch, made by the same settings as ``training``.
+        training: settings, the same in all processes.
+        device: of this process.
+        on_epoch: called after each epoch in all processes, with the rows so far and a function that
+            saves a checkpoint into a new folder (from one process: it waits for no other). Where
+            it returns False in any process, the training ends for all.
+        validation: clips to judge by; None to train without.
+        start: folder of a checkpoint to go on from.
+
+    Returns:
+        A row per epoch, those before ``start`` included; ``best_epoch`` finds the best.
+
+    Raises:
+        UserError: settings that do not go together, a checkpoint of another training, or a loss
+            that is no number any more.
+    """
+    if training.patience and validation is None:
+        raise UserError(
+            f"patience is {training.patience} but there is no validation split: pass 0 or a "
+            "data set with one"
+        )
+    if training.precision == "float16" and device.type == "cpu":
+        raise UserError("precision is float16, which needs a GPU: pass bfloat16 or float32")
+    check_accumulate(network, training)
+    loop = _Loop(network, loader, training, device)
+    rows = loop.resume(start) if start is not None else []
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        while len(rows) < training.epochs and not should_stop(rows, training):
+            rows.append(loop.run_epoch(len(rows), validation))
+            save = functools.partial(loop.save, rows=tuple(rows))
+            if not loop.all_agree(on_epoch(tuple(rows), save) is not False):
+                break
+    return rows
+
+
+def check_accumulate(network: nn.Module, training: Training) -> None:
+    """Raise UserError where parts of a batch would not give the gradient of the batch.
+
+    Batch norm in training normalises by the statistics of what it is given: in four parts the
+    gradient of a fresh r3d_18 is off by more than its own length.
+    """
+    if training.accumulate > 1 and batchnorm.is_trained(network):
+        raise UserError(
+            f"accumulate is {training.accumulate} and the network trains batch norm, which must "
+            "see a batch whole: give --accumulate 1 with --checkpointing or a smaller "
+            "--batch-size, --trained head, or a model without batch norm such as swin3d_t"
+        )
+
+
+class _Loop:
+    """The network as it is trained, and what trains it."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loader: TrainingLoader,
+        training: Training,
+        device: torch.device,
+    ) -> None:
+        self.loader = loader
+        self.training = training
+        self.device = device
+        self.world = batchnorm.world_size()
+        self.steps_per_epoch = math.ceil(len(loader.labels) / loader.batch_size)
+        self.class_weights: Tensor | None = None
+        if training.class_weights:
+            self.class_weights = balanced_weights(loader.labels, loader.num_classes).to(device)
+        self.network = batchnorm.synchronise(network.to(device))
+        if training.channels_last:
+            to_channels_last(self.network)
+        self.optimizer = make_optimizer(self.network, training)
+        self.scaler = GradScaler(device.type) if training.precision == "float16" else None
+        self.wrapped = self.network
+        if self.world > 1:
+            self.wrapped = DistributedDataParallel(
+                self.network,
+                device_ids=[device] if device.type == "cuda" else None,
+                broadcast_buffers=False,  # Synchronised batch norms have the same ones everywhere.
+                gradient_as_bucket_view=True,  # One copy of the gradients, not two.
+            )
+
+    def resume(self, folder: Path) -> list[EpochRow]:
+        """Go back to a checkpoint; the rows of the epochs before it."""
+        progress = checkpoints.load(folder, self.network, self.optimizer, scaler=self.scaler)
+        before, now = progress["settings"], self._settings()
+        changed = [
+            f"{name}: {before.get(name)} -> {value}"
+            for name, value in now.items()
+            if before.get(name) != value
+        ]
+        if changed:
+            raise UserError(
+                f"the checkpoint {folder} is of other settings ({'; '.join(changed)}): resume with "
+                "the same, or start afresh in another folder"
+            )
+        return [EpochRow(**row) for row in progress["epochs"]]
+
+    def save(self, folder: Path, rows: Sequence[EpochRow]) -> None:
+        """A checkpoint after the last of ``rows``."""
+        progress = {
+            "settings": self._settings(),
+            "epochs": [dataclasses.asdict(row) for row in rows],
+        }
+        checkpoints.save(folder, self.network, self.optimizer, progress, scaler=self.scaler)
+
+    def _settings(self) -> dict[str, Any]:
+        """What the weights after an epoch depend on."""
+        return {**dataclasses.asdict(self.training), "steps_per_epoch": self.steps_per_epoch}
+
+    def all_agree(self, answer: bool) -> bool:
+        """Whether every process says yes."""
+        if self.world == 1:
+            return answer
+        least = reduced([float(answer)], self.device, torch.distributed.ReduceOp.MIN)
+        return least[0] == 1
+
+    def run_epoch(self, index: int, validation: Validation | None) -> EpochRow:
+        """One pass over the training clips, and over the validation clips."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        began = time.perf_counter()
+        totals = self._train(index)
+        loss, weight, correct, clips = totals.tolist()  # waits for the GPU
+        trained = time.perf_counter()
+        val_loss, val_accuracy = self._validate(validation)
+        times = [trained - began, time.perf_counter() - trained]
+        times += [self.loader.seconds_waiting, _peak_memory(self.device)]
+        if self.world > 1:
+            times = reduced(times, self.device, torch.distributed.ReduceOp.MAX)
+        seconds, seconds_validating, waited, peak_memory = times
+        row = EpochRow(
+            epoch=index + 1,
+            train_loss=loss / weight,
+            train_accuracy=correct / clips,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            learning_rate=self.optimizer.param_groups[0]["lr"],
+            seconds=seconds,
+            seconds_waiting_for_data=waited,
+            seconds_validating=seconds_validating,
+            steps=self.steps_per_epoch,
+            clips_per_second=clips / seconds,
+            peak_memory_bytes=int(peak_memory),
+        )
+        check_finite(row)
+        return row
+
+    def _train(self, index: int) -> Tensor:
+        """Sums over the epoch of loss, weight, right answers and clips: float64 (4,)."""
+        # Dropout, afresh for each epoch: resuming needs no state of a generator.
+        state = np.random.SeedSequence([self.training.seed, index, rank_here()])
+        torch.manual_seed(int(state.generate_state(1, np.uint64)[0]))
+        self.wrapped.train()
+        totals = torch.zeros(4, dtype=torch.float64, device=self.device)
+        first = index * self.steps_per_epoch
+        for step, batch in enumerate(self.loader.epoch(index), start=first):
+            self._set_learning_rate(step)
+            totals += self._step(batch)
+        if self.world > 1:
+            torch.distributed.all_reduce(totals)
+        return totals
+
+    def _set_learning_rate(self, step: int) -> None:
+        rate = learning_rate_at(step, steps_per_epoch=self.steps_per_epoch, training=self.training)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _step(self, batch: Batch) -> Tensor:
+        """Learn from one global batch; sums over own rows as in ``_train``."""
+        targets = batch.targets.to(self.device, non_blocking=True)
+        labels = batch.labels.to(self.device, non_blocking=True)
+        weight = row_weights(targets, self.class_weights).sum()
+        global_weight = weight.clone()
+        if self.world > 1:
+            torch.distributed.all_reduce(global_weight)
+        # DDP averages over processes: times their number it is the sum that the mean is made of.
+        scale = self.world / global_weight
+        self.optimizer.zero_grad(set_to_none=True)
+        sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+        sums[1], sums[3] = weight, len(labels)
+        parts = self._parts(batch.global_size, len(labels))
+        for index, part in enumerate(parts):
+            inputs = self._inputs(batch, part)
+            with self._synchronising(index == len(parts) - 1):
+                with autocast(self.device, self.training.precision):
+                    logits = self.wrapped(inputs)
+                loss = loss_sum(
+                    logits,
+                    targets[part],
+                    label_smoothing=self.training.label_smoothing,
+                    class_weights=self.class_weights,
+                )
+                self._backward(loss * scale)
+            sums[0] += loss.detach()
+            sums[2] += (logits.detach().argmax(dim=1) == labels[part]).sum()
+        self._update()
+        return sums
+
+    def _parts(self, global_size: int, own_size: int) -> list[slice]:
+        """Slices of the own rows, none empty: as many in every process, whatever its share.
+
+        Batch norms wait for each other, so all must go forward equally often.
+        """
+        count = min(self.training.accumulate, global_size // self.world)
+        edges = [own_size * index // count for index in range(count + 1)]
+        return [slice(begin, end) for begin, end in itertools.pairwise(edges)]
+
+    def _inputs(self, batch: Batch, part: slice) -> Tensor:
+        clips = batch.clips[part].to(self.device, non_blocking=True)
+        flow = None if batch.flow is None else batch.flow[part].to(self.device, non_blocking=True)
+        inputs = self.loader.preprocessing.to_input(clips, flow)
+        if self.training.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last_3d)
+        return inputs
+
+    def _synchronising(self, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Gradients of all but the last part stay in this process; they are sent together."""
+        if last or not isinstance(self.wrapped, DistributedDataParallel):
+            return contextlib.nullcontext()
+        keep: contextlib.AbstractContextManager[None] = self.wrapped.no_sync()
+        return keep
+
+    def _backward(self, loss: Tensor) -> None:
+        scaled = loss if self.scaler is None else self.scaler.scale(loss)
+        scaled.backward()
+
+    def _update(self) -> None:
+        if self.training.clip_gradient_norm:
+            if self.scaler is not None:
+                self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(
+                self.network.parameters(), self.training.clip_gradient_norm
+            )
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+
+    def _validate(self, validation: Validation | None) -> tuple[float | None, float | None]:
+        """Loss and accuracy, the same numbers in every process, so that all stop together."""
+        if validation is None:
+            return None, None
+        logits = predict_shared(
+            self.network,
+            validation.read,
+            len(validation.labels),
+            # No gradients are kept, so what fits in training does here.
+            batch_size=math.ceil(
+                self.training.batch_size / (self.world * self.training.accumulate)
+            ),
+            preprocessing=self.loader.preprocessing,
+            device=self.device,
+            precision=self.training.precision,
+        )
+        labels = torch.from_numpy(validation.labels)
+        loss = F.cross_entropy(torch.from_numpy(logits).double(), labels)
+        accuracy = (torch.from_numpy(logits).argmax(dim=1) == labels).double().mean()
+        both = torch.stack([loss, accuracy]).to(self.device)
+        if self.world > 1:
+            # Two kinds of CPU may differ in the last digit, and one would stop without the other.
+            torch.distributed.broadcast(both, src=0)
+        val_loss, val_accuracy = both.tolist()
+        return val_loss, val_accuracy
+
+
+def _peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "darwin":
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # Linux's ru_maxrss begins with the memory of the process that started this one.
+    (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return float(peak) * 1024

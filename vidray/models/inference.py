@@ -1,0 +1,88 @@
+"""From stored clips to logits: the one way in training, judging and labelling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.distributed
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vidray.models.preprocess import Preprocessing
+
+Rows = NDArray[np.int64]
+Pixels = NDArray[np.uint8]
+Read = Callable[[Rows], Pixels]
+"""Rows ``int64 (n,)`` -> stored clips ``uint8 (n, T, H, W, 3)``; called from several threads."""
+
+Precision = Literal["float32", "bfloat16", "float16"]
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def predict_logits(
+    network: nn.Module,
+    batches: Iterable[NDArray[np.uint8]],
+    *,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    precision: Precision = "float32",
+) -> NDArray[np.float32]:
+    """The network's logits in evaluation mode; its modes are left as they were.
+
+    Args:
+        network: on ``device``.
+        batches: stored clips, ``uint8 (n, T, H, W, 3)`` each.
+        preprocessing: the network's own.
+        device: where to compute.
+        precision: of the forward pass.
+
+    Returns:
+        ``float32 (N, K)``, in the order of ``batches``; (0, 0) where there are none.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    logits = []
+    try:
+        # PyTorch keeps rounded weights for all threads: one that works on another stream of the GPU
+        # would read them before they are written (NaN, or another label).
+        with torch.no_grad(), autocast(device, precision, keeps_weights=False):
+            for clips in batches:
+                # torch wants an array it may write to; a view of a file is not one.
+                pixels = np.require(preprocessing.select(clips), requirements=["C", "W"])
+                inputs = preprocessing.to_input(_moved(torch.from_numpy(pixels), device))
+                logits.append(network(inputs).float())
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    if not logits:
+        return np.empty((0, 0), np.float32)
+    joined: NDArray[np.float32] = torch.cat(logits).cpu().numpy()
+    return joined
+
+
+def _moved(pixels: Tensor, device: torch.device) -> Tensor:
+    """Bytes to a GPU from memory that it reads itself, while it computes something else."""
+    if device.type != "cuda":
+        return pixels.to(device)
+    return pixels.pin_memory().to(device, non_blocking=True)
+
+
+def autocast(
+    device: torch.device, precision: Precision, *, keeps_weights: bool = True
+) -> torch.autocast:
+    """The context in which a forward pass has ``precision``; float32 changes nothing."""
+    dtype = _DTYPES.get(precision)
+    return torch.autocast(
+        device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=keeps_weights
+    )
+
+
+def to_channels_last(network: nn.Module) -> None:
+    """The kernels of 2D and 3D convolutions; ``Module.to`` can only do one of the two."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in network.parameters():
+        if parameter.ndim in formats:
+            parameter.data = parameter.data.contiguous(memory_format=formats[parameter.ndim])

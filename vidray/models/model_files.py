@@ -1,0 +1,143 @@
+"""The files of a model folder by name, and what its model.json says. No PyTorch: a driver that only
+lists and compares must not load it.
+
+A model folder is input like a video: model.json may have been written by anybody. ``read_info``
+looks at all of it before a word of it is used.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vidray import storage
+from vidray.errors import UserError, VideoError
+from vidray.models.preprocess import Preprocessing
+from vidray.storage import checked_json, names
+from vidray.tables.run_folder import MODEL
+from vidray.video.clips import ClipSettings
+from vidray.video.frames import Limits
+
+HeadKind = Literal["linear", "layernorm_dropout_linear"]
+
+# Names and settings of 100,000 classes are 2 MB.
+_MOST_BYTES = 16 << 20
+_MOST_CLASSES = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What ``models.build`` makes a network of; its weights are in a file of their own."""
+
+    name: str
+    num_classes: int
+    head: HeadKind = "linear"
+    dropout: float = 0.5
+    frames: int | None = None
+    size_px: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "size_px"):
+            value = getattr(self, name)
+            if value is not None and not 1 <= value <= 4096:
+                raise UserError(f"{name} is {value}: it must be 1 to 4096")
+        if not 0 <= self.dropout <= 1:
+            raise UserError(f"dropout is {self.dropout}: it must be 0 to 1")
+
+
+# Folders of an older vidray lack the caps that came later, and ``build`` has defaults.
+_MAY_LACK = (Limits, Network)
+
+
+def read_info(model_dir: str) -> dict[str, Any]:
+    """model.json of a model folder, local or in a bucket.
+
+    Every value that vidray uses is there, of its type and in its range, and nothing in it names a
+    file or an address.
+
+    Raises:
+        UserError: there is none, or it is not what a training writes.
+    """
+    where = storage.join(storage.canonical(model_dir), MODEL)
+    if not storage.exists(where):
+        raise UserError(
+            f"{storage.without_secrets(model_dir)} is not a model folder (no {MODEL}): make one "
+            "with jobs/train.py"
+        )
+    try:
+        size_bytes = storage.file_info(where).size_bytes
+        if size_bytes > _MOST_BYTES:
+            most = f"{_MOST_BYTES >> 20} MiB"
+            raise UserError(f"it has {size_bytes / 2**20:.0f} MiB, and {most} hold any model's")
+        info = checked_json.loads(storage.read_bytes(where))
+        _check(info)
+    except (VideoError, ValueError) as error:  # A UserError is a ValueError, too.
+        raise UserError(
+            f"{storage.without_secrets(where)} is not what a training writes: {error}; get the "
+            "model again from whoever trained it, or train it again"
+        ) from None
+    checked: dict[str, Any] = info
+    return checked
+
+
+def _check(info: Any) -> None:
+    """Raise UserError unless ``info`` describes a model of either family."""
+    if not isinstance(info, Mapping):
+        raise UserError(f"it is {checked_json.shown(info)}: it must be an object")
+    family = info.get("family")
+    if family not in ("deep", "classical"):
+        raise UserError(f"family is {checked_json.shown(family)}: it must be deep or classical")
+    names.check_name(info.get("name"), what="the model")
+    _check_classes(info.get("class_names"))
+    if family == "deep":
+        _check_deep(info)
+    else:
+        _check_classical(info)
+
+
+def _check_classes(classes: Any) -> None:
+    if not isinstance(classes, list) or not 2 <= len(classes) <= _MOST_CLASSES:
+        rule = f"a list of 2 to {_MOST_CLASSES} names"
+        raise UserError(f"class_names is {checked_json.shown(classes)}: it must be {rule}")
+    for k, name in enumerate(classes):
+        if not isinstance(name, str) or not name or not checked_json.is_text(name):
+            shown = checked_json.shown(name)
+            raise UserError(f"class_names[{k}] is {shown}: it must be text, and not empty")
+    name, times = Counter(classes).most_common(1)[0]
+    if times > 1:
+        raise UserError(
+            f"class_names has {checked_json.shown(name)} twice: each name is there once"
+        )
+
+
+def _check_deep(info: Mapping[str, Any]) -> None:
+    network = checked_json.build(Network, info.get("network"), "network", may_lack=_MAY_LACK)
+    if network.num_classes != len(info["class_names"]):
+        raise UserError(
+            f"network.num_classes is {network.num_classes} and class_names has "
+            f"{len(info['class_names'])}: a network has one output for each class"
+        )
+    given = checked_json.build(Preprocessing, info.get("preprocessing"), "preprocessing")
+    clip = checked_json.build(ClipSettings, info.get("clip"), "clip", may_lack=_MAY_LACK)
+    if max(given.num_frames, given.size_px) > 4096:
+        raise UserError("preprocessing.num_frames and size_px must be 4096 at the most")
+    if given.span > clip.frames_per_clip:
+        raise UserError(
+            f"preprocessing takes frames from {given.span} and clip.frames_per_clip is "
+            f"{clip.frames_per_clip}: a clip holds what the network is given"
+        )
+
+
+def _check_classical(info: Mapping[str, Any]) -> None:
+    # Half a second of imports, for feature families: not for who reads of a network.
+    from vidray.features.extraction import Settings
+
+    features = checked_json.build(Settings, info.get("features"), "features", may_lack=_MAY_LACK)
+    families, there = info.get("families"), features.families
+    if not isinstance(families, list) or not families or any(f not in there for f in families):
+        rule = f"a list of some of features.families, {' '.join(there)}"
+        raise UserError(f"families is {checked_json.shown(families)}: it must be {rule}")
+    if len(set(families)) < len(families):
+        raise UserError("families has one twice: each is there once")

@@ -1,0 +1,1 @@
+"""Networks for clips: an architecture a file, built by name."""

@@ -1,0 +1,175 @@
+"""torchvision's video networks with a head of ours.
+
+R3D, MC3 and R(2+1)D (Tran et al. 2018), S3D (Xie et al. 2018), MViTv2 (Li et al. 2022) and Video
+Swin (Liu et al. 2022). Weights, where given, are loaded with the original head, which is then
+replaced.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import WeightsEnum, video
+
+from vidray.models.networks.architecture import Architecture
+from vidray.models.networks.heads import HeadKind, make_head
+from vidray.models.networks.published import filled
+
+TorchvisionVideo = Literal["r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t"]
+ResNetVideo = Literal["r3d_18", "mc3_18", "r2plus1d_18"]
+
+RESNETS: dict[ResNetVideo, Callable[..., video.VideoResNet]] = {
+    "r3d_18": video.r3d_18,
+    "mc3_18": video.mc3_18,
+    "r2plus1d_18": video.r2plus1d_18,
+}
+S3D_FEATURES = 1024
+S3D_WINDOW = (2, 7, 7)  # of the average over features of 224x224
+# torchvision's is 0.001, for its own long training: after 500 steps a fresh network would still be
+# judged by statistics of which 60 % are those it began with.
+FRESH_MOMENTUM = 0.1
+MVIT_STRIDE = (2, 4, 4)  # frames, rows and columns from one patch to the next
+
+
+def resnet_video(
+    name: ResNetVideo,
+    num_classes: int,
+    *,
+    head: HeadKind = "linear",
+    dropout: float = 0.5,
+    weights: WeightsEnum | None = None,
+) -> Architecture:
+    """R3D, MC3 or R(2+1)D of 18 layers; the blocks are the stem and four layers."""
+    network = filled(RESNETS[name](), weights)
+    network.fc = make_head(head, network.fc.in_features, num_classes, dropout)
+    blocks = [network.stem, network.layer1, network.layer2, network.layer3, network.layer4]
+    return Architecture(network=network, blocks=blocks, head=network.fc)
+
+
+class S3D(nn.Module):
+    """S3D with a head over pooled features.
+
+    torchvision's classifies each place by a convolution and averages the logits; a linear head over
+    the average is the same sum, and any head can stand there. Smaller clips than torchvision's run
+    too.
+
+    Args:
+        features: torchvision's ``S3D.features``.
+        head: pooled features ``float (N, 1024)`` to logits.
+    """
+
+    def __init__(self, features: nn.Sequential, head: nn.Module) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """``float (N, 3, T, H, W)``, T 8 or more, H and W 32 or more -> ``(N, num_classes)``."""
+        features = self.features(clips)  # (N, 1024, T / 8, H / 32, W / 32)
+        # Overlapping windows, as torchvision: frames in the middle count twice.
+        window = [min(pair) for pair in zip(S3D_WINDOW, features.shape[2:], strict=True)]
+        pooled = functional.avg_pool3d(features, window, stride=1).mean(dim=(2, 3, 4))
+        logits: Tensor = self.head(pooled)  # (N, 1024) -> (N, num_classes)
+        return logits
+
+
+def s3d(
+    num_classes: int,
+    *,
+    head: HeadKind = "linear",
+    dropout: float = 0.5,
+    weights: WeightsEnum | None = None,
+) -> Architecture:
+    """S3D; the blocks are torchvision's layers, poolings among them left out."""
+    features = filled(video.s3d(), weights).features
+    if weights is None:
+        for module in features.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.momentum = FRESH_MOMENTUM
+    network = S3D(features, make_head(head, S3D_FEATURES, num_classes, dropout))
+    blocks = [layer for layer in features if not isinstance(layer, nn.MaxPool3d)]
+    return Architecture(network=network, blocks=blocks, head=network.head)
+
+
+def mvit_v2_s(
+    num_classes: int,
+    *,
+    head: HeadKind = "linear",
+    dropout: float = 0.5,
+    weights: WeightsEnum | None = None,
+    frames: int = 16,
+    size_px: int = 224,
+) -> Architecture:
+    """MViTv2-S for clips of ``frames`` frames of ``size_px`` squared.
+
+    Its positions are relative, and torchvision interpolates their tables to the sizes at hand, so
+    weights fit any clip; the network has only to be told how many patches there are.
+    """
+    network = filled(video.mvit_v2_s(), weights)
+    last = network.head[-1]
+    assert isinstance(last, nn.Linear)
+    network.head = make_head(head, last.in_features, num_classes, dropout)
+    # The patches' convolution rounds up.
+    rows = -(-size_px // MVIT_STRIDE[1])
+    network.pos_encoding.temporal_size = -(-frames // MVIT_STRIDE[0])
+    network.pos_encoding.spatial_size = (rows, rows)
+    blocks = [network.conv_proj, *network.blocks]
+    return Architecture(network=network, blocks=blocks, head=network.head)
+
+
+def swin3d_t(
+    num_classes: int,
+    *,
+    head: HeadKind = "linear",
+    dropout: float = 0.5,
+    weights: WeightsEnum | None = None,
+) -> Architecture:
+    """Video Swin-T; the blocks are patches, and stages and mergings in turn."""
+    network = filled(video.swin3d_t(), weights)
+    network.head = make_head(head, network.num_features, num_classes, dropout)
+    blocks = [network.patch_embed, *network.features]
+    return Architecture(network=network, blocks=blocks, head=network.head)
+
+
+def torchvision_video(
+    name: TorchvisionVideo,
+    num_classes: int,
+    *,
+    head: HeadKind = "linear",
+    dropout: float = 0.5,
+    weights: WeightsEnum | None = None,
+    frames: int = 16,
+    size_px: int = 224,
+) -> Architecture:
+    """One of torchvision's video networks.
+
+    Args:
+        name: which.
+        num_classes: classes to tell apart.
+        head: kind of head, see ``heads.make_head``.
+        dropout: of the head.
+        weights: torchvision's of this network, or None for fresh ones.
+        frames: of a clip; ``mvit_v2_s`` has to know, the others take any.
+        size_px: height and width of a clip; the same.
+
+    Raises:
+        ValueError: there is no such network.
+    """
+    match name:
+        case "r3d_18" | "mc3_18" | "r2plus1d_18":
+            return resnet_video(name, num_classes, head=head, dropout=dropout, weights=weights)
+        case "s3d":
+            return s3d(num_classes, head=head, dropout=dropout, weights=weights)
+        case "mvit_v2_s":
+            return mvit_v2_s(
+                num_classes,
+                head=head,
+                dropout=dropout,
+                weights=weights,
+                frames=frames,
+                size_px=size_px,
+            )
+        case "swin3d_t":
+            return swin3d_t(num_classes, head=head, dropout=dropout, weights=weights)
+    raise ValueError(f"{name!r} is unknown; pass one of {', '.join(get_args(TorchvisionVideo))}")

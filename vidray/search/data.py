@@ -1,0 +1,143 @@
+"""What a search learns from: finished runs, the same splits for all families, all of it checked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vidray import storage
+from vidray.errors import UserError
+from vidray.learning import recordings, split_report
+from vidray.learning.examples import (
+    Examples,
+    Selection,
+    read_clips,
+    read_features,
+    select,
+)
+from vidray.learning.recordings import Demand
+from vidray.search.proposals import Family
+from vidray.tables import run_folder
+
+_LEARNS_FROM: dict[Family, tuple[str, str]] = {
+    "classical": ("features", "jobs/extract.py"),
+    "deep": ("clips", "jobs/clips.py"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What a family learns from: the run folder and its labelled rows."""
+
+    uri: str
+    examples: Examples
+
+
+def read(
+    folders: Sequence[str],
+    families: Sequence[Family],
+    *,
+    feature_families: Sequence[str],
+    selection: Selection,
+    demand: Demand,
+) -> dict[Family, Data]:
+    """What each family learns from, and says how it is split where the data do not.
+
+    Args:
+        folders: run folders, or folders that hold them as ``features`` and ``clips``.
+        families: of models.
+        feature_families: for classical models; all that were extracted if none is named.
+        selection: of videos and splits.
+        demand: what a classical trial asks of the recordings.
+
+    Raises:
+        UserError: a family has no run, or what would make every trial fail.
+    """
+    where = _by_table(folders)
+    found: dict[Family, Data] = {}
+    gives_splits = False
+    for family in dict.fromkeys(families):
+        table, job = _LEARNS_FROM[family]
+        if table not in where:
+            raise UserError(f"{family} models learn from {table}: add a run of {job} to --data")
+        examples = (
+            read_features(where[table], feature_families)
+            if family == "classical"
+            else read_clips(where[table])
+        )
+        gives_splits |= examples.gives_splits
+        found[family] = Data(uri=where[table], examples=select(examples, selection))
+        _check_splits(found[family])
+    _refuse_two_splits([data.examples for data in found.values()])
+    split_report.print_splits(next(iter(found.values())).examples, given=gives_splits)
+    if "classical" in found:
+        _check_recordings(found["classical"].examples, demand)
+    return found
+
+
+def _by_table(folders: Sequence[str]) -> Mapping[str, str]:
+    """``features`` and ``clips`` -> run folder."""
+    found: dict[str, str] = {}
+    for uri in _run_folders(folders):
+        report = run_folder.read_json(uri)
+        kind = run_folder.kind_of(report)
+        if kind not in ("features", "clips") or kind in found:
+            raise UserError(
+                f"{storage.without_secrets(uri)} holds {run_folder.described(report)}: "
+                "--data takes one run of jobs/extract.py and one of jobs/clips.py"
+            )
+        found[kind] = uri
+    return found
+
+
+def _run_folders(folders: Sequence[str]) -> list[str]:
+    found = []
+    for uri in map(storage.canonical, folders):
+        inside = [storage.join(uri, name) for name in ("features", "clips")]
+        if storage.exists(storage.join(uri, "run.json")):
+            found.append(uri)
+        elif there := [path for path in inside if storage.exists(storage.join(path, "run.json"))]:
+            found += there
+        else:
+            raise UserError(
+                f"{storage.without_secrets(uri)} is not a run folder (no run.json), nor does it "
+                "hold one as features or clips: give the --out of jobs/extract.py or jobs/clips.py"
+            )
+    return found
+
+
+def _check_splits(data: Data) -> None:
+    """What is searched by must be there before the first trial, not after the last."""
+    _ = data.examples.class_names
+    for split in ("val", "test"):
+        if not len(data.examples.of_split(split).table):
+            raise UserError(
+                f"{storage.without_secrets(data.uri)} has no labelled video in split {split}: "
+                f"{data.examples.other_fractions()}or add recordings"
+            )
+
+
+def _refuse_two_splits(families: Sequence[Examples]) -> None:
+    """Families are compared, so a video must not be learnt from by one and judged by the other."""
+    first, *others = (
+        dict(zip(*(one.table[name].to_pylist() for name in ("uri", "split")), strict=True))
+        for one in families
+    )
+    for other in others:
+        for uri, split in first.items():
+            if split != other.get(uri, split):
+                raise UserError(
+                    f"{storage.without_secrets(uri)} is in split {split} of the one run and in "
+                    f"{other[uri]} of the other: --split-fractions 0.7 0.15 0.15 derives the same "
+                    "for both"
+                )
+
+
+def _check_recordings(examples: Examples, demand: Demand) -> None:
+    train, names = examples.of_split("train"), examples.class_names
+    y = train.targets(names)
+    recordings.check(y, train.groups, names, demand)
+    # The winner is calibrated whatever its trials were.
+    winner = dataclasses.replace(demand, folds=0, calibrated=True, uncalibrated=None)
+    recordings.check(y, train.groups, names, winner)

@@ -1,0 +1,1 @@
+"""Tables, their schemas, and the folders that a job writes."""

@@ -1,0 +1,233 @@
+"""One labelled video in, its clips out: decoded once, trained on for many epochs. No Ray here."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vidray import storage
+from vidray.errors import UserError
+from vidray.tables import digests, rows, schema
+from vidray.video import decoders, sampling
+from vidray.video.clock import WHOLE, Clock, Stretch
+from vidray.video.decode import (
+    IndexContradictedError,
+    Limits,
+    Request,
+    Video,
+)
+from vidray.video.demux import Source
+from vidray.video.opencv import steady_opencv
+
+Fit = Literal["squash", "crop"]
+
+# Raised whenever the same file and settings give other pixels than before.
+_VERSION = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSettings:
+    """Everything that decides the pixels of a clip."""
+
+    TARGET: ClassVar[str] = "vidray.video.clips:cut_videos"
+
+    frames_per_clip: int = 16
+    """Frames of one clip; a video of fewer gives some of them more than once."""
+    size_px: int = 112
+    """Width and height of a clip."""
+    clips_per_video: int = 1
+    """The video is divided into so many stretches of equal time, and each gives one clip."""
+    clip_seconds: float | None = None
+    """What a clip spans, in the middle of its stretch; None spans the whole stretch."""
+    fit: Fit = "squash"
+    """squash keeps the whole picture and changes its shape; crop keeps the middle square."""
+    decoder: str = "pyav"
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        for name, most in (("frames_per_clip", 4096), ("size_px", 4096), ("clips_per_video", 4096)):
+            if not 1 <= getattr(self, name) <= most:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be 1 to {most}")
+        if self.clip_seconds is not None and self.clip_seconds <= 0:
+            raise UserError(f"clip_seconds is {self.clip_seconds}: it must be above 0")
+        decoders.check_decoder(self.decoder)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ClipSettings:
+        """The settings that ``dataclasses.asdict`` was taken of."""
+        return cls(**{**values, "limits": Limits(**values["limits"])})
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits that change when the pixels of a clip may."""
+        return digests.of([_VERSION, dataclasses.asdict(self)])
+
+    @property
+    def schema(self) -> pa.Schema:
+        """CLIPS with its pixels, as they cross from process to process."""
+        return schema.clips_schema((self.frames_per_clip, self.size_px, self.size_px, 3))
+
+
+def cut_videos(config: Mapping[str, Any]) -> Any:
+    """The work of a sandbox: ``ClipSettings`` as JSON -> (VIDEOS row -> CLIPS batch)."""
+    steady_opencv()
+    settings = ClipSettings.from_json(config)
+    return lambda video: cut_video(video, settings)
+
+
+def cut_video(video: Mapping[str, Any], settings: ClipSettings) -> pa.RecordBatch:
+    """The CLIPS rows of one VIDEOS row, one a clip; one row with the reason if there are none.
+
+    A video without a label is ``skipped``: nothing can be learnt from it.
+    """
+
+    def work(clock: rows.Stopwatch) -> list[rows.Values]:
+        if video.get("label") is None:
+            return [{"status": "skipped", "error_message": "it has no label to learn"}]
+        with clock("decode"):
+            return _cut(video, settings)
+
+    return rows.made_by(work, video, settings.schema, settings.digest)
+
+
+def _cut(video: Mapping[str, Any], settings: ClipSettings) -> list[rows.Values]:
+    with (
+        storage.opened(video["uri"], video["size_bytes"]) as source,
+        Video(source, limits=settings.limits) as opened,
+    ):
+        clips, spans, decoder = read_clips(opened, source, settings, stretch=Stretch.of_row(video))
+        damage = dataclasses.asdict(opened.damage)
+    return [
+        {
+            "clip_index": number,
+            "begin_seconds": begin,
+            "end_seconds": end,
+            **damage,
+            "pixels": np.ascontiguousarray(clip).tobytes(),
+            "decoder": decoder,
+        }
+        for number, (clip, (begin, end)) in enumerate(zip(clips, spans.tolist(), strict=True))
+    ]
+
+
+def read_clips(
+    video: Video,
+    source: Source,
+    settings: ClipSettings,
+    *,
+    stretch: Stretch = WHOLE,
+    crops: int = 1,
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], str]:
+    """A video's clips ``uint8 (crops * clips_per_video, T, H, W, 3)``, begin and end of each in
+    seconds ``float64 (clips_per_video, 2)``, and the decoder that read them.
+
+    Args:
+        stretch: the part of the video that is looked at.
+        crops: squares taken of each frame, see ``squares``; those of the first crop come first.
+
+    Raises:
+        VideoError: as ``Video.read``, or the stretch holds no frame.
+    """
+    plan = partial(_requests, settings=settings, stretch=stretch)
+    (frames,), decoder = decoders.read_planned(video, source, plan, decoder=settings.decoder)
+    pixels = squares(frames.pixels, settings.size_px, crops)  # (crops, clips * T, H, W, 3)
+    clips = pixels.reshape(-1, settings.frames_per_clip, *pixels.shape[2:])
+    clock = Clock.of_video(video, stretch)
+    spans = clip_spans(clock.num_ticks, clock.ticks_per_second, settings)
+    return clips, clock.seconds(spans), decoder
+
+
+def stream_clips(
+    video: Video, chosen: Sequence[NDArray[np.int64]], settings: ClipSettings, *, crops: int = 1
+) -> Iterator[NDArray[np.uint8]]:
+    """Clips of these frames, ``uint8 (crops, T, H, W, 3)`` each, of a video of any length.
+
+    No more frames are held than lie between the first and the last one of a clip.
+
+    Args:
+        chosen: the frames of each clip; no clip begins or ends before the one before it.
+
+    Raises:
+        IndexContradictedError: see ``Video.stream``.
+    """
+    everything = np.concatenate(chosen)
+    stream = video.stream(Request(everything, *_size_px(video, settings)))
+    held: dict[int, NDArray[np.uint8]] = {}
+    at = -1
+    for frames in chosen:
+        while at < frames.max():
+            at, pixels = next(stream, (-1, None))
+            if pixels is None:
+                raise IndexContradictedError  # It ended before the last frame that was counted.
+            held[at] = pixels
+        held = {k: pixels for k, pixels in held.items() if k >= frames.min()}
+        yield squares(np.stack([held[k] for k in frames.tolist()]), settings.size_px, crops)
+
+
+def _requests(video: Video, settings: ClipSettings, stretch: Stretch) -> list[Request]:
+    clock = Clock.of_video(video, stretch)
+    ticks = clip_frames(clock.num_ticks, clock.ticks_per_second, settings)
+    return [Request(clock.frames(ticks).reshape(-1), *_size_px(video, settings))]
+
+
+def clip_frames(
+    num_frames: int, frames_per_second: float, settings: ClipSettings
+) -> NDArray[np.int64]:
+    """Which frames, or ticks of a clock: ``int64 (clips_per_video, frames_per_clip)``."""
+    return np.stack(
+        [
+            first + sampling.uniform(num_frames=end - first, count=settings.frames_per_clip)
+            for first, end in clip_spans(num_frames, frames_per_second, settings).tolist()
+        ]
+    )
+
+
+def clip_spans(
+    num_frames: int, frames_per_second: float, settings: ClipSettings
+) -> NDArray[np.int64]:
+    """The first frame of each clip, and the one after its last: ``int64 (clips_per_video, 2)``."""
+    clips = settings.clips_per_video
+    bounds = np.arange(clips + 1, dtype=np.int64) * num_frames // clips
+    spans = []
+    for start, end in itertools.pairwise(bounds.tolist()):
+        begin = min(start, num_frames - 1)
+        span = stretch = max(1, end - begin)
+        if settings.clip_seconds is not None:
+            span = min(stretch, max(1, round(settings.clip_seconds * frames_per_second)))
+        first = begin + (stretch - span) // 2
+        spans.append((first, first + span))
+    return np.array(spans)
+
+
+def _size_px(video: Video, settings: ClipSettings) -> tuple[int, int]:
+    """What a frame is scaled to: the clip's square, or for a crop one that just covers it."""
+    if settings.fit == "squash":
+        return settings.size_px, settings.size_px
+    probe = video.probe()
+    width, height = probe.display_width_px, probe.display_height_px
+    scale = settings.size_px / min(width, height)
+    return max(settings.size_px, round(width * scale)), max(settings.size_px, round(height * scale))
+
+
+def squares(pixels: NDArray[np.uint8], size_px: int, crops: int) -> NDArray[np.uint8]:
+    """Squares of each frame: the middle one, or ``crops`` spread evenly from edge to edge.
+
+    Args:
+        pixels: ``uint8 (T, H, W, 3)``, H and W not below ``size_px``.
+
+    Returns:
+        ``uint8 (crops, T, size_px, size_px, 3)``, from the top left to the bottom right.
+    """
+    shares = [0.5] if crops == 1 else np.linspace(0, 1, crops).tolist()
+    height, width = pixels.shape[1:3]
+    corners = [(int((height - size_px) * s), int((width - size_px) * s)) for s in shares]
+    cut = [pixels[:, top : top + size_px, left : left + size_px] for top, left in corners]
+    return cut[0][None] if crops == 1 else np.stack(cut)
