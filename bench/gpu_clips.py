@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from vidray.clips import ClipSettings
+from vidray.loader import Read, TrainingLoader
+from vidray.loop import Training
 
 from bench.gpu_parts import (
     CLASSES,
@@ -37,9 +40,6 @@ from bench.gpu_parts import (
 )
 from bench.training import Trial, _loader
 from vidray import loop, models
-from vidray.clips import ClipSettings
-from vidray.loader import Read, TrainingLoader
-from vidray.loop import Training
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,9 +72,9 @@ def _make_copy(given: tuple[str, int]) -> None:
 def _cut(videos: Path, out: Path, settings: ClipSettings) -> None:
     """What jobs/clips.py does, in a pool of processes instead of on Ray."""
     import pyarrow as pa
+    from vidray.runs import Run
 
     from vidray import sources
-    from vidray.runs import Run
 
     listed = sources.list_videos(str(videos), splits=(0.6, 0.2, 0.2))
     run = Run(out=str(out), table="clips", videos=str(videos), digest=settings.digest)

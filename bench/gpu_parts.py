@@ -15,16 +15,16 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from vidray.clips import ClipSettings
+from vidray.loader import Batch, Read, TrainingLoader
+from vidray.loop import EpochRow, Precision, Training
+from vidray.predictor import Batches, Predictor
+from vidray.preprocess import KINETICS, Preprocessing
 
 from bench.training import Trial, _loader, _network
 from vidray import loop, models
-from vidray.clips import ClipSettings
 from vidray.labelling import LabelSettings
-from vidray.loader import Batch, Read, TrainingLoader
-from vidray.loop import EpochRow, Precision, Training
 from vidray.models import DeepModel
-from vidray.predictor import Batches, Predictor
-from vidray.preprocess import KINETICS, Preprocessing
 
 Part = Literal["speed", "label", "agree", "wait", "jobs"]
 Figures = dict[str, Any]
@@ -51,7 +51,7 @@ _CHECKPOINTED = ("r3d_18", "slowfast_r50", "mvit_v2_s", "timesformer_divided")
 _ON_CPU = ("resnet18_avg", "r3d_18", "s3d")
 _LABELLING = ("resnet18_avg", "r3d_18", "slowfast_r50", "timesformer_divided")
 _LABEL_PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
-# What it is called, the precision, and whether convolutions may round to TF32, as PyTorch lets them.
+# Its name, the precision, and whether convolutions may round to TF32, as PyTorch lets them.
 _ARITHMETIC: tuple[tuple[str, Precision, bool], ...] = (
     ("float32, no TF32", "float32", False),
     ("float32", "float32", True),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -406,7 +406,7 @@ def test_a_node_that_cannot_compile_is_told(
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_on_a_gpu_the_same_labels_whoever_else_asks(
-    tmp_path: Path, precision: labelling.Precision
+    tmp_path: Path, precision: Literal["float32", "bfloat16"]
 ) -> None:
     from tests.models.test_folder import save, trained
 
@@ -419,7 +419,8 @@ def test_on_a_gpu_the_same_labels_whoever_else_asks(
     shape = (50, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     on_gpu = Predictor(there, dataclasses.replace(SETTINGS, precision=precision))
-    for on_gpu.batch_size in (on_gpu.batch_size, 1):  # Short passes, too.
+    for batch_size in (on_gpu.batch_size, 1):  # Short passes, too.
+        on_gpu.batch_size = batch_size
         expected = on_gpu(pixels).probabilities
         batches = Batches(on_gpu, threads=2)
         with ThreadPoolExecutor(8) as pool:

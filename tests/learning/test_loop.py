@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from vidray.errors import UserError
 from vidray.learning import checkpoints, loop, losses
-from vidray.learning.augment import Augmentation
 from vidray.learning.epochs import (
     EpochRow,
     Validation,
@@ -646,7 +645,7 @@ def test_two_processes_resume_bit_by_bit(
 
 
 def test_no_thread_predicts_with_weights_that_another_has_rounded() -> None:
-    """autocast keeps rounded weights for the whole process: on two streams of a GPU, one thread
+    """Autocasting keeps rounded weights for the whole process: on two streams of a GPU, one thread
     reads those that the other has not written yet. Here weights that change between tell.
     """
     inside, go_on = threading.Event(), threading.Event()
