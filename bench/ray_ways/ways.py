@@ -23,8 +23,8 @@ import ray.data
 
 from vidray import sources
 from vidray.distributed import pipeline
-from vidray.distributed.resources import Predictors, Resources
 from vidray.distributed.pipeline import Work
+from vidray.distributed.resources import Predictors, Resources
 from vidray.distributed.sandbox import Sandbox
 from vidray.features.extraction import Settings
 from vidray.labelling import wire
