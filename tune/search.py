@@ -14,21 +14,15 @@ with more --trials, and it goes on.
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import ray
 from rich.console import Console
 
-# `python tune/search.py` finds modules beside itself only.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tune import spaces
 from vidray import cli, storage
 from vidray.distributed import training
 from vidray.distributed.capacity import connect
@@ -69,6 +63,7 @@ from vidray.storage.json_file import write_json
 from vidray.tables import run_folder, summary, versions
 from vidray.tables.run_folder import RunFolder
 from vidray.tables.summary import Table
+from vidray.tune import spaces
 
 # A deep trial without a GPU: more threads than this share a clip badly.
 _MOST_CPUS = 4
