@@ -17,14 +17,17 @@ import torch
 from numpy.typing import NDArray
 
 from bench.training import Trial, _loader, _network
-from vidray import loop, models
-from vidray.clips import ClipSettings
-from vidray.labelling import LabelSettings
-from vidray.loader import Batch, Read, TrainingLoader
-from vidray.loop import EpochRow, Precision, Training
-from vidray.models import DeepModel
-from vidray.predictor import Batches, Predictor
-from vidray.preprocess import KINETICS, Preprocessing
+from vidray import models
+from vidray.labelling.predictor import Batches, Predictor
+from vidray.labelling.settings import LabelSettings
+from vidray.learning import loop
+from vidray.learning.epochs import EpochRow
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loader import Batch, TrainingLoader
+from vidray.models import DeepModel, inference
+from vidray.models.inference import Precision, Read
+from vidray.models.preprocess import KINETICS, Preprocessing
+from vidray.video.clips import ClipSettings
 
 Part = Literal["speed", "label", "agree", "wait", "jobs"]
 Figures = dict[str, Any]
@@ -51,7 +54,7 @@ _CHECKPOINTED = ("r3d_18", "slowfast_r50", "mvit_v2_s", "timesformer_divided")
 _ON_CPU = ("resnet18_avg", "r3d_18", "s3d")
 _LABELLING = ("resnet18_avg", "r3d_18", "slowfast_r50", "timesformer_divided")
 _LABEL_PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
-# What it is called, the precision, and whether convolutions may round to TF32, as PyTorch lets them.
+# Its name, the precision, and whether convolutions round to TF32, as PyTorch lets them.
 _ARITHMETIC: tuple[tuple[str, Precision, bool], ...] = (
     ("float32, no TF32", "float32", False),
     ("float32", "float32", True),
@@ -364,7 +367,7 @@ def agree(bench: Bench, _: Path) -> Iterator[list[Figures]]:
 def logits_of(model: DeepModel, pixels: NDArray[np.uint8], precision: Precision) -> NDArray[Any]:
     """Logits ``(N, K)`` where the model is."""
     device = next(model.network.parameters()).device
-    return loop.predict_logits(
+    return inference.predict_logits(
         model.network, [pixels], preprocessing=model.preprocessing, device=device,
         precision=precision,
     )  # fmt: skip

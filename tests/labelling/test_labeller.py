@@ -33,7 +33,7 @@ from vidray.features.extraction import Settings, describe_video
 from vidray.labelling import commits, labeller, wire
 from vidray.labelling.labeller import ClipModel, join_windows
 from vidray.labelling.predictor import Batches, Predictor, answer_questions
-from vidray.labelling.settings import LabelSettings, check_model, name_and_digest
+from vidray.labelling.settings import LabelSettings, Precision, check_model, name_and_digest
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical, save_deep
 from vidray.models.preprocess import Preprocessing
 from vidray.sources import list_videos
@@ -393,9 +393,7 @@ def test_a_node_that_cannot_compile_is_told(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_on_a_gpu_the_same_labels_whoever_else_asks(
-    tmp_path: Path, precision: labelling.Precision
-) -> None:
+def test_on_a_gpu_the_same_labels_whoever_else_asks(tmp_path: Path, precision: Precision) -> None:
     from tests.models.test_folder import save, trained
 
     folder = str(tmp_path / "model")
@@ -407,7 +405,8 @@ def test_on_a_gpu_the_same_labels_whoever_else_asks(
     shape = (50, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     on_gpu = Predictor(there, dataclasses.replace(SETTINGS, precision=precision))
-    for on_gpu.batch_size in (on_gpu.batch_size, 1):  # Short passes, too.
+    for size in (on_gpu.batch_size, 1):  # Short passes, too.
+        on_gpu.batch_size = size
         expected = on_gpu(pixels).probabilities
         batches = Batches(on_gpu, threads=2)
         with ThreadPoolExecutor(8) as pool:

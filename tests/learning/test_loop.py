@@ -622,7 +622,7 @@ def test_two_processes_resume_bit_by_bit(
 
 
 def test_no_thread_predicts_with_weights_that_another_has_rounded() -> None:
-    """autocast keeps rounded weights for the whole process: on two streams of a GPU, one thread
+    """Autocast keeps rounded weights for the whole process: on two streams of a GPU, one thread
     reads those that the other has not written yet. Here weights that change between tell.
     """
     inside, go_on = threading.Event(), threading.Event()
@@ -638,7 +638,7 @@ def test_no_thread_predicts_with_weights_that_another_has_rounded() -> None:
     def predict() -> Tensor:
         clips = np.full((1, 2, 6, 6, 3), 200, np.uint8)
         return torch.from_numpy(
-            loop.predict_logits(
+            inference.predict_logits(
                 network, [clips], preprocessing=PREPROCESSING, device=CPU, precision="bfloat16"
             )
         )
