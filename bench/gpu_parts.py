@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from bench.training import Trial, _loader, _network
 from vidray import models
 from vidray.labelling.predictor import Batches, Predictor
-from vidray.labelling.settings import LabelSettings
+from vidray.labelling.settings import LabelOptions, LabelSettings
 from vidray.learning import loop
 from vidray.learning.epochs import EpochRow
 from vidray.learning.hyperparameters import Training
 from vidray.learning.loader import Batch, TrainingLoader
 from vidray.models import DeepModel, inference
-from vidray.models.inference import Precision, Read
+from vidray.models.inference import Read
+from vidray.models.names import Precision
 from vidray.models.preprocess import KINETICS, Preprocessing
 from vidray.video.clips import ClipSettings
 
@@ -282,7 +283,7 @@ def label(bench: Bench, _: Path) -> Iterator[list[Figures]]:
     rows = []
     for name in [name for name in _LABELLING if name in bench.networks]:
         for precision in _LABEL_PRECISIONS:
-            settings = LabelSettings(model="m", model_digest="d", precision=precision)
+            settings = _settings(LabelOptions(precision=precision))
             predictor = Predictor(fresh_model(bench, name, device_here()), settings)
             for size in (1, 4) if bench.tiny else (1, 4, 16, 64):
                 row: Figures = {"network": name, "precision": precision, "batch": size}
@@ -296,6 +297,10 @@ def label(bench: Bench, _: Path) -> Iterator[list[Figures]]:
                 )
         rows += _compiled(bench, name)
         yield rows
+
+
+def _settings(options: LabelOptions) -> LabelSettings:
+    return LabelSettings(model="m", model_digest="d", options=options)
 
 
 def _asked(bench: Bench, predictor: Predictor, pixels: NDArray[np.uint8], size: int) -> Figures:
@@ -316,7 +321,7 @@ def _compiled(bench: Bench, name: str) -> list[Figures]:
     """``--compile`` of the label job, of one network: it takes a minute."""
     if name != "r3d_18" or bench.tiny:
         return []
-    settings = LabelSettings(model="m", model_digest="d", precision="bfloat16", compile=True)
+    settings = _settings(LabelOptions(precision="bfloat16", compile=True))
     began = time.monotonic()
     try:
         predictor = Predictor(fresh_model(bench, name, device_here()), settings)

@@ -270,7 +270,7 @@ def test_mistakes_are_one_line(
     assert "holds clips" in train("--data", clips, "--model", "svm")
     assert "holds features" in train("--data", features, "--model", "r3d_18")
     assert "is not a run folder" in train("--data", tmp_path, "--model", "svm")
-    assert "--epochs is of no meaning to svm" in train(
+    assert "--epochs has no effect on svm" in train(
         "--data", features, "--model", "svm", "--epochs", "3"
     )
     assert "no published weights" in train(

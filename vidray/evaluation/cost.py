@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+# Python takes memory from the system in arenas of this size.
+LEAST_RAM_BYTES = 1 << 20
+
+
 def measure_cost(
     predict: Callable[[], object],
     *,
@@ -39,7 +43,7 @@ def measure_cost(
         predict: labels ``num_videos`` videos: from files for the end-to-end time, from pixels in
             memory for the model alone.
         num_videos: in one call of ``predict``.
-        frames_per_video: frames that the model looks at in one video.
+        frames_per_video: frames that the model looks at in one video; 0 if it is given features.
         model_dir: the model folder, for ``size_bytes``.
         network: the torch module of a deep model.
         clip_shape: of one clip, (C, T, H, W); with ``network``.
@@ -52,7 +56,7 @@ def measure_cost(
         "flops_per_clip": None if network is None else flops_per_clip(network, clip_shape),
         "size_bytes": None if model_dir is None else size_bytes(model_dir),
         "seconds_per_video": seconds,
-        "frames_per_second": frames_per_video / seconds,
+        "frames_per_second": frames_per_video / seconds if frames_per_video else None,
         "peak_ram_bytes": peak.ram_bytes,
         "peak_gpu_bytes": peak.gpu_bytes,
     }
@@ -124,7 +128,8 @@ def peak_memory() -> Iterator[PeakMemory]:
     """The most memory used while the block runs.
 
     ``ram_bytes`` is this process's resident memory above what it had at the beginning, files mapped
-    into memory included; null where the kernel does not tell. ``gpu_bytes`` is all that PyTorch had
+    into memory included; null where the kernel does not say, and below ``LEAST_RAM_BYTES``.
+    ``gpu_bytes`` is all that PyTorch had
     allocated on the current GPU at once, weights included; null where torch uses none.
     """
     peak = PeakMemory()
@@ -137,7 +142,8 @@ def peak_memory() -> Iterator[PeakMemory]:
     highest = _ram_bytes("VmHWM")
     # Without a reset the mark may be an earlier one's: then only a higher one says something.
     if begin is not None and highest is not None and highest > (highest_before or 0):
-        peak.ram_bytes = max(0, highest - begin)
+        used = highest - begin
+        peak.ram_bytes = used if used >= LEAST_RAM_BYTES else None
     if (cuda := _cuda()) is not None:
         peak.gpu_bytes = int(cuda.max_memory_allocated())
 

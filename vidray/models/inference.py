@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ import torch.distributed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vidray.models.names import Precision
 from vidray.models.preprocess import Preprocessing
 
 Rows = NDArray[np.int64]
@@ -18,7 +18,6 @@ Pixels = NDArray[np.uint8]
 Read = Callable[[Rows], Pixels]
 """Rows ``int64 (n,)`` -> stored clips ``uint8 (n, T, H, W, 3)``; called from several threads."""
 
-Precision = Literal["float32", "bfloat16", "float16"]
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
