@@ -1,4 +1,7 @@
-"""The command ``vidray``: ``vidray label ...`` is the same as ``python jobs/label.py ...``."""
+"""The command ``vidray``: ``vidray label ...`` is the same as ``python jobs/label.py ...``.
+
+In a clone that is not installed, ``python -m vidray label ...``.
+"""
 
 from __future__ import annotations
 
