@@ -13,21 +13,16 @@ with more --trials, and it goes on.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-# `python tune/search.py` finds modules beside itself only.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tune import candidates
 from vidray import cli, storage
 from vidray.learning.train_config import Flat
 from vidray.models.names import ModelKind
 from vidray.search.settings import SearchSettings
 from vidray.tables import run_folder
+from vidray.tune import candidates
 
 if TYPE_CHECKING:
     from vidray.learning.examples import Examples
