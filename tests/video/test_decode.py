@@ -30,6 +30,8 @@ from vidray.video.decode import (
     probe,
     read_frames,
 )
+from vidray.video.packet_index import PacketIndex
+from vidray.video.stream import Stream
 
 _ASKED = (59, 0, 1, 5, 11, 12, 13, 40, 41, 30, 30, 58)
 
@@ -38,7 +40,7 @@ _ASKED = (59, 0, 1, 5, 11, 12, 13, 40, 41, 30, 30, 58)
 def _length(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test twice: read as short videos are, decoded whole, and as long ones, by the index."""
     if request.param == "long":
-        monkeypatch.setattr("vidray.video.decode._SHORT_PIXELS", 0)
+        monkeypatch.setattr("vidray.video.readers._SHORT_PIXELS", 0)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,14 @@ def test_sparse_reading_seeks_and_sequential_reading_does_not(zoo: dict[str, Pat
         "joined_ts",
         "trimmed_mp4",
     }
+
+
+def _index(path: Path) -> PacketIndex:
+    stream = Stream(path, Limits())
+    index = stream.index()
+    stream.close()
+    assert index is not None
+    return index
 
 
 def _has_exact_index(path: Path) -> bool:
@@ -245,7 +255,7 @@ def test_two_sizes_in_one_pass(zoo: dict[str, Path]) -> None:
 def test_more_frames_than_are_kept_are_read_in_a_second_pass(
     zoo: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidray.video.decode._KEEP_BYTES", 1000)
+    monkeypatch.setattr("vidray.video.readers._KEEP_BYTES", 1000)
     with Video(zoo["xvid_avi"]) as video:
         assert video.num_frames == 60
         assert read_numbers(video.read(Request([40, 3]))[0].pixels) == [40, 3]
@@ -266,10 +276,11 @@ def test_index_that_the_decoder_contradicts_is_not_used(tmp_path: Path) -> None:
     data[position : position + size] = payload
     path.write_bytes(data)
     pixels, _ = sequential_frames(path, skip_errors=True)
+    assert len(_index(path).pts) == 60
     with Video(path) as video:
-        assert video.has_exact_index
         frames = video.read(Request([29, 32, 45]))[0]
         assert video.num_frames == len(pixels) < 60
+        assert not video.has_exact_index
     assert np.array_equal(frames.pixels, pixels[[29, 32, 45]])
 
 

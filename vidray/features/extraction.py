@@ -151,7 +151,7 @@ def _burst_material(read: Sequence[Frames]) -> dict[str, Any]:
 def _requests(video: Video, settings: Settings, stretch: Stretch) -> list[Request]:
     clock = Clock.of_video(video, stretch)
     every_second = frames_a_second_apart(clock, most=settings.max_sampled_frames)
-    frame_bytes = 3 * video.width_px * video.height_px
+    frame_bytes = 3 * video.header.width_px * video.header.height_px
     most_stored = max(1, min(_MOST_STORED, _STORED_BYTES // frame_bytes))
     few = every_second[sampling.dense(num_frames=len(every_second), max_frames=most_stored)]
     requests = [

@@ -75,7 +75,7 @@ def _is_exact(video: Video, source: Source, decoder: str) -> bool:
     probe = video.probe()
     if not isinstance(source, str | os.PathLike) or probe.rotation_degrees:
         return False
-    if video.num_video_streams > 1 or video.limits.max_corrupt_share < 1:
+    if video.header.num_video_streams > 1 or video.limits.max_corrupt_share < 1:
         return False  # It chooses a stream by itself, and does not tell which frames are corrupt.
     if decoder == "opencv":
         return True  # Sequential, and the number of frames is compared at the end.
