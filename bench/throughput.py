@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests import features_reference as reference
 from vidray import features, sources
 from vidray.distributed import capacity, pipeline
-from vidray.features import motion
+from vidray.features import motion, notebook
 from vidray.features.extraction import Settings, describe_videos
 from vidray.tables import runs
 from vidray.video.enhance import sharpen
@@ -152,7 +152,7 @@ def _worst_error(path: str, settings: Settings) -> float:
     row = describe_videos(asdict(settings))({**_video(path)}).to_pylist()[0]
     found = {name: np.array(row[name], np.float32) for name in settings.families}
     expected = _notebook_vector(path, settings.enhance)
-    return reference.worst_error(features.notebook_vector(found), expected)
+    return reference.worst_error(notebook.vector(found), expected)
 
 
 def _video(path: str) -> dict[str, Any]:

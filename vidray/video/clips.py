@@ -25,7 +25,7 @@ from vidray.video.decode import (
     Video,
 )
 from vidray.video.demux import Source
-from vidray.video.opencv import steady_opencv
+from vidray.video.steady_opencv import steady_opencv
 
 Fit = Literal["squash", "crop"]
 
