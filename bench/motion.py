@@ -28,10 +28,16 @@ from vidray import models
 from vidray.evaluation import judging
 from vidray.learning import loop
 from vidray.learning.augment import Augmentation
+from vidray.learning.epochs import (
+    EpochRow,
+    Validation,
+)
 from vidray.learning.examples import Examples, read_clips
 from vidray.learning.hyperparameters import Training
 from vidray.learning.loader import TrainingLoader
-from vidray.learning.loop import EpochRow, Save, Validation
+from vidray.learning.loop import (
+    Save,
+)
 from vidray.models import inference
 from vidray.models.inference import Read
 from vidray.models.preprocess import KINETICS, Preprocessing

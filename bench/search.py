@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tune.spaces import NOTEBOOK
 from vidray.learning.examples import read_features
 from vidray.models import classical
+from vidray.models.folds import group_folds
 
 _ROOT = Path(__file__).resolve().parents[1]
 _FOLDS = 3
@@ -51,7 +52,7 @@ def main(bench: Bench) -> None:
     train = read_features(bench.features).of_split("train")
     names = train.class_names
     x, y = classical.without_infinities(train.matrix()), train.targets(names)
-    folds = classical.group_folds(y, train.groups, folds=_FOLDS, seed=0, class_names=names)
+    folds = group_folds(y, train.groups, folds=_FOLDS, seed=0, class_names=names)
     print(f"{x.shape[0]} videos of {x.shape[1]} numbers, {_FOLDS} folds", flush=True)
     known = np.nan_to_num(x[folds[0][0]])
     began = time.perf_counter()

@@ -35,9 +35,11 @@ from vidray import models
 from vidray.errors import UserError
 from vidray.learning import loop
 from vidray.learning.augment import Augmentation
+from vidray.learning.epochs import (
+    EpochRow,
+)
 from vidray.learning.hyperparameters import Training
 from vidray.learning.loader import TrainingLoader
-from vidray.learning.loop import EpochRow
 from vidray.models.inference import Read
 from vidray.models.networks.build import FLOW_MODELS
 from vidray.models.networks.checkpointing import checkpoint_blocks

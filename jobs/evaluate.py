@@ -24,8 +24,17 @@ from rich.console import Console
 from vidray import cli, models, storage
 from vidray.errors import UserError
 from vidray.evaluation import cost, judging, plots
+from vidray.evaluation.answers import (
+    prediction_rows,
+)
+from vidray.evaluation.curves import (
+    curves,
+)
+from vidray.evaluation.drawing import save_figure
 from vidray.evaluation.judging import Judged
-from vidray.evaluation.metrics import baselines, curves, prediction_rows
+from vidray.evaluation.metrics import (
+    baselines,
+)
 from vidray.features import extraction
 from vidray.features.extraction import Settings
 from vidray.learning.examples import (
@@ -261,7 +270,7 @@ def _draw(out: str, judged: Judged, metrics: dict[str, Any], names: Sequence[str
         "precision_recall": plots.precision_recall(found["precision_recall"]),
         "calibration": plots.calibration(found["calibration"], ece=metrics["ece"]),
     }.items():
-        plots.save(figure, storage.join(out, f"{name}.png"))
+        save_figure(figure, storage.join(out, f"{name}.png"))
 
 
 def _say_selection(config: EvaluateConfig, selection: Selection, *, instead: bool) -> None:

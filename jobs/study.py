@@ -30,10 +30,14 @@ from vidray import cli, models, storage
 from vidray.distributed import training
 from vidray.errors import UserError
 from vidray.evaluation import judging, plots, study
+from vidray.evaluation.drawing import save_figure
 from vidray.evaluation.study import Answer, StudyRun, Unit
 from vidray.learning import split_report
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import DeepJob, make_network
+from vidray.learning.epochs import (
+    best_epoch,
+)
 from vidray.learning.examples import (
     Examples,
     Selection,
@@ -42,7 +46,6 @@ from vidray.learning.examples import (
     select,
 )
 from vidray.learning.hyperparameters import Training
-from vidray.learning.loop import best_epoch
 from vidray.learning.train_config import (
     DeepSettings,
     Flat,
@@ -51,6 +54,8 @@ from vidray.learning.train_config import (
     deep_job,
 )
 from vidray.models import DeepModel, classical
+from vidray.models.folds import MOST_REPEATS
+from vidray.models.matrices import metadata_matrix, to_matrix
 from vidray.progress import duration
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
@@ -103,8 +108,8 @@ class StudyConfig:
             raise UserError("no models are named: give --models extra_trees r3d_18, for instance")
         if self.folds < 0 or self.folds == 1:
             raise UserError(f"folds is {self.folds}: it must be 2 or more, or 0 for none")
-        if not 1 <= self.repeats <= classical.MOST_REPEATS:
-            most = classical.MOST_REPEATS
+        if not 1 <= self.repeats <= MOST_REPEATS:
+            most = MOST_REPEATS
             raise UserError(f"repeats is {self.repeats}: it must be 1 to {most}")
         for fraction in self.fractions:
             if not 0 < fraction <= 1:
@@ -174,7 +179,7 @@ def main(config: StudyConfig) -> None:
     storage.write_bytes(storage.join(run.out, "study.parquet"), parquet.parquet_bytes(table))
     if curve := study.curve_rows(table):
         write_json(storage.join(run.out, f"{study.CURVE}.json"), curve)
-        plots.save(plots.learning_curve(curve), storage.join(run.out, f"{study.CURVE}.png"))
+        save_figure(plots.learning_curve(curve), storage.join(run.out, f"{study.CURVE}.png"))
     run.folder.finish(videos=_counts(data), seconds=time.monotonic() - began)
     _say(config, data, found)
 
@@ -292,9 +297,9 @@ class _Teacher:
             ids = pa.array(data.videos.table["video_id"].to_pylist(), pa.string())
             rows = pc.index_in(ids, data.features.table["video_id"].combine_chunks())
             table = data.features.table.take(rows)
-            self._given[study.METADATA] = classical.metadata_matrix(table)
+            self._given[study.METADATA] = metadata_matrix(table)
             if config.classical_models:
-                matrix = classical.to_matrix(table, data.features.families)
+                matrix = to_matrix(table, data.features.families)
                 self._given |= dict.fromkeys(config.classical_models, matrix)
 
     def answer(self, unit: Unit) -> Answer:

@@ -27,6 +27,7 @@ from vidray import (
 from vidray.distributed import training
 from vidray.errors import UserError
 from vidray.evaluation import judging, plots
+from vidray.evaluation.drawing import save_figure
 from vidray.learning import recordings, split_report
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import (
@@ -34,6 +35,10 @@ from vidray.learning.deep_job import (
     Trained,
     make_network,
     model_info,
+)
+from vidray.learning.epochs import (
+    EpochRow,
+    best_epoch,
 )
 from vidray.learning.examples import (
     Examples,
@@ -43,7 +48,6 @@ from vidray.learning.examples import (
     select,
 )
 from vidray.learning.hyperparameters import Training
-from vidray.learning.loop import EpochRow, best_epoch
 from vidray.learning.recordings import Demand
 from vidray.learning.train_config import (
     DeepSettings,
@@ -53,7 +57,9 @@ from vidray.learning.train_config import (
 )
 from vidray.models import classical, importance
 from vidray.models.claim import CHECKPOINTS, ModelRun
+from vidray.models.cross_validation import cross_validate
 from vidray.models.folder import save_classical, save_deep
+from vidray.models.matrices import family_columns, feature_names
 from vidray.progress import duration
 from vidray.storage.json_file import write_json
 from vidray.tables import (
@@ -176,11 +182,11 @@ def _train_classical(config: TrainConfig, examples: Examples) -> None:
     held_x, held_y = held_out.matrix(), held_out.targets(names)
     matters = importance.by_columns(
         pipeline, held_x, held_y,
-        classical.family_columns(examples.families), seed=seed,
+        family_columns(examples.families), seed=seed,
     )  # fmt: skip
     named = importance.by_feature(
         pipeline, held_x, held_y,
-        classical.feature_names(examples.families), seed=seed,
+        feature_names(examples.families), seed=seed,
     )  # fmt: skip
     info = {
         **_info(config, "classical", examples, names),
@@ -202,7 +208,7 @@ def _cross_validation(
     config: TrainConfig, train: Examples, names: tuple[str, ...]
 ) -> dict[str, Any]:
     """Every video of split train judged by models that saw no video of its recording."""
-    found = classical.cross_validate(
+    found = cross_validate(
         config.model,
         train.matrix(),
         train.targets(names),
@@ -258,7 +264,7 @@ def _train_deep(config: TrainConfig, examples: Examples) -> None:
     write_json(storage.join(run.out, "metrics.json"), metrics)
     history = [dataclasses.asdict(row) for row in trained.rows]
     write_json(storage.join(run.out, "history.json"), history)
-    plots.save(plots.training_curve(history), storage.join(run.out, "curve.png"))
+    save_figure(plots.training_curve(history), storage.join(run.out, "curve.png"))
     if config.deep.tensorboard:
         _write_tensorboard(run.out, trained.rows)
     run.finish({"seconds": {"training": seconds}, "epochs": len(history)})

@@ -33,7 +33,7 @@ from vidray import cli, storage
 from vidray.distributed import training
 from vidray.distributed.capacity import connect
 from vidray.errors import UserError
-from vidray.evaluation import plots
+from vidray.evaluation.drawing import save_figure
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import Workers
 from vidray.learning.examples import Examples, Selection
@@ -46,10 +46,12 @@ from vidray.learning.train_config import (
     deciding_settings,
 )
 from vidray.models import classical
+from vidray.models.folds import MOST_REPEATS
 from vidray.progress import duration
 from vidray.search import conductor, winners
 from vidray.search.conductor import Plan
 from vidray.search.data import Data, read
+from vidray.search.plots import importance_bars, search_curve
 from vidray.search.proposals import (
     Family,
     Metric,
@@ -131,10 +133,8 @@ class SearchConfig:
             value = getattr(self, name)
             if value < least:
                 raise UserError(f"{name} is {value}: it must be {least} or more")
-        if self.repeats > classical.MOST_REPEATS:
-            raise UserError(
-                f"repeats is {self.repeats}: it must be {classical.MOST_REPEATS} at the most"
-            )
+        if self.repeats > MOST_REPEATS:
+            raise UserError(f"repeats is {self.repeats}: it must be {MOST_REPEATS} at the most")
         if self.at_once is not None and self.at_once < 1:
             raise UserError(f"at_once is {self.at_once}: it must be 1 or more")
         if self.minutes is not None and not self.minutes > 0:
@@ -437,11 +437,11 @@ def _draw(
         }
         for trial in trials
     ]
-    figure = plots.search(rows, metric=config.metric, lowest=is_loss(config.metric))
-    plots.save(figure, folder.path("search.png"))
+    figure = search_curve(rows, metric=config.metric, lowest=is_loss(config.metric))
+    save_figure(figure, folder.path("search.png"))
     shares = {model: share for family in mattered.values() for model, share in family.items()}
     if shares:
-        plots.save(plots.importance(shares), folder.path("importance.png"))
+        save_figure(importance_bars(shares), folder.path("importance.png"))
 
 
 def _say(

@@ -14,6 +14,11 @@ from torch import nn
 
 from vidray.errors import UserError
 from vidray.evaluation import compute_metrics
+from vidray.evaluation.answers import (
+    PREDICTIONS,
+    average_views,
+    prediction_rows,
+)
 from vidray.evaluation.cost import (
     flops_per_clip,
     measure_cost,
@@ -22,12 +27,11 @@ from vidray.evaluation.cost import (
     peak_memory,
     size_bytes,
 )
-from vidray.evaluation.metrics import (
-    PREDICTIONS,
-    average_views,
-    baselines,
+from vidray.evaluation.curves import (
     curves,
-    prediction_rows,
+)
+from vidray.evaluation.metrics import (
+    baselines,
 )
 
 

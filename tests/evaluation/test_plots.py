@@ -13,7 +13,10 @@ from matplotlib.figure import Figure
 
 from vidray import storage
 from vidray.evaluation import compute_metrics, plots
-from vidray.evaluation.metrics import curves
+from vidray.evaluation.curves import (
+    curves,
+)
+from vidray.evaluation.drawing import save_figure
 
 
 def history(num_epochs: int) -> list[dict[str, float | None]]:
@@ -148,7 +151,7 @@ def test_saved_png_is_whole_and_always_the_same(tmp_path: Path) -> None:
     names = ["a price of $5 and $6", "_hidden", "日本語", "x" * 80]
     uris = [str(tmp_path / name) for name in ("one.png", "two.png")]
     for uri in uris:
-        plots.save(plots.confusion(np.arange(16).reshape(4, 4), names), uri)
+        save_figure(plots.confusion(np.arange(16).reshape(4, 4), names), uri)
     one, two = (storage.read_bytes(uri) for uri in uris)
     assert one == two
     pixels = cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR)  # (H, W, 3)
@@ -161,7 +164,7 @@ def test_hard_class_names_in_a_legend(tmp_path: Path) -> None:
     _, drawn, _ = judged(3)
     renamed = dict(zip(["_hidden", "$x", "100 %"], drawn["roc"].values(), strict=True))
     figure = plots.roc(renamed)
-    plots.save(figure, str(tmp_path / "roc.png"))
+    save_figure(figure, str(tmp_path / "roc.png"))
     legend = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert len(legend) == 4
     assert any("_hidden" in text for text in legend)

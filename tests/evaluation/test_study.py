@@ -26,6 +26,7 @@ from vidray.features.extraction import Settings
 from vidray.learning.examples import Examples, read_clips, read_features
 from vidray.learning.hyperparameters import Training
 from vidray.models import classical
+from vidray.models.folds import group_folds
 from vidray.storage import parquet
 from vidray.tables import schema
 from vidray.video import synthetic
@@ -204,7 +205,7 @@ def test_folds_are_those_of_classical_models() -> None:
     units = [unit for unit in _plan(rows, "r3d_18", seed=5) if unit.repeat == 1]
     for unit, (train, test) in zip(
         units,
-        classical.group_folds(y, examples.groups, folds=3, seed=6, class_names=LABELS),
+        group_folds(y, examples.groups, folds=3, seed=6, class_names=LABELS),
         strict=True,
     ):
         assert unit.seed == 6

@@ -19,10 +19,16 @@ from torch import Tensor, nn
 from vidray.errors import UserError
 from vidray.learning import loop, losses
 from vidray.learning.augment import Augmentation
+from vidray.learning.epochs import (
+    EpochRow,
+    Validation,
+    best_epoch,
+    should_stop,
+)
 from vidray.learning.hyperparameters import OptimizerKind, Training
 from vidray.learning.loader import TrainingLoader
-from vidray.learning.loop import EpochRow
 from vidray.learning.optimizer import learning_rate_at, make_optimizer
+from vidray.learning.processes import predict_shared
 from vidray.models import inference
 from vidray.models.networks.batchnorm import world_size
 from vidray.models.preprocess import Preprocessing
@@ -99,7 +105,7 @@ def fit(
         device=CPU,
         on_epoch=on_epoch,
         # Clips that were not trained on: 120 is a multiple of 12, so their labels are the same.
-        validation=loop.Validation(read=lambda rows: read(rows + 120), labels=make_labels(validate))
+        validation=Validation(read=lambda rows: read(rows + 120), labels=make_labels(validate))
         if validate
         else None,
         start=start,
@@ -429,21 +435,19 @@ def row(epoch: int, loss: float, accuracy: float) -> EpochRow:
 def test_the_best_epoch() -> None:
     rows = [row(1, 0.9, 0.5), row(2, 0.8, 0.7), row(3, 0.7, 0.7), row(4, 0.6, 0.6)]
     default = Training()
-    assert (
-        loop.best_epoch(rows, default) == 2
-    )  # the better loss of the two that are the most accurate
-    assert loop.best_epoch([*rows, row(5, 0.7, 0.7)], default) == 2  # the first of equals
-    assert loop.best_epoch(rows, Training(keep="loss")) == 3  # not the most accurate
+    assert best_epoch(rows, default) == 2  # the better loss of the two that are the most accurate
+    assert best_epoch([*rows, row(5, 0.7, 0.7)], default) == 2  # the first of equals
+    assert best_epoch(rows, Training(keep="loss")) == 3  # not the most accurate
     unknown = [replace(r, val_loss=None, val_accuracy=None) for r in rows]
-    assert loop.best_epoch(unknown, default) == 3
+    assert best_epoch(unknown, default) == 3
 
 
 def test_when_to_stop() -> None:
     rows = [row(1, 0.9, 0.5), row(2, 0.8, 0.7), row(3, 0.9, 0.6), row(4, 0.8, 0.8)]
     on_loss, on_accuracy = Training(patience=2), Training(patience=2, stop_on="accuracy")
-    assert [loop.should_stop(rows[:k], on_loss) for k in range(5)] == [False] * 4 + [True]
-    assert not loop.should_stop(rows, on_accuracy)
-    assert not loop.should_stop(rows, Training(patience=0))
+    assert [should_stop(rows[:k], on_loss) for k in range(5)] == [False] * 4 + [True]
+    assert not should_stop(rows, on_accuracy)
+    assert not should_stop(rows, Training(patience=0))
 
 
 def test_a_training_that_gets_no_better_stops_and_stays_stopped(tmp_path: Path) -> None:
@@ -516,7 +520,7 @@ def run_scenario(name: str) -> dict[str, Tensor]:
 
 
 def predict(num_rows: int) -> np.ndarray:
-    return loop.predict_shared(
+    return predict_shared(
         make_network(), read, num_rows, batch_size=2, preprocessing=PREPROCESSING, device=CPU
     )
 
@@ -636,7 +640,7 @@ def test_half_precision_learns_and_resumes_on_a_gpu(
             training=training,
             device=torch.device("cuda", 0),
             on_epoch=lambda rows, save: save(tmp_path / str(len(rows))),
-            validation=loop.Validation(read=read, labels=make_labels(12)),
+            validation=Validation(read=read, labels=make_labels(12)),
             start=start,
         )
 

@@ -39,6 +39,7 @@ from vidray.learning.hyperparameters import Training
 from vidray.learning.recordings import Demand
 from vidray.learning.train_config import DeepSettings, deep_job
 from vidray.models import importance
+from vidray.models.cross_validation import cross_validate
 from vidray.search import data as search_data
 from vidray.search.trials import DeepTrials
 from vidray.sources import splits
@@ -591,7 +592,7 @@ def test_what_is_not_refused_can_be_trained() -> None:
             is_fine = False
         try:
             classical.fit("knn", x, y, groups, names, seed=0)
-            classical.cross_validate("knn", x, y, groups, names, seed=0, folds=2, repeats=1)
+            cross_validate("knn", x, y, groups, names, seed=0, folds=2, repeats=1)
             is_trained = True
         except UserError:
             is_trained = False

@@ -25,6 +25,9 @@ from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 from vidray import features
 from vidray.errors import UserError
 from vidray.models import classical, importance
+from vidray.models.cross_validation import cross_validate
+from vidray.models.folds import group_folds
+from vidray.models.matrices import family_columns, feature_names, metadata_matrix, to_matrix
 from vidray.tables import schema
 
 THREE = ("a", "b", "c")
@@ -67,7 +70,7 @@ def _table(rows: int, families: list[str], seed: int = 0) -> tuple[pa.Table, dic
 
 def test_a_matrix_is_arrows_own_memory_where_it_can_be() -> None:
     table, arrays = _table(5, ["motion"])
-    matrix = classical.to_matrix(table, ["motion"])
+    matrix = to_matrix(table, ["motion"])
     assert matrix.dtype == np.float32
     np.testing.assert_array_equal(matrix, arrays["motion"])
     buffer = table["motion"].chunk(0).values.buffers()[1]
@@ -81,32 +84,32 @@ def test_a_matrix_of_slices_chunks_and_nulls() -> None:
     rows[4] = [1.0, None, 3.0, 4.0]
     table = table.set_column(1, "temporal", pa.array(rows, table.schema.field("temporal").type))
     cut = pa.concat_tables([table.slice(1, 2), table.slice(3, 3)])
-    matrix = classical.to_matrix(cut, ["temporal", "motion"])
+    matrix = to_matrix(cut, ["temporal", "motion"])
     assert matrix.shape == (5, 76)
     np.testing.assert_array_equal(matrix[:, 4:], arrays["motion"][1:])
     np.testing.assert_array_equal(matrix[:2, :4], arrays["temporal"][1:3])
     assert np.isnan(matrix[2, :4]).all()
     np.testing.assert_array_equal(matrix[3, :4], np.float32([1, np.nan, 3, 4]))
-    alone = classical.to_matrix(table.slice(2, 4), ["temporal"])
+    alone = to_matrix(table.slice(2, 4), ["temporal"])
     np.testing.assert_array_equal(alone, np.vstack([arrays["temporal"][2:3], matrix[2:, :4]]))
 
 
 def test_a_matrix_of_missing_or_unknown_families_is_refused() -> None:
     table, _ = _table(2, ["motion"])
     with pytest.raises(UserError, match="no features flow: the table has motion"):
-        classical.to_matrix(table, ["motion", "flow"])
+        to_matrix(table, ["motion", "flow"])
     with pytest.raises(UserError, match="did you mean flow"):
-        classical.to_matrix(table, ["flov"])
+        to_matrix(table, ["flov"])
     with pytest.raises(UserError, match="no features are named"):
-        classical.to_matrix(table, [])
+        to_matrix(table, [])
     old = pa.table({"motion": pa.array([[1.0] * 3], pa.list_(pa.float32(), 3))})
     with pytest.raises(UserError, match="should be 72 float32"):
-        classical.to_matrix(old, ["motion"])
+        to_matrix(old, ["motion"])
 
 
 def test_each_column_has_a_name_and_each_family_its_columns() -> None:
-    names = classical.feature_names(["temporal", "flow"])
-    columns = classical.family_columns(["temporal", "flow"])
+    names = feature_names(["temporal", "flow"])
+    columns = family_columns(["temporal", "flow"])
     assert len(names) == len(set(names)) == 4 + features.FAMILIES["flow"].length
     begin = features.FAMILIES["flow"].part_slices()["hof"].start
     assert names[4 + begin + 3] == "flow.hof[3]"
@@ -125,7 +128,7 @@ def test_metadata_are_the_probes_numbers() -> None:
         }
     )
     expected = [[320, 240, 1.5, 25, 37], [np.nan, 480, 2, np.nan, 60]]
-    matrix = classical.metadata_matrix(table)
+    matrix = metadata_matrix(table)
     assert matrix.dtype == np.float32
     np.testing.assert_array_equal(matrix, np.float32(expected))
 
@@ -163,7 +166,7 @@ def test_folds_never_split_a_group_and_leave_each_row_out_once(data: st.DataObje
     loners = data.draw(st.integers(0, 5))
     y += [0] * loners
     groups += [None] * loners
-    splits = classical.group_folds(
+    splits = group_folds(
         y, groups, folds=folds, seed=data.draw(st.integers(0, 9)), class_names="abcd"[:classes]
     )
     left_out = np.concatenate([test for _, test in splits])
@@ -176,20 +179,18 @@ def test_folds_never_split_a_group_and_leave_each_row_out_once(data: st.DataObje
 
 
 def test_rows_without_a_group_are_not_one_group() -> None:
-    splits = classical.group_folds(
-        [0, 1] * 10, [None] * 20, folds=5, seed=0, class_names=("a", "b")
-    )
+    splits = group_folds([0, 1] * 10, [None] * 20, folds=5, seed=0, class_names=("a", "b"))
     assert [len(test) for _, test in splits] == [4] * 5
 
 
 def test_too_few_groups_for_the_folds() -> None:
     y, groups = [0] * 10 + [1] * 10, [f"{k}" for k in range(10)] + ["x", "y"] * 5
     with pytest.raises(UserError, match=r"class 'b' has 2 groups .*, 5 folds need one each"):
-        classical.group_folds(y, groups, folds=5, seed=0, class_names=("a", "b"))
+        group_folds(y, groups, folds=5, seed=0, class_names=("a", "b"))
     with pytest.raises(UserError, match="folds is 1"):
-        classical.group_folds(y, groups, folds=1, seed=0, class_names=("a", "b"))
+        group_folds(y, groups, folds=1, seed=0, class_names=("a", "b"))
     with pytest.raises(UserError, match="3 groups for 20 rows"):
-        classical.group_folds(y, ["x"] * 3, folds=2, seed=0, class_names=("a", "b"))
+        group_folds(y, ["x"] * 3, folds=2, seed=0, class_names=("a", "b"))
 
 
 @pytest.mark.parametrize("name", classical.NAMES)
@@ -269,9 +270,7 @@ def test_many_more_numbers_than_rows_take_seconds(name: str) -> None:
 
 def test_cross_validation_is_of_rows_left_out() -> None:
     x, y, groups = _made()
-    found = classical.cross_validate(
-        "logistic_regression", x, y, groups, THREE, seed=3, folds=3, repeats=2
-    )
+    found = cross_validate("logistic_regression", x, y, groups, THREE, seed=3, folds=3, repeats=2)
     assert found.probabilities.shape == (2, 90, 3)
     assert repr(found) == "CrossValidation(2 repeats, 90 rows, 3 classes)"
     # By hand, one fold: nothing but its training rows is given to fit.
@@ -296,7 +295,7 @@ def test_cross_validation_in_threads_gives_the_same_bits() -> None:
     x, y, groups = _made()
     own = {"parameters": {"n_estimators": 10}}
     one, two = (
-        classical.cross_validate(
+        cross_validate(
             "extra_trees", x, y, groups, THREE, seed=0, folds=3, repeats=1, n_jobs=n, **own
         )
         for n in (1, 2)
@@ -316,7 +315,7 @@ def test_what_tells_only_the_recording_does_not_help() -> None:
     scores = {
         kind: np.mean([
             row["accuracy"]
-            for row in classical.cross_validate(
+            for row in cross_validate(
                 "knn", x, labels, groups, ("a", "b"), seed=0, repeats=1
             ).metrics
         ])
@@ -336,9 +335,7 @@ def test_neighbours_are_no_more_than_there_are_rows() -> None:
 def test_the_majority_baseline_is_the_share_of_each_class() -> None:
     y = np.array([0] * 14 + [1] * 6)
     x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
-    found = classical.cross_validate(
-        classical.MAJORITY, x, y, None, ("a", "b"), seed=0, folds=2, repeats=1
-    )
+    found = cross_validate(classical.MAJORITY, x, y, None, ("a", "b"), seed=0, folds=2, repeats=1)
     np.testing.assert_allclose(found.probabilities[0], np.tile([0.7, 0.3], (20, 1)))
 
 
@@ -359,7 +356,7 @@ def test_wrong_arguments_say_what_is_right() -> None:
     with pytest.raises(UserError, match="11 numbers a row, the model was fitted to 12"):
         classical.predict(_fit("knn", x, y, groups), x[:, 1:])
     with pytest.raises(UserError, match="repeats is 0"):
-        classical.cross_validate("knn", x, y, groups, THREE, seed=0, repeats=0)
+        cross_validate("knn", x, y, groups, THREE, seed=0, repeats=0)
     assert classical.predict(_fit("knn", x, y, groups), x[:0]).shape == (0, 3)
 
 

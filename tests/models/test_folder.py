@@ -30,6 +30,7 @@ from vidray.learning.hyperparameters import Training
 from vidray.learning.loader import TrainingLoader
 from vidray.models import classical
 from vidray.models.folder import ClassicalModel, DeepModel, load, save_classical, save_deep, softmax
+from vidray.models.matrices import to_matrix
 from vidray.models.networks import published
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import FLOW_MODELS, NAMES, build
@@ -219,7 +220,7 @@ def make_table() -> tuple[pa.Table, NDArray[np.int64], list[str]]:
 def fitted(name: str) -> ClassicalModel:
     table, labels, groups = make_table()
     settings = Settings(families=("temporal", "motion"))
-    matrix = classical.to_matrix(table, settings.families)
+    matrix = to_matrix(table, settings.families)
     info = {
         "family": "classical",
         "name": name,

@@ -23,6 +23,12 @@ from vidray.models.networks.timesformer import (
     Block,
     TimeSformer,
 )
+from vidray.models.networks.timesformer_weights import (
+    fit_positions,
+    from_vit,
+    resize_position_embeddings,
+    resize_time_positions,
+)
 from vidray.models.networks.two_stream import (
     FUSION_KINDS,
     FusedHeads,
@@ -299,7 +305,7 @@ def tiny_vit() -> VisionTransformer:
 
 def test_from_vit_of_space_attention_averages_the_image_transformer() -> None:
     vit, network = tiny_vit(), tiny_timesformer("space")
-    timesformer.from_vit(vit.state_dict(), network)
+    from_vit(vit.state_dict(), network)
     clip = torch.randn(2, 3, 4, 8, 8)
     expected = torch.stack([vit(clip[:, :, t]) for t in range(4)]).mean(dim=0)
     torch.testing.assert_close(network.embed(clip), expected)
@@ -312,7 +318,7 @@ def test_from_vit_sees_a_still_picture_as_the_image_transformer(
     vit, network = tiny_vit(), tiny_timesformer(attention, frames)
     randomise(network)  # what is new must be reset, whatever it was
     head = network.head.state_dict()
-    timesformer.from_vit(vit.state_dict(), network)
+    from_vit(vit.state_dict(), network)
     picture = torch.randn(2, 3, 8, 8)
     clip = picture[:, :, None].expand(-1, -1, frames, -1, -1)
     torch.testing.assert_close(network.embed(clip), vit(picture))
@@ -321,12 +327,12 @@ def test_from_vit_sees_a_still_picture_as_the_image_transformer(
 
 def test_from_vit_resizes_positions_and_names_what_does_not_fit() -> None:
     network = tiny_timesformer("divided", size_px=12)
-    timesformer.from_vit(tiny_vit().state_dict(), network)
+    from_vit(tiny_vit().state_dict(), network)
     assert network.space_position.shape == (1, 37, 8)
     weights = tiny_vit().state_dict()
     del weights["encoder.layers.encoder_layer_1.ln_2.weight"]
     with pytest.raises(ValueError, match=r"blocks\.1\.norm_perceptron\.weight"):
-        timesformer.from_vit(weights, network)
+        from_vit(weights, network)
 
 
 @pytest.mark.parametrize("attention", ["divided", "sparse"])
@@ -358,8 +364,8 @@ def test_positions_in_space_are_interpolated_and_the_class_token_kept() -> None:
     ramp = torch.arange(4.0)
     grid = torch.stack([ramp[:, None].expand(4, 4), ramp[None].expand(4, 4)], dim=-1)
     positions = torch.cat([torch.full((1, 1, 2), 9.0), grid.reshape(1, 16, 2)], dim=1)
-    assert timesformer.resize_position_embeddings(positions, side=4) is positions
-    resized = timesformer.resize_position_embeddings(positions, side=8)
+    assert resize_position_embeddings(positions, side=4) is positions
+    resized = resize_position_embeddings(positions, side=8)
     assert resized.shape == (1, 65, 2)
     assert torch.equal(resized[:, :1], positions[:, :1])
     rows = resized[0, 1:].view(8, 8, 2)
@@ -372,20 +378,20 @@ def test_positions_in_space_are_interpolated_and_the_class_token_kept() -> None:
         middle[..., 1], torch.tensor([[1.25, 1.75], [1.25, 1.75]]), rtol=0, atol=0.05
     )
     with pytest.raises(ValueError, match="square"):
-        timesformer.resize_position_embeddings(positions[:, :-1], side=8)
+        resize_position_embeddings(positions[:, :-1], side=8)
 
 
 def test_positions_in_time_are_interpolated() -> None:
     positions = torch.tensor([0.0, 1.0]).view(1, 2, 1)
-    resized = timesformer.resize_time_positions(positions, frames=4)
+    resized = resize_time_positions(positions, frames=4)
     assert resized.flatten().tolist() == [0.0, 0.25, 0.75, 1.0]
 
 
 def test_weights_of_other_sizes_load_by_fitting_positions() -> None:
     small, large = tiny_timesformer("divided"), tiny_timesformer("divided", frames=8, size_px=16)
-    large.load_state_dict(timesformer.fit_positions(small.state_dict(), large))
+    large.load_state_dict(fit_positions(small.state_dict(), large))
     assert torch.equal(large.space_position[:, 0], small.space_position[:, 0])
-    same = timesformer.fit_positions(small.state_dict(), small)
+    same = fit_positions(small.state_dict(), small)
     assert all(torch.equal(same[name], value) for name, value in small.state_dict().items())
 
 

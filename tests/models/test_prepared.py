@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tests.models.test_classical import FEW, _made
 from vidray.models import classical
+from vidray.models.cross_validation import cross_validate
 from vidray.models.prepared import Prepared
 
 NAMES = ("a", "b", "c")
@@ -33,8 +34,8 @@ def test_the_same_answers_as_of_the_rows_themselves(
         "seed": 0, "folds": 3, "repeats": 1, "parameters": FEW.get(name),
         "dimensionality": dimensionality, "scaling": "robust", "kept_variance": 0.8,
     }  # fmt: skip
-    plain = classical.cross_validate(name, prepared.x, y, groups, NAMES, **options)
-    shared = classical.cross_validate(
+    plain = cross_validate(name, prepared.x, y, groups, NAMES, **options)
+    shared = cross_validate(
         name, prepared.row_numbers, y, groups, NAMES, prepared=prepared, **options
     )
     # A product of other shapes may round another way, and a tree splits there.
@@ -50,9 +51,7 @@ def test_what_is_there_is_not_computed_again(
     prepared, y, groups = _prepared(tmp_path)
     options: Any = {"seed": 0, "folds": 3, "repeats": 1, "dimensionality": "pca"}
     for name in ("svm", "knn"):
-        classical.cross_validate(
-            name, prepared.row_numbers, y, groups, NAMES, prepared=prepared, **options
-        )
+        cross_validate(name, prepared.row_numbers, y, groups, NAMES, prepared=prepared, **options)
         monkeypatch.setattr(Prepared, "compute", lambda *_: pytest.fail("computed again"))
 
 

@@ -18,15 +18,19 @@ from tune import spaces
 from tune.spaces import Stored
 from vidray import models, storage
 from vidray.errors import UserError
-from vidray.evaluation import judging, plots
+from vidray.evaluation import judging
+from vidray.evaluation.drawing import save_figure
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import Workers
 from vidray.learning.examples import read_clips, read_features
 from vidray.learning.hyperparameters import Training
 from vidray.learning.train_config import DeepSettings
 from vidray.models import classical
+from vidray.models.cross_validation import cross_validate
+from vidray.models.matrices import to_matrix
 from vidray.models.networks.build import NAMES
 from vidray.search.conductor import _Conductor
+from vidray.search.plots import importance_bars, search_curve
 from vidray.search.proposals import (
     TRIALS,
     Proposal,
@@ -280,8 +284,8 @@ def test_a_classical_trial_is_the_cross_validation_of_its_settings(tmp_path: Pat
     }  # fmt: skip
     told: list[dict[str, Any]] = []
     recorded(trials.run, settings, told.append)
-    own = classical.cross_validate(
-        "logistic_regression", classical.to_matrix(examples.table, ["motion"]), y, examples.groups,
+    own = cross_validate(
+        "logistic_regression", to_matrix(examples.table, ["motion"]), y, examples.groups,
         names, seed=0, folds=4, repeats=2, scaling="robust", dimensionality="pca",
         kept_variance=0.9, parameters={"C": 0.5},
     )  # fmt: skip
@@ -430,8 +434,8 @@ def test_pictures_are_drawn_of_any_search(tmp_path: Path) -> None:
     ok = {**s3d, "number": 0, "state": "ok", "score": 0.5, "history": history}
     failed = {**s3d, "number": 1, "state": "failed", "score": None, "history": []}
     for some in ([ok, failed], [failed]):
-        plots.save(plots.search(some, metric="log_loss", lowest=True), str(tmp_path / "a.png"))
+        save_figure(search_curve(some, metric="log_loss", lowest=True), str(tmp_path / "a.png"))
         assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
-    figure = plots.importance({"s3d": {"s3d.learning_rate": 0.9, "s3d.head": 0.1}})
-    plots.save(figure, str(tmp_path / "b.png"))
+    figure = importance_bars({"s3d": {"s3d.learning_rate": 0.9, "s3d.head": 0.1}})
+    save_figure(figure, str(tmp_path / "b.png"))
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")

@@ -41,9 +41,16 @@ from vidray.learning.deep_job import (
     labelled_rows,
     make_network,
 )
+from vidray.learning.epochs import (
+    EpochRow,
+    Validation,
+    best_epoch,
+)
 from vidray.learning.hyperparameters import Training
 from vidray.learning.loader import TrainingLoader
-from vidray.learning.loop import EpochRow, Save
+from vidray.learning.loop import (
+    Save,
+)
 from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
@@ -269,7 +276,7 @@ def _fit(
         cutmix_alpha=training.cutmix_alpha,
         threads=torch.get_num_threads(),
     )
-    validation = loop.Validation(read=lambda rows: clips.read(val_rows[rows]), labels=val_labels)
+    validation = Validation(read=lambda rows: clips.read(val_rows[rows]), labels=val_labels)
     loop.fit(
         make_network(job, fresh=start is None).network,
         loader,
@@ -305,7 +312,7 @@ class _Reporter:
             assert self._worker.keep is not None
             self._worker.keep(rows[-1], None)
             return True  # Worker 0 is asked, and tells all.
-        is_best = loop.best_epoch(rows, self._training) == len(rows) - 1
+        is_best = best_epoch(rows, self._training) == len(rows) - 1
         if self._worker.keep is not None or is_best:
             self._save(rows[-1], save, is_best=is_best)
         return self._tell({"rows": [dataclasses.asdict(row) for row in rows]})

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from vidray.errors import UserError
 from vidray.evaluation import compute_metrics
-from vidray.evaluation.metrics import average_views
+from vidray.evaluation.answers import (
+    average_views,
+)
 from vidray.learning.examples import HEAD, Examples
 from vidray.models.folder import ClassicalModel, Model
 from vidray.sources import splits

@@ -1,14 +1,8 @@
-"""Pictures of a model's figures, for people: titles that say what to look for, units on the axes.
-
-Figures are made without matplotlib's global state, so any thread may draw. Colours are Okabe and
-Ito's eight, which colour-blind readers can tell apart, always with a second sign (marker or dash).
-"""
+"""Pictures of a model's figures: titles that say what to look for, units on the axes."""
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,22 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-from vidray import storage
+from vidray.evaluation.drawing import COLOURS, DASHES, GREY, MARKERS, Rows, open_frame, shown
 
-COLOURS = (
-    "#0072B2",  # blue
-    "#D55E00",  # vermilion
-    "#009E73",  # green
-    "#CC79A7",  # purple
-    "#E69F00",  # orange
-    "#56B4E9",  # sky
-    "#000000",
-    "#8C7A00",  # their yellow, darkened: it must be seen as a line on white
-)
-_DASHES = ("-", "--", "-.", ":")
-_MARKERS = "osD^vP*X"
-_GREY = "#808080"
-_PIXELS_PER_INCH = 150
 # More classes than this and the worst have colours and names, the others are grey.
 _MOST_NAMED_CLASSES = 8
 # Numbers of 3 digits in a cell, and class names below each other, need this many inches each.
@@ -42,9 +22,6 @@ _CELL_INCHES = 0.45
 _NAME_INCHES = 0.125
 _MOST_INCHES = 16.0
 _LETTER_INCHES_PER_POINT = 0.0085  # of the default font, with some air
-_MOST_LETTERS = 24
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 def training_curve(history: Rows) -> Figure:
@@ -78,113 +55,7 @@ def training_curve(history: Rows) -> Figure:
         "Training: validation that gets worse while training gets better is overfitting"
     )
     for axes in (loss, accuracy, rate):
-        _open_frame(axes)
-    return figure
-
-
-def search(trials: Rows, *, metric: str, lowest: bool) -> Figure:
-    """Every trial's score in the order of trying, and where the best was at each time.
-
-    Deep trials have a second picture: the score after each epoch, early stopped ones grey.
-
-    Args:
-        trials: a dict for each: ``family, number, model, state, score`` (None of failed ones) and
-            ``history``, rows of ``epoch`` and ``score``.
-        metric: name of the score.
-        lowest: whether less is better.
-    """
-    families = list(dict.fromkeys(str(trial["family"]) for trial in trials))
-    curves = [trial for trial in trials if trial["history"]]
-    panels = len(families) + bool(curves)
-    figure = Figure(figsize=(7, 3.2 * panels), layout="constrained")
-    every = list(np.atleast_1d(np.asarray(figure.subplots(panels, 1))))
-    for axes, family in zip(every, families, strict=False):
-        _search_trials(axes, [t for t in trials if t["family"] == family], lowest=lowest)
-        is_any_stopped = any(t["state"] == "stopped" for t in trials if t["family"] == family)
-        axes.set_xlabel(f"{family} trial{'; hollow: stopped early' if is_any_stopped else ''}")
-        axes.set_ylabel(metric.replace("_", " "))
-    if curves:
-        _search_epochs(every[-1], curves)
-        every[-1].set_ylabel(metric.replace("_", " "))
-        _leave_out_far_ones(every[-1], [row["score"] for t in curves for row in t["history"]])
-    better = "lower" if lowest else "higher"
-    figure.suptitle(f"Search: {better} is better; a line that still moves wants more trials")
-    for axes in every:
-        _open_frame(axes)
-    return figure
-
-
-def _search_trials(axes: Axes, trials: Rows, *, lowest: bool) -> None:
-    models = list(dict.fromkeys(str(trial["model"]) for trial in trials))
-    for index, model in enumerate(models):
-        own = [t for t in trials if t["model"] == model and t["score"] is not None]
-        for state, filled in (("ok", True), ("stopped", False)):
-            some = [trial for trial in own if trial["state"] == state]
-            colour = COLOURS[index % len(COLOURS)]
-            axes.plot(
-                [trial["number"] for trial in some],
-                [trial["score"] for trial in some],
-                _MARKERS[index % len(_MARKERS)],
-                color=colour,
-                markerfacecolor=colour if filled else "none",
-                label=model if filled else None,
-            )
-    done = sorted((t for t in trials if t["state"] == "ok"), key=lambda t: int(t["number"]))
-    if done:
-        best = (np.minimum if lowest else np.maximum).accumulate([t["score"] for t in done])
-        numbers = [int(trial["number"]) for trial in done]
-        axes.step(numbers, best, where="post", color=_GREY, zorder=0, label="best so far")
-    _leave_out_far_ones(axes, [t["score"] for t in trials if t["score"] is not None])
-    failed = [trial["number"] for trial in trials if trial["score"] is None]
-    if failed:
-        low = axes.get_ylim()[0]
-        axes.plot(failed, [low] * len(failed), "kx", clip_on=False, label="failed")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
-
-
-def _leave_out_far_ones(axes: Axes, scores: Sequence[float]) -> None:
-    """A log loss of 300 would press all others into one line."""
-    if scores and max(scores) > 3 * np.median(scores):
-        low = min(scores)
-        axes.set_ylim(low - 0.05 * (3 * np.median(scores) - low), 3 * np.median(scores))
-
-
-def _search_epochs(axes: Axes, trials: Rows) -> None:
-    models = list(dict.fromkeys(str(trial["model"]) for trial in trials))
-    for trial in trials:
-        is_whole = trial["state"] == "ok"
-        colour = COLOURS[models.index(str(trial["model"])) % len(COLOURS)] if is_whole else _GREY
-        epochs = [row["epoch"] for row in trial["history"]]
-        scores = [row["score"] for row in trial["history"]]
-        axes.plot(
-            epochs, scores, "-", color=colour, marker=".", alpha=1.0 if is_whole else 0.5,
-            zorder=2 if is_whole else 1,
-        )  # fmt: skip
-    axes.set_xlabel("epoch of a deep trial; grey: stopped early")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-
-
-def importance(shares: Mapping[str, Mapping[str, float]]) -> Figure:
-    """How much each hyperparameter mattered: a bar each, a panel for each model.
-
-    Args:
-        shares: model -> parameter -> share of the variance of its scores.
-    """
-    bars = sum(len(own) for own in shares.values())
-    height = 0.32 * bars + 0.9 * len(shares) + 0.6
-    figure = Figure(figsize=(7, max(height, 2.5)), layout="constrained")
-    heights = [len(own) + 1.5 for own in shares.values()]
-    panels = np.atleast_1d(np.asarray(figure.subplots(len(shares), 1, height_ratios=heights)))
-    for axes, (model, own) in zip(panels, shares.items(), strict=True):
-        names = [name.removeprefix(f"{model}.") for name in own]
-        axes.barh(names, list(own.values()), color=COLOURS[0])
-        axes.invert_yaxis()
-        axes.set_xlim(0, 1)
-        axes.set_title(model, loc="left", fontsize=10)
-        _open_frame(axes)
-    panels[-1].set_xlabel("share of the variance of scores")
-    figure.suptitle("What mattered: the rest may stay as it is")
+        open_frame(axes)
     return figure
 
 
@@ -206,7 +77,7 @@ def confusion(matrix: ArrayLike, class_names: Sequence[str]) -> Figure:
     cell = _CELL_INCHES if has_numbers else _NAME_INCHES
     side = float(np.clip(cell * num_classes, 3.2, _MOST_INCHES))
     size = 10.0 if has_numbers else 6.5
-    margin = max(len(_shown(name)) for name in class_names) * size * _LETTER_INCHES_PER_POINT
+    margin = max(len(shown(name)) for name in class_names) * size * _LETTER_INCHES_PER_POINT
     figure = Figure(figsize=(side + margin + 1.6, side + margin + 1.2), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -232,7 +103,7 @@ def roc(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
         curves: ``evaluation.curves(...)["roc"]``.
     """
     figure, axes = _square()
-    axes.plot([0, 1], [0, 1], ":", color=_GREY, label="AUC 0.50  guessing")
+    axes.plot([0, 1], [0, 1], ":", color=GREY, label="AUC 0.50  guessing")
     keys = ("false_positive_rate", "true_positive_rate", "auc")
     _class_curves(axes, curves, keys, score_name="AUC", is_step=False)
     axes.set_xlabel("false positive rate: share of the other classes' videos")
@@ -255,7 +126,7 @@ def precision_recall(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes.set_ylabel("precision: share of those found that are right")
     shares = [curve["share"] for curve in curves.values()]
     if shares:
-        axes.axhline(float(np.mean(shares)), ls=":", color=_GREY, label="guessing (mean)")
+        axes.axhline(float(np.mean(shares)), ls=":", color=GREY, label="guessing (mean)")
         # Beside the axes: these curves have no corner that is always free.
         figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     axes.set_title(
@@ -277,14 +148,14 @@ def calibration(bins: Rows, *, ece: float) -> Figure:
     counts = _column(bins, "num_videos")
     middles = (_column(bins, "low") + _column(bins, "high")) / 2
     widths = _column(bins, "high") - _column(bins, "low")
-    upper.plot([0, 1], [0, 1], ":", color=_GREY, label="perfectly calibrated")
+    upper.plot([0, 1], [0, 1], ":", color=GREY, label="perfectly calibrated")
     # A bin of 3 videos can hardly be on the line: two standard errors tell what chance explains.
     spread = 2 * np.sqrt(confidence * (1 - confidence) / np.maximum(counts, 1))
     upper.fill_between(
         confidence,
         np.clip(confidence - spread, 0, 1),
         np.clip(confidence + spread, 0, 1),
-        color=_GREY,
+        color=GREY,
         alpha=0.15,
         linewidth=0,
         label="what chance explains (2 standard errors)",
@@ -300,7 +171,7 @@ def calibration(bins: Rows, *, ece: float) -> Figure:
     lower.set_xlabel("confidence: probability of the predicted class")
     lower.set_xlim(-0.02, 1.02)
     for axes in (upper, lower):
-        _open_frame(axes)
+        open_frame(axes)
     return figure
 
 
@@ -330,12 +201,12 @@ def learning_curve(rows: Rows) -> Figure:
                 np.maximum(_column(own, "high") - accuracy, 0),
             ],
             color=COLOURS[k % len(COLOURS)],
-            marker=_MARKERS[k % len(_MARKERS)],
-            linestyle=_DASHES[(k // len(COLOURS)) % len(_DASHES)],
+            marker=MARKERS[k % len(MARKERS)],
+            linestyle=DASHES[(k // len(COLOURS)) % len(DASHES)],
             elinewidth=0.9,
             capsize=2,
             markersize=5,
-            label=_shown(model),
+            label=shown(model),
         )
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
@@ -344,44 +215,14 @@ def learning_curve(rows: Rows) -> Figure:
     axes.set_xlabel("training videos (logarithmic)")
     axes.set_ylabel("accuracy on the test videos")
     axes.set_title("Learning curve, with 95 % intervals: does more data help?")
-    _open_frame(axes)
+    open_frame(axes)
     figure.legend(loc="outside right upper", fontsize=8)
     return figure
-
-
-def save(figure: Figure, uri: str) -> None:
-    """Write a figure as PNG, to a local path or a bucket; the same figure gives the same bytes."""
-    sink = io.BytesIO()
-    with warnings.catch_warnings():
-        # A class name in a script that no installed font has is drawn as boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(
-            sink,
-            format="png",
-            dpi=_PIXELS_PER_INCH,
-            bbox_inches="tight",  # a long name is not cut at the edge
-            metadata={"Software": None},
-        )
-    storage.write_bytes(uri, sink.getvalue())
-
-
-# Parts
 
 
 def _column(rows: Rows, name: str) -> NDArray[np.float64]:
     """float64 (N,), NaN for null: matplotlib leaves those points out."""
     return np.array([math.nan if row[name] is None else row[name] for row in rows], np.float64)
-
-
-def _shown(name: str) -> str:
-    """A class name as text: not a formula, not too long."""
-    short = name if len(name) <= _MOST_LETTERS else name[: _MOST_LETTERS - 1] + "…"
-    return short.replace("$", r"\$")
-
-
-def _open_frame(axes: Axes) -> None:
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _mark_best(
@@ -399,7 +240,7 @@ def _square() -> tuple[Figure, Axes]:
     axes = figure.subplots()
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
-    _open_frame(axes)
+    open_frame(axes)
     return figure, axes
 
 
@@ -419,12 +260,12 @@ def _class_curves(
     drawing: dict[str, Any] = {"drawstyle": "steps-post"} if is_step else {}
     for k, name in enumerate(grey):
         label = f"the {len(grey)} other classes" if k == 0 else None
-        style: dict[str, Any] = {"color": _GREY, "lw": 0.6, "alpha": 0.5, "label": label}
+        style: dict[str, Any] = {"color": GREY, "lw": 0.6, "alpha": 0.5, "label": label}
         axes.plot(curves[name][x], curves[name][y], **style, **drawing)
     for k, name in enumerate(named):
         # The number first: matplotlib leaves a label out that begins with "_".
-        label = f"{score_name} {curves[name][score]:.2f}  {_shown(name)}"
-        style = {"color": COLOURS[k], "ls": _DASHES[k % len(_DASHES)], "lw": 1.6, "label": label}
+        label = f"{score_name} {curves[name][score]:.2f}  {shown(name)}"
+        style = {"color": COLOURS[k], "ls": DASHES[k % len(DASHES)], "lw": 1.6, "label": label}
         axes.plot(curves[name][x], curves[name][y], **style, **drawing)
 
 
@@ -446,7 +287,7 @@ def _confusion_title(counts: NDArray[Any], class_names: Sequence[str]) -> str:
     if not errors.any():
         return title
     true, predicted = np.unravel_index(errors.argmax(), errors.shape)
-    names = f"{_shown(class_names[int(true)])} taken for {_shown(class_names[int(predicted)])}"
+    names = f"{shown(class_names[int(true)])} taken for {shown(class_names[int(predicted)])}"
     return f"{title}; most often wrong:\n{names} ({errors.max()} times)"
 
 
@@ -455,12 +296,12 @@ def _name_classes(
 ) -> None:
     """Names of rows and columns, of every n-th class where there is no room for all."""
     every = math.ceil(len(class_names) * _NAME_INCHES / side_inches)
-    shown = range(0, len(class_names), every)
-    names = [_shown(class_names[k]) for k in shown]
+    named = range(0, len(class_names), every)
+    names = [shown(class_names[k]) for k in named]
     longest = max(len(name) for name in names) * size * _LETTER_INCHES_PER_POINT
     has_room = longest < side_inches / len(class_names)
-    axes.set_yticks(list(shown), names, fontsize=size)
-    axes.set_xticks(list(shown), names, fontsize=size, rotation=0 if has_room else 90)
+    axes.set_yticks(list(named), names, fontsize=size)
+    axes.set_xticks(list(named), names, fontsize=size, rotation=0 if has_room else 90)
 
 
 def _apart(sizes: Sequence[int]) -> list[int]:

@@ -37,6 +37,7 @@ from vidray.learning import recordings
 from vidray.learning.examples import Examples
 from vidray.learning.recordings import Demand
 from vidray.models import classical
+from vidray.models.folds import fewest_groups, group_folds
 from vidray.sources import splits
 from vidray.tables import digests
 from vidray.tables.work_folder import WorkFolder
@@ -265,7 +266,7 @@ def plan(
         for model in models
     ]
     for repeat in range(repeats if folds else 0):
-        found = classical.group_folds(y, groups, folds=folds, seed=seed + repeat, class_names=names)
+        found = group_folds(y, groups, folds=folds, seed=seed + repeat, class_names=names)
         units += [
             Unit(
                 model=model, purpose="cross-validation", seed=seed + repeat, train=learnt,
@@ -301,7 +302,7 @@ def _check_parts(
         if unit.purpose != "learning-curve" or unit.model not in _CALIBRATED:
             continue
         own = [groups[row] for row in unit.train]
-        number, name = classical.fewest_groups(y[unit.train], own, names)
+        number, name = fewest_groups(y[unit.train], own, names)
         if number < 2:
             raise UserError(
                 f"{unit.name} would learn class {name!r} from {number} recordings, and "

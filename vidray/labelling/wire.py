@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from vidray.video.clips import ClipSettings
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from vidray import models
 from vidray.errors import UserError
 from vidray.learning import loop
 from vidray.learning.augment import Augmentation
+from vidray.learning.epochs import (
+    EpochRow,
+)
 from vidray.learning.hyperparameters import Training
-from vidray.learning.loop import EpochRow
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import set_trained
 from vidray.models.networks.checkpointing import checkpoint_blocks

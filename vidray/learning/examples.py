@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vidray import features, storage
 from vidray.errors import UserError
 from vidray.features.extraction import Settings
-from vidray.models import classical
+from vidray.models.matrices import METADATA_COLUMNS, to_matrix
 from vidray.sources import splits
 from vidray.tables import digests, runs
 from vidray.tables.shards import Clips
@@ -176,7 +176,7 @@ class Examples:
 
     def matrix(self) -> NDArray[np.float32]:
         """``float32 (N, D)`` of a FEATURES table."""
-        return classical.to_matrix(self.table, self.families)
+        return to_matrix(self.table, self.families)
 
 
 def read_features(data: str, families: Sequence[str] = ()) -> Examples:
@@ -196,7 +196,7 @@ def read_features(data: str, families: Sequence[str] = ()) -> Examples:
         features.get_family(missing[0])
         raise UserError(f"{data} has no family {missing[0]}, only {' '.join(there)}")
     chosen = tuple(families) or there
-    columns = [*HEAD, *classical.METADATA_COLUMNS, *chosen]
+    columns = [*HEAD, *METADATA_COLUMNS, *chosen]
     table = _labelled(runs.read_table(uri, "features", columns), data)
     return Examples(table=table, families=chosen, settings=made_with, source=_source(report))
 

@@ -23,7 +23,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,66 +30,25 @@ import numpy as np
 import torch
 import torch.distributed
 import torch.nn.functional as F  # noqa: N812  (its name everywhere)
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from vidray.errors import UserError
 from vidray.learning import checkpoints
-from vidray.learning.hyperparameters import Quantity
-from vidray.learning.loader import Batch, TrainingLoader, evaluation_batches
+from vidray.learning.epochs import EpochRow, Validation, check_finite, should_stop
+from vidray.learning.loader import Batch, TrainingLoader
 from vidray.learning.losses import balanced_weights, loss_sum, row_weights
 from vidray.learning.optimizer import learning_rate_at, make_optimizer
+from vidray.learning.processes import predict_shared, rank_here, reduced
 from vidray.models.inference import (
-    Precision,
-    Read,
     autocast,
-    predict_logits,
     to_channels_last,
 )
 from vidray.models.networks import batchnorm
-from vidray.models.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     from vidray.learning.hyperparameters import Training
-
-
-@dataclass(frozen=True, kw_only=True)
-class Validation:
-    """Clips to judge each epoch by, the same on all workers; each predicts its part of them."""
-
-    read: Read
-    """Rows, from 0, to stored clips."""
-    labels: NDArray[np.int64]
-    """(N,), N >= 1: the class of each row."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochRow:
-    """What one epoch did; a line of the training curve. The same on all workers."""
-
-    epoch: int
-    """1 for the first."""
-    train_loss: float
-    """Mean over the clips as they were seen: augmented, smoothed, weighted."""
-    train_accuracy: float
-    """Of the same clips, before each step."""
-    val_loss: float | None
-    """Mean cross-entropy of the validation clips, neither smoothed nor weighted."""
-    val_accuracy: float | None
-    learning_rate: float
-    """Of the last step."""
-    seconds: float
-    """Spent training, waiting included, of the slowest worker."""
-    seconds_waiting_for_data: float
-    """The part of ``seconds`` in which there was no batch yet, of the worker that waited most."""
-    seconds_validating: float
-    steps: int
-    clips_per_second: float
-    """Of all workers together, while training."""
-    peak_memory_bytes: int
-    """Of the worker that took most: GPU memory of the epoch, on the CPU all of the process's."""
 
 
 Save = Callable[[Path], None]
@@ -146,33 +104,6 @@ def fit(
     return rows
 
 
-def best_epoch(rows: Sequence[EpochRow], training: Training) -> int:
-    """Index into ``rows`` of the one to keep: best by ``training.keep``, of equals the earliest.
-
-    Without validation it is the last: nothing says that another was better.
-    """
-    if not rows or rows[-1].val_loss is None:
-        return len(rows) - 1
-    return _best(rows, training.keep)
-
-
-def should_stop(rows: Sequence[EpochRow], training: Training) -> bool:
-    """Whether ``patience`` epochs have gone by without a better one."""
-    if not training.patience or not rows:
-        return False
-    return len(rows) - 1 - _best(rows, training.stop_on) >= training.patience
-
-
-def _best(rows: Sequence[EpochRow], quantity: Quantity) -> int:
-    def worth(index: int) -> tuple[float, float]:
-        loss, accuracy = rows[index].val_loss, rows[index].val_accuracy
-        assert loss is not None
-        assert accuracy is not None
-        return (accuracy, -loss) if quantity == "accuracy" else (-loss, 0.0)
-
-    return max(range(len(rows)), key=worth)  # the first of equals
-
-
 def check_accumulate(network: nn.Module, training: Training) -> None:
     """Raise UserError where parts of a batch would not give the gradient of the batch.
 
@@ -185,51 +116,6 @@ def check_accumulate(network: nn.Module, training: Training) -> None:
             "see a batch whole: give --accumulate 1 with --checkpointing or a smaller "
             "--batch-size, --trained head, or a model without batch norm such as swin3d_t"
         )
-
-
-def predict_shared(
-    network: nn.Module,
-    read: Read,
-    num_rows: int,
-    *,
-    batch_size: int,
-    preprocessing: Preprocessing,
-    device: torch.device,
-    precision: Precision = "float32",
-) -> NDArray[np.float32]:
-    """``predict_logits`` of rows 0 to ``num_rows`` - 1, each by one process: every one has all.
-
-    Args:
-        network: on ``device``, the same in all processes, not wrapped in DDP.
-        read: rows -> stored clips, any size.
-        num_rows: N, also fewer than there are processes.
-        batch_size: rows of one forward pass.
-        preprocessing, device, precision: as in ``predict_logits``.
-
-    Returns:
-        ``float32 (N, K)``.
-    """
-    rank, world = _rank(), batchnorm.world_size()
-    rows = np.arange(rank, num_rows, world)
-    batches = evaluation_batches(read, rows, preprocessing, batch_size=batch_size)
-    own = predict_logits(
-        network,
-        (clips.numpy() for _, clips in batches),
-        preprocessing=preprocessing,
-        device=device,
-        precision=precision,
-    )
-    if world == 1:
-        return own
-    # A process without rows does not know K yet.
-    num_classes = int(_reduced([float(own.shape[1])], device, torch.distributed.ReduceOp.MAX)[0])
-    logits = torch.zeros(num_rows, num_classes, device=device)
-    if len(rows):
-        logits[rank::world] = torch.from_numpy(own).to(device)
-    # Each row is one process's and zero everywhere else: the sum puts them together.
-    torch.distributed.all_reduce(logits)
-    joined: NDArray[np.float32] = logits.cpu().numpy()
-    return joined
 
 
 class _Loop:
@@ -296,7 +182,7 @@ class _Loop:
         """Whether every process says yes."""
         if self.world == 1:
             return answer
-        least = _reduced([float(answer)], self.device, torch.distributed.ReduceOp.MIN)
+        least = reduced([float(answer)], self.device, torch.distributed.ReduceOp.MIN)
         return least[0] == 1
 
     def run_epoch(self, index: int, validation: Validation | None) -> EpochRow:
@@ -311,7 +197,7 @@ class _Loop:
         times = [trained - began, time.perf_counter() - trained]
         times += [self.loader.seconds_waiting, _peak_memory(self.device)]
         if self.world > 1:
-            times = _reduced(times, self.device, torch.distributed.ReduceOp.MAX)
+            times = reduced(times, self.device, torch.distributed.ReduceOp.MAX)
         seconds, seconds_validating, waited, peak_memory = times
         row = EpochRow(
             epoch=index + 1,
@@ -327,13 +213,13 @@ class _Loop:
             clips_per_second=clips / seconds,
             peak_memory_bytes=int(peak_memory),
         )
-        _check_finite(row)
+        check_finite(row)
         return row
 
     def _train(self, index: int) -> Tensor:
         """Sums over the epoch of loss, weight, right answers and clips: float64 (4,)."""
         # Dropout, afresh for each epoch: resuming needs no state of a generator.
-        state = np.random.SeedSequence([self.training.seed, index, _rank()])
+        state = np.random.SeedSequence([self.training.seed, index, rank_here()])
         torch.manual_seed(int(state.generate_state(1, np.uint64)[0]))
         self.wrapped.train()
         totals = torch.zeros(4, dtype=torch.float64, device=self.device)
@@ -457,23 +343,3 @@ def _peak_memory(device: torch.device) -> float:
     # Linux's ru_maxrss begins with the memory of the process that started this one.
     (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
     return float(peak) * 1024
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if batchnorm.world_size() > 1 else 0
-
-
-def _reduced(values: list[float], device: torch.device, how: Any) -> list[float]:
-    shared = torch.tensor(values, dtype=torch.float64, device=device)
-    torch.distributed.all_reduce(shared, op=how)
-    reduced: list[float] = shared.tolist()
-    return reduced
-
-
-def _check_finite(row: EpochRow) -> None:
-    for name, loss in (("training", row.train_loss), ("validation", row.val_loss)):
-        if loss is not None and not math.isfinite(loss):
-            raise UserError(
-                f"the {name} loss of epoch {row.epoch} is {loss}: pass a lower learning_rate, "
-                "or clip_gradient_norm 1, or precision bfloat16 instead of float16"
-            )

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidray.errors import UserError
-from vidray.models import classical
+from vidray.models.folds import calibration_folds, fewest_groups, group_folds, groups_per_class
 
 Labels = NDArray[np.int64]
 
@@ -77,7 +77,7 @@ def check(
 def _reason(
     y: Labels, groups: Sequence[str | None], names: Sequence[str], demand: Demand
 ) -> str | None:
-    counts = dict(zip(names, classical.groups_per_class(y, groups, len(names)), strict=True))
+    counts = dict(zip(names, groups_per_class(y, groups, len(names)), strict=True))
     few = sorted((number, name) for name, number in counts.items() if number < demand.fewest)
     if few:
         (number, name), *others = few
@@ -89,14 +89,14 @@ def _reason(
     try:
         for seed, learnt in _learnt(y, groups, names, demand):
             own = [groups[row] for row in learnt]
-            number, name = classical.fewest_groups(y[learnt], own, names)
+            number, name = fewest_groups(y[learnt], own, names)
             if demand.calibrated and number < 2:
                 return (
                     f"a fold leaves {number} recording of class {name!r} to learn from, of "
                     f"{counts[name]}, and calibration needs 2"
                 )
             if demand.calibrated and _is_mixed(y, groups):
-                classical.calibration_folds(y[learnt], own, names, seed=seed)
+                calibration_folds(y[learnt], own, names, seed=seed)
     except UserError as error:
         return str(error).rpartition(": ")[0]
     return None
@@ -108,7 +108,7 @@ def _learnt(
     """Seed and rows of each model to be trained."""
     yield demand.seed, np.arange(len(y))
     for seed in range(demand.seed, demand.seed + (demand.repeats if demand.folds else 0)):
-        found = classical.group_folds(y, groups, folds=demand.folds, seed=seed, class_names=names)
+        found = group_folds(y, groups, folds=demand.folds, seed=seed, class_names=names)
         yield from ((seed, learnt) for learnt, _ in found)
 
 
@@ -158,7 +158,7 @@ def _few(
     y: Labels, groups: Sequence[str | None], names: Sequence[str], demand: Demand
 ) -> list[str]:
     """Classes with less than is needed, else that with the least."""
-    counts = classical.groups_per_class(y, groups, len(names))
+    counts = groups_per_class(y, groups, len(names))
     few = [n for n, number in zip(names, counts, strict=True) if number < demand.fewest]
     return few or [min(zip(counts, names, strict=True))[1]]
 

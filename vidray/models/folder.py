@@ -27,6 +27,7 @@ from vidray import storage
 from vidray.errors import ModelError, UserError, VideoError
 from vidray.features.extraction import Settings
 from vidray.models.inference import Precision, Read, predict_logits
+from vidray.models.matrices import feature_names, to_matrix
 from vidray.models.model_files import read_info
 from vidray.models.networks import published
 from vidray.models.networks.build import build
@@ -122,9 +123,7 @@ class ClassicalModel:
             UserError: the table lacks a family of the model's.
             ModelError: the pipeline fails, or what it gives is no probabilities.
         """
-        from vidray.models import classical
-
-        return self.predict_matrix(classical.to_matrix(table, self.families))
+        return self.predict_matrix(to_matrix(table, self.families))
 
     def predict_matrix(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         """The same of rows ``float32 (N, D)``, as ``classical.to_matrix`` makes them."""
@@ -220,7 +219,7 @@ def _load_classical(uri: str, info: dict[str, Any], _: str) -> ClassicalModel:
         info=info,
     )
     # Of two rows, so that numbers that are none, and parts that do not fit, show before any video.
-    width = len(classical.feature_names(model.families))
+    width = len(feature_names(model.families))
     model.predict_matrix(np.stack([np.zeros(width, np.float32), np.full(width, np.nan, "f4")]))
     return model
 

@@ -19,7 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import log_loss
 
 from vidray.errors import UserError
-from vidray.models.classical import Labels, Matrix, predict
+from vidray.models.classical import (
+    predict,
+)
+from vidray.models.folds import (
+    Labels,
+)
+from vidray.models.matrices import (
+    Matrix,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,10 @@ from vidray.learning.deep_job import (
     make_network,
     model_info,
 )
+from vidray.learning.epochs import (
+    EpochRow,
+    best_epoch,
+)
 from vidray.learning.examples import (
     Examples,
     Selection,
@@ -33,10 +37,10 @@ from vidray.learning.examples import (
     read_clips,
 )
 from vidray.learning.hyperparameters import Training
-from vidray.learning.loop import EpochRow, best_epoch
 from vidray.learning.train_config import DeepSettings, deep_job
-from vidray.models import classical
+from vidray.models.cross_validation import cross_validate
 from vidray.models.folder import save_deep
+from vidray.models.matrices import family_columns
 from vidray.models.prepared import Prepared
 from vidray.search.proposals import Metric, is_loss, name_of
 from vidray.storage.json_file import write_json
@@ -92,7 +96,7 @@ class ClassicalTrials:
     def run(self, settings: Settings, report: Report) -> None:
         """Report METRICS over all folds, averaged over repeats, and ``best_score``."""
         wanted = settings["families"]
-        columns = classical.family_columns(self.families)
+        columns = family_columns(self.families)
         prepared = Prepared(
             name=" ".join(wanted),
             x=self.x
@@ -101,7 +105,7 @@ class ClassicalTrials:
             y=self.y,
             folder=Path(self.folder),
         )
-        found = classical.cross_validate(
+        found = cross_validate(
             settings["model"],
             prepared.row_numbers,
             self.y,

@@ -20,10 +20,8 @@ there stays a row, with size 0 and fingerprint "missing".
 import logging
 import posixpath
 import re
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import pyarrow as pa
 from fsspec.utils import glob_translate
@@ -38,6 +36,7 @@ from vidray.sources import (
     webp,
 )
 from vidray.sources.datasets import Beside, SplitList
+from vidray.sources.folders import Folder, labelled, top_folder
 from vidray.sources.manifests import Entry, extension_of, has_video_extension
 from vidray.sources.splits import check_splits, derive_splits
 from vidray.sources.video_rows import (
@@ -54,19 +53,6 @@ logger = logging.getLogger(__name__)
 
 _MANIFESTS = (".csv", ".tsv", ".parquet")
 _LISTS = (".txt", ".json")
-
-
-@dataclass
-class _Folder:
-    """What one pass over a folder finds."""
-
-    root: str
-    videos: list[FileInfo] = field(default_factory=list)
-    lists: list[str] = field(default_factory=list)  # text and tables in it or in splits/, relative
-    others: Counter[str] = field(default_factory=Counter)  # extension -> number of files
-
-    def relative(self, file: FileInfo) -> str:
-        return addresses.below(self.root, file.uri) or storage.name_of(file.uri)
 
 
 def list_videos(source: str, *, splits: Sequence[float] | None = None) -> pa.Table:
@@ -129,8 +115,8 @@ def _find(root: str) -> tuple[str, list[Row]]:
 # The forms of a source
 
 
-def _scan(root: str) -> _Folder:
-    folder, webps = _Folder(root), list[FileInfo]()
+def _scan(root: str) -> Folder:
+    folder, webps = Folder(root), list[FileInfo]()
     for file in storage.list_files(root):
         extension = extension_of(file.uri)
         if extension in manifests.VIDEO_EXTENSIONS:
@@ -150,7 +136,7 @@ def _scan(root: str) -> _Folder:
     return folder
 
 
-def _from_folder(folder: _Folder) -> list[Row]:
+def _from_folder(folder: Folder) -> list[Row]:
     for lists in datasets.split_lists(folder.lists):
         is_asked = posixpath.dirname(lists[0].path) == "splits"
         if rows := _from_split_lists(folder, lists, is_asked=is_asked):
@@ -173,18 +159,18 @@ def _from_folder(folder: _Folder) -> list[Row]:
     return _from_class_folders(folder, paths)
 
 
-def _from_class_folders(folder: _Folder, paths: list[str]) -> list[Row]:
+def _from_class_folders(folder: Folder, paths: list[str]) -> list[Row]:
     around = datasets.wrapper(paths)
     if around:
         logger.info("the folders in %s are the classes", around)
         paths = [path.removeprefix(f"{around}/") for path in paths]
-    tops = [_top(path) for path in paths]
+    tops = [top_folder(path) for path in paths]
     names = {top for top in tops if top is not None}
     split = manifests.split_named(storage.name_of(around)) if around else None
     if len(names) > 1 and all(map(manifests.split_named, names)):
         # A video beside the folders, of splits or of classes, tells nothing of the others.
         return [
-            Row(video, _top(path.partition("/")[2]), manifests.split_named(top or ""))
+            Row(video, top_folder(path.partition("/")[2]), manifests.split_named(top or ""))
             for video, path, top in zip(folder.videos, paths, tops, strict=True)
         ]
     return [Row(video, top, split) for video, top in zip(folder.videos, tops, strict=True)]
@@ -206,7 +192,7 @@ def _from_manifest(uri: str) -> list[Row]:
     by_name = [entry for entry in entries if datasets.is_by_name(entry)]
     if not by_name or uri.startswith("http") or base == "/":
         return _looked_up(base, entries)
-    folder = _Folder(base)
+    folder = Folder(base)
     folder.videos = [file for file in storage.list_files(base) if has_video_extension(file.uri)]
     rows = _looked_up(base, entries, folder, by_name)
     if all(row.file.fingerprint == "missing" for row in rows):
@@ -244,7 +230,7 @@ def _from_glob(pattern: str) -> tuple[str, list[Row]]:
         ) from error
     # "*.dat" asks for .dat files; "*" asks for videos among whatever else is there.
     asked = bool(re.search(r"\.\w+$", storage.name_of(pattern)))
-    folder = _Folder(root or "/")
+    folder = Folder(root or "/")
     for file in storage.list_files(folder.root):
         if matches(folder.relative(file)):
             if asked or has_video_extension(file.uri):
@@ -258,14 +244,14 @@ def _from_glob(pattern: str) -> tuple[str, list[Row]]:
             f"no video matches {_shown(pattern)} below {_shown(folder.root)}; other files that "
             f"match: {_counted(folder.others)}"
         )
-    labels = (_top(folder.relative(video)) for video in folder.videos)
+    labels = (top_folder(folder.relative(video)) for video in folder.videos)
     return folder.root, [Row(*pair) for pair in zip(folder.videos, labels, strict=True)]
 
 
 def _looked_up(
     base: str,
     entries: Sequence[Entry],
-    folder: _Folder | None = None,
+    folder: Folder | None = None,
     by_name: Sequence[Entry] = (),
 ) -> list[Row]:
     """A row of each entry.
@@ -299,7 +285,7 @@ def _found_by_name(
     return (at_path, False) if at_path else beside.file_of(entry)
 
 
-def _from_split_lists(folder: _Folder, lists: Sequence[SplitList], *, is_asked: bool) -> list[Row]:
+def _from_split_lists(folder: Folder, lists: Sequence[SplitList], *, is_asked: bool) -> list[Row]:
     """The videos of lists; none where lists that nobody asked for name nothing that is there."""
     names = ", ".join(one.path for one in lists[:3]) + (", …" if len(lists) > 3 else "")
     try:
@@ -315,7 +301,7 @@ def _from_split_lists(folder: _Folder, lists: Sequence[SplitList], *, is_asked: 
     if not is_asked and not any(map(_is_there, rows)):
         logger.warning("%s name no file that is there, and are not used", names)
         return []
-    rows = _labelled(folder, lists, rows, entries)
+    rows = labelled(folder, lists, rows, entries)
     listed = {row.file.uri for row in rows}
     if left_out := sum(video.uri not in listed for video in folder.videos):
         logger.warning("left out: %d videos that are in none of %s", left_out, names)
@@ -326,70 +312,11 @@ def _is_there(row: Row) -> bool:
     return row.file.fingerprint.partition(":")[0] not in errors.ERROR_KINDS
 
 
-def _read(folder: _Folder, one: SplitList) -> list[Entry]:
+def _read(folder: Folder, one: SplitList) -> list[Entry]:
     return datasets.read_list(storage.read_bytes(storage.join(folder.root, one.path)), one)
 
 
 # Labels of split files
-
-
-def _labelled(
-    folder: _Folder, lists: Sequence[SplitList], rows: list[Row], entries: list[Entry]
-) -> list[Row]:
-    """Rows with class names for indices, and class folders for no label.
-
-    Where others have labels, an entry without one has that of its folder only where it is a class
-    of theirs: of Something-Something's test list nothing is known.
-    """
-    around = datasets.wrapper([folder.relative(video) for video in folder.videos])
-    tops = [
-        _class_folder(folder, around, row, entry) for row, entry in zip(rows, entries, strict=True)
-    ]
-    labels = [entry.label for entry in entries]
-    given = {label for label in labels if label is not None}
-    if given and all(label.isdecimal() for label in given):
-        names, first = _class_names(folder, around, posixpath.dirname(lists[0].path), tops)
-        if names:
-            labels = class_names.names_of_indices(entries, tops, names, first)
-            given = set(names)
-    return [
-        row._replace(label=label or (top if top in given or not given else None))
-        for row, label, top in zip(rows, labels, tops, strict=True)
-    ]
-
-
-def _class_folder(folder: _Folder, around: str, row: Row, entry: Entry) -> str | None:
-    """The first folder of a path as its list has it, or of the file where that has none."""
-    path = addresses.below(folder.root, row.file.uri)
-    if path is None:
-        return None
-    written = posixpath.normpath(entry.path.replace("\\", "/"))
-    ends_so = "/" in written and f"/{path}".endswith(f"/{written}")
-    return _top(written if ends_so else path.removeprefix(f"{around}/"))
-
-
-def _top(path: str) -> str | None:
-    """The first folder of a path below the source."""
-    top, slash, _ = path.partition("/")
-    return sys.intern(top) if slash else None  # Interned: a million videos have a few labels.
-
-
-def _class_names(
-    folder: _Folder, around: str, beside: str, tops: list[str | None]
-) -> tuple[list[str], int]:
-    """Class names in order, and the index of the first; no names where nothing tells them."""
-    named = [path for path in folder.lists if class_names.is_class_list(path)]
-    for place in (beside, "splits", ""):
-        found = [path for path in named if posixpath.dirname(path) == place]
-        for path in sorted(found, key=class_names.rank):
-            uri = storage.join(folder.root, path)
-            return class_names.read_class_names(storage.read_bytes(uri), path)
-    # Also the folders that only the lists know: a class whose videos are all gone keeps its index.
-    paths = (folder.relative(video) for video in folder.videos)
-    there = {_top(path.removeprefix(f"{around}/")) for path in paths}
-    # Where the lists know none of the folders, their paths begin further below.
-    names = sorted(name for name in {*tops, *(there if there & {*tops} else ())} if name)
-    return (names, 0) if len(names) > 1 else ([], 0)
 
 
 # Messages
@@ -418,7 +345,7 @@ def _cannot_read(root: str, error: OSError) -> str:
     return f"cannot read {_shown(root)} ({reason}): check {advice}"
 
 
-def _nothing_in(folder: _Folder) -> str:
+def _nothing_in(folder: Folder) -> str:
     return (
         f"no video below {_shown(folder.root)}: looked for .mp4, .avi, .mkv, .mov, .webm and "
         f"{len(manifests.VIDEO_EXTENSIONS) - 5} more extensions; other files there: "

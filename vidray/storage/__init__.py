@@ -5,6 +5,11 @@
 
 from vidray.masking import without_secrets
 from vidray.storage.addresses import canonical, is_bucket, join, name_of, parent_of
+from vidray.storage.trees import (
+    publish,
+    remove_drafts,
+    remove_tree,
+)
 from vidray.storage.uris import (
     WHOLE_FILE_BYTES,
     FileInfo,
@@ -19,11 +24,8 @@ from vidray.storage.uris import (
     list_names,
     open_binary,
     opened,
-    publish,
     read_bytes,
     read_heads,
-    remove_drafts,
-    remove_tree,
     write_bytes,
     write_once,
 )

@@ -21,7 +21,13 @@ from vidray.models.networks.frame_pooling import BACKBONES, POOLINGS, frame_pool
 from vidray.models.networks.heads import HEAD_KINDS, HeadKind
 from vidray.models.networks.i3d import i3d_r50
 from vidray.models.networks.slowfast import SlowFast
-from vidray.models.networks.timesformer import AttentionKind, TimeSformer, from_vit
+from vidray.models.networks.timesformer import (
+    AttentionKind,
+    TimeSformer,
+)
+from vidray.models.networks.timesformer_weights import (
+    from_vit,
+)
 from vidray.models.networks.torchvision_video import torchvision_video
 from vidray.models.networks.two_stream import FUSION_KINDS, TwoStream, from_resnet
 

@@ -1,0 +1,90 @@
+"""Epochs: what each came to, which is the best, and when to stop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidray.errors import UserError
+from vidray.learning.hyperparameters import Quantity, Training
+from vidray.models.inference import (
+    Read,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Clips to judge each epoch by, the same on all workers; each predicts its part of them."""
+
+    read: Read
+    """Rows, from 0, to stored clips."""
+    labels: NDArray[np.int64]
+    """(N,), N >= 1: the class of each row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRow:
+    """What one epoch did; a line of the training curve. The same on all workers."""
+
+    epoch: int
+    """1 for the first."""
+    train_loss: float
+    """Mean over the clips as they were seen: augmented, smoothed, weighted."""
+    train_accuracy: float
+    """Of the same clips, before each step."""
+    val_loss: float | None
+    """Mean cross-entropy of the validation clips, neither smoothed nor weighted."""
+    val_accuracy: float | None
+    learning_rate: float
+    """Of the last step."""
+    seconds: float
+    """Spent training, waiting included, of the slowest worker."""
+    seconds_waiting_for_data: float
+    """The part of ``seconds`` in which there was no batch yet, of the worker that waited most."""
+    seconds_validating: float
+    steps: int
+    clips_per_second: float
+    """Of all workers together, while training."""
+    peak_memory_bytes: int
+    """Of the worker that took most: GPU memory of the epoch, on the CPU all of the process's."""
+
+
+def best_epoch(rows: Sequence[EpochRow], training: Training) -> int:
+    """Index into ``rows`` of the one to keep: best by ``training.keep``, of equals the earliest.
+
+    Without validation it is the last: nothing says that another was better.
+    """
+    if not rows or rows[-1].val_loss is None:
+        return len(rows) - 1
+    return _best(rows, training.keep)
+
+
+def should_stop(rows: Sequence[EpochRow], training: Training) -> bool:
+    """Whether ``patience`` epochs have gone by without a better one."""
+    if not training.patience or not rows:
+        return False
+    return len(rows) - 1 - _best(rows, training.stop_on) >= training.patience
+
+
+def _best(rows: Sequence[EpochRow], quantity: Quantity) -> int:
+    def worth(index: int) -> tuple[float, float]:
+        loss, accuracy = rows[index].val_loss, rows[index].val_accuracy
+        assert loss is not None
+        assert accuracy is not None
+        return (accuracy, -loss) if quantity == "accuracy" else (-loss, 0.0)
+
+    return max(range(len(rows)), key=worth)  # the first of equals
+
+
+def check_finite(row: EpochRow) -> None:
+    """Raise UserError where a loss is no number: the training has diverged."""
+    for name, loss in (("training", row.train_loss), ("validation", row.val_loss)):
+        if loss is not None and not math.isfinite(loss):
+            raise UserError(
+                f"the {name} loss of epoch {row.epoch} is {loss}: pass a lower learning_rate, "
+                "or clip_gradient_norm 1, or precision bfloat16 instead of float16"
+            )

@@ -1,0 +1,93 @@
+"""FEATURES rows as the matrices that classical models take: float32, a row a video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vidray import features
+from vidray.errors import UserError
+
+Matrix = NDArray[np.float32]
+METADATA_COLUMNS = (
+    "width_px",
+    "height_px",
+    "duration_seconds",
+    "frames_per_second",
+    "num_frames",
+)
+
+
+def to_matrix(table: pa.Table, families: Sequence[str]) -> Matrix:
+    """Feature columns side by side: ``float32 (N, D)``; null rows and numbers become NaN.
+
+    One family in one chunk without a null is a read-only view of Arrow's memory; anything else is
+    copied once.
+
+    Raises:
+        UserError: a family is unknown or not among the columns, or none is given.
+    """
+    lengths = [features.get_family(family).length for family in families]
+    missing = [family for family in families if family not in table.column_names]
+    if missing or not lengths:
+        raise UserError(
+            f"no features {', '.join(missing) or 'are named'}: the table has "
+            f"{', '.join(f for f in features.FAMILIES if f in table.column_names) or 'none'}; "
+            "extract with --families"
+        )
+    columns = [table.column(family) for family in families]
+    if len(columns) == 1 and columns[0].num_chunks == 1 and not columns[0].null_count:
+        return _chunk_values(columns[0].chunk(0), lengths[0])
+    matrix = np.empty((len(table), sum(lengths)), np.float32)
+    left = 0
+    for column, length in zip(columns, lengths, strict=True):
+        top = 0
+        for chunk in column.chunks:
+            matrix[top : top + len(chunk), left : left + length] = _chunk_values(chunk, length)
+            top += len(chunk)
+        left += length
+    return matrix
+
+
+def _chunk_values(chunk: pa.FixedSizeListArray, length: int) -> Matrix:
+    """``float32 (n, length)``; ``values`` ignores a slice's offset and still holds null rows."""
+    if chunk.type != pa.list_(pa.float32(), length):
+        raise UserError(
+            f"a feature column is {chunk.type}, should be {length} float32: extract again with "
+            "this version of vidray"
+        )
+    numbers = chunk.values.slice(chunk.offset * length, len(chunk) * length)
+    values = numbers.to_numpy(zero_copy_only=False).reshape(len(chunk), length)
+    if chunk.null_count:
+        values = values.copy()
+        values[chunk.is_null().to_numpy(zero_copy_only=False)] = np.nan
+    return cast(Matrix, values)
+
+
+def feature_names(families: Sequence[str]) -> list[str]:
+    """A name per column of ``to_matrix``: family, part and index, such as ``flow.hof[3]``."""
+    return [f"{family}.{name}" for family in families for name in features.column_names(family)]
+
+
+def family_columns(families: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Family -> its columns of ``to_matrix``."""
+    lengths = [features.get_family(family).length for family in families]
+    ends = np.cumsum(lengths)
+    return {
+        family: np.arange(end - length, end)
+        for family, length, end in zip(families, lengths, ends, strict=True)
+    }
+
+
+def metadata_matrix(table: pa.Table) -> Matrix:
+    """What can be told without looking: ``float32 (N, 5)``, in the order of METADATA_COLUMNS.
+
+    A model of these alone is the baseline: what it reaches is how the clips were collected, not
+    what they show. Nulls become NaN.
+    """
+    columns = [table.column(name).cast(pa.float32()) for name in METADATA_COLUMNS]
+    return np.column_stack([column.to_numpy() for column in columns]).astype(np.float32)

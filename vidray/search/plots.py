@@ -1,0 +1,118 @@
+"""Pictures of a search: every trial's score, and which hyperparameters mattered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from vidray.evaluation.drawing import COLOURS, GREY, MARKERS, Rows, open_frame
+
+
+def search_curve(trials: Rows, *, metric: str, lowest: bool) -> Figure:
+    """Every trial's score in the order of trying, and where the best was at each time.
+
+    Deep trials have a second picture: the score after each epoch, early stopped ones grey.
+
+    Args:
+        trials: a dict for each: ``family, number, model, state, score`` (None of failed ones) and
+            ``history``, rows of ``epoch`` and ``score``.
+        metric: name of the score.
+        lowest: whether less is better.
+    """
+    families = list(dict.fromkeys(str(trial["family"]) for trial in trials))
+    curves = [trial for trial in trials if trial["history"]]
+    panels = len(families) + bool(curves)
+    figure = Figure(figsize=(7, 3.2 * panels), layout="constrained")
+    every = list(np.atleast_1d(np.asarray(figure.subplots(panels, 1))))
+    for axes, family in zip(every, families, strict=False):
+        _search_trials(axes, [t for t in trials if t["family"] == family], lowest=lowest)
+        is_any_stopped = any(t["state"] == "stopped" for t in trials if t["family"] == family)
+        axes.set_xlabel(f"{family} trial{'; hollow: stopped early' if is_any_stopped else ''}")
+        axes.set_ylabel(metric.replace("_", " "))
+    if curves:
+        _search_epochs(every[-1], curves)
+        every[-1].set_ylabel(metric.replace("_", " "))
+        _leave_out_far_ones(every[-1], [row["score"] for t in curves for row in t["history"]])
+    better = "lower" if lowest else "higher"
+    figure.suptitle(f"Search: {better} is better; a line that still moves wants more trials")
+    for axes in every:
+        open_frame(axes)
+    return figure
+
+
+def _search_trials(axes: Axes, trials: Rows, *, lowest: bool) -> None:
+    models = list(dict.fromkeys(str(trial["model"]) for trial in trials))
+    for index, model in enumerate(models):
+        own = [t for t in trials if t["model"] == model and t["score"] is not None]
+        for state, filled in (("ok", True), ("stopped", False)):
+            some = [trial for trial in own if trial["state"] == state]
+            colour = COLOURS[index % len(COLOURS)]
+            axes.plot(
+                [trial["number"] for trial in some],
+                [trial["score"] for trial in some],
+                MARKERS[index % len(MARKERS)],
+                color=colour,
+                markerfacecolor=colour if filled else "none",
+                label=model if filled else None,
+            )
+    done = sorted((t for t in trials if t["state"] == "ok"), key=lambda t: int(t["number"]))
+    if done:
+        best = (np.minimum if lowest else np.maximum).accumulate([t["score"] for t in done])
+        numbers = [int(trial["number"]) for trial in done]
+        axes.step(numbers, best, where="post", color=GREY, zorder=0, label="best so far")
+    _leave_out_far_ones(axes, [t["score"] for t in trials if t["score"] is not None])
+    failed = [trial["number"] for trial in trials if trial["score"] is None]
+    if failed:
+        low = axes.get_ylim()[0]
+        axes.plot(failed, [low] * len(failed), "kx", clip_on=False, label="failed")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8)
+
+
+def _leave_out_far_ones(axes: Axes, scores: Sequence[float]) -> None:
+    """A log loss of 300 would press all others into one line."""
+    if scores and max(scores) > 3 * np.median(scores):
+        low = min(scores)
+        axes.set_ylim(low - 0.05 * (3 * np.median(scores) - low), 3 * np.median(scores))
+
+
+def _search_epochs(axes: Axes, trials: Rows) -> None:
+    models = list(dict.fromkeys(str(trial["model"]) for trial in trials))
+    for trial in trials:
+        is_whole = trial["state"] == "ok"
+        colour = COLOURS[models.index(str(trial["model"])) % len(COLOURS)] if is_whole else GREY
+        epochs = [row["epoch"] for row in trial["history"]]
+        scores = [row["score"] for row in trial["history"]]
+        axes.plot(
+            epochs, scores, "-", color=colour, marker=".", alpha=1.0 if is_whole else 0.5,
+            zorder=2 if is_whole else 1,
+        )  # fmt: skip
+    axes.set_xlabel("epoch of a deep trial; grey: stopped early")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def importance_bars(shares: Mapping[str, Mapping[str, float]]) -> Figure:
+    """How much each hyperparameter mattered: a bar each, a panel for each model.
+
+    Args:
+        shares: model -> parameter -> share of the variance of its scores.
+    """
+    bars = sum(len(own) for own in shares.values())
+    height = 0.32 * bars + 0.9 * len(shares) + 0.6
+    figure = Figure(figsize=(7, max(height, 2.5)), layout="constrained")
+    heights = [len(own) + 1.5 for own in shares.values()]
+    panels = np.atleast_1d(np.asarray(figure.subplots(len(shares), 1, height_ratios=heights)))
+    for axes, (model, own) in zip(panels, shares.items(), strict=True):
+        names = [name.removeprefix(f"{model}.") for name in own]
+        axes.barh(names, list(own.values()), color=COLOURS[0])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1)
+        axes.set_title(model, loc="left", fontsize=10)
+        open_frame(axes)
+    panels[-1].set_xlabel("share of the variance of scores")
+    figure.suptitle("What mattered: the rest may stay as it is")
+    return figure
