@@ -44,8 +44,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error that there is no such decoder, model, ... (``kind``): which there are."""
     known = list(known)
     meant = closest_name(name, known)
-    hint = f"; did you mean {meant}?" if meant else ""
-    return UserError(f"{kind} {name!r} is unknown: one of {', '.join(known)}{hint}")
+    one_of = f"did you mean {meant}? One of" if meant else "one of"
+    return UserError(f"{kind} {name!r} is unknown: {one_of} {', '.join(known)}")
 
 
 class ModelError(UserError):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import tyro
 
 from vidray import storage
-from vidray.errors import UserError
+from vidray.errors import UserError, unknown_name
 from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import DeepJob, Workers
 from vidray.learning.examples import Examples, assigned_splits
@@ -95,9 +94,7 @@ def check_model(name: str) -> None:
     """Raise UserError unless there is such a model, classical or deep."""
     names = (*classical.NAMES, *DEEP)
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"model {name!r} is unknown: one of {', '.join(names)}{hint}")
+        raise unknown_name("model", name, names)
 
 
 def deep_job(
