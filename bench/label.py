@@ -38,10 +38,10 @@ from vidray import models, sources, storage
 from vidray.labelling.commits import read_labels
 from vidray.labelling.labeller import label_videos
 from vidray.labelling.predictor import Predictor, use_one_thread
-from vidray.labelling.settings import LabelSettings, Precision, name_and_digest
+from vidray.labelling.settings import LabelOptions, LabelSettings, Precision, name_and_digest
 from vidray.models.folder import save_deep
 from vidray.models.preprocess import KINETICS, Preprocessing
-from vidray.tables import runs
+from vidray.tables import run_folder
 from vidray.video import clips
 from vidray.video.clips import ClipSettings
 from vidray.video.decode import Video
@@ -88,9 +88,9 @@ def main(bench: Bench) -> None:
         settings = LabelSettings(
             model=model,
             model_digest=name_and_digest(model)[1],
-            precision=bench.precision,
-            compile=bench.compile,
-            long_seconds=43_200.0,
+            options=LabelOptions(
+                precision=bench.precision, compile=bench.compile, long_seconds=43_200.0
+            ),
         )
         config = dataclasses.asdict(settings)
         ways: dict[Way, Callable[[], tuple[float, list[str]]]] = {
@@ -267,7 +267,7 @@ def _ray(bench: Bench, model: str, source: str, out: Path) -> tuple[float, list[
     flags += ["--compile"] if bench.compile else []
     command = [sys.executable, str(_ROOT / "jobs" / "label.py"), *flags]
     subprocess.run(command, check=True, capture_output=True)
-    report = runs.read_json(str(out))
+    report = run_folder.read_json(str(out))
     labels = read_labels(str(out), columns=["label"])["label"].to_pylist()
     return report["counts"]["videos"] / report["videos_per_second"], labels
 

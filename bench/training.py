@@ -34,14 +34,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from vidray import memory, models
 from vidray.errors import UserError
 from vidray.learning import loop
-from vidray.learning.augment import Augmentation
 from vidray.learning.epochs import (
     EpochRow,
 )
-from vidray.learning.hyperparameters import Training
+from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
 from vidray.models.inference import Read
-from vidray.models.networks.build import FLOW_MODELS
+from vidray.models.names import FLOW_MODELS
 from vidray.models.networks.checkpointing import checkpoint_blocks
 from vidray.models.preprocess import KINETICS, Preprocessing
 

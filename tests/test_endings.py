@@ -25,13 +25,13 @@ from vidray import (
     sources,
     storage,
 )
-from vidray.distributed import capacity, pipeline, ray_address
-from vidray.distributed.capacity import Resources
+from vidray.distributed import capacity, ray_address
+from vidray.distributed.resources import Resources
 from vidray.errors import JobError, UserError, VideoError
 from vidray.storage import buckets, json_file, parquet
 from vidray.tables import (
     rows,
-    runs,
+    run_folder,
     schema,
     summary,
 )
@@ -273,7 +273,9 @@ def test_a_port_where_nobody_listens() -> None:
         ray_address.check(f"127.0.0.1:{port}")
 
 
-def test_a_ray_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_that_starts_slowly_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Ray itself looks for 30 seconds whether its node is there."""
     now, looks = 0.0, 0
 
@@ -288,18 +290,19 @@ def test_a_ray_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch)
             raise RuntimeError("not there")
         return "node"
 
-    services: Any = pipeline.ray._private.services
+    services: Any = capacity.ray._private.services
     monkeypatch.setattr(services, "get_node", look)
     monkeypatch.setattr("time.sleep", sleep)
     monkeypatch.setattr("time.monotonic", lambda: now)
 
     def init(**_: object) -> None:
+        assert "starting Ray on this machine" in capsys.readouterr().err
         assert services.get_node("address", "id") == "node"
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(pipeline.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(pipeline.ray, "init", init)
-    monkeypatch.setattr(pipeline, "_tidy_sessions", lambda: None)
+    monkeypatch.setattr(capacity.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(capacity.ray, "init", init)
+    monkeypatch.setattr(capacity, "_tidy_sessions", lambda: None)
     capacity.connect()
     assert now == 90
     assert services.get_node is look
@@ -315,10 +318,10 @@ def test_a_ray_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch)
 def test_a_damaged_json_file_of_ours_is_named(text: bytes, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(text)
     for read in (
-        lambda: runs.read_json(str(tmp_path)),
+        lambda: run_folder.read_json(str(tmp_path)),
         lambda: json_file.read(f"{tmp_path}/run.json"),
     ):
-        with pytest.raises(UserError, match=r"run.json (is damaged|holds).*put it back"):
+        with pytest.raises(UserError, match=r"run.json is damaged .*: put back what was there"):
             read()
 
 

@@ -5,6 +5,8 @@ import math
 import pickle
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from torchvision.models import WeightsEnum, video
 
 from vidray import models, storage
 from vidray.errors import UserError
+from vidray.models import classical, names
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import (
     NAMES,
@@ -51,7 +54,14 @@ def _seeded() -> Iterator[None]:
 
 def test_every_model_of_the_list_has_a_name() -> None:
     assert sorted(NAMES) == sorted(" ".join(ROWS).split())
-    assert models.DEEP == NAMES
+    assert models.DEEP == NAMES == names.DEEP
+
+
+def test_names_are_known_without_what_builds_the_models() -> None:
+    assert set(classical._CLASSIFIERS) == {*names.CLASSICAL, names.MAJORITY}
+    code = "import sys; from vidray.models import names; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "sklearn", "numpy", "pyarrow"} & set(done.stdout.split())
 
 
 # Parameters

@@ -19,8 +19,8 @@ from vidray.errors import VideoError
 from vidray.features.extraction import Settings, describe_video
 from vidray.sources import list_videos
 from vidray.sources.listing import video_id
-from vidray.storage import addresses
-from vidray.tables import runs
+from vidray.storage import addresses, json_file
+from vidray.tables import run_folder, runs
 
 _SIGNED = (
     f"X-Amz-Algorithm=AWS4&X-Amz-Credential=AKIA%2Fus&X-Amz-Signature={quote(SIGNATURE, safe='')}"
@@ -167,8 +167,8 @@ def test_a_run_goes_on_with_signed_urls_and_no_file_holds_them(
     # As a job leaves it that is killed before its first part.
     (out / "_SUCCESS").unlink()
     shutil.rmtree(out / "features")
-    header = runs.read_json(str(out))
-    runs.write_json(str(out), {**header, "state": "running"})
+    header = run_folder.read_json(str(out))
+    json_file.write_json(f"{out}/run.json", {**header, "state": "running"})
     web.asked.clear()
     job.run(*flags)
     assert {part.name: part.read_bytes() for part in (out / "features").iterdir()} == expected

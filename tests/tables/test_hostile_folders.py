@@ -8,7 +8,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import evaluate
 from tests.labelling.test_commits import DIGEST, label, videos, work
 from vidray import storage
 from vidray.errors import UserError
@@ -25,11 +23,10 @@ from vidray.features.extraction import Settings
 from vidray.labelling import commit_files, commit_numbers, commits
 from vidray.labelling.commits import LabelSet, read_labels
 from vidray.learning.examples import read_features
-from vidray.models.claim import ModelRun
 from vidray.storage import join, parquet
-from vidray.tables import out_folder, versions
+from vidray.tables import run_folder, versions
+from vidray.tables.run_folder import RunFolder
 from vidray.tables.runs import Run
-from vidray.tables.work_folder import WorkFolder
 
 _RUNS = b"vidray.tables.runs"
 
@@ -500,7 +497,7 @@ def _ask_features(out: str) -> list[Callable[[], Any]]:
         summary.print_run(run, run.read_report())
 
     return [
-        lambda: out_folder.check(out, "features"),
+        lambda: run_folder.check(out, "features"),
         lambda: run.check_settings({"extraction": {}}),
         finished,
         lambda: read_features(out),
@@ -509,24 +506,25 @@ def _ask_features(out: str) -> list[Callable[[], Any]]:
     ]
 
 
-def _model(out: str) -> ModelRun:
-    run = ModelRun(out=out, digest="one", config={"a": 1, "training": {"epochs": 3}})
+def _model(out: str) -> RunFolder:
+    config = {"a": 1, "training": {"epochs": 3}}
+    run = RunFolder(out=out, kind="model", same={"digest": "one"}, shown={"config": config})
     if not storage.exists(out):
-        run.claim(resume=True)
+        run.claim()
         storage.write_bytes(join(out, "model.json"), b"{}")
-        run.finish({"seconds": {"training": 1.0}})
+        run.finish(seconds={"training": 1.0})
     return run
 
 
 def _ask_model(out: str) -> list[Callable[[], Any]]:
-    return [lambda: _model(out).claim(resume=True), lambda: _model(out).claim(resume=False)]
+    return [lambda: _model(out).claim(), lambda: _model(out).claim(overwrite=True)]
 
 
-def _study(out: str) -> WorkFolder:
+def _study(out: str) -> RunFolder:
     settings = {"seed": 0, "shape": [1, 2]}
-    folder = WorkFolder(out=out, kind="study", ours=("units",), settings=settings, asked={})
+    folder = RunFolder(out=out, kind="study", settings=settings)
     if not storage.exists(out):
-        folder.claim(resume=True)
+        folder.claim()
         folder.write("units/a.json", {"x": 1})
         folder.finish(videos={"all": 2})
     return folder
@@ -535,19 +533,21 @@ def _study(out: str) -> WorkFolder:
 def _ask_study(out: str) -> list[Callable[[], Any]]:
     return [
         lambda: _study(out).earlier_settings(),
-        lambda: _study(out).claim(resume=True),
-        lambda: _study(out).claim(resume=False),
+        lambda: _study(out).claim(),
+        lambda: _study(out).claim(overwrite=True),
     ]
 
 
-def _evaluation(out: str) -> None:
-    values = {"kind": "evaluation", "state": "finished", "config": {}, "versions": {}}
-    storage.write_bytes(join(out, "run.json"), json.dumps(values).encode())
-    storage.write_bytes(join(out, "_SUCCESS"), b"")
+def _evaluation(out: str) -> RunFolder:
+    run = RunFolder(out=out, kind="evaluation", shown={"config": {}})
+    if not storage.exists(out):
+        run.claim()
+        run.finish(counts={"videos": 1})
+    return run
 
 
 def _ask_evaluation(out: str) -> list[Callable[[], Any]]:
-    return [partial(evaluate._take_folder, out, overwrite) for overwrite in (False, True)]
+    return [_evaluation(out).check, lambda: _evaluation(out).claim(overwrite=True)]
 
 
 @pytest.mark.parametrize(
@@ -591,5 +591,5 @@ def test_a_label_folder_is_known_by_its_kind(tmp_path: Path, value: Any) -> None
     out = tmp_path / "out"
     out.mkdir()
     (out / "run.json").write_text(json.dumps({"kind": value}))
-    with pytest.raises(UserError, match="holds another job's run: choose another --out"):
-        out_folder.check(str(out), "label")
+    with pytest.raises(UserError, match=r"holds .*, not labels: choose another --out"):
+        run_folder.check(str(out), "label")

@@ -8,7 +8,7 @@ import pytest
 from vidray import storage
 from vidray.errors import UserError
 from vidray.storage import join, parquet
-from vidray.tables import runs, schema, versions
+from vidray.tables import run_folder, runs, schema, versions
 from vidray.tables.runs import Run
 
 
@@ -46,7 +46,7 @@ def test_from_claim_to_published_table(place: str) -> None:
     run = _run(place)
     videos = run.videos_to_do({"n": 1}, lambda: _videos(10))
     assert videos.equals(_videos(10))
-    assert runs.read_json(run.out)["state"] == "running"
+    assert run_folder.read_json(run.out)["state"] == "running"
     _write_all(run, videos)
     assert sorted(run.done_parts()) == list(range(10))
     with pytest.raises(UserError, match="no finished run"):
@@ -58,7 +58,7 @@ def test_from_claim_to_published_table(place: str) -> None:
     run.publish({"n": 1}, {"counts": counts})
     assert run.is_finished()
     assert runs.read_table(run.out)["video_id"].equals(videos["video_id"])
-    assert runs.read_json(run.out)["counts"] == counts
+    assert run_folder.read_json(run.out)["counts"] == counts
     assert not list(storage.list_files(join(run.out, "_staging"), hidden=True))
 
 
@@ -117,7 +117,7 @@ def test_an_unfinished_run_of_other_versions_is_not_gone_on_with(
 def test_a_folder_holds_one_run(place: str) -> None:
     _run(place).videos_to_do({"enhance": "off"}, lambda: _videos(3))
     with pytest.raises(
-        UserError, match=r"an unfinished run of other settings \(enhance: off -> auto\)"
+        UserError, match=r"unfinished features of other settings \(enhance: off -> auto\)"
     ):
         _run(place, digest="d2").check_settings({"enhance": "auto"})
     with pytest.raises(UserError, match="other settings"):
@@ -147,14 +147,16 @@ def test_a_run_that_publishes_does_not_disturb_one_that_still_writes(place: str)
 def test_overwriting_removes_only_what_a_run_of_this_table_left(place: str) -> None:
     run = _run(place)
     storage.write_bytes(join(run.out, "videos.parquet"), b"a manifest of the user's")
-    run.overwrite()
-    with pytest.raises(UserError, match=r"holds videos.parquet but no run.json"):
-        run.check_settings({})
+    for act in (run.overwrite, lambda: run.check_settings({})):
+        with pytest.raises(UserError, match=r"holds videos.parquet but no run.json"):
+            act()
     storage.remove_tree(join(run.out, "videos.parquet"), inside=run.out)
     run.videos_to_do({}, lambda: _videos(1))
     storage.write_bytes(join(run.out, "notes.txt"), b"mine")
     run.overwrite()
-    assert [storage.name_of(info.uri) for info in storage.list_files(run.out)] == ["notes.txt"]
+    left = [storage.name_of(info.uri) for info in storage.list_files(run.out)]
+    assert sorted(left) == ["notes.txt", "run.json"]  # The folder stays this job's.
+    assert len(run.videos_to_do({}, lambda: _videos(3))) == 3
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 233, 4097, 100_000])
@@ -185,8 +187,8 @@ def test_secrets_do_not_reach_run_json(place: str) -> None:
     address = "https://bob:hunter2@host/x.mp4?X-Amz-Signature=abc"
     run = _run(place, videos=storage.without_secrets(address))
     config = ExtractConfig(videos=address, out="/o")
-    run.videos_to_do(_public(config, config.settings()), lambda: _videos(1))
-    told = json.dumps(runs.read_json(run.out))
+    run.videos_to_do(_public(config), lambda: _videos(1))
+    told = json.dumps(run_folder.read_json(run.out))
     assert "host/x.mp4" in told
     assert "hunter2" not in told
     assert "Signature=abc" not in told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -15,7 +14,7 @@ from vidray.errors import VideoError
 from vidray.features import flow
 from vidray.features.material import frames_a_second_apart
 from vidray.labelling.labeller import window_begins, window_frames
-from vidray.labelling.settings import LabelSettings
+from vidray.labelling.settings import LabelOptions
 from vidray.video import sampling
 from vidray.video.clips import ClipSettings, clip_frames, clip_spans
 from vidray.video.clock import Clock, Stretch
@@ -317,8 +316,5 @@ def test_one_frame() -> None:
     assert alone.seconds(np.array([0, 1])).tolist() == [0.0, 0.04]
 
 
-def _windows(window_seconds: float, step_seconds: float) -> LabelSettings:
-    settings = LabelSettings(model="m", model_digest="d")
-    return dataclasses.replace(
-        settings, window_seconds=window_seconds, step_seconds=step_seconds, long_seconds=1e9
-    )
+def _windows(window_seconds: float, step_seconds: float) -> LabelOptions:
+    return LabelOptions(window_seconds=window_seconds, step_seconds=step_seconds, long_seconds=1e9)

@@ -134,13 +134,18 @@ def test_rotated_frames_stand_upright(degrees: int, zoo: dict[str, Path]) -> Non
     assert np.array_equal(frames.pixels[0, 0], corner)
 
 
-def test_a_quarter_turned_video_is_upright_at_a_given_size(zoo: dict[str, Path]) -> None:
-    for degrees in (90, 270):
-        path = zoo[f"rotated_{degrees}_mp4"]
-        frames = read_frames(path, frame_indices=[7, 41], width_px=66, height_px=88)
-        assert frames.pixels.shape == (2, 88, 66, 3)
-        stored = np.rot90(frames.pixels, -degrees // 90, axes=(1, 2))
-        assert read_numbers(stored) == [7, 41]
+@pytest.mark.parametrize("resize", ["swscale", "opencv_area"])
+def test_a_turned_video_is_upright_at_a_given_size(resize: Any, zoo: dict[str, Path]) -> None:
+    """Its pixels are those of the same video that is not turned, scaled and turned by hand."""
+    with Video(zoo["h264_mp4"]) as video:
+        (wide,) = video.read(Request([7, 41], 100, 66, resize))
+    for degrees in (90, 180, 270):
+        upright = np.rot90(wide.pixels, degrees // 90, axes=(1, 2))
+        with Video(zoo[f"rotated_{degrees}_mp4"]) as video:
+            (frames,) = video.read(Request([7, 41], *upright.shape[2:0:-1], resize))
+            (stored,) = video.read(Request([7, 41], resize="as_stored"))
+        assert np.array_equal(frames.pixels, upright)
+        assert read_numbers(stored.pixels) == [7, 41]
 
 
 def test_non_square_pixels_become_square(zoo: dict[str, Path]) -> None:
@@ -311,7 +316,9 @@ def test_a_stream_that_changes_its_size_keeps_the_first(tmp_path: Path) -> None:
     both.write_bytes(small.read_bytes() + large.read_bytes())
     with Video(both) as video:
         upright, stored = video.read(Request([0, 55]), Request([0, 55], resize="as_stored"))
+        found = video.probe()
     assert upright.pixels.shape == stored.pixels.shape == (2, 48, 64, 3)
+    assert (found.width_px, found.height_px) == (64, 48)
     with pytest.raises(VideoError, match="96x64"):
         read_frames(both, frame_indices=[55], limits=Limits(max_pixels=64 * 48))
 

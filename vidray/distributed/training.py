@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 import ray.train
@@ -37,7 +37,6 @@ from vidray.learning import checkpoints, loop
 from vidray.learning.deep_job import (
     DeepJob,
     Trained,
-    Workers,
     labelled_rows,
     make_network,
 )
@@ -51,10 +50,8 @@ from vidray.learning.loader import TrainingLoader
 from vidray.learning.loop import (
     Save,
 )
+from vidray.learning.train_config import Workers
 from vidray.tables.shards import Clips
-
-if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
-    pass
 
 _LAST, _BEST = "last", "best.safetensors"
 
@@ -166,7 +163,7 @@ def _listen(mailbox: Any, on_rows: OnRows, errors: list[Exception], stop: thread
 def _scaling(workers: Workers) -> ray.train.ScalingConfig:
     total = ray.cluster_resources()
     gpus, cpus = int(total.get("GPU", 0)), int(total.get("CPU", 0))
-    use_gpu = gpus >= workers.workers if workers.use_gpu is None else workers.use_gpu
+    use_gpu = gpus >= workers.workers if workers.gpu is None else workers.gpu
     least = workers.min_workers or workers.workers
     if use_gpu and gpus < least:
         raise UserError(f"{least} workers need a GPU each and the cluster has {gpus}")
@@ -196,24 +193,14 @@ def trainings_at_once(workers: Workers) -> int:
     Raises:
         UserError: not one.
     """
-    return _places(resources_of_one(workers)) // workers.workers
-
-
-def _places(each: Mapping[str, float]) -> int:
-    """Workers of so much that the nodes hold."""
-    wanted = {kind: number for kind, number in each.items() if number}
-    return sum(
-        min(int(node["Resources"].get(kind, 0) // number) for kind, number in wanted.items())
-        for node in ray.nodes()
-        if node["Alive"]
-    )
+    return capacity.places(resources_of_one(workers)) // workers.workers
 
 
 def _cpus_each(workers: int, *, use_gpu: bool) -> int:
     """The most CPUs that each of ``workers`` can have: none has those of two nodes."""
-    most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    most = max(int(node.get("CPU", 0)) for node in capacity.nodes())
     for cpus in range(most, 1, -1):
-        if _places({"CPU": cpus, "GPU": int(use_gpu)}) >= workers:
+        if capacity.places({"CPU": cpus, "GPU": int(use_gpu)}) >= workers:
             return cpus
     return 1
 

@@ -64,7 +64,7 @@ def prediction_rows(
     probabilities: ArrayLike,
     class_names: Sequence[str],
 ) -> pa.Table:
-    """PREDICTIONS, worst first: the surest errors, then the least sure of the correct.
+    """PREDICTIONS, worst first: by loss, the largest where the true class is the least probable.
 
     Args:
         video_ids: (N,).
@@ -81,8 +81,8 @@ def prediction_rows(
     predicted = scores.argmax(axis=1)
     probability = scores.max(axis=1)
     correct = predicted == truth
-    # A correct row's probability is that of its true class; stable, so ties keep their order.
-    order = np.lexsort((np.where(correct, probability, -probability), correct))
+    loss = losses(truth, scores)
+    order = np.argsort(-loss, kind="stable")
     table = pa.table(
         [
             pa.array(video_ids, pa.string()),
@@ -92,7 +92,7 @@ def prediction_rows(
             pa.array(probability, pa.float32()),
             pa.array(list(scores.astype(np.float32)), pa.list_(pa.float32())),
             pa.array(correct),
-            pa.array(losses(truth, scores), pa.float32()),
+            pa.array(loss, pa.float32()),
         ],
         schema=PREDICTIONS,
     )

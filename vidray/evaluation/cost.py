@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+# Python takes memory from the system in arenas of this size.
+LEAST_RAM_BYTES = 1 << 20
+
+
 def measure_cost(
     predict: Callable[[], object],
     *,
@@ -37,7 +41,7 @@ def measure_cost(
         predict: labels ``num_videos`` videos: from files for the end-to-end time, from pixels in
             memory for the model alone.
         num_videos: in one call of ``predict``.
-        frames_per_video: frames that the model looks at in one video.
+        frames_per_video: frames that the model looks at in one video; 0 if it is given features.
         model_dir: the model folder, for ``size_bytes``.
         network: the torch module of a deep model.
         clip_shape: of one clip, (C, T, H, W); with ``network``.
@@ -50,7 +54,7 @@ def measure_cost(
         "flops_per_clip": None if network is None else flops_per_clip(network, clip_shape),
         "size_bytes": None if model_dir is None else size_bytes(model_dir),
         "seconds_per_video": seconds,
-        "frames_per_second": frames_per_video / seconds,
+        "frames_per_second": frames_per_video / seconds if frames_per_video else None,
         "peak_ram_bytes": peak.ram_bytes,
         "peak_gpu_bytes": peak.gpu_bytes,
     }
@@ -122,7 +126,8 @@ def peak_memory() -> Iterator[PeakMemory]:
     """The most memory used while the block runs.
 
     ``ram_bytes`` is this process's resident memory above what it had at the beginning, files mapped
-    into memory included; null where the kernel does not tell. ``gpu_bytes`` is all that PyTorch had
+    into memory included; null where the kernel does not say, and below ``LEAST_RAM_BYTES``.
+    ``gpu_bytes`` is all that PyTorch had
     allocated on the current GPU at once, weights included; null where torch uses none.
     """
     peak = PeakMemory()
@@ -135,7 +140,8 @@ def peak_memory() -> Iterator[PeakMemory]:
     highest = memory.peak_bytes()
     # Without a reset the mark may be an earlier one's: then only a higher one says something.
     if begin is not None and highest is not None and highest > (highest_before or 0):
-        peak.ram_bytes = max(0, highest - begin)
+        used = highest - begin
+        peak.ram_bytes = used if used >= LEAST_RAM_BYTES else None
     if (cuda := _cuda()) is not None:
         peak.gpu_bytes = int(cuda.max_memory_allocated())
 

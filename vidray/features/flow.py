@@ -83,7 +83,7 @@ def describe(
     Args:
         bursts: ``uint8 (M, L, H, W, 3)`` RGB, M moments of L adjacent frames.
         pts_seconds: ``float64 (M, L)``, when each frame is shown; steps of 1/25 s where None, so
-            that speeds are per frame. Steps that are not above 0 count as 1/25 s.
+            that speeds are per frame. Steps of no more than a millisecond count as 1/25 s, too.
 
     Returns:
         ``float32 (LENGTH,)``: the parts of ``PARTS``, each as mean, standard deviation

@@ -39,7 +39,6 @@ from vidray.labelling.commit_files import Commit
 from vidray.storage import checked_json, join, names, parquet
 from vidray.tables import (
     digests,
-    runs,
     schema,
     versions,
 )
@@ -361,7 +360,7 @@ def _rows_of(run: Run) -> pa.Table:
         parts = list(pool.map(parquet.read_parquet, uris))
     for uri, part in zip(uris, parts, strict=True):
         if not part.schema.equals(schema.LABELLED):
-            raise runs.damaged(uri)
+            raise storage.damaged(uri)
     return pa.concat_tables([schema.LABELLED.empty_table(), *parts])
 
 

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidray.errors import UserError
-from vidray.learning.augment import Augmentation, augment, mix
+from vidray.learning.augment import augment, mix
+from vidray.learning.hyperparameters import Augmentation
 from vidray.models.inference import Pixels, Read, Rows
 from vidray.models.preprocess import Preprocessing, clip_flow
 from vidray.video.steady_opencv import steady_opencv

@@ -5,6 +5,7 @@
 
 from vidray.masking import without_secrets
 from vidray.storage.addresses import canonical, is_bucket, join, name_of, parent_of
+from vidray.storage.damage import damaged
 from vidray.storage.trees import (
     publish,
     remove_drafts,
@@ -35,6 +36,7 @@ __all__ = [
     "FileInfo",
     "canonical",
     "check_folder",
+    "damaged",
     "exists",
     "file_info",
     "file_infos",

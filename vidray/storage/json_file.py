@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from vidray import storage
-from vidray.errors import UserError
 
 
 def read(uri: str) -> dict[str, Any]:
@@ -17,22 +16,20 @@ def read(uri: str) -> dict[str, Any]:
         UserError: it is damaged, or holds something else.
         OSError: it cannot be read.
     """
-    where = storage.without_secrets(uri)
     try:
         values = json.loads(storage.read_bytes(uri))
     except (ValueError, RecursionError, IsADirectoryError) as error:  # Or brackets without end.
-        raise UserError(
-            f"{where} is damaged ({error}): put it back, or choose another folder"
-        ) from None
+        raise storage.damaged(uri, str(error)) from None
     if not isinstance(values, dict):
-        raise UserError(
-            f"{where} holds {type(values).__name__} where an object is due: put it back, or choose "
-            "another folder"
-        )
+        raise storage.damaged(uri, f"it holds {type(values).__name__}, not an object")
     return values
+
+
+def to_bytes(values: Any) -> bytes:
+    """The text of anything JSON can hold, and of dataclasses."""
+    return (json.dumps(values, indent=2, default=dataclasses.asdict) + "\n").encode()
 
 
 def write_json(uri: str, values: Any) -> None:
     """Write anything JSON can hold, and dataclasses."""
-    text = json.dumps(values, indent=2, default=dataclasses.asdict) + "\n"
-    storage.write_bytes(uri, text.encode())
+    storage.write_bytes(uri, to_bytes(values))

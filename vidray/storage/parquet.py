@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidray import storage
-from vidray.errors import UserError
 from vidray.storage import disk
 
 
@@ -90,10 +89,7 @@ def _raise_if_damaged(uri: str, error: Exception) -> None:
     is_plain = type(error) is OSError and error.errno is None and error.__cause__ is None
     if is_of_arrow or is_plain:
         said = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{storage.without_secrets(uri)} is damaged, or no Parquet file of vidray ({said}): "
-            "put back what was there, or move it out of this folder"
-        ) from error
+        raise storage.damaged(uri, said) from error
 
 
 def _opened(uri: str) -> Any:

@@ -14,14 +14,13 @@ it is written whole or not at all, so a part that is there is a part that need n
 from __future__ import annotations
 
 import io
-import json
 import math
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -29,14 +28,16 @@ import pyarrow.compute as pc
 
 from vidray import storage
 from vidray.errors import ERROR_KINDS, UserError
-from vidray.storage import disk, join, json_file
+from vidray.storage import disk, join
 from vidray.storage.parquet import parquet_bytes, read_parquet
-from vidray.tables import versions
+from vidray.tables import run_folder, versions
+from vidray.tables.run_folder import RunFolder
 from vidray.tables.schema import STATUSES, VIDEOS
 
 # Many parts balance the work and bound what a kill loses; a part of 64 rows has 0.6 to 42 MB.
 _MOST_VIDEOS_PER_PART = 64
 _PARTS_WANTED = 64
+Table = Literal["features", "clips", "labels"]
 # Columns whose videos are counted where they are above 0.
 _DAMAGE = ("corrupt_frames", "damaged_packets")
 
@@ -54,7 +55,7 @@ class Run:
     """
 
     out: str
-    table: str
+    table: Table
     videos: str
     digest: str
     libraries: tuple[str, ...] = versions.DECODING
@@ -63,6 +64,16 @@ class Run:
     def versions(self) -> versions.Versions:
         """Of the libraries that decide the numbers of a row."""
         return versions.of(self.libraries)
+
+    def folder(self, config: dict[str, Any]) -> RunFolder:
+        """The folder, claimed for this run; ``config`` is what run.json shows of the settings."""
+        return RunFolder(
+            out=self.out,
+            kind=self.table,
+            same={"table": self.table, "videos": self.videos, "digest": self.digest},
+            shown={"config": config},
+            libraries=self.libraries,
+        )
 
     def videos_to_do(self, config: dict[str, Any], list_videos: Callable[[], pa.Table]) -> pa.Table:
         """The VIDEOS of this run: listed at its first start, the same ever after.
@@ -73,38 +84,14 @@ class Run:
         self.check_settings(config)
         if not self.is_there():
             videos = list_videos()
-            # Of two starts at once, one claims the folder and one listing wins.
-            storage.write_once(
-                join(self.out, "run.json"), json_bytes(self._header("running", config))
-            )
-            self.check_settings(config)
+            # Of two starts at once, one listing wins.
+            self.folder(config).start()
             storage.write_once(join(self.out, "videos.parquet"), parquet_bytes(videos))
         return self.read_videos()
 
     def check_settings(self, config: dict[str, Any]) -> None:
         """Raise UserError unless the folder is free or holds a run of the same settings."""
-        storage.check_folder(self.out)
-        if not storage.exists(join(self.out, "run.json")):
-            for name in (self.table, "videos.parquet", "_staging"):
-                if storage.exists(join(self.out, name)):
-                    message = f"{self.out} holds {name} but no run.json: choose another --out"
-                    raise UserError(message)
-            return
-        before = read_json(self.out)
-        if (before.get("videos"), before.get("digest")) != (self.videos, self.digest):
-            finished = "a finished" if before.get("state") == "finished" else "an unfinished"
-            raise UserError(
-                f"{self.out} holds {finished} run of other settings "
-                f"({_difference(before, config)}): "
-                "choose another --out, or give --overwrite to start afresh"
-            )
-        changed = versions.changes(before.get("versions"), self.versions)
-        if before.get("state") == "running" and changed:
-            raise UserError(
-                f"{self.out} holds an unfinished run of other library versions "
-                f"({'; '.join(changed[:3])}), and their numbers may differ: finish it with those, "
-                "or give --overwrite to start afresh"
-            )
+        self.folder(config).check()
 
     def overwrite(self) -> None:
         """Remove what an earlier run of this table left; other files in the folder stay.
@@ -112,23 +99,7 @@ class Run:
         Raises:
             UserError: what is there was not left by a run of this table.
         """
-        if not storage.exists(join(self.out, "run.json")):
-            return  # Nothing of ours; check_settings refuses what is in the way.
-        if read_json(self.out).get("table") != self.table:
-            raise UserError(f"{self.out} holds another job's run: choose another --out")
-        # run.json goes last: a kill in between leaves a folder that is still known as ours.
-        for name in ("_SUCCESS", "_staging", self.table, "videos.parquet", "run.json"):
-            storage.remove_tree(join(self.out, name), inside=self.out)
-
-    def _header(self, state: str, config: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "state": state,
-            "table": self.table,
-            "videos": self.videos,
-            "digest": self.digest,
-            "config": config,
-            "versions": self.versions,
-        }
+        self.folder({}).overwrite()
 
     def is_finished(self) -> bool:
         """Whether the table is whole and published."""
@@ -163,10 +134,7 @@ class Run:
         videos = read_parquet(where)
         for field in VIDEOS:
             if not field.nullable and field not in videos.schema.remove_metadata():
-                raise UserError(
-                    f"{storage.without_secrets(where)} is damaged (no {field.type} {field.name}): "
-                    "put back what was there, or start afresh in another folder"
-                )
+                raise storage.damaged(where, f"no {field.type} {field.name}")
         return videos
 
     def read_report(self) -> dict[str, Any]:
@@ -175,19 +143,19 @@ class Run:
         Raises:
             UserError: it is damaged.
         """
-        report = read_json(self.out)
+        report = run_folder.read_json(self.out)
         counts, seconds = report.get("counts"), report.get("seconds")
         if not isinstance(seconds, dict) or not isinstance(counts, dict):
-            raise damaged(join(self.out, "run.json"))
+            raise storage.damaged(join(self.out, "run.json"))
         kinds, rate = counts.get("error_kinds"), report.get("videos_per_second", "none")
         numbers = [counts.get(name) for name in ("videos", *STATUSES)]
         numbers += [counts.get(f"with_{name}", 0) for name in _DAMAGE]
         numbers += [seconds.get(name) for name in ("working", "startup")]
         numbers += [] if rate is None else [rate]
         if not isinstance(kinds, dict) or not kinds.keys() <= ERROR_KINDS.keys():
-            raise damaged(join(self.out, "run.json"))
+            raise storage.damaged(join(self.out, "run.json"))
         if not all(map(_is_number, [*numbers, *kinds.values()])):
-            raise damaged(join(self.out, "run.json"))
+            raise storage.damaged(join(self.out, "run.json"))
         return report
 
     def part_numbers(self, videos: pa.Table) -> pa.Array:
@@ -272,43 +240,18 @@ class Run:
             else:
                 storage.publish(join(self.out, "_staging"), join(self.out, self.table))
         self._remove_drafts()
-        write_json(self.out, {**self._header("finished", config), **report})
-        storage.write_bytes(join(self.out, "_SUCCESS"), b"")
+        self.folder(config).finish(**report)
 
     def _remove_drafts(self) -> None:
         """What a run beside this one was writing when the folder was moved, or before a kill."""
-        storage.remove_drafts(self.out)
         for info in storage.list_files(join(self.out, self.table), hidden=True):
             if disk.is_draft(storage.name_of(info.uri)):
                 storage.remove_tree(info.uri, inside=self.out)
 
 
-def read_json(out: str) -> dict[str, Any]:
-    """The contents of a run folder's run.json.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UserError: it is damaged, or something else.
-    """
-    return json_file.read(join(out, "run.json"))
-
-
-def damaged(uri: str) -> UserError:
-    """What to say of a file of ours that is not as it was written."""
-    return UserError(
-        f"{storage.without_secrets(uri)} is damaged, or not vidray's: put back what was there, or "
-        "move it away"
-    )
-
-
 def _is_number(value: object) -> bool:
     """Finite, as JSON need not be."""
     return isinstance(value, int | float) and abs(value) < 2**63
-
-
-def write_json(out: str, values: dict[str, Any]) -> None:
-    """Write a folder's run.json."""
-    storage.write_bytes(join(out, "run.json"), json_bytes(values))
 
 
 def read_table(out: str, table: str = "features", columns: list[str] | None = None) -> pa.Table:
@@ -377,17 +320,3 @@ def _take_out_pixels(table: pa.Table) -> tuple[pa.Table, bytes]:
     sink = io.BytesIO()
     np.save(sink, pixels, allow_pickle=False)
     return table.set_column(at, "pixels_row", numbers), sink.getvalue()
-
-
-def json_bytes(values: dict[str, Any]) -> bytes:
-    """What run.json holds."""
-    return (json.dumps(values, indent=2) + "\n").encode()
-
-
-def _difference(before: dict[str, Any], config: dict[str, Any]) -> str:
-    found = before.get("config")
-    old = found if isinstance(found, dict) else {}
-    changed = [
-        f"{name}: {old.get(name)} -> {new}" for name, new in config.items() if old.get(name) != new
-    ]
-    return "; ".join(changed[:3]) or "another version of vidray"

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from vidray import storage
 from vidray.errors import UserError
-from vidray.tables import runs
+from vidray.tables import run_folder, runs
 
 
 class Clips:
@@ -45,9 +45,9 @@ class Clips:
         self.uri = storage.canonical(uri)
         if not storage.exists(storage.join(self.uri, "run.json")):
             raise UserError(f"{uri} is not a run folder (no run.json): make one with jobs/clips.py")
-        self.report: dict[str, Any] = runs.read_json(self.uri)
-        if self.report.get("table") != "clips":
-            found = self.report.get("table")
+        self.report: dict[str, Any] = run_folder.read_json(self.uri)
+        if run_folder.kind_of(self.report) != "clips":
+            found = run_folder.described(self.report)
             raise UserError(
                 f"{uri} holds {found}, not clips: deep models learn from jobs/clips.py's"
             )

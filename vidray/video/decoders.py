@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -20,7 +20,8 @@ from vidray.errors import UserError, unknown_name
 from vidray.video.decode import Frames, Request, Video
 from vidray.video.demux import Source
 
-DECODERS = ("pyav", "opencv", "decord")
+Decoder = Literal["pyav", "opencv", "decord"]
+DECODERS: tuple[Decoder, ...] = get_args(Decoder)
 _DECORD_CONTAINERS = frozenset({"mov", "matroska"})
 _DECORD_CODECS = frozenset({"h264", "hevc", "vp9", "mjpeg"})
 

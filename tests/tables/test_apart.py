@@ -18,7 +18,8 @@ from vidray import storage
 from vidray.errors import UserError
 from vidray.models.folder import save_classical
 from vidray.storage import join
-from vidray.tables import out_folder
+from vidray.tables import run_folder
+from vidray.tables.apart import check_apart
 
 KINDS = ("features", "clips", "label", "model", "evaluation", "study", "search")
 
@@ -37,35 +38,35 @@ def _contents(place: str) -> dict[str, bytes]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_folder_is_free_or_of_the_same_kind(place: str, kind: Any) -> None:
     out = join(place, "out")
-    assert out_folder.check(out, kind) is None
+    assert run_folder.check(out, kind) is None
     for other in KINDS:
         storage.write_bytes(join(out, "run.json"), _report(other))
         if other == kind:
-            found = out_folder.check(out, kind)
+            found = run_folder.check(out, kind)
             assert found is not None
             assert found["state"] == "finished"
         else:
-            with pytest.raises(UserError, match="holds another job's run: choose another --out"):
-                out_folder.check(out, kind)
+            with pytest.raises(UserError, match=r"holds .*, not .*: choose another --out"):
+                run_folder.check(out, kind)
     storage.remove_tree(join(out, "run.json"), inside=out)
     for name in ("a.mp4", "videos.parquet", "labels/a.mp4", "_runs/x"):
         storage.write_bytes(join(place, "full", name), b"mine")
         with pytest.raises(UserError, match=r"holds \S+ but no run.json: choose another --out"):
-            out_folder.check(join(place, "full"), kind)
+            run_folder.check(join(place, "full"), kind)
         storage.remove_tree(join(place, "full"), inside=place)
     storage.write_bytes(join(place, "file"), b"")
     with pytest.raises(UserError, match="is a file: --out must name a folder"):
-        out_folder.check(join(place, "file"), kind)
+        run_folder.check(join(place, "file"), kind)
 
 
 def test_a_label_folder_whose_first_run_was_killed_is_its_own(place: str) -> None:
     """Older label jobs wrote run.json only after their first commit."""
     for name in ("_runs/set=m-1/k.claim", "labels/set=m-1/commit-000001.parquet", ".a.draft"):
         storage.write_bytes(join(place, name), b"")
-        assert out_folder.check(place, "label") is None
+        assert run_folder.check(place, "label") == {}
     for kind in ("features", "model"):
         with pytest.raises(UserError, match=r"but no run.json"):
-            out_folder.check(place, kind)  # type: ignore[arg-type]
+            run_folder.check(place, kind)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -95,10 +96,10 @@ def test_a_job_does_not_see_what_it_writes(
         pytest.skip("a key in a bucket is taken as it is written")
     where = f"{place}/{out}"
     if how is None:
-        assert out_folder.check(where, "label", videos=f"{place}/{videos}") is None
+        assert run_folder.check(where, "label", videos=f"{place}/{videos}") is None
         return
     with pytest.raises(UserError, match=rf"--out .* {how}, .* choose an --out beside it"):
-        out_folder.check(where, "label", videos=f"{place}/{videos}")
+        run_folder.check(where, "label", videos=f"{place}/{videos}")
 
 
 def test_links_and_other_spellings_are_seen_through(tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_links_and_other_spellings_are_seen_through(tmp_path: Path) -> None:
         ("s3://b", "s3://b/out"),
     ):
         with pytest.raises(UserError, match="choose an --out beside it"):
-            out_folder._check_apart(str(out), str(videos))
+            check_apart(str(out), str(videos))
 
 
 def _jobs(videos: str, model: str, out: str) -> dict[str, tuple[Callable[[Any], None], Any]]:
@@ -130,11 +131,11 @@ def _jobs(videos: str, model: str, out: str) -> dict[str, tuple[Callable[[Any], 
         ),
         "study": (
             study.main,
-            study.StudyConfig(models=("knn",), features=data, out=out, resume=False),
+            study.StudyConfig(models=("knn",), features=data, out=out, overwrite=True),
         ),
         "search": (
             search.main,
-            search.SearchConfig(data=(data,), families=("classical",), out=out, resume=False),
+            search.SearchConfig(data=(data,), families=("classical",), out=out, overwrite=True),
         ),
     }
 
@@ -155,7 +156,7 @@ def test_every_job_refuses_first(
             storage.write_bytes(join(out, "run.json"), _report(other))
             storage.write_bytes(join(out, "features", "part-00000.parquet"), b"theirs")
             before = _contents(str(tmp_path))
-            with pytest.raises(UserError, match="holds another job's run: choose another --out"):
+            with pytest.raises(UserError, match=r"holds .*, not .*: choose another --out"):
                 main(config)
             assert _contents(str(tmp_path)) == before
     storage.remove_tree(join(out, "run.json"), inside=out)
