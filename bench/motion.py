@@ -24,13 +24,12 @@ from bench.clips import cut_all
 from vidray import models
 from vidray.evaluation import judging
 from vidray.learning import loop
-from vidray.learning.augment import Augmentation
 from vidray.learning.epochs import (
     EpochRow,
     Validation,
 )
 from vidray.learning.examples import Examples, read_clips
-from vidray.learning.hyperparameters import Training
+from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
 from vidray.learning.loop import (
     Save,

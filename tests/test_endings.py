@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,13 +20,14 @@ import pytest
 import tyro
 from botocore import exceptions as boto
 
+from tests.ray_cluster import ROOT
 from vidray import (
     cli,
     endings,
     sources,
     storage,
 )
-from vidray.distributed import capacity, pipeline, ray_address
+from vidray.distributed import capacity, ray_address
 from vidray.distributed.resources import Resources
 from vidray.errors import JobError, UserError, VideoError
 from vidray.storage import buckets, json_file, parquet
@@ -206,6 +208,40 @@ def test_flags_that_no_job_takes(
     assert said.count("\n") == 1
 
 
+_CHATTY = '''
+from dataclasses import dataclass
+from vidray import cli
+
+@dataclass(frozen=True)
+class Config:
+    out: str
+    """Folder to write, as the job that has a flag
+    --in reads it."""
+    source: str
+    """What is read (see
+    --sources)."""
+    number: int = 1
+
+cli.run(Config, print)
+'''
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_flags_that_are_missing_are_named_and_no_others(locale: str, tmp_path: Path) -> None:
+    """The help of a flag may name another one, at the beginning of a line, too."""
+    script = tmp_path / "job.py"
+    script.write_text(_CHATTY)
+    done = subprocess.run(
+        [sys.executable, str(script), "--number", "2", "--nonsense"],
+        env={**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wanted = "error: required but not given: --out, --source (--help lists the options)\n"
+    assert (done.returncode, done.stderr) == (2, wanted)
+
+
 def test_numbers_of_resources() -> None:
     for given in (
         {"timeout_seconds": float("nan")},
@@ -273,7 +309,9 @@ def test_a_port_where_nobody_listens() -> None:
         ray_address.check(f"127.0.0.1:{port}")
 
 
-def test_a_ray_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_that_starts_slowly_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Ray itself looks for 30 seconds whether its node is there."""
     now, looks = 0.0, 0
 
@@ -288,18 +326,19 @@ def test_a_ray_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch)
             raise RuntimeError("not there")
         return "node"
 
-    services: Any = pipeline.ray._private.services
+    services: Any = capacity.ray._private.services
     monkeypatch.setattr(services, "get_node", look)
     monkeypatch.setattr("time.sleep", sleep)
     monkeypatch.setattr("time.monotonic", lambda: now)
 
     def init(**_: object) -> None:
+        assert "starting Ray on this machine" in capsys.readouterr().err
         assert services.get_node("address", "id") == "node"
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(pipeline.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(pipeline.ray, "init", init)
-    monkeypatch.setattr(pipeline, "_tidy_sessions", lambda: None)
+    monkeypatch.setattr(capacity.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(capacity.ray, "init", init)
+    monkeypatch.setattr(capacity, "_tidy_sessions", lambda: None)
     capacity.connect()
     assert now == 90
     assert services.get_node is look

@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from vidray import storage
 from vidray.errors import ModelError, UserError, VideoError
 from vidray.features.extraction import Settings
-from vidray.models.inference import Precision, Read, predict_logits
+from vidray.models.inference import Read, predict_logits
 from vidray.models.matrices import feature_names, to_matrix
 from vidray.models.model_files import read_info
+from vidray.models.names import Precision
 from vidray.models.networks import published
 from vidray.models.networks.build import build
 from vidray.models.preprocess import Preprocessing
