@@ -9,8 +9,9 @@ take turns; the parts must have the same bytes. Printed are medians: seconds of 
 there to the first video in work, from there to the last part; and of all together, the median of
 the ratios to plain Ray (``remote``) in the same round. CPU-seconds count Ray's processes, too.
 
-    today    Ray Data's tasks: reservation off, no cap, workers and Ray Data's actors warmed up
-    proposed the same, but workers start while Ray Data does, and nothing else is warmed up
+    vidray   what vidray.distributed.pipeline does
+    warmed   Ray Data's tasks: reservation off, no cap, workers and Ray Data's actors warmed up
+    overlapped  the same, but workers start while Ray Data does, and nothing else is warmed up
     tasks    Ray Data's tasks, nothing set
     capped   the same with a cap, TaskPoolStrategy(size=workers)
     actors   Ray Data's actors: ActorPoolStrategy(size=workers), a sandbox each
@@ -128,11 +129,11 @@ def _compare(
     where = f"{bench.nodes} nodes of 1 CPU" if cluster else f"{os.cpu_count()} CPUs"
     print(f"\n{getattr(bench, videos)} {videos} videos, {work}, {where}: seconds")
     names = ("init", "first", "work", "all", "cpu")
-    print(f"{'':9s}{''.join(f'{name:>8s}' for name in names)}  all/remote  work/remote")
+    print(f"{'':11s}{''.join(f'{name:>8s}' for name in names)}  all/remote  work/remote")
     for way in ways:
         medians = [statistics.median(one[name] for one in found[way]) for name in names]
         row = "".join(f"{value:8.2f}" for value in medians)
-        print(f"{way:9s}{row}{_ratio(found, way, 'all')}{_ratio(found, way, 'work')}", flush=True)
+        print(f"{way:11s}{row}{_ratio(found, way, 'all')}{_ratio(found, way, 'work')}", flush=True)
     digests = {one["digest"] for way, ones in found.items() for one in ones if way != "stream"}
     print(f"the parts have {len(digests)} version of bytes" if len(digests) == 1 else digests)
 

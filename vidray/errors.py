@@ -1,5 +1,7 @@
 """The errors vidray raises on purpose: for the person at the keyboard, for a job, for a row."""
 
+import difflib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 # error_kind -> what it says to the person who reads the row.
@@ -31,6 +33,19 @@ class UserError(ValueError):
 
     Jobs print it on stderr and exit with 2.
     """
+
+
+def closest_name(name: str, known: Iterable[str]) -> str | None:
+    """The one of the known names that was perhaps meant; None where none is like it."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error that there is no such decoder, model, ... (``kind``): which there are."""
+    known = list(known)
+    meant = closest_name(name, known)
+    one_of = f"did you mean {meant}? One of" if meant else "one of"
+    return UserError(f"{kind} {name!r} is unknown: {one_of} {', '.join(known)}")
 
 
 class ModelError(UserError):

@@ -22,16 +22,18 @@ import ray
 import ray.data
 
 from vidray import sources
-from vidray.distributed import pipeline
-from vidray.distributed.pipeline import Work
+from vidray.distributed import pipeline, predictors, worker
 from vidray.distributed.resources import Predictors, Resources
 from vidray.distributed.sandbox import Sandbox
+from vidray.distributed.worker import Work
 from vidray.features.extraction import Settings
 from vidray.labelling import wire
 from vidray.labelling.settings import LabelSettings, name_and_digest
 from vidray.tables import runs
 
-Way = Literal["today", "proposed", "tasks", "capped", "actors", "stream", "remote", "pool"]
+Way = Literal[
+    "vidray", "warmed", "overlapped", "tasks", "capped", "actors", "stream", "remote", "pool"
+]
 Set = Literal["small", "large"]
 WorkName = Literal["extract", "label", "predictor"]
 Receipts = Iterator[pa.Table]
@@ -72,11 +74,11 @@ def make_job(videos: Set, work: WorkName, folder: str) -> Job:
     )
     plan = run.videos_to_do({}, lambda: listed)
     plan = plan.append_column("part", run.part_numbers(plan))
-    predictors = None
+    wanted = None
     if work == "predictor":
-        predictors = Predictors(target=LabelSettings.PREDICTOR, number=1, gpus_each=0)
-    resources = Resources(memory_bytes=_MEMORY_BYTES, predictors=predictors)
-    workers = (os.cpu_count() or 1) - (predictors is not None)
+        wanted = Predictors(target=LabelSettings.PREDICTOR, number=1, gpus_each=0)
+    resources = Resources(memory_bytes=_MEMORY_BYTES, predictors=wanted)
+    workers = (os.cpu_count() or 1) - (wanted is not None)
     return Job(
         folder=out,
         blocks=_blocks(plan, workers),
@@ -98,9 +100,9 @@ def _blocks(plan: pa.Table, workers: int) -> list[pa.Table]:
 
 def _make_parts(block: pa.Table, job: Job) -> pa.Table:
     """In a worker: what every way but ``stream`` does."""
-    pipeline.start_worker(job.work, job.resources)
+    worker.started_sandbox(job.work, job.resources)
     _note_begin(job.folder)
-    return pipeline.make_parts(block, run=job.run, work=job.work, resources=job.resources)
+    return worker.make_parts(block, run=job.run, work=job.work, resources=job.resources)
 
 
 def _note_begin(folder: str) -> None:
@@ -117,10 +119,8 @@ def _with_predictors(job: Job) -> Job:
     if not job.resources.predictors:
         return job
     config, resources = job.work.config, job.resources
-    predictors = pipeline._start_predictors(config, resources, job.resources.predictors)
-    return dataclasses.replace(
-        job, work=dataclasses.replace(job.work, predictors=tuple(predictors))
-    )
+    started = predictors.start(config, resources, job.resources.predictors)
+    return dataclasses.replace(job, work=dataclasses.replace(job.work, predictors=tuple(started)))
 
 
 def _bare(job: Job) -> Job:
@@ -146,14 +146,23 @@ def _reservation_off() -> None:
     context.op_resource_reservation_enabled = False
 
 
+def _start_worker(job: Job) -> None:
+    worker.started_sandbox(job.work, job.resources)
+
+
 def _start_workers(job: Job) -> list[Any]:
-    start = ray.remote(pipeline.start_worker).options(
+    start = ray.remote(_start_worker).options(
         num_cpus=1, memory=job.resources.memory_bytes, scheduling_strategy="SPREAD"
     )
-    return [start.remote(job.work, job.resources) for _ in range(job.resources.workers or 1)]
+    return [start.remote(_bare(job)) for _ in range(job.resources.workers or 1)]
 
 
-def _today(job: Job) -> Receipts:
+def _vidray(job: Job) -> Receipts:
+    job = _with_predictors(job)
+    return pipeline._run(job.blocks, partial(_make_parts, job=_bare(job)), job.resources)
+
+
+def _warmed(job: Job) -> Receipts:
     job = _with_predictors(job)
     _reservation_off()
     ray.get(_start_workers(job))
@@ -170,7 +179,7 @@ def _tasks_of(job: Job) -> Any:
     return ray.data.TaskPoolStrategy(size=cap)
 
 
-def _proposed(job: Job) -> Receipts:
+def _overlapped(job: Job) -> Receipts:
     job = _with_predictors(job)
     _reservation_off()
     started = _start_workers(job)
@@ -195,7 +204,7 @@ class MakeParts:
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        pipeline.start_worker(job.work, job.resources)
+        worker.started_sandbox(job.work, job.resources)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Receipts of the parts of a block."""
@@ -323,8 +332,9 @@ def _stream(job: Job) -> Receipts:
 
 
 WAYS: dict[Way, Callable[[Job], Receipts]] = {
-    "today": _today,
-    "proposed": _proposed,
+    "vidray": _vidray,
+    "warmed": _warmed,
+    "overlapped": _overlapped,
     "tasks": _tasks,
     "capped": _capped,
     "actors": _actors,

@@ -16,8 +16,8 @@ from vidray.learning.deep_job import DeepJob, make_network
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
 from vidray.learning.optimizer import decayed, make_optimizer
+from vidray.models.names import FLOW_MODELS
 from vidray.models.networks.build import (
-    FLOW_MODELS,
     NAMES,
     build,
     set_trained,

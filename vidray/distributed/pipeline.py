@@ -20,8 +20,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
-import ray.data
 
 from vidray.distributed import predictors
 from vidray.distributed.capacity import (
@@ -72,6 +70,8 @@ def _run(
     blocks: list[pa.Table], work: Callable[[pa.Table], pa.Table], resources: Resources
 ) -> Iterator[pa.Table]:
     """One task per block on as many workers as allowed; results as they come."""
+    import ray.data  # Here: half a second, which a job with nothing to do need not wait for.
+
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     # Ray ends a job in which no block ends for 30 minutes; here each video has its own timeout.

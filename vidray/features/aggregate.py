@@ -7,7 +7,6 @@ numbers are kept for one frame only, so memory does not grow with the length of 
 from collections.abc import Collection
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -119,16 +118,3 @@ def temporal(variations: list[float]) -> NDArray[np.float32]:
         return np.full(TEMPORAL_LENGTH, np.nan, np.float32)
     series = np.array(variations)
     return np.array([series.mean(), series.std(), series.min(), series.max()], np.float32)
-
-
-def describe(frames: NDArray[Any], families: Collection[str]) -> dict[str, NDArray[np.float32]]:
-    """Color, texture, shape and temporal of a video: family -> ``float32 (length,)``.
-
-    Args:
-        frames: ``uint8 (T, H, W, 3)`` RGB, in order of time.
-        families: of ``color, texture, shape, temporal``.
-    """
-    frame_pass = FramePass(families)
-    for frame in frames:
-        frame_pass.add(frame, cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
-    return frame_pass.result()

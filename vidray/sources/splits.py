@@ -210,19 +210,34 @@ def count(table: pa.Table) -> Counts:
     return found
 
 
-def shortcomings(table: pa.Table, fractions: Sequence[float]) -> list[str]:
-    """What derived splits left too little of, a sentence each."""
+def shortcomings(table: pa.Table, fractions: Sequence[float] | None = None) -> list[str]:
+    """What splits have too little of, a sentence each.
+
+    Args:
+        table: VIDEOS, or any table with its columns.
+        fractions: of derived splits; None for given ones, where a split may be left out.
+    """
     sentences = []
     counts = count(table)
     labels = sorted(label for label in counts if label)
+    if fractions is None:
+        there = set(table["split"].to_pylist())
+        fractions = [float(split in there) for split in schema.SPLITS]
     for split, share in zip(schema.SPLITS, fractions, strict=True):
-        lacking = [label for label in labels if split not in counts[label]]
+        recordings = {label: counts[label].get(split, (0, 0))[1] for label in labels}
+        lacking = [label for label, number in recordings.items() if not number]
+        alone = [label for label, number in recordings.items() if number == 1]
         if share > 0 and lacking:
-            examples = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
             cannot = "learnt" if split == "train" else "judged there"
             sentences.append(
                 f"split {split} has no video of {len(lacking)} of {len(labels)} classes: "
-                f"{examples} (such a class cannot be {cannot}; more recordings of it would help)"
+                f"{_some(lacking)} (such a class cannot be {cannot}; more recordings of it would "
+                "help)"
+            )
+        if split != "train" and alone:
+            sentences.append(
+                f"split {split} has only one recording of {len(alone)} of {len(labels)} classes: "
+                f"{_some(alone)} (what is said of such a class there rests on it)"
             )
     unknown = table.filter(table["group"].is_null())["uri"].unique()
     if labels and len(unknown):
@@ -236,6 +251,10 @@ def shortcomings(table: pa.Table, fractions: Sequence[float]) -> list[str]:
             "which in a column group of a list of them, and extract or cut that list"
         )
     return sentences
+
+
+def _some(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:3]) + (", ..." if len(labels) > 3 else "")
 
 
 def _recordings(table: pa.Table) -> Iterable[str]:

@@ -26,7 +26,7 @@ from vidray.video.decode import (
 )
 from vidray.video.decoders import Decoder
 from vidray.video.demux import Source
-from vidray.video.opencv import steady_opencv
+from vidray.video.steady_opencv import steady_opencv
 
 Fit = Literal["squash", "crop"]
 
