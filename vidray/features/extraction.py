@@ -46,11 +46,11 @@ class Settings:
     TARGET: ClassVar[str] = "vidray.features.extraction:describe_videos"
 
     families: tuple[str, ...] = features.PRESETS["default"]
-    """Feature families, such as color and flow; those of --preset if none is named."""
+    """Feature families, such as color and flow. Those of --preset if none is named."""
     enhance: Enhance = "off"
     """Denoise and sharpen sampled frames: never, where quality calls for it, always."""
     decoder: Decoder = "pyav"
-    """Decoder; where the chosen one is not known to be exact, PyAV reads and the row says so."""
+    """Decoder; where the chosen one is not known to be exact, PyAV reads. The row says so."""
     max_sampled_frames: int = 300
     """Frames looked at per video, one a second; a longer video is sampled more sparsely."""
     limits: Limits = dataclasses.field(default_factory=Limits)

@@ -45,13 +45,13 @@ class ClipSettings:
     size_px: int = 112
     """Width and height of a clip; some more than the model's leaves room for random crops."""
     clips_per_video: int = 1
-    """The video is divided into so many stretches of equal time, and each gives one clip."""
+    """Clips of a video, one from each of so many stretches of equal time."""
     clip_seconds: float | None = None
     """What a clip spans, in the middle of its stretch; the whole stretch if not given."""
     fit: Fit = "squash"
     """squash keeps the whole picture and changes its shape; crop keeps the middle square."""
     decoder: Decoder = "pyav"
-    """Decoder; where the chosen one is not known to be exact, PyAV reads and the row says so."""
+    """Decoder; where the chosen one is not known to be exact, PyAV reads. The row says so."""
     limits: Limits = dataclasses.field(default_factory=Limits)
 
     def __post_init__(self) -> None:
