@@ -38,7 +38,7 @@ from vidray import models, sources, storage
 from vidray.labelling.commits import read_labels
 from vidray.labelling.labeller import label_videos
 from vidray.labelling.predictor import Predictor, use_one_thread
-from vidray.labelling.settings import LabelSettings, Precision, name_and_digest
+from vidray.labelling.settings import LabelOptions, LabelSettings, Precision, name_and_digest
 from vidray.models.folder import save_deep
 from vidray.models.preprocess import KINETICS, Preprocessing
 from vidray.tables import run_folder
@@ -88,9 +88,9 @@ def main(bench: Bench) -> None:
         settings = LabelSettings(
             model=model,
             model_digest=name_and_digest(model)[1],
-            precision=bench.precision,
-            compile=bench.compile,
-            long_seconds=43_200.0,
+            options=LabelOptions(
+                precision=bench.precision, compile=bench.compile, long_seconds=43_200.0
+            ),
         )
         config = dataclasses.asdict(settings)
         ways: dict[Way, Callable[[], tuple[float, list[str]]]] = {

@@ -36,7 +36,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests import features_reference as reference
 from vidray import features, sources
-from vidray.distributed import capacity, pipeline
+from vidray.distributed import worker
+from vidray.distributed.resources import Resources
 from vidray.features import motion
 from vidray.features.extraction import Settings, describe_videos
 from vidray.tables import run_folder, runs
@@ -189,9 +190,9 @@ def _task_pool(bench: Bench, settings: Settings, source: str, out: Path) -> floa
     run = runs.Run(out=str(out), table="features", videos=source, digest=settings.digest)
     videos = run.videos_to_do({}, lambda: sources.list_videos(source))
     videos = videos.append_column("part", run.part_numbers(videos))
-    resources = capacity.Resources(workers=bench.workers)
+    resources = Resources(workers=bench.workers)
     parts = [videos.filter(pc.equal(videos["part"], k)) for k in videos["part"].unique()]
-    work = pipeline.Work.of(settings)
+    work = worker.Work.of(settings)
     task = partial(_task, run=run, work=work, resources=resources)
     with ProcessPoolExecutor(bench.workers) as pool:
         list(pool.map(partial(_start_task, work, resources), range(2 * bench.workers)))
@@ -200,13 +201,13 @@ def _task_pool(bench: Bench, settings: Settings, source: str, out: Path) -> floa
         return time.perf_counter() - began
 
 
-def _start_task(work: pipeline.Work, resources: capacity.Resources, _: int) -> None:
-    pipeline.start_worker(work, resources)
+def _start_task(work: worker.Work, resources: Resources, _: int) -> None:
+    worker.started_sandbox(work, resources)
     time.sleep(1)  # The other processes of the pool get one each.
 
 
 def _task(part: pa.Table, **settings: Any) -> int:
-    return len(pipeline.make_parts(part, **settings))
+    return len(worker.make_parts(part, **settings))
 
 
 def _decode_pool(paths: list[str], workers: int) -> float:

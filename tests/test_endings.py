@@ -25,8 +25,8 @@ from vidray import (
     sources,
     storage,
 )
-from vidray.distributed import capacity, pipeline, ray_address
-from vidray.distributed.capacity import Resources
+from vidray.distributed import capacity, ray_address
+from vidray.distributed.resources import Resources
 from vidray.errors import JobError, UserError, VideoError
 from vidray.storage import buckets, json_file, parquet
 from vidray.tables import (
@@ -273,7 +273,9 @@ def test_a_port_where_nobody_listens() -> None:
         ray_address.check(f"127.0.0.1:{port}")
 
 
-def test_a_ray_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_that_starts_slowly_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Ray itself looks for 30 seconds whether its node is there."""
     now, looks = 0.0, 0
 
@@ -288,18 +290,19 @@ def test_a_ray_that_starts_slowly_is_waited_for(monkeypatch: pytest.MonkeyPatch)
             raise RuntimeError("not there")
         return "node"
 
-    services: Any = pipeline.ray._private.services
+    services: Any = capacity.ray._private.services
     monkeypatch.setattr(services, "get_node", look)
     monkeypatch.setattr("time.sleep", sleep)
     monkeypatch.setattr("time.monotonic", lambda: now)
 
     def init(**_: object) -> None:
+        assert "starting Ray on this machine" in capsys.readouterr().err
         assert services.get_node("address", "id") == "node"
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setattr(pipeline.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(pipeline.ray, "init", init)
-    monkeypatch.setattr(pipeline, "_tidy_sessions", lambda: None)
+    monkeypatch.setattr(capacity.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(capacity.ray, "init", init)
+    monkeypatch.setattr(capacity, "_tidy_sessions", lambda: None)
     capacity.connect()
     assert now == 90
     assert services.get_node is look

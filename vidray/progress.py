@@ -56,23 +56,27 @@ class Meter:
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
-    def add(self, *, done: int, failed: int) -> None:
-        """``done`` more videos have rows, ``failed`` of them without a result."""
+    def add(self, *, done: int, failed: int, seconds: float | None = None) -> None:
+        """``done`` more videos have rows, ``failed`` of them without a result.
+
+        Args:
+            seconds: of work so far; since the meter was made if not given.
+        """
         self._done += done
         self._failed += failed
-        self._bar.update(self._task, completed=self._done, note=self._note())
+        note = self._note(time.monotonic() - self._began if seconds is None else seconds)
+        self._bar.update(self._task, completed=self._done, note=note)
         now = time.monotonic()
         is_due = now - self._last_line >= _SECONDS_BETWEEN_LINES or self._done == self._total
         if not self._stream.isatty() and is_due:
             self._last_line = now
             print(
-                f"{self._what}: {self._done}/{self._total}, {self._note()}",
+                f"{self._what}: {self._done}/{self._total}, {note}",
                 file=self._stream,
                 flush=True,
             )
 
-    def _note(self) -> str:
-        seconds = time.monotonic() - self._began
+    def _note(self, seconds: float) -> str:
         rate = (self._done - self._before) / seconds if seconds > 0 else 0.0
         left = (self._total - self._done) / rate if rate else 0.0
         return f"{self._failed} failed, {rate:.1f} videos/s, {duration(left)} left"

@@ -1,6 +1,9 @@
-"""What an error, a help text or a message advises exists: flags are those of the real parsers."""
+"""What an error, a help text, a message or a document names exists: flags are those of the real
+parsers.
+"""
 
 import ast
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +15,14 @@ _MODULES = sorted(
     str(path.relative_to(ROOT))
     for folder in ("vidray", "jobs", "tune")
     for path in (ROOT / folder).rglob("*.py")
+)
+_DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for path in (
+        ROOT / "README.md",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / ".github").rglob("*.md"),
+    )
 )
 
 
@@ -80,3 +91,41 @@ def f(x: int) -> str:
 @pytest.mark.parametrize("module", _MODULES)
 def test_texts_name_flags_that_exist(module: str, flags: dict[str, set[str]]) -> None:
     assert unknown_flags((ROOT / module).read_text(), module, flags) == []
+
+
+def unknown_flags_of_document(text: str, flags: dict[str, set[str]]) -> list[str]:
+    """Those of a command that its script does not take; those of tables and sentences, of any.
+
+    A benchmark has flags of its own: its text has them, or the fields that they are made from.
+    """
+    text = text.replace("\\\n", " ")
+    found = []
+    for script, words in re.findall(r"python ((?:jobs|tune|bench)/\w+\.py)([^`\n]*)", text):
+        known = flags[script] if script in flags else _flags_of_bench((ROOT / script).read_text())
+        found += [f"{script} {flag}" for flag in FLAG.findall(words) if flag not in known]
+    every = set[str]().union(*flags.values())
+    spans = re.findall(r"`(--[^`\n]+)`", text)
+    found += [flag for span in spans for flag in FLAG.findall(span) if flag not in every]
+    return found
+
+
+def _flags_of_bench(source: str) -> set[str]:
+    fields = re.findall(r"^    (\w+): ", source, flags=re.MULTILINE)
+    return {*FLAG.findall(source), *("--" + name.replace("_", "-") for name in fields)}
+
+
+def test_an_unknown_flag_of_a_document_is_found(flags: dict[str, set[str]]) -> None:
+    """The check itself: in commands, on two lines too, and in words."""
+    text = """
+`python jobs/label.py --model M --folds 5` and `--trials 3 --tries`, not `ray job --address X`
+    python jobs/train.py \\\n    --data D --videos V
+    python bench/damage.py --damages 10000 --harm
+"""
+    assert unknown_flags_of_document(text, flags) == [
+        "jobs/label.py --folds", "jobs/train.py --videos", "bench/damage.py --harm", "--tries",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("document", _DOCUMENTS)
+def test_documents_name_flags_that_exist(document: str, flags: dict[str, set[str]]) -> None:
+    assert unknown_flags_of_document((ROOT / document).read_text(), flags) == []

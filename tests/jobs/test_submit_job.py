@@ -28,10 +28,9 @@ class Dashboard:
     address: str
 
     def submit(self, *flags: object) -> Process:
-        """The README's command, as a user gives it who has a clone and the cluster's address."""
-        (told,) = re.findall(
-            r"^ray (job submit .*?)```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
-        )
+        """The command of docs/cluster.md, as a user gives it who has a clone and an address."""
+        text = (ROOT / "docs" / "cluster.md").read_text()
+        (told,) = re.findall(r"^ray (job submit .*?)```", text, re.DOTALL | re.MULTILINE)
         words = shlex.split(told.replace("\\\n", " ").replace("http://head:8265", self.address))
         command = words[: words.index("jobs/label.py") + 1]
         return Process(

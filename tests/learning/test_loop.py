@@ -17,7 +17,7 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from vidray.errors import UserError
-from vidray.learning import loop, losses
+from vidray.learning import checkpoints, loop, losses
 from vidray.learning.epochs import (
     EpochRow,
     Validation,
@@ -382,6 +382,29 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     fit(make_network(), replace(PLAIN, epochs=1), on_epoch=lambda rows, save: save(tmp_path))
     with pytest.raises(UserError, match=r"learning_rate: 0\.05 -> 0\.01; steps_per_epoch: 3 -> 2"):
         fit(make_network(), replace(PLAIN, epochs=1, learning_rate=0.01), rows=8, start=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("progress", "what"),
+    [
+        ({}, "progress has no settings, or no epochs"),
+        ({"settings": [], "epochs": []}, "progress has no settings, or no epochs"),
+        ({"settings": None, "epochs": []}, "progress has no settings, or no epochs"),
+        ({"epochs": [5]}, r"progress\.epochs\[0\] is 5: it must be an object"),
+        ({"epochs": [{"epoch": 1}]}, r"progress\.epochs\[0\]\.train_loss is missing"),
+    ],
+)
+def test_damaged_progress_of_a_checkpoint_is_told(
+    tmp_path: Path, progress: dict[str, Any], what: str
+) -> None:
+    training = replace(PLAIN, epochs=1)
+    fit(make_network(), training, on_epoch=lambda rows, save: save(tmp_path))
+    path = tmp_path / checkpoints.HEADER
+    header = json.loads(path.read_text())
+    good = {} if progress == {} else header["progress"]
+    path.write_text(json.dumps({**header, "progress": {**good, **progress}}))
+    with pytest.raises(UserError, match=rf"checkpoint\.json is damaged \({what}\).*: put back"):
+        fit(make_network(), training, start=tmp_path)
 
 
 def test_the_callers_random_numbers_are_left_alone() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -15,7 +14,7 @@ from vidray.errors import VideoError
 from vidray.features import flow
 from vidray.features.extraction import burst_frames, frames_a_second_apart
 from vidray.labelling.labeller import window_begins, window_frames
-from vidray.labelling.settings import LabelSettings
+from vidray.labelling.settings import LabelOptions
 from vidray.video import sampling
 from vidray.video.clips import ClipSettings, clip_frames, clip_spans
 from vidray.video.clock import Clock, Stretch
@@ -320,8 +319,5 @@ def test_one_frame_and_times_that_tell_nothing() -> None:
         assert clock.seconds(np.arange(4)) == pytest.approx([0, 0.1, 0.2, 0.3])
 
 
-def _windows(window_seconds: float, step_seconds: float) -> LabelSettings:
-    settings = LabelSettings(model="m", model_digest="d")
-    return dataclasses.replace(
-        settings, window_seconds=window_seconds, step_seconds=step_seconds, long_seconds=1e9
-    )
+def _windows(window_seconds: float, step_seconds: float) -> LabelOptions:
+    return LabelOptions(window_seconds=window_seconds, step_seconds=step_seconds, long_seconds=1e9)

@@ -5,80 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
-import ray.data
-import ray.exceptions
 
 from vidray import interrupts
 from vidray.distributed import ray_address, ray_sessions
+from vidray.distributed.resources import PredictorChoice, Predictors, Resources
 from vidray.errors import JobError, UserError
 
 _MOST_SECONDS_TO_START = 180
-_MOST_TIMEOUT_SECONDS = 1e6  # poll() takes milliseconds of 31 bits.
 # A predictor loads PyTorch and a network, and may wait for a GPU that another job just leaves.
 MOST_STARTING_SECONDS = 600
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predictors:
-    """Actors that hold a network apart from the workers, which only decode then.
-
-    Args:
-        target: ``module:function``; ``function(config)`` gives what answers a sandbox's questions.
-        number: of actors.
-        gpus_each: share of a GPU; 0 puts each on a CPU.
-    """
-
-    target: str
-    number: int
-    gpus_each: float
-
-    def __post_init__(self) -> None:
-        if self.number < 1 or self.gpus_each < 0:
-            raise UserError(
-                f"{self.number} predictors of {self.gpus_each:g} GPUs: at least 1, of 0 or more"
-            )
-
-    @property
-    def cpus_each(self) -> int:
-        """Beside a GPU none: all of them decode."""
-        return 0 if self.gpus_each else 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What each of the job's workers may use.
-
-    Args:
-        workers: tasks at once; None takes every CPU of the cluster.
-        memory_bytes: of one worker; a video that needs more fails as out_of_memory.
-        timeout_seconds: for one video.
-        num_blocks: tasks in all; None lets vidray choose. The result does not depend on it.
-        predictors: beside the workers; None: each worker has the network itself.
-    """
-
-    workers: int | None = None
-    memory_bytes: int = 2 << 30
-    timeout_seconds: float = 600.0
-    num_blocks: int | None = None
-    predictors: Predictors | None = None
-
-    def __post_init__(self) -> None:
-        least = {"workers": 1, "memory_bytes": 512 << 20, "timeout_seconds": 0.001, "num_blocks": 1}
-        for name, value in least.items():
-            given = getattr(self, name)
-            if given is not None and not given >= value:  # Not a number is neither.
-                raise UserError(f"{name} is {given}: it must be {value} or more")
-        if not self.timeout_seconds <= _MOST_TIMEOUT_SECONDS:
-            raise UserError(
-                f"timeout_seconds is {self.timeout_seconds:g}: it must be "
-                f"{_MOST_TIMEOUT_SECONDS:g} at the most, 11 days"
-            )
 
 
 def connect() -> None:
@@ -98,6 +39,8 @@ def connect() -> None:
     # Nothing is reported to anybody, and no code is shipped: nodes have vidray installed.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(_MOST_SECONDS_TO_START))
+    is_local = address == ray_address.LOCAL
+    say("starting Ray on this machine (3 to 10 s) ..." if is_local else f"joining Ray at {address}")
     try:
         with _patience():
             ray.init(
@@ -110,8 +53,13 @@ def connect() -> None:
         raise _not_connected(address, error) from error
     finally:
         interrupts.take()
-    if address == ray_address.LOCAL:
+    if is_local:
         _tidy_sessions()
+
+
+def say(waiting_for: str) -> None:
+    """Tell a person who waits what for."""
+    print(waiting_for, file=sys.stderr, flush=True)
 
 
 def _tidy_sessions() -> None:
@@ -170,13 +118,13 @@ def _patience() -> Iterator[None]:
 
 def check_cluster(resources: Resources) -> None:
     """Raise UserError at once where Ray would wait for ever."""
-    nodes = nodes_with_cpus()
-    if not nodes:
+    with_cpus = [node for node in nodes() if node.get("CPU", 0) >= 1]
+    if not with_cpus:
         raise UserError(
             f"none of the {len(ray.nodes())} nodes of the cluster has a CPU for tasks: "
             "add workers, or wait until they have joined"
         )
-    largest = max(memory_bytes for _, memory_bytes in nodes)
+    largest = max(node.get("memory", 0) for node in with_cpus)
     if largest < resources.memory_bytes:
         raise UserError(
             f"a worker needs {resources.memory_bytes / 2**30:.1f} GiB and the largest node offers "
@@ -190,11 +138,24 @@ def check_cluster(resources: Resources) -> None:
             f"{wanted.number} predictors of {wanted.gpus_each:g} GPUs each do not fit on the "
             f"{num_gpus():g} GPUs of the cluster: lower --predictors or --gpus-per-predictor"
         )
-    if places(resources) <= wanted.number * wanted.cpus_each:
+    if _processes(resources) <= wanted.number * wanted.cpus_each:
         raise UserError(
             f"{wanted.number} predictors leave no CPU to decode on: the cluster has room for "
-            f"{places(resources)} processes; lower --predictors"
+            f"{_processes(resources)} processes; lower --predictors"
         )
+
+
+def nodes() -> list[dict[str, float]]:
+    """What each live node has: ``CPU``, ``GPU``, ``memory`` in bytes."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def places(each: Mapping[str, float]) -> int:
+    """Processes of so much that the cluster holds; none takes from two nodes."""
+    wanted = {kind: number for kind, number in each.items() if number}
+    return sum(
+        min(int(node.get(kind, 0) // number) for kind, number in wanted.items()) for node in nodes()
+    )
 
 
 def num_gpus() -> float:
@@ -204,16 +165,32 @@ def num_gpus() -> float:
 
 def predictors_that_fit(gpus_each: float) -> int:
     """On the GPUs of the cluster; none spreads over two GPUs unless it takes whole ones."""
-    gpus = [int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]]
     if gpus_each <= 1:
-        return sum(gpus) * int(1 / gpus_each + 1e-9)
-    return sum(int(number // gpus_each) for number in gpus)
+        return places({"GPU": 1}) * int(1 / gpus_each + 1e-9)
+    return places({"GPU": gpus_each})
 
 
-def nodes_with_cpus() -> list[tuple[int, int]]:
-    """(CPUs, memory in bytes) of each node that can run a task at all."""
-    sizes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [(int(s["CPU"]), int(s.get("memory", 0))) for s in sizes if s.get("CPU", 0) >= 1]
+def place_predictors(choice: PredictorChoice, target: str) -> Predictors | None:
+    """The predictors to start on the cluster, which is joined or started to know its GPUs.
+
+    Args:
+        target: ``module:function`` of their work.
+
+    Raises:
+        UserError: they need GPUs, and the cluster has none.
+    """
+    connect()
+    each, number = choice.gpus_per_predictor, choice.predictors
+    if each is None:
+        each = 1.0 if num_gpus() else 0.0
+    if number is None:
+        number = predictors_that_fit(each) if each else 0
+        if choice.gpus_per_predictor and not number:
+            raise UserError(
+                f"gpus_per_predictor is {each:g} and the cluster has {num_gpus():g} GPUs: wait for "
+                "its nodes, or leave it out to label on CPUs"
+            )
+    return Predictors(target=target, number=number, gpus_each=each) if number else None
 
 
 def workers_at_once(resources: Resources) -> int:
@@ -227,9 +204,9 @@ def workers_that_fit(resources: Resources) -> int:
     taken = (
         resources.predictors.number * resources.predictors.cpus_each if resources.predictors else 0
     )
-    return max(1, places(resources) - taken)
+    return max(1, _processes(resources) - taken)
 
 
-def places(resources: Resources) -> int:
-    """Processes of a CPU and a worker's memory that the cluster has room for."""
-    return sum(min(cpus, memory // resources.memory_bytes) for cpus, memory in nodes_with_cpus())
+def _processes(resources: Resources) -> int:
+    """Of a CPU and a worker's memory each."""
+    return places({"CPU": 1, "memory": resources.memory_bytes})

@@ -12,35 +12,28 @@ import itertools
 import json
 import logging
 import math
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import ray
-import ray.data
-import ray.exceptions
 
-from vidray import endings
+from vidray.distributed import predictors
 from vidray.distributed.capacity import (
-    MOST_STARTING_SECONDS,
-    Predictors,
-    Resources,
     check_cluster,
     connect,
+    say,
     workers_at_once,
     workers_that_fit,
 )
-from vidray.distributed.sandbox import Ask, Sandbox, find
-from vidray.errors import JobError, UserError, VideoError
+from vidray.distributed.resources import Resources
+from vidray.distributed.worker import TableSettings, Work, make_parts
+from vidray.errors import JobError, UserError
 from vidray.progress import Meter
 from vidray.storage import addresses
-from vidray.tables import rows, runs
 from vidray.tables.runs import Run
 
 # Ray Data looks for finished tasks every 100 ms and leaves a worker idle for 160 ms after each, so
@@ -48,47 +41,6 @@ from vidray.tables.runs import Run
 _VIDEOS_PER_BLOCK = 64
 _LAST_BLOCKS_PER_WORKER = 4
 _MOST_BLOCKS = 4000  # Each costs the driver about 10 ms.
-_RAY_DATA_ACTORS = ("_dataset_stats_actor", "AutoscalingCoordinator", "AutoscalingRequester")
-_MOST_WARMING_SECONDS = 30
-# That one predictor has in hand; each is of one worker, so more would be idle threads.
-_MOST_QUESTIONS = 128
-
-
-class TableSettings(Protocol):
-    """What a table is made with: a dataclass of values that JSON can hold."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-    TARGET: ClassVar[str]
-    """``module:function``, the work of a sandbox."""
-
-    @property
-    def digest(self) -> str:
-        """Changes when a row may."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the rows."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a worker must know of the settings.
-
-    Not these themselves: with their modules it would load what only its sandbox needs, PyTorch
-    among it (2 s).
-    """
-
-    target: str
-    config: dict[str, Any]
-    schema: pa.Schema
-    digest: str
-    predictors: tuple[Any, ...] = ()
-    """``Predict`` actors, which the sandbox asks what a network says; none: it has its own."""
-
-    @classmethod
-    def of(cls, settings: TableSettings) -> Work:
-        """The work that ``settings`` ask for."""
-        return cls(settings.TARGET, dataclasses.asdict(settings), settings.schema, settings.digest)
 
 
 class RunGoneError(Exception):
@@ -96,117 +48,30 @@ class RunGoneError(Exception):
 
 
 def start_ray(settings: TableSettings, resources: Resources) -> Work:
-    """Join or start a cluster, start predictors, warm workers up: returns the work they can do.
+    """Join or start a cluster, start predictors: returns the work that workers are given.
 
     Raises:
         UserError: the cluster cannot hold them.
     """
     connect()
-    # Of its errors the job tells, in one line.
+    # The job itself says what went wrong, in one line.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     check_cluster(resources)
     work = Work.of(settings)
-    if resources.predictors:
-        predictors = _start_predictors(work.config, resources, resources.predictors)
-        work = dataclasses.replace(work, predictors=tuple(predictors))
-    _warm_up(work, resources)
+    if wanted := resources.predictors:
+        say(f"{wanted.number} predictors load the network ...")
+        started = predictors.start(work.config, resources, wanted)
+        work = dataclasses.replace(work, predictors=tuple(started))
+    say(f"{workers_at_once(resources)} workers start (2 to 4 s) ...")
     return work
-
-
-def _start_predictors(
-    config: dict[str, Any], resources: Resources, wanted: Predictors
-) -> list[Any]:
-    """Actors that have loaded their network."""
-    start = ray.remote(Predict).options(
-        num_cpus=wanted.cpus_each,
-        num_gpus=wanted.gpus_each,
-        memory=0 if wanted.gpus_each else resources.memory_bytes,
-        max_concurrency=_MOST_QUESTIONS,
-        max_restarts=-1,
-        max_task_retries=-1,
-    )
-    predictors: list[Any] = [start.remote(wanted.target, config) for _ in range(wanted.number)]
-    ready: list[Any] = [predictor.__ray_ready__.remote() for predictor in predictors]
-    done, _ = ray.wait(ready, num_returns=len(ready), timeout=MOST_STARTING_SECONDS)
-    if len(done) < len(ready):
-        raise UserError(
-            f"{len(ready) - len(done)} of {len(ready)} predictors have not started within "
-            f"{MOST_STARTING_SECONDS} seconds: other jobs hold the GPUs or CPUs, so start the job "
-            "again when these are done, or lower --predictors; a transformer may take longer to "
-            "compile, so leave --compile out"
-        )
-    try:
-        ray.get(ready)
-    except ray.exceptions.RayActorError as error:
-        raise _cannot_start(error) from error
-    return predictors
-
-
-def _cannot_start(error: ray.exceptions.RayActorError) -> UserError:
-    reason = [line for line in str(error).splitlines() if line.strip()][-1]
-    # Without the name of its class, which is nothing to a person.
-    return UserError(f"a predictor cannot start: {reason.strip().split('Error: ', 1)[-1]}")
-
-
-class Predict:
-    """An actor: holds a network and says what it sees in the clips of many workers."""
-
-    def __init__(self, target: str, config: dict[str, Any]) -> None:
-        self._answer: Ask = find(target)(config)
-
-    def answer(self, question: pa.RecordBatch) -> pa.RecordBatch:
-        """See ``labeller.question``."""
-        return self._answer(question)
-
-
-def _ask(predictors: Sequence[Any]) -> Ask | None:
-    """Asks one after the other; each process begins with another one."""
-    if not predictors:
-        return None
-    turns = itertools.count(os.getpid())
-
-    def ask(question: pa.RecordBatch) -> pa.RecordBatch:
-        predictor = predictors[next(turns) % len(predictors)]
-        # Not ray.get: while a task waits in it, Ray gives its CPU to one more task.
-        try:
-            answer: pa.RecordBatch = predictor.answer.remote(question).future().result()
-        except ray.exceptions.RayActorError as error:
-            # It is started again whenever it dies, unless it refuses: the model has changed.
-            raise _cannot_start(error) from error
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, UserError):  # A fault of the model's: a person's to mend.
-                raise UserError(str(error.cause)) from None
-            raise
-        return answer
-
-    return ask
-
-
-def _warm_up(work: Work, resources: Resources) -> None:
-    """Start workers, sandboxes and Ray Data, so that what cannot start fails here, at once."""
-    start = ray.remote(start_worker).options(
-        num_cpus=1, memory=resources.memory_bytes, scheduling_strategy="SPREAD"
-    )
-    try:
-        ray.get([start.remote(work, resources) for _ in range(workers_at_once(resources))])
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise
-    for _ in _run([pa.table({"nothing": [0]})], _same, resources):
-        pass
-    # Ray Data's own actors start for seconds too, and would do so beside the first videos.
-    named = ray.util.list_named_actors(all_namespaces=True)
-    actors = [ray.get_actor(**name) for name in named if name["namespace"] in _RAY_DATA_ACTORS]
-    ready: list[Any] = [actor.__ray_ready__.remote() for actor in actors]
-    if ready:
-        ray.wait(ready, num_returns=len(ready), timeout=_MOST_WARMING_SECONDS)
 
 
 def _run(
     blocks: list[pa.Table], work: Callable[[pa.Table], pa.Table], resources: Resources
 ) -> Iterator[pa.Table]:
     """One task per block on as many workers as allowed; results as they come."""
+    import ray.data  # Here: half a second, which a job with nothing to do need not wait for.
+
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     # Ray ends a job in which no block ends for 30 minutes; here each video has its own timeout.
@@ -231,15 +96,6 @@ def _run(
         compute=ray.data.TaskPoolStrategy(size=cap),
     )
     return iter(results.iter_batches(batch_size=None, batch_format="pyarrow"))
-
-
-def start_worker(work: Work, resources: Resources) -> None:
-    """Runs in a Ray worker: what takes seconds once. This module's imports are half of it."""
-    _sandbox(work, resources).start()
-
-
-def _same(block: pa.Table) -> pa.Table:
-    return block
 
 
 def make_run(
@@ -316,23 +172,25 @@ def make_all_parts(
     done = set(run.done_parts())
     todo = videos.filter([part not in done for part in videos["part"].to_pylist()])
     todo = _with_addresses(todo, listing)
-    began = time.monotonic()
+    began = time.time()
     work = start_ray(settings, resources) if len(todo) else Work.of(settings)
-    startup_seconds = time.monotonic() - began
+    connected = time.time()
+    first_began, worked_seconds = math.inf, 0.0
     stages: Counter[str] = Counter()
-    working = time.monotonic()
     with Meter(verb, total=len(videos), done=len(videos) - len(todo)) as meter:
         for receipt in _work_off(todo, run, work, resources) if len(todo) else ():
             stages.update(receipt["seconds"])
-            meter.add(done=receipt["videos"], failed=receipt["failed"])
-    worked_seconds = time.monotonic() - working
+            # By the clock of its node, which may be wrong: never before workers could start.
+            first_began = min(first_began, max(connected, receipt["began_at"]))
+            worked_seconds = max(0.001, time.time() - first_began)
+            meter.add(done=receipt["videos"], failed=receipt["failed"], seconds=worked_seconds)
     if not run.is_there():
         raise RunGoneError(run.out)
 
     return {
         "counts": run.check(videos),
         "seconds": {
-            "startup": round(startup_seconds, 3),
+            "startup": round(time.time() - began - worked_seconds if len(todo) else 0.0, 3),
             "working": round(worked_seconds, 3),
             "in_workers": {name: round(seconds, 3) for name, seconds in sorted(stages.items())},
         },
@@ -419,90 +277,3 @@ def _cuts(parts: int, most: int, workers: int) -> list[int]:
         left = parts - cuts[-1]
         cuts.append(cuts[-1] + min(most, max(1, left // (_LAST_BLOCKS_PER_WORKER * workers))))
     return cuts
-
-
-def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> pa.Table:
-    """Runs in a Ray worker: parts of the table are written, their receipts come back.
-
-    A part that is there (the task is a retry) is not done again.
-    """
-    receipts: list[dict[str, Any]] = []
-    try:
-        for part in block["part"].unique().to_pylist():
-            receipt = _make_and_write(part, block, run, work, resources)
-            if receipt is None:
-                break  # Others have finished it, and what is made now would be of no use.
-            receipts.append(receipt)
-    except (UserError, JobError, OSError) as error:
-        # By value: what is raised comes through Ray Data as a text only.
-        line, code = endings.told(error)
-        receipts.append({"refusal": line} if code == 2 else {"failure": line})
-    return pa.Table.from_pylist(receipts, schema=_RECEIPT)
-
-
-def _make_and_write(
-    part: int, block: pa.Table, run: Run, work: Work, resources: Resources
-) -> dict[str, Any] | None:
-    """The receipt of a part that is there now; None: the run is not there any more."""
-    table, seconds = run.read_part(part), dict[str, float]()
-    if table is None:
-        if not run.is_there():
-            return None
-        videos = block.filter(pc.equal(block["part"], part)).drop_columns(["part"])
-        ask = _ask(work.predictors)
-        table, seconds = _make_part(videos, work, _sandbox(work, resources), ask)
-        run.write_part(part, table)
-    counts = runs.count(table)
-    failed = counts["videos"] - counts["ok"]
-    receipt = {"part": part, "videos": counts["videos"], "failed": failed}
-    return {**receipt, "seconds": json.dumps(seconds)}
-
-
-_RECEIPT = pa.schema(
-    [
-        ("part", pa.int32()),
-        ("videos", pa.int32()),
-        ("failed", pa.int32()),
-        ("seconds", pa.string()),
-        # What a person must mend, or what has failed; the other columns are null then.
-        ("refusal", pa.string()),
-        ("failure", pa.string()),
-    ]
-)
-
-
-def _make_part(
-    videos: pa.Table, work: Work, sandbox: Sandbox, ask: Ask | None
-) -> tuple[pa.Table, dict[str, float]]:
-    batches: list[pa.RecordBatch] = []
-    seconds: Counter[str] = Counter()
-    for video in videos.to_pylist():
-        try:
-            batch = sandbox.run(video, ask)
-        except VideoError as error:
-            batch = rows.failed(video, work.schema, work.digest, error)
-        seconds.update(json.loads((batch.schema.metadata or {}).get(b"seconds", b"{}")))
-        batches.append(batch.replace_schema_metadata(None))
-    return pa.Table.from_batches(batches, schema=work.schema), dict(seconds)
-
-
-_sandboxes: dict[str, Sandbox] = {}
-
-
-def _sandbox(work: Work, resources: Resources) -> Sandbox:
-    """One per Ray worker process, kept from task to task: its imports take about a second."""
-    asks = bool(work.predictors)
-    limits = [resources.memory_bytes, resources.timeout_seconds]
-    key = json.dumps([work.target, work.config, asks, *limits])
-    if key not in _sandboxes:
-        for other in _sandboxes.values():
-            other.close()
-        _sandboxes.clear()
-        _sandboxes[key] = Sandbox(
-            work.target,
-            work.config,
-            memory_bytes=resources.memory_bytes,
-            timeout_seconds=resources.timeout_seconds,
-            asks=asks,
-        )
-    return _sandboxes[key]

@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 import ray.train
@@ -52,9 +52,6 @@ from vidray.learning.loop import (
 )
 from vidray.learning.train_config import Workers
 from vidray.tables.shards import Clips
-
-if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
-    pass
 
 _LAST, _BEST = "last", "best.safetensors"
 
@@ -196,24 +193,14 @@ def trainings_at_once(workers: Workers) -> int:
     Raises:
         UserError: not one.
     """
-    return _places(resources_of_one(workers)) // workers.workers
-
-
-def _places(each: Mapping[str, float]) -> int:
-    """Workers of so much that the nodes hold."""
-    wanted = {kind: number for kind, number in each.items() if number}
-    return sum(
-        min(int(node["Resources"].get(kind, 0) // number) for kind, number in wanted.items())
-        for node in ray.nodes()
-        if node["Alive"]
-    )
+    return capacity.places(resources_of_one(workers)) // workers.workers
 
 
 def _cpus_each(workers: int, *, use_gpu: bool) -> int:
     """The most CPUs that each of ``workers`` can have: none has those of two nodes."""
-    most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    most = max(int(node.get("CPU", 0)) for node in capacity.nodes())
     for cpus in range(most, 1, -1):
-        if _places({"CPU": cpus, "GPU": int(use_gpu)}) >= workers:
+        if capacity.places({"CPU": cpus, "GPU": int(use_gpu)}) >= workers:
             return cpus
     return 1
 

@@ -24,6 +24,7 @@ from vidray.video.decode import (
     Request,
     Video,
 )
+from vidray.video.decoders import Decoder
 from vidray.video.enhance import enhance
 from vidray.video.opencv import steady_opencv
 
@@ -44,18 +45,20 @@ class Settings:
     TARGET: ClassVar[str] = "vidray.features.extraction:describe_videos"
 
     families: tuple[str, ...] = features.PRESETS["default"]
+    """Feature families, such as color and flow; those of --preset if none is named."""
     enhance: Enhance = "off"
-    decoder: str = "pyav"
+    """Denoise and sharpen sampled frames: never, where quality calls for it, always."""
+    decoder: Decoder = "pyav"
+    """Decoder; where the chosen one is not known to be exact, PyAV reads and the row says so."""
     max_sampled_frames: int = 300
+    """Frames looked at per video, one a second; a longer video is sampled more sparsely."""
     limits: Limits = dataclasses.field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         for family in self.families:
             features.get_family(family)
-        if not self.families or len(set(self.families)) < len(self.families):
-            raise UserError(
-                f"families are {' '.join(self.families) or 'none'}: name each wanted family once"
-            )
+        if len(set(self.families)) < len(self.families):
+            raise UserError(f"families are {' '.join(self.families)}: name each wanted family once")
         decoders.check_decoder(self.decoder)
         if self.enhance not in get_args(Enhance):
             raise UserError(f"enhance is {self.enhance!r}: one of {', '.join(get_args(Enhance))}")

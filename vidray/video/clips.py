@@ -24,6 +24,7 @@ from vidray.video.decode import (
     Request,
     Video,
 )
+from vidray.video.decoders import Decoder
 from vidray.video.demux import Source
 from vidray.video.opencv import steady_opencv
 
@@ -42,14 +43,15 @@ class ClipSettings:
     frames_per_clip: int = 16
     """Frames of one clip; a video of fewer gives some of them more than once."""
     size_px: int = 112
-    """Width and height of a clip."""
+    """Width and height of a clip; some more than the model's leaves room for random crops."""
     clips_per_video: int = 1
     """The video is divided into so many stretches of equal time, and each gives one clip."""
     clip_seconds: float | None = None
-    """What a clip spans, in the middle of its stretch; None spans the whole stretch."""
+    """What a clip spans, in the middle of its stretch; the whole stretch if not given."""
     fit: Fit = "squash"
     """squash keeps the whole picture and changes its shape; crop keeps the middle square."""
-    decoder: str = "pyav"
+    decoder: Decoder = "pyav"
+    """Decoder; where the chosen one is not known to be exact, PyAV reads and the row says so."""
     limits: Limits = dataclasses.field(default_factory=Limits)
 
     def __post_init__(self) -> None:

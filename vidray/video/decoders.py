@@ -11,7 +11,7 @@ import difflib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -21,7 +21,8 @@ from vidray.errors import UserError
 from vidray.video.decode import Frames, Request, Video
 from vidray.video.demux import Source
 
-DECODERS = ("pyav", "opencv", "decord")
+Decoder = Literal["pyav", "opencv", "decord"]
+DECODERS: tuple[Decoder, ...] = get_args(Decoder)
 _DECORD_CONTAINERS = frozenset({"mov", "matroska"})
 _DECORD_CODECS = frozenset({"h264", "hevc", "vp9", "mjpeg"})
 

@@ -19,15 +19,15 @@ class Limits:
     """Above any of these a video is refused: as ``damaged`` by the last one, else ``too_large``."""
 
     max_pixels: int = 36_000_000
-    """Pixels of one frame: 8K UHD (7680x4320) is 33.2 million."""
+    """A video of larger frames fails as too_large; 8K UHD (7680x4320) has 33.2 million pixels."""
     max_frames: int = 3_000_000
-    """Frames of one video: ten hours at 60 frames a second are 2.2 million."""
+    """A video of more frames fails as too_large; ten hours at 60 a second have 2.2 million."""
     max_seconds: float = 12 * 3600.0
-    """Length of one video."""
+    """A longer video fails as too_large."""
     max_bytes: int = 64 << 30
-    """Size of one file."""
+    """A larger file fails as too_large."""
     max_corrupt_share: float = 1.0
-    """Frames that the decoder marks corrupt, of those looked at."""
+    """A video of which the decoder marks a larger share of frames corrupt fails as damaged."""
 
     def __post_init__(self) -> None:
         for name in ("max_pixels", "max_frames", "max_seconds", "max_bytes"):

@@ -1,0 +1,90 @@
+"""Actors that hold a network apart from the workers, and how a worker asks them.
+
+worker: sandbox ──question──> ask ──> Predict, one after the other ──answer──> sandbox
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.exceptions
+
+from vidray.distributed.capacity import MOST_STARTING_SECONDS
+from vidray.distributed.resources import Predictors, Resources
+from vidray.distributed.sandbox import Ask, find
+from vidray.errors import UserError
+
+# That one predictor has in hand; each is of one worker, so more would be idle threads.
+_MOST_QUESTIONS = 128
+
+
+def start(config: dict[str, Any], resources: Resources, wanted: Predictors) -> list[Any]:
+    """Actors that have loaded their network."""
+    actor = ray.remote(Predict).options(
+        num_cpus=wanted.cpus_each,
+        num_gpus=wanted.gpus_each,
+        memory=0 if wanted.gpus_each else resources.memory_bytes,
+        max_concurrency=_MOST_QUESTIONS,
+        max_restarts=-1,
+        max_task_retries=-1,
+    )
+    predictors: list[Any] = [actor.remote(wanted.target, config) for _ in range(wanted.number)]
+    ready: list[Any] = [predictor.__ray_ready__.remote() for predictor in predictors]
+    done, _ = ray.wait(ready, num_returns=len(ready), timeout=MOST_STARTING_SECONDS)
+    if len(done) < len(ready):
+        raise UserError(
+            f"{len(ready) - len(done)} of {len(ready)} predictors have not started within "
+            f"{MOST_STARTING_SECONDS} seconds: other jobs hold the GPUs or CPUs, so start the job "
+            "again when these are done, or lower --predictors; a transformer may take longer to "
+            "compile, so leave --compile out"
+        )
+    try:
+        ray.get(ready)
+    except ray.exceptions.RayActorError as error:
+        raise _cannot_start(error) from error
+    return predictors
+
+
+def _cannot_start(error: ray.exceptions.RayActorError) -> UserError:
+    reason = [line for line in str(error).splitlines() if line.strip()][-1]
+    # Without the name of its class, which is nothing to a person.
+    return UserError(f"a predictor cannot start: {reason.strip().split('Error: ', 1)[-1]}")
+
+
+class Predict:
+    """An actor: holds a network and says what it sees in the clips of many workers."""
+
+    def __init__(self, target: str, config: dict[str, Any]) -> None:
+        self._answer: Ask = find(target)(config)
+
+    def answer(self, question: pa.RecordBatch) -> pa.RecordBatch:
+        """See ``labeller.question``."""
+        return self._answer(question)
+
+
+def ask(predictors: Sequence[Any]) -> Ask | None:
+    """Asks one after the other; each process begins with another one."""
+    if not predictors:
+        return None
+    turns = itertools.count(os.getpid())
+
+    def ask_next(question: pa.RecordBatch) -> pa.RecordBatch:
+        predictor = predictors[next(turns) % len(predictors)]
+        # Not ray.get: while a task waits in it, Ray gives its CPU to one more task.
+        try:
+            answer: pa.RecordBatch = predictor.answer.remote(question).future().result()
+        except ray.exceptions.RayActorError as error:
+            # It is started again whenever it dies, unless it refuses: the model has changed.
+            raise _cannot_start(error) from error
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):  # A fault of the model's: a person's to mend.
+                raise UserError(str(error.cause)) from None
+            raise
+        return answer
+
+    return ask_next
