@@ -135,7 +135,7 @@ def test_a_stretch_is_cut_as_a_video_of_its_own(tmp_path: Path, suffix: str) -> 
 
 def test_what_clips_of_a_stretch_are_timed_on(tmp_path: Path) -> None:
     """Evaluating times the whole way from the file: of the row's stretch, not of a clip's."""
-    from jobs.evaluate import _videos
+    from vidray.evaluation.judging import _videos
 
     listed = [
         {"video_id": "a", "begin_seconds": 5.0, "end_seconds": 9.0},
