@@ -67,13 +67,13 @@ def test_an_evaluation_says_what_it_rests_on(capsys: Captured) -> None:
         evaluation = Evaluation(
             metrics=found, selection=Selection(), gives_splits=True, knows_recordings=knows
         )
-        told.print_evaluation(JudgeSettings(), "out", evaluation)
+        told.print_evaluation(JudgeSettings(), "/out", evaluation)
         shown = capsys.readouterr().out
         assert ("no recordings known" in shown) == (not knows)
         assert "a column group of the list of videos" in shown or knows
         assert "500 ms a video from file to label, 10.0 ms of it the model" in shown
         assert "(measured on 8 videos)" in shown
-        assert "predictions, worst first: out/predictions.parquet" in shown
+        assert "predictions, worst first: /out/predictions.parquet" in shown
 
 
 def test_a_training_says_how_long_it_took_in_all(capsys: Captured) -> None:
