@@ -16,8 +16,8 @@ export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
 failed=0
-with_ray=$(grep -lE 'mark\.gpu' tests/test_*_job.py)
-without_ray=$(grep -lE 'mark\.gpu' -r tests --include='test_*.py' | grep -v '_job\.py$')
+with_ray=$(grep -lE 'mark\.gpu' -r tests/jobs --include='test_*.py')
+without_ray=$(grep -lE 'mark\.gpu' -r tests --include='test_*.py' | grep -v '^tests/jobs/')
 run_tests() {
     # shellcheck disable=SC2086  # One word a file.
     VIDRAY_REQUIRE_GPU=1 timeout 300 python -m pytest -q -m gpu --durations=3 $2 2>&1 \

@@ -18,9 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from vidray.clips import ClipSettings
-from vidray.loader import Read, TrainingLoader
-from vidray.loop import Training
 
 from bench.gpu_parts import (
     CLASSES,
@@ -39,7 +36,12 @@ from bench.gpu_parts import (
     tidy,
 )
 from bench.training import Trial, _loader
-from vidray import loop, models
+from vidray import models
+from vidray.learning import loop
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loader import TrainingLoader
+from vidray.models.inference import Read
+from vidray.video.clips import ClipSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -63,7 +65,7 @@ def _videos(folder: Path, *, copies: int) -> Path:
 
 
 def _make_copy(given: tuple[str, int]) -> None:
-    from vidray import synthetic
+    from vidray.video import synthetic
 
     folder, number = given
     synthetic.make_clips(Path(folder) / str(number), seed=number)
@@ -72,9 +74,9 @@ def _make_copy(given: tuple[str, int]) -> None:
 def _cut(videos: Path, out: Path, settings: ClipSettings) -> None:
     """What jobs/clips.py does, in a pool of processes instead of on Ray."""
     import pyarrow as pa
-    from vidray.runs import Run
 
     from vidray import sources
+    from vidray.tables.runs import Run
 
     listed = sources.list_videos(str(videos), splits=(0.6, 0.2, 0.2))
     run = Run(out=str(out), table="clips", videos=str(videos), digest=settings.digest)
@@ -92,15 +94,15 @@ def _cut(videos: Path, out: Path, settings: ClipSettings) -> None:
 
 
 def _cut_one(video: dict[str, Any], settings: ClipSettings) -> Any:
-    from vidray.clips import cut_video
+    from vidray.video.clips import cut_video
 
     return cut_video(video, settings)
 
 
 def wait(bench: Bench, folder: Path) -> Iterator[Figures]:
     """Training from shards on disk; what is learned is then judged in each precision."""
-    from vidray.shards import Clips
-    from vidray.training import labelled_rows
+    from vidray.learning.deep_job import labelled_rows
+    from vidray.tables.shards import Clips
 
     began = time.monotonic()
     videos = _videos(folder, copies=1 if bench.tiny else 16)
@@ -178,7 +180,7 @@ def _waiting(bench: Bench, clips: Any, rows: NDArray[np.int64], name: str, way: 
 
 def _learned(bench: Bench, clips: Any, names: tuple[str, ...]) -> Figures:
     """A network that has learned something, trained and judged in each precision."""
-    from vidray.training import labelled_rows
+    from vidray.learning.deep_job import labelled_rows
 
     train, labels = labelled_rows(clips, "train", names)
     test, truth = labelled_rows(clips, "test", names)
@@ -279,7 +281,7 @@ def _reports(runs: Path) -> Figures:
 
 def _same_labels(runs: Path) -> Figures:
     """Labels of the GPU's predictor against those of workers with the network in them."""
-    from vidray.labelling import read_labels
+    from vidray.labelling.commits import read_labels
 
     found = {}
     for name in ("labels", "labels16", "labels-cpu"):

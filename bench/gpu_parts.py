@@ -15,16 +15,20 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from vidray.clips import ClipSettings
-from vidray.loader import Batch, Read, TrainingLoader
-from vidray.loop import EpochRow, Precision, Training
-from vidray.predictor import Batches, Predictor
-from vidray.preprocess import KINETICS, Preprocessing
 
 from bench.training import Trial, _loader, _network
-from vidray import loop, models
-from vidray.labelling import LabelSettings
-from vidray.models import DeepModel
+from vidray import models
+from vidray.labelling.predictor import Batches, Predictor
+from vidray.labelling.settings import LabelOptions, LabelSettings
+from vidray.learning import loop
+from vidray.learning.epochs import EpochRow
+from vidray.learning.hyperparameters import Training
+from vidray.learning.loader import Batch, TrainingLoader
+from vidray.models import DeepModel, inference
+from vidray.models.inference import Read
+from vidray.models.names import Precision
+from vidray.models.preprocess import KINETICS, Preprocessing
+from vidray.video.clips import ClipSettings
 
 Part = Literal["speed", "label", "agree", "wait", "jobs"]
 Figures = dict[str, Any]
@@ -51,7 +55,7 @@ _CHECKPOINTED = ("r3d_18", "slowfast_r50", "mvit_v2_s", "timesformer_divided")
 _ON_CPU = ("resnet18_avg", "r3d_18", "s3d")
 _LABELLING = ("resnet18_avg", "r3d_18", "slowfast_r50", "timesformer_divided")
 _LABEL_PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
-# Its name, the precision, and whether convolutions may round to TF32, as PyTorch lets them.
+# Its name, the precision, and whether convolutions round to TF32, as PyTorch lets them.
 _ARITHMETIC: tuple[tuple[str, Precision, bool], ...] = (
     ("float32, no TF32", "float32", False),
     ("float32", "float32", True),
@@ -279,7 +283,7 @@ def label(bench: Bench, _: Path) -> Iterator[list[Figures]]:
     rows = []
     for name in [name for name in _LABELLING if name in bench.networks]:
         for precision in _LABEL_PRECISIONS:
-            settings = LabelSettings(model="m", model_digest="d", precision=precision)
+            settings = _settings(LabelOptions(precision=precision))
             predictor = Predictor(fresh_model(bench, name, device_here()), settings)
             for size in (1, 4) if bench.tiny else (1, 4, 16, 64):
                 row: Figures = {"network": name, "precision": precision, "batch": size}
@@ -293,6 +297,10 @@ def label(bench: Bench, _: Path) -> Iterator[list[Figures]]:
                 )
         rows += _compiled(bench, name)
         yield rows
+
+
+def _settings(options: LabelOptions) -> LabelSettings:
+    return LabelSettings(model="m", model_digest="d", options=options)
 
 
 def _asked(bench: Bench, predictor: Predictor, pixels: NDArray[np.uint8], size: int) -> Figures:
@@ -313,7 +321,7 @@ def _compiled(bench: Bench, name: str) -> list[Figures]:
     """``--compile`` of the label job, of one network: it takes a minute."""
     if name != "r3d_18" or bench.tiny:
         return []
-    settings = LabelSettings(model="m", model_digest="d", precision="bfloat16", compile=True)
+    settings = _settings(LabelOptions(precision="bfloat16", compile=True))
     began = time.monotonic()
     try:
         predictor = Predictor(fresh_model(bench, name, device_here()), settings)
@@ -364,7 +372,7 @@ def agree(bench: Bench, _: Path) -> Iterator[list[Figures]]:
 def logits_of(model: DeepModel, pixels: NDArray[np.uint8], precision: Precision) -> NDArray[Any]:
     """Logits ``(N, K)`` where the model is."""
     device = next(model.network.parameters()).device
-    return loop.predict_logits(
+    return inference.predict_logits(
         model.network, [pixels], preprocessing=model.preprocessing, device=device,
         precision=precision,
     )  # fmt: skip

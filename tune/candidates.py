@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tune import spaces
 from vidray.errors import UserError
 from vidray.models import names
 from vidray.models.names import ModelKind
 from vidray.search.settings import SearchSettings
+from vidray.tune import spaces
 
 if TYPE_CHECKING:  # Names are checked before Optuna is imported.
     from vidray.learning.examples import Examples

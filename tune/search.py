@@ -13,21 +13,16 @@ with more --trials, and it goes on.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-# `python tune/search.py` finds modules beside itself only.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tune import candidates
 from vidray import cli, storage
 from vidray.learning.train_config import Flat
 from vidray.models.names import ModelKind
 from vidray.search.settings import SearchSettings
 from vidray.tables import run_folder
+from vidray.tune import candidates
 
 if TYPE_CHECKING:
     from vidray.learning.examples import Examples
@@ -39,9 +34,9 @@ class SearchConfig:
     """Search hyperparameters of classical and deep models."""
 
     data: tuple[str, ...]
-    """Finished runs to learn from, of jobs/extract.py for classical models and of jobs/clips.py for
-    deep ones, or a folder that holds them as ``features`` and ``clips``; local or in a bucket.
-    Where they give no splits, these are derived (see --split-fractions)."""
+    """Finished run of jobs/extract.py for classical models, of jobs/clips.py for deep ones. Both
+    for both, or a folder that holds them as ``features`` and ``clips``; where they give no splits,
+    these are derived (see --split-fractions)."""
     out: str
     """Folder to write, local or in a bucket."""
     overwrite: bool = False

@@ -9,7 +9,7 @@ import pytest
 from tests.command_lines import scripts
 from tests.ray_cluster import ROOT
 
-_HEAVY = {"cv2", "matplotlib", "optuna", "pandas", "ray", "scipy", "sklearn", "torch"}
+_HEAVY = {"matplotlib", "optuna", "pandas", "ray", "sklearn", "torch"}
 
 
 @pytest.mark.parametrize("script", scripts())

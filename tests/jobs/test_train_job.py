@@ -292,7 +292,9 @@ def test_mistakes_are_one_line(
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_a_gpu_trains_and_judges(videos: Path, tmp_path: Path, precision: str) -> None:
-    """One worker of Ray Train on the GPU; the model is judged there and on the CPU alike."""
+    """One worker of Ray Train on the GPU (a CPU refuses float16); judged there and on the CPU
+    alike.
+    """
     clips, out = tmp_path / "clips", tmp_path / "model"
     size = ("--frames-per-clip", "8", "--size-px", "32")
     with running(4, "--num-gpus=1") as cluster:
@@ -300,8 +302,6 @@ def test_a_gpu_trains_and_judges(videos: Path, tmp_path: Path, precision: str) -
         flags = ("--data", clips, "--out", out, *_DEEP, "--precision", precision)
         told = Job("train.py", cluster).run(*flags)
         assert len(re.findall(r"^epoch \d/4: loss", told, flags=re.MULTILINE)) == 4
-        # Of the GPU: a process with PyTorch in it has more memory than so small a network takes.
-        assert 50e6 < max(row["peak_memory_bytes"] for row in _history(out)) < 1e9
         judged = {}
         for device in ("cuda", "cpu"):
             where = ("--out", tmp_path / device, "--device", device)

@@ -418,7 +418,7 @@ def test_on_a_gpu_the_same_labels_whoever_else_asks(
     clip = here.clip
     shape = (50, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    on_gpu = Predictor(there, dataclasses.replace(SETTINGS, precision=precision))
+    on_gpu = Predictor(there, asked(precision=precision))
     for batch_size in (on_gpu.batch_size, 1):  # Short passes, too.
         on_gpu.batch_size = batch_size
         expected = on_gpu(pixels).probabilities

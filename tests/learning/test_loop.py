@@ -661,7 +661,7 @@ def test_no_thread_predicts_with_weights_that_another_has_rounded() -> None:
     def predict() -> Tensor:
         clips = np.full((1, 2, 6, 6, 3), 200, np.uint8)
         return torch.from_numpy(
-            loop.predict_logits(
+            inference.predict_logits(
                 network, [clips], preprocessing=PREPROCESSING, device=CPU, precision="bfloat16"
             )
         )

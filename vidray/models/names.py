@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Literal
 
-from vidray.errors import UserError
+from vidray.errors import unknown_name
 
 ModelKind = Literal["classical", "deep"]
 
@@ -51,6 +50,4 @@ def check(name: str) -> None:
     """Raise UserError unless there is such a model, classical or deep."""
     names = (*CLASSICAL, *DEEP)
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"model {name!r} is unknown: one of {', '.join(names)}{hint}")
+        raise unknown_name("model", name, names)
