@@ -31,14 +31,12 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from bench.throughput import _make_clips
 from vidray import models, sources, storage
 from vidray.labelling.commits import read_labels
 from vidray.labelling.labeller import label_videos
 from vidray.labelling.predictor import Predictor, use_one_thread
-from vidray.labelling.settings import LabelSettings, Precision, name_and_digest
+from vidray.labelling.settings import LabelOptions, LabelSettings, Precision, name_and_digest
 from vidray.models.folder import save_deep
 from vidray.models.preprocess import KINETICS, Preprocessing
 from vidray.tables import run_folder
@@ -88,9 +86,9 @@ def main(bench: Bench) -> None:
         settings = LabelSettings(
             model=model,
             model_digest=name_and_digest(model)[1],
-            precision=bench.precision,
-            compile=bench.compile,
-            long_seconds=43_200.0,
+            options=LabelOptions(
+                precision=bench.precision, compile=bench.compile, long_seconds=43_200.0
+            ),
         )
         config = dataclasses.asdict(settings)
         ways: dict[Way, Callable[[], tuple[float, list[str]]]] = {

@@ -10,7 +10,6 @@ alike; what is printed is the accuracy over the test split's videos. Some minute
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -21,19 +20,16 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from bench.clips import cut_all
 from vidray import models
 from vidray.evaluation import judging
 from vidray.learning import loop
-from vidray.learning.augment import Augmentation
 from vidray.learning.epochs import (
     EpochRow,
     Validation,
 )
 from vidray.learning.examples import Examples, read_clips
-from vidray.learning.hyperparameters import Training
+from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
 from vidray.learning.loop import (
     Save,

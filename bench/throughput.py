@@ -32,12 +32,11 @@ import pyarrow.compute as pc
 import tyro
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from tests import features_reference as reference
 from vidray import features, sources
-from vidray.distributed import capacity, worker
-from vidray.features import motion
+from vidray.distributed import worker
+from vidray.distributed.resources import Resources
+from vidray.features import motion, notebook
 from vidray.features.extraction import Settings, describe_videos
 from vidray.tables import run_folder, runs
 from vidray.video.enhance import sharpen
@@ -152,7 +151,7 @@ def _worst_error(path: str, settings: Settings) -> float:
     row = describe_videos(asdict(settings))({**_video(path)}).to_pylist()[0]
     found = {name: np.array(row[name], np.float32) for name in settings.families}
     expected = _notebook_vector(path, settings.enhance)
-    return reference.worst_error(features.notebook_vector(found), expected)
+    return reference.worst_error(notebook.vector(found), expected)
 
 
 def _video(path: str) -> dict[str, Any]:
@@ -189,7 +188,7 @@ def _task_pool(bench: Bench, settings: Settings, source: str, out: Path) -> floa
     run = runs.Run(out=str(out), table="features", videos=source, digest=settings.digest)
     videos = run.videos_to_do({}, lambda: sources.list_videos(source))
     videos = videos.append_column("part", run.part_numbers(videos))
-    resources = capacity.Resources(workers=bench.workers)
+    resources = Resources(workers=bench.workers)
     parts = [videos.filter(pc.equal(videos["part"], k)) for k in videos["part"].unique()]
     work = worker.Work.of(settings)
     task = partial(_task, run=run, work=work, resources=resources)
@@ -200,7 +199,7 @@ def _task_pool(bench: Bench, settings: Settings, source: str, out: Path) -> floa
         return time.perf_counter() - began
 
 
-def _start_task(work: worker.Work, resources: capacity.Resources, _: int) -> None:
+def _start_task(work: worker.Work, resources: Resources, _: int) -> None:
     worker.started_sandbox(work, resources)
     time.sleep(1)  # The other processes of the pool get one each.
 

@@ -28,10 +28,11 @@ def publish(
     """A finished run of ``rows``, as the jobs leave it, of videos found in ``source``."""
     run = runs.Run(out=out, table=table, videos=source, digest=settings.digest)
     config = {key: dataclasses.asdict(settings)}
-    names = list(dict.fromkeys(row["video_id"] for row in rows))
+    first = {row["video_id"]: row for row in reversed(rows)}
+    of_row = ("video_id", "uri", "fingerprint", "label", "split", "group")
     listed = [
-        {"video_id": n, "uri": f"/videos/{n}.mp4", "fingerprint": f"f-{n}", "size_bytes": 1}
-        for n in names
+        {**{name: first[video].get(name) for name in of_row}, "size_bytes": 1}
+        for video in dict.fromkeys(row["video_id"] for row in rows)
     ]
     run.videos_to_do(config, lambda: pa.Table.from_pylist(listed, schema=schema.VIDEOS))
     filled = [{**row, "config_digest": settings.digest} for row in rows]

@@ -19,7 +19,9 @@ def test_imports_go_down(module: str) -> None:
 
 
 def test_no_import_goes_in_a_circle() -> None:
-    TopologicalSorter({module: set(imports_of(module)) - {module} for module in MODULES}).prepare()
+    inside = set(MODULES) - set(FRONT_DOORS)
+    arrows = {module: set(imports_of(module)) & inside - {module} for module in inside}
+    TopologicalSorter(arrows).prepare()
 
 
 def test_every_folder_has_a_floor_and_no_module_is_long() -> None:

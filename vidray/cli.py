@@ -20,6 +20,9 @@ from vidray import endings, interrupts, masking
 from vidray.errors import UserError
 
 Config = TypeVar("Config")
+# Of a dataclass that a config holds: a flag is named after its field alone, --size-px and not
+# --settings.size-px, however deep it lies.
+Flat: Any = tyro.conf.OmitArgPrefixes
 _LARGEST = 1e15  # Of any number that a flag takes: whole ones are exact as floats, too.
 
 
@@ -31,7 +34,8 @@ def run(config: type[Config], main: Callable[[Config], None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A file name that is no text, or a terminal that speaks ASCII only.
-            stream.reconfigure(errors="backslashreplace")
+            # And each line at once, through a pipe too: Ray takes seconds to start.
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         with interrupts.handled(_say_interrupted):
             given = _parse(config)
@@ -54,6 +58,20 @@ def shown(config: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
     """A config dataclass as run.json shows it: fields but ``without``, no secrets."""
     values = dataclasses.asdict(config)
     return {n: masking.throughout(v) for n, v in values.items() if n not in without}
+
+
+def shown_flat(config: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """``shown`` with the names of its flags: fields of held dataclasses stand beside its own."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        held = getattr(config, field.name)
+        if field.name in without:
+            continue
+        if dataclasses.is_dataclass(held):
+            values |= shown_flat(held, without=without)
+        else:
+            values[field.name] = masking.throughout(held)
+    return values
 
 
 def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -106,9 +124,11 @@ def _one_line(screen: str) -> str:
     inside = " ".join(line for line in lines[1:] if line.strip("-"))
     text = re.split(r"For full helptext|Argument helptext", inside)[0].strip()
     if text.startswith("Missing from"):
-        flags = re.findall(r"(?<!\S)--[a-z][a-z-]*", text)
+        # Four spaces within the frame before a flag, eight before its help, which may name others.
+        missing = re.split("Unrecognized options", screen)[0]
+        flags = re.findall(r"^[│ ] {5}(--[a-z][a-z-]*)", missing, re.MULTILINE)
         return f"required but not given: {', '.join(flags)}"
-    text = re.sub(r"^Error parsing [A-Z]\w*: ", "", text)  # Our own words on a config of ours.
+    text = re.sub(r"^Error parsing (?!--)[\w.]+: ", "", text)  # Our own words on a config of ours.
     if number := re.match(r"Error parsing (\S+): invalid literal for int.*: (.+)", text):
         return f"{number[1]} takes INT, not {number[2]}"
     if number := re.match(r"Error parsing (\S+): could not convert string to float: (.+)", text):

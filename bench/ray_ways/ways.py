@@ -23,7 +23,7 @@ import ray.data
 
 from vidray import sources
 from vidray.distributed import pipeline, predictors, worker
-from vidray.distributed.capacity import Predictors, Resources
+from vidray.distributed.resources import Predictors, Resources
 from vidray.distributed.sandbox import Sandbox
 from vidray.distributed.worker import Work
 from vidray.features.extraction import Settings

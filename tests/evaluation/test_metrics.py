@@ -337,6 +337,16 @@ def test_prediction_rows_are_worst_first() -> None:
         "correct": False,
     }
     assert table["correct"].to_pylist() == [False, False, True, True, True]
+    # Of three classes a right answer can cost more than a wrong one.
+    table = prediction_rows(
+        video_ids=["wrong", "right"],
+        uris=["w", "r"],
+        y_true=["a", "a"],
+        probabilities=[[0.45, 0.5, 0.05], [0.4, 0.3, 0.3]],
+        class_names=["a", "b", "c"],
+    )
+    assert table["video_id"].to_pylist() == ["right", "wrong"]
+    assert table["loss"].to_pylist() == pytest.approx([-np.log(0.4), -np.log(0.45)])
 
 
 # Cost
@@ -403,7 +413,7 @@ def test_peak_memory_of_each_block() -> None:
 def test_peak_memory_where_the_mark_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     block = np.ones(300 * 2**20, np.uint8)
     del block
-    monkeypatch.setattr("vidray.evaluation.cost._reset_highest_ram", lambda: False)
+    monkeypatch.setattr("vidray.memory.reset_peak", lambda: False)
     with peak_memory() as peak:
         pass
     assert peak.ram_bytes is None  # the mark is an earlier one's
@@ -424,8 +434,10 @@ def test_measure_cost(tmp_path: Path) -> None:
     assert (cost["parameters"], cost["flops_per_clip"], cost["size_bytes"]) == (194, 384, 5)
     assert cost["seconds_per_video"] == pytest.approx(0.005, rel=1)
     assert cost["frames_per_second"] == pytest.approx(16 / cost["seconds_per_video"])
-    assert cost["peak_ram_bytes"] is not None
-    classical = measure_cost(lambda: None, num_videos=1, frames_per_video=1)
+    assert cost["peak_ram_bytes"] is None  # too little to be told from the interpreter's own
+    classical = measure_cost(lambda: np.ones(20 << 20, np.uint8), num_videos=1, frames_per_video=0)
+    assert classical["frames_per_second"] is None
+    assert classical["peak_ram_bytes"] == pytest.approx(20 << 20, rel=0.2)
     assert classical["parameters"] is classical["size_bytes"] is classical["flops_per_clip"] is None
     to_json(cost)
 

@@ -19,12 +19,16 @@ from jobs import study as job
 from tests.ray_cluster import ROOT, Cluster, Job
 from vidray import models
 from vidray.errors import UserError
-from vidray.evaluation import judging, study
-from vidray.evaluation.study import Answer, StudyRun, Unit
+from vidray.evaluation import judging, study, study_figures, study_plan
+from vidray.evaluation.study import StudyRun
+from vidray.evaluation.study_answers import Answer, Teacher
+from vidray.evaluation.study_plan import Unit
+from vidray.evaluation.study_settings import StudySettings
 from vidray.features import FAMILIES
 from vidray.features.extraction import Settings
 from vidray.learning.examples import Examples, read_clips, read_features
 from vidray.learning.hyperparameters import Training
+from vidray.learning.train_config import ClassicalSettings, FoldSettings, LearningSettings
 from vidray.models import classical
 from vidray.models.folds import group_folds
 from vidray.storage import parquet
@@ -54,8 +58,10 @@ def _examples(rows: list[dict[str, Any]]) -> Examples:
 
 
 def _plan(rows: list[dict[str, Any]], *names: str, **changed: Any) -> list[Unit]:
-    asked = {"folds": 3, "repeats": 2, "fractions": (0.5, 1.0), "seed": 0, **changed}
-    return study.plan(_examples(rows), names or ("majority", "svm", "r3d_18"), **asked)
+    asked = {"fractions": (0.5, 1.0), "seed": 0, **changed}
+    folds = FoldSettings(folds=asked.pop("folds", 3), repeats=asked.pop("repeats", 2))
+    models = names or ("majority", "svm", "r3d_18")
+    return study_plan.plan(_examples(rows), models, folds=folds, **asked)
 
 
 # Subsets
@@ -73,7 +79,7 @@ def test_subsets_are_nested_and_split_no_group(
     labels = np.array([label for label, _ in videos], np.int64)
     groups = [None if group is None else f"g{group}" for _, group in videos]
     smaller, larger = (
-        study.subset(labels, groups, fraction=fraction, seed=seed).tolist()
+        study_plan.subset(labels, groups, fraction=fraction, seed=seed).tolist()
         for fraction in sorted((one, two))
     )
     assert smaller == sorted(set(smaller))
@@ -83,7 +89,7 @@ def test_subsets_are_nested_and_split_no_group(
         left = set(range(len(videos))) - set(taken)
         assert not inside & {groups[row] for row in left}
         assert set(labels[taken]) == set(labels)
-    whole = study.subset(labels, groups, fraction=1.0, seed=seed)
+    whole = study_plan.subset(labels, groups, fraction=1.0, seed=seed)
     assert whole.tolist() == list(range(len(videos)))
 
 
@@ -95,7 +101,7 @@ def test_classes_keep_their_shares(sizes: list[tuple[int, int]], fraction: float
     """Recordings of one class each: shares are apart by one recording at the most."""
     labels = np.array([label for label, size in sizes for _ in range(size)], np.int64)
     groups = [f"g{k}" for k, (_, size) in enumerate(sizes) for _ in range(size)]
-    taken = study.subset(labels, groups, fraction=fraction, seed=1)
+    taken = study_plan.subset(labels, groups, fraction=fraction, seed=1)
     shares, steps = [], []
     for label in set(labels.tolist()):
         total = (labels == label).sum()
@@ -107,17 +113,17 @@ def test_classes_keep_their_shares(sizes: list[tuple[int, int]], fraction: float
 def test_a_subset_has_the_size_asked_for() -> None:
     labels = np.array([0] * 80 + [1] * 20, np.int64)
     for fraction in (0.05, 0.1, 0.25, 0.5, 0.77):
-        taken = study.subset(labels, [None] * 100, fraction=fraction, seed=0)
+        taken = study_plan.subset(labels, [None] * 100, fraction=fraction, seed=0)
         assert len(taken) == round(100 * fraction)
         assert (labels[taken] == 1).sum() == pytest.approx(20 * fraction, abs=1)
     # Recordings of 10: 12 wanted are 10, but each class must be there, so 20.
     groups = [f"g{k // 10}" for k in range(100)]
-    assert len(study.subset(labels, groups, fraction=0.12, seed=0)) == 20
-    assert len(study.subset(labels, groups, fraction=0.42, seed=0)) == 40
-    others = study.subset(labels, groups, fraction=0.42, seed=1)
-    assert study.subset(labels, groups, fraction=0.42, seed=0).tolist() != others.tolist()
+    assert len(study_plan.subset(labels, groups, fraction=0.12, seed=0)) == 20
+    assert len(study_plan.subset(labels, groups, fraction=0.42, seed=0)) == 40
+    others = study_plan.subset(labels, groups, fraction=0.42, seed=1)
+    assert study_plan.subset(labels, groups, fraction=0.42, seed=0).tolist() != others.tolist()
     with pytest.raises(UserError, match="fraction is 0"):
-        study.subset(labels, groups, fraction=0, seed=0)
+        study_plan.subset(labels, groups, fraction=0, seed=0)
 
 
 # Videos
@@ -126,9 +132,9 @@ def test_a_subset_has_the_size_asked_for() -> None:
 def test_only_videos_of_both_runs_are_compared() -> None:
     rows = _rows(12)
     clips = [row for row in reversed(rows[2:]) for _ in range(3)]  # three clips of each
-    found = study.common_videos([_examples(rows[:-2]), _examples(clips)])
+    found = study_plan.common_videos([_examples(rows[:-2]), _examples(clips)])
     assert found.table.to_pylist() == rows[2:-2]
-    alone = study.common_videos([_examples(clips)])
+    alone = study_plan.common_videos([_examples(clips)])
     assert alone.table.to_pylist() == rows[2:]
 
 
@@ -137,12 +143,12 @@ def test_runs_that_tell_different_things_are_refused() -> None:
     for name in ("label", "split", "group", "fingerprint"):
         other = [*rows[:5], {**rows[5], name: "another"}, *rows[6:]]
         with pytest.raises(UserError, match=f"005.mp4: {name} is .* in the features and another"):
-            study.common_videos([_examples(rows), _examples(other)])
+            study_plan.common_videos([_examples(rows), _examples(other)])
     with pytest.raises(UserError, match="no video in common"):
-        study.common_videos([_examples(rows[:6]), _examples(rows[6:])])
+        study_plan.common_videos([_examples(rows[:6]), _examples(rows[6:])])
     leak = [{**row, "group": "same"} for row in rows]
     with pytest.raises(UserError, match="more than one split"):
-        study.common_videos([_examples(leak)])
+        study_plan.common_videos([_examples(leak)])
 
 
 # Plans
@@ -252,7 +258,7 @@ def test_figures_are_scikit_learns() -> None:
     rows = _rows()
     units = _plan(rows)
     answers = _answers(units)
-    found = study.summarise(_examples(rows), units, answers, (0.5, 1.0))
+    found = study_figures.summarise(_examples(rows), units, answers, (0.5, 1.0))
     assert json.loads(json.dumps(found))["class_names"] == list(LABELS)
     y = np.array([LABELS.index(row["label"]) for row in rows])
 
@@ -286,7 +292,7 @@ def test_figures_are_scikit_learns() -> None:
 def test_one_repeat_has_no_deviation() -> None:
     rows = _rows()
     units = _plan(rows, "svm", repeats=1)
-    found = study.summarise(_examples(rows), units, _answers(units))
+    found = study_figures.summarise(_examples(rows), units, _answers(units))
     assert found["cross_validation"]["svm"]["std"]["accuracy"] is None
     assert [one["fraction"] for one in found["learning_curve"]] == [0.5]
 
@@ -294,16 +300,16 @@ def test_one_repeat_has_no_deviation() -> None:
 def test_the_table_has_a_row_per_repeat_and_fraction() -> None:
     rows = _rows()
     units = _plan(rows)
-    found = study.summarise(_examples(rows), units, _answers(units), (0.5, 1.0))
-    table = study.to_table(found)
-    assert table.schema == study.STUDY
+    found = study_figures.summarise(_examples(rows), units, _answers(units), (0.5, 1.0))
+    table = study_figures.to_table(found)
+    assert table.schema == study_figures.STUDY
     keys = [(r["model"], r["purpose"], r["repeat"], r["fraction"]) for r in table.to_pylist()]
     assert [key[1:] for key in keys if key[0] == "r3d_18"] == [
         ("test", None, None), ("cross-validation", 0, None), ("cross-validation", 1, None),
         ("learning-curve", None, 0.5), ("learning-curve", None, 1.0),
     ]  # fmt: skip
     assert len(set(keys)) == len(keys) == 3 * 3 + 2 * 2
-    curve = study.curve_rows(table)
+    curve = study_figures.curve_rows(table)
     assert [(one["model"], one["train_videos"]) for one in curve] == [
         ("svm", 12), ("r3d_18", 12), ("svm", 24), ("r3d_18", 24),
     ]  # fmt: skip
@@ -426,11 +432,12 @@ def features(tmp_path: Path) -> Path:
 
 
 def _config(features: Path, out: Path, **changed: Any) -> job.StudyConfig:
+    folds = FoldSettings(folds=changed.pop("folds", 2), repeats=changed.pop("repeats", 1))
     asked = {
-        "models": ("svm", "logistic_regression"), "folds": 2, "repeats": 1,
-        "fractions": (0.5, 1.0), **changed,
+        "models": ("svm", "logistic_regression"), "fractions": (0.5, 1.0), "folds": folds,
+        "features": str(features), **changed,
     }  # fmt: skip
-    return job.StudyConfig(features=str(features), out=str(out), **asked)
+    return job.StudyConfig(settings=StudySettings(**asked), out=str(out))
 
 
 def _times(out: Path) -> dict[str, int]:
@@ -489,34 +496,35 @@ def test_two_models_and_baselines_from_features_to_figures(
     assert "9 of 12 units were done already" in told
     assert list(_figures(out)["test"]) == ["majority", "metadata", "svm", "knn"]
     assert len(_times(out)) == 14 + 3
+    learning = LearningSettings(training=Training(seed=1))
     with pytest.raises(UserError, match="seed: 0 -> 1"):
-        job.main(_config(features, out, training=Training(seed=1)))
+        job.main(_config(features, out, learning=learning))
 
 
 def test_a_killed_study_goes_on_to_the_same_figures(
     features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study, "BASELINES", ("majority",))  # The other one takes its time.
+    monkeypatch.setattr(study_plan, "BASELINES", ("majority",))  # The other one takes its time.
     asked = {"models": ("knn", "svm"), "fractions": ()}
     job.main(_config(features, tmp_path / "whole", **asked))
-    answer: Callable[..., Answer] = job._Teacher.answer
+    answer: Callable[..., Answer] = Teacher.answer
     answered = []
 
-    def answer_five(teacher: job._Teacher, unit: Unit) -> Answer:
+    def answer_five(teacher: Teacher, unit: Unit) -> Answer:
         if len(answered) == 5:
             raise KeyboardInterrupt
         answered.append(unit.name)
         return answer(teacher, unit)
 
     out = tmp_path / "killed"
-    monkeypatch.setattr(job._Teacher, "answer", answer_five)
+    monkeypatch.setattr(Teacher, "answer", answer_five)
     with pytest.raises(KeyboardInterrupt):
         job.main(_config(features, out, **asked))
     assert not (out / "_SUCCESS").exists()
     assert not (out / "study.json").exists()
     before = _times(out)
     assert len(before) == 5
-    monkeypatch.setattr(job._Teacher, "answer", answer)
+    monkeypatch.setattr(Teacher, "answer", answer)
     job.main(_config(features, out, **asked))
     after = _times(out)
     assert {name: after[name] for name in before} == before
@@ -531,14 +539,18 @@ def test_mistakes_are_told(features: Path, tmp_path: Path) -> None:
         ({"folds": 1}, "folds is 1"),
         ({"repeats": 0}, "repeats is 0"),
         ({"fractions": (0.5, 1.5)}, "fraction 1.5"),
-        ({"training": Training(epochs=3)}, "no deep model among --models"),
+        (
+            {"learning": LearningSettings(training=Training(epochs=3))},
+            "--epochs has no effect on a study without a deep model",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             _config(features, tmp_path / "x", **changed)
     with pytest.raises(UserError, match="svm learns from features"):
-        job.StudyConfig(models=("svm",), clips="clips", out="x")
+        StudySettings(models=("svm",), clips="clips")
+    learning = LearningSettings(classical=ClassicalSettings(families=("color",)))
     with pytest.raises(UserError, match="no family color"):
-        job.main(_config(features, tmp_path / "x", families=("color",)))
+        job.main(_config(features, tmp_path / "x", learning=learning))
     assert not (tmp_path / "x").exists()
 
 

@@ -15,11 +15,13 @@ from jobs import label
 from tests.models.test_folder import fitted
 from tests.video_writer import write_video
 from vidray.distributed import pipeline
-from vidray.distributed.capacity import Resources
+from vidray.distributed.resources import Resources
 from vidray.labelling import commits, labeller
+from vidray.labelling.settings import LabelOptions
 from vidray.models.folder import save_classical
 from vidray.tables import versions
 from vidray.tables.runs import Run
+from vidray.video.decode import Limits
 
 
 def _make_parts_here(
@@ -55,14 +57,16 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> label.LabelConfig
 def test_a_cap_that_has_risen_labels_what_was_over_it(
     config: label.LabelConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    low = dataclasses.replace(config, max_seconds=2.0)
+    limits = Limits(max_seconds=2.0)
+    low = dataclasses.replace(config, settings=LabelOptions(limits=limits))
     label.main(low)
     rows = {Path(row["uri"]).stem: row for row in commits.read_labels(config.out).to_pylist()}
     assert rows["short"]["status"] == "ok"
     long = rows["long"]
     assert (long["error_kind"], long["cap"], long["cap_value"]) == ("too_large", "max_seconds", 2.0)
     capsys.readouterr()
-    label.main(dataclasses.replace(low, memory_gib=16.0, max_pixels=10**8))
+    wide = LabelOptions(limits=dataclasses.replace(limits, max_pixels=10**8))
+    label.main(dataclasses.replace(low, settings=wide, resources=Resources(memory_gib=16.0)))
     assert "1 unchanged, 1 quarantined" in capsys.readouterr().out
     label.main(config)
     assert "1 retried, 1 unchanged" in capsys.readouterr().out

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -33,7 +33,12 @@ from vidray.features.extraction import Settings, describe_video
 from vidray.labelling import commits, labeller, wire
 from vidray.labelling.labeller import ClipModel, join_windows
 from vidray.labelling.predictor import Batches, Predictor, answer_questions
-from vidray.labelling.settings import LabelSettings, check_model, name_and_digest
+from vidray.labelling.settings import (
+    LabelOptions,
+    LabelSettings,
+    check_model,
+    name_and_digest,
+)
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical, save_deep
 from vidray.models.preprocess import Preprocessing
 from vidray.sources import list_videos
@@ -44,9 +49,16 @@ from vidray.video.decode import Limits, Video, read_frames
 
 FEATURES = Settings(families=("color",))
 SETTINGS = LabelSettings(
-    model="m", model_digest="d", long_seconds=8.0, window_seconds=2.0, step_seconds=1.0
+    model="m",
+    model_digest="d",
+    options=LabelOptions(long_seconds=8.0, window_seconds=2.0, step_seconds=1.0),
 )
 RATE = 10
+
+
+def asked(**options: Any) -> LabelSettings:
+    """``SETTINGS`` with other options."""
+    return dataclasses.replace(SETTINGS, options=dataclasses.replace(SETTINGS.options, **options))
 
 
 class Brightness(nn.Module):
@@ -153,7 +165,7 @@ def test_a_short_video_has_the_probabilities_of_its_training_clips(
     assert (row["status"], row["segments"], row["embedding"]) == ("ok", None, None)
     assert row["duration_seconds"] == pytest.approx(5)
     assert row["config_digest"] == SETTINGS.digest
-    more = dataclasses.replace(SETTINGS, clips_per_video=1, embedding=True)
+    more = asked(clips_per_video=1, embedding=True)
     row = answer(label_video(planned(path), deep, more))
     whole = dataclasses.replace(deep.clip, clips_per_video=1)
     (pixels,) = cut_video({**planned(path), "label": "x"}, whole)["pixels"].to_pylist()
@@ -166,7 +178,7 @@ def test_a_long_video_is_cut_where_its_scenes_change(deep: DeepModel, tmp_path: 
     segments = row["segments"]
     assert [segment["label"] for segment in segments] == ["dark", "bright", "dark"]
     bounds = [segment["begin_seconds"] for segment in segments] + [segments[-1]["end_seconds"]]
-    assert bounds == pytest.approx([0, 7, 19, 24], abs=SETTINGS.window_seconds)
+    assert bounds == pytest.approx([0, 7, 19, 24], abs=SETTINGS.options.window_seconds)
     assert [s["end_seconds"] for s in segments[:-1]] == bounds[1:-1]
     assert bounds[0] == 0
     assert bounds[-1] == pytest.approx(24)
@@ -201,7 +213,7 @@ def test_a_long_video_of_a_variable_rate_is_cut_in_seconds(deep: DeepModel, tmp_
     segments = row["segments"]
     assert [segment["label"] for segment in segments] == ["dark", "bright", "dark"]
     bounds = [segment["begin_seconds"] for segment in segments] + [segments[-1]["end_seconds"]]
-    assert bounds == pytest.approx([0, 5, 20, 40], abs=SETTINGS.step_seconds)
+    assert bounds == pytest.approx([0, 5, 20, 40], abs=SETTINGS.options.step_seconds)
     # 15 of 40 s are bright, though more than half of the frames are not.
     assert row["probabilities"][0] == pytest.approx(15 / 40, abs=0.05)
 
@@ -247,7 +259,7 @@ def test_a_stretch_is_labelled_alone(deep: DeepModel, tmp_path: Path) -> None:
     segments = row["segments"]
     assert [segment["label"] for segment in segments] == ["bright", "dark"]
     bounds = [segment["begin_seconds"] for segment in segments] + [segments[-1]["end_seconds"]]
-    assert bounds == pytest.approx([10, 19, 24], abs=SETTINGS.step_seconds)
+    assert bounds == pytest.approx([10, 19, 24], abs=SETTINGS.options.step_seconds)
     assert (bounds[0], bounds[-1]) == pytest.approx((10, 24))
     assert row["duration_seconds"] == pytest.approx(14)
     row = answer(label_video(planned(path, begin_seconds=24.0, end_seconds=34.0), deep, SETTINGS))
@@ -268,7 +280,7 @@ def test_ten_minutes_of_joined_scenes(deep: DeepModel, tmp_path: Path) -> None:
     assert [s["label"] for s in segments] == ["bright" if v > 99 else "dark" for _, v in scenes]
     ends = np.cumsum([seconds for seconds, _ in scenes])
     found = [segment["end_seconds"] for segment in segments]
-    assert np.abs(found - ends).max() <= SETTINGS.window_seconds
+    assert np.abs(found - ends).max() <= SETTINGS.options.window_seconds
 
 
 def test_windows_have_the_frames_of_a_plain_read(deep: DeepModel, tmp_path: Path) -> None:
@@ -319,7 +331,7 @@ def test_crops_are_averaged(deep: DeepModel, tmp_path: Path) -> None:
 
     for long_seconds in (8.0, 60.0):  # by windows, and in one piece
         for crops, levels in ((1, [120]), (3, [20, 120, 220])):
-            settings = dataclasses.replace(SETTINGS, crops=crops, long_seconds=long_seconds)
+            settings = asked(crops=crops, long_seconds=long_seconds)
             row = answer(label_video(planned(path), model, settings))
             assert row["probabilities"][0] == pytest.approx(expected(levels), abs=0.01)
             assert (row["segments"] is None) == (long_seconds == 60)
@@ -331,7 +343,7 @@ def test_a_network_elsewhere_gives_the_same_row(tmp_path: Path) -> None:
     folder = str(tmp_path / "model")
     save(trained("resnet18_avg"), folder)
     settings = dataclasses.replace(
-        SETTINGS, model=folder, model_digest=name_and_digest(folder)[1], embedding=True
+        asked(embedding=True), model=folder, model_digest=name_and_digest(folder)[1]
     )
     config = dataclasses.asdict(settings)
     here, answers = labeller.label_videos(config), answer_questions(config)
@@ -347,7 +359,7 @@ def test_a_network_elsewhere_gives_the_same_row(tmp_path: Path) -> None:
 
 def test_what_a_network_says_does_not_depend_on_who_else_asks(deep: DeepModel) -> None:
     """Also where passes are of several clips, as on a GPU."""
-    predictor = Predictor(deep, dataclasses.replace(SETTINGS, embedding=True))
+    predictor = Predictor(deep, asked(embedding=True))
     predictor.batch_size = 4
     pixels = np.random.default_rng(0).integers(0, 256, (23, 4, 8, 8, 3), np.uint8)
     expected = predictor(pixels)
@@ -370,7 +382,7 @@ def test_a_compiled_network_says_the_same(deep: DeepModel) -> None:
     for compiled in (False, True):
         model = dataclasses.replace(deep, network=copy.deepcopy(network.eval()))
         model = dataclasses.replace(model, head=model.network.get_submodule("5"))
-        settings = dataclasses.replace(SETTINGS, compile=compiled, embedding=True)
+        settings = asked(compile=compiled, embedding=True)
         answers.append(Predictor(model, settings)(pixels))
     eager, fast = answers
     np.testing.assert_allclose(fast.probabilities, eager.probabilities, atol=1e-6)
@@ -388,11 +400,14 @@ def test_a_node_that_cannot_compile_is_told(
     monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
     torch.compiler.reset()
     with pytest.raises(UserError, match=r"cannot be compiled .*: install a C\+\+ compiler"):
-        Predictor(deep, dataclasses.replace(SETTINGS, compile=True))
+        Predictor(deep, asked(compile=True))
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_the_same_labels_whoever_else_asks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_a_gpu_the_same_labels_whoever_else_asks(
+    tmp_path: Path, precision: Literal["float32", "bfloat16"]
+) -> None:
     from tests.models.test_folder import save, trained
 
     folder = str(tmp_path / "model")
@@ -403,14 +418,17 @@ def test_on_a_gpu_the_same_labels_whoever_else_asks(tmp_path: Path) -> None:
     clip = here.clip
     shape = (50, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    on_gpu = Predictor(there, SETTINGS)
-    expected = on_gpu(pixels).probabilities
-    batches = Batches(on_gpu, threads=2)
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(batches, np.array_split(pixels, 17)))
-    assert np.array_equal(np.concatenate([f.probabilities for f in found]), expected)
+    on_gpu = Predictor(there, asked(precision=precision))
+    for batch_size in (on_gpu.batch_size, 1):  # Short passes, too.
+        on_gpu.batch_size = batch_size
+        expected = on_gpu(pixels).probabilities
+        batches = Batches(on_gpu, threads=2)
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(batches, np.array_split(pixels, 17)))
+        assert np.array_equal(np.concatenate([f.probabilities for f in found]), expected)
     on_cpu = Predictor(here, SETTINGS)(pixels).probabilities
-    np.testing.assert_allclose(expected, on_cpu, atol=5e-3)  # TF32 convolutions
+    # TF32 convolutions; bfloat16 has 8 bits.
+    np.testing.assert_allclose(expected, on_cpu, atol=5e-3 if precision == "float32" else 5e-2)
 
 
 def test_a_wrong_question_is_told_to_who_asked(deep: DeepModel) -> None:
@@ -436,10 +454,10 @@ def test_a_wrong_question_is_told_to_who_asked(deep: DeepModel) -> None:
 def test_what_a_model_cannot_do_is_told(
     changed: dict[str, Any], info: dict[str, Any], told: str
 ) -> None:
-    settings = LabelSettings(model="m", model_digest="d", **changed)
+    options = LabelOptions(**changed)
     with pytest.raises(UserError, match=told):
-        check_model(settings, {"name": "m", **info})
-    check_model(settings, {"name": "m", "family": "deep", "clip": {"fit": "crop"}})
+        check_model(options, {"name": "m", **info})
+    check_model(options, {"name": "m", "family": "deep", "clip": {"fit": "crop"}})
 
 
 @given(frames=st.integers(1, 500), span=st.integers(1, 100), step=st.integers(1, 100))
@@ -503,10 +521,9 @@ def test_corrupt_frames_are_told_of_and_may_be_refused(
 ) -> None:
     path = write_concealed(tmp_path / "a.mp4")
     corrupt, frames = count_corrupt(path)
-    settings = dataclasses.replace(
-        SETTINGS, long_seconds=long_seconds, window_seconds=1.0, step_seconds=0.5
-    )
-    strict = dataclasses.replace(settings, limits=Limits(max_corrupt_share=0.5 * corrupt / frames))
+    windows = {"long_seconds": long_seconds, "window_seconds": 1.0, "step_seconds": 0.5}
+    settings = asked(**windows)
+    strict = asked(**windows, limits=Limits(max_corrupt_share=0.5 * corrupt / frames))
     for model in (deep, classical):
         row = answer(label_video(planned(path), model, settings))
         assert (row["status"], row["damaged_packets"]) == ("ok", 0)
@@ -566,8 +583,9 @@ def test_a_fault_of_the_model_is_no_row(
 def test_the_digest_is_of_what_decides_a_label() -> None:
     moved = dataclasses.replace(SETTINGS, model="elsewhere")
     assert moved.digest == SETTINGS.digest
-    for changed in ({"model_digest": "e"}, {"window_seconds": 3.0}, {"embedding": True}):
-        assert dataclasses.replace(SETTINGS, **changed).digest != SETTINGS.digest
+    assert dataclasses.replace(SETTINGS, model_digest="e").digest != SETTINGS.digest
+    for changed in ({"long_seconds": 9.0}, {"embedding": True}, {"decoder": "opencv"}):
+        assert asked(**changed).digest != SETTINGS.digest
     as_json = LabelSettings.from_json(dataclasses.asdict(SETTINGS))
     assert as_json == SETTINGS
 
@@ -601,7 +619,7 @@ def test_a_model_that_changes_during_the_job_is_refused(tmp_path: Path) -> None:
 )
 def test_wrong_settings_are_told(changed: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
-        dataclasses.replace(SETTINGS, **changed)
+        asked(**changed)
 
 
 def test_a_driver_needs_no_torch() -> None:
@@ -619,7 +637,7 @@ def test_what_is_no_model_is_told(place: str) -> None:
 
 
 def test_caps_are_no_part_of_the_digest_and_are_told_in_the_row(tmp_path: Path) -> None:
-    assert dataclasses.replace(SETTINGS, limits=Limits(max_pixels=5)).digest == SETTINGS.digest
+    assert asked(limits=Limits(max_pixels=5)).digest == SETTINGS.digest
     made = fitted("knn")
     folder = str(tmp_path / "model")
     save_classical(folder, made.info, made.pipeline)
@@ -632,8 +650,8 @@ def test_caps_are_no_part_of_the_digest_and_are_told_in_the_row(tmp_path: Path) 
         (Limits(max_bytes=100), ("max_bytes", 100.0)),
         (Limits(), (None, None)),
     ):
-        asked = dataclasses.replace(settings, limits=limits)
-        row = answer(labeller.label_videos(dataclasses.asdict(asked))(planned(path)))
+        capped = dataclasses.replace(settings, options=LabelOptions(limits=limits))
+        row = answer(labeller.label_videos(dataclasses.asdict(capped))(planned(path)))
         assert (row["cap"], row["cap_value"]) == cap
         assert (row["error_kind"] == "too_large") == (cap[0] is not None)
 

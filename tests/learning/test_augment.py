@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vidray.errors import UserError
-from vidray.learning.augment import Augmentation, augment, mix
+from vidray.learning.augment import augment, mix
+from vidray.learning.hyperparameters import Augmentation
 from vidray.models.preprocess import IMAGENET, Preprocessing
 
 STRONG = Augmentation(

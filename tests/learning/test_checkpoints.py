@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -236,4 +237,42 @@ def test_a_missing_or_foreign_file_is_named(saved: Path, tmp_path: Path) -> None
     (saved / checkpoints.HEADER).write_text(json.dumps(header))
     (saved / checkpoints.NETWORK).unlink()
     with pytest.raises(UserError, match=r"network\.safetensors is not there"):
+        load_into(saved, make_network())
+
+
+_ABSURD = (None, 5, "x", [], {}, [None], [{}], {"x": 5}, [{"params": [5]}])
+
+
+def _changed(values: dict[str, object], *names: str) -> Iterator[dict[str, object]]:
+    """Each key missing, and in its place each absurd value; keys of optimizer, too."""
+    for name in names:
+        yield {key: value for key, value in values.items() if key != name}
+        yield from ({**values, name: absurd} for absurd in _ABSURD)
+
+
+@pytest.mark.parametrize("key", ["optimizer", "scaler", "progress"])
+def test_a_header_that_somebody_changed_is_told_in_a_line_or_taken(saved: Path, key: str) -> None:
+    """Each missing key was an "unexpected KeyError" that asked for a report."""
+    path = saved / checkpoints.HEADER
+    header = json.loads(path.read_text())
+    headers = [*_changed(header, key)]
+    if key == "optimizer":
+        headers += [{**header, key: one} for one in _changed(header[key], *header[key])]
+    told = set()
+    for changed in headers:
+        path.write_text(json.dumps(changed))
+        try:
+            load_into(saved, make_network())
+        except UserError as error:
+            told.add(str(error))
+    assert all(str(saved) in line and "\n" not in line for line in told)
+    assert any(
+        line.startswith(f"{path} is damaged ({key} is missing), or not vidray's: put back")
+        for line in told
+    )
+
+
+def test_a_header_of_nothing_but_brackets_is_told_in_a_line(saved: Path) -> None:
+    (saved / checkpoints.HEADER).write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"checkpoint\.json is damaged .*: put back"):
         load_into(saved, make_network())

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vidray.errors import UserError
-from vidray.learning.augment import Augmentation, augment
+from vidray.learning.augment import augment
+from vidray.learning.hyperparameters import Augmentation
 from vidray.learning.loader import (
     Batch,
     TrainingLoader,

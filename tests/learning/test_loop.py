@@ -3,6 +3,7 @@
 import json
 import math
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,19 +18,19 @@ import torch.multiprocessing
 from torch import Tensor, nn
 
 from vidray.errors import UserError
-from vidray.learning import loop, losses
-from vidray.learning.augment import Augmentation
+from vidray.learning import checkpoints, loop, losses
 from vidray.learning.epochs import (
     EpochRow,
     Validation,
     best_epoch,
     should_stop,
 )
-from vidray.learning.hyperparameters import OptimizerKind, Training
+from vidray.learning.hyperparameters import Augmentation, OptimizerKind, Training
 from vidray.learning.loader import TrainingLoader
 from vidray.learning.optimizer import learning_rate_at, make_optimizer
 from vidray.learning.processes import predict_shared
 from vidray.models import inference
+from vidray.models.names import Precision
 from vidray.models.networks.batchnorm import world_size
 from vidray.models.preprocess import Preprocessing
 
@@ -309,7 +310,7 @@ def test_a_long_gradient_is_clipped() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_simple_task_is_learnt(precision: inference.Precision) -> None:
+def test_a_simple_task_is_learnt(precision: Precision) -> None:
     seen = []
     network = nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(3, CLASSES))
     network.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
@@ -382,6 +383,29 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     fit(make_network(), replace(PLAIN, epochs=1), on_epoch=lambda rows, save: save(tmp_path))
     with pytest.raises(UserError, match=r"learning_rate: 0\.05 -> 0\.01; steps_per_epoch: 3 -> 2"):
         fit(make_network(), replace(PLAIN, epochs=1, learning_rate=0.01), rows=8, start=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("progress", "what"),
+    [
+        ({}, "progress has no settings, or no epochs"),
+        ({"settings": [], "epochs": []}, "progress has no settings, or no epochs"),
+        ({"settings": None, "epochs": []}, "progress has no settings, or no epochs"),
+        ({"epochs": [5]}, r"progress\.epochs\[0\] is 5: it must be an object"),
+        ({"epochs": [{"epoch": 1}]}, r"progress\.epochs\[0\]\.train_loss is missing"),
+    ],
+)
+def test_damaged_progress_of_a_checkpoint_is_told(
+    tmp_path: Path, progress: dict[str, Any], what: str
+) -> None:
+    training = replace(PLAIN, epochs=1)
+    fit(make_network(), training, on_epoch=lambda rows, save: save(tmp_path))
+    path = tmp_path / checkpoints.HEADER
+    header = json.loads(path.read_text())
+    good = {} if progress == {} else header["progress"]
+    path.write_text(json.dumps({**header, "progress": {**good, **progress}}))
+    with pytest.raises(UserError, match=rf"checkpoint\.json is damaged \({what}\).*: put back"):
+        fit(make_network(), training, start=tmp_path)
 
 
 def test_the_callers_random_numbers_are_left_alone() -> None:
@@ -620,14 +644,46 @@ def test_two_processes_resume_bit_by_bit(
             assert torch.equal(value, results[name.replace("straight:", "resumed:")]), name
 
 
+def test_no_thread_predicts_with_weights_that_another_has_rounded() -> None:
+    """Autocasting keeps rounded weights for the whole process: on two streams of a GPU, one thread
+    reads those that the other has not written yet. Here weights that change between tell.
+    """
+    inside, go_on = threading.Event(), threading.Event()
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 2 * 6 * 6, CLASSES))
+
+    def wait(*_: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            inside.set()
+            go_on.wait(60)
+
+    network.register_forward_hook(wait)
+
+    def predict() -> Tensor:
+        clips = np.full((1, 2, 6, 6, 3), 200, np.uint8)
+        return torch.from_numpy(
+            inference.predict_logits(
+                network, [clips], preprocessing=PREPROCESSING, device=CPU, precision="bfloat16"
+            )
+        )
+
+    other = threading.Thread(target=predict)
+    other.start()
+    try:
+        assert inside.wait(60)
+        with torch.no_grad():
+            network[1].weight.zero_()
+        assert torch.allclose(predict(), network[1].bias.detach()[None], atol=1e-2)
+    finally:
+        go_on.set()
+        other.join()
+
+
 # --- on a GPU ----------------------------------------------------------------------------------
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
-def test_half_precision_learns_and_resumes_on_a_gpu(
-    tmp_path: Path, precision: inference.Precision
-) -> None:
+def test_half_precision_learns_and_resumes_on_a_gpu(tmp_path: Path, precision: Precision) -> None:
     training = Training(
         epochs=15, learning_rate=0.1, precision=precision, batch_size=6, clip_gradient_norm=5.0
     )

@@ -12,13 +12,12 @@ from torchvision.ops import StochasticDepth
 
 from vidray.errors import UserError
 from vidray.learning import loop
-from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import DeepJob, make_network
-from vidray.learning.hyperparameters import Training
+from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
 from vidray.learning.optimizer import decayed, make_optimizer
+from vidray.models.names import FLOW_MODELS
 from vidray.models.networks.build import (
-    FLOW_MODELS,
     NAMES,
     build,
     set_trained,

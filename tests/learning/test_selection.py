@@ -21,23 +21,22 @@ from vidray import cli, models
 from vidray.errors import UserError
 from vidray.evaluation import judging
 from vidray.learning import recordings
-from vidray.learning.augment import Augmentation
 from vidray.learning.deep_job import (
     DeepJob,
-    Workers,
     labelled_rows,
+    make_job,
     model_info,
 )
 from vidray.learning.examples import (
-    Selection,
     apply,
     read_clips,
     read_features,
     select,
 )
-from vidray.learning.hyperparameters import Training
+from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.recordings import Demand
-from vidray.learning.train_config import DeepSettings, deep_job
+from vidray.learning.selection import Selection
+from vidray.learning.train_config import DeepSettings, Workers
 from vidray.models import importance
 from vidray.models.cross_validation import cross_validate
 from vidray.search import data as search_data
@@ -58,7 +57,7 @@ FAST = ("--model", "knn", "--folds", "0")
 @pytest.fixture(autouse=True)
 def _without_importance_and_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most of the time of so small a training, and tested elsewhere."""
-    monkeypatch.setattr("vidray.evaluation.study.BASELINES", ("majority",))
+    monkeypatch.setattr("vidray.evaluation.study_plan.BASELINES", ("majority",))
     for name in ("by_columns", "by_feature"):
         monkeypatch.setattr(importance, name, lambda *_args, **_more: [])
 
@@ -85,12 +84,25 @@ def without_groups(**more: Any) -> list[Row]:
     return [{**one, "group": None} for one in two_classes(**more)]
 
 
-def by_hand(one: Row, shares: Sequence[float], folder: str) -> str:
-    """The rule of ``splits``, written again: a hash of the recording, or of the path."""
-    key = f"group {one['group']}" if one["group"] else f"path {one['uri'][len(folder) + 1 :]}"
-    digest = hashlib.blake2b(f"0 {key}".encode(), digest_size=8).digest()
-    draw = int.from_bytes(digest, "big") / 2**64
-    return "train" if draw < shares[0] else "val" if draw < shares[0] + shares[1] else "test"
+def by_hand(
+    rows: Sequence[Row], split: str, shares: Sequence[float], folder: str = "/v"
+) -> set[str]:
+    """Videos of a split: the rule of ``splits`` written again, for classes that divide evenly."""
+    found = set()
+    for label in {one["label"] for one in rows}:
+        recordings: dict[str, set[str]] = {}
+        for one in rows:
+            if one["label"] == label:
+                below = one["uri"][len(folder) + 1 :]
+                key = f"group {one['group']}" if one["group"] else f"path {below}"
+                recordings.setdefault(key, set()).add(one["uri"])
+        order = sorted(
+            recordings, key=lambda key: hashlib.blake2b(f"0 {key}".encode(), digest_size=8).digest()
+        )
+        train, val, _ = (round(len(order) * share) for share in shares)
+        part = {"train": order[:train], "val": order[train:][:val], "test": order[train:][val:]}
+        found |= {uri for key in part[split] for uri in recordings[key]}
+    return found
 
 
 def run(job: str, *flags: object) -> None:
@@ -140,14 +152,14 @@ def test_a_model_is_judged_on_the_split_that_its_training_derived(
     assert ("no recordings known" in told) == (rows[0]["group"] is None)
     assert info(model)["selection"]["split_fractions"] == list(shares)
     run("evaluate", "--model", model, "--data", data, "--out", out, "--timed-videos", "0")
-    expected = {one["uri"] for one in rows if by_hand(one, shares, "/v") == "test"}
+    expected = by_hand(rows, "test", shares)
     assert expected
     assert judged(out) == expected
     # What was judged on val while training is what --split val is.
     val = tmp_path / "val"
     flags = ("--split", "val", "--timed-videos", "0")
     run("evaluate", "--model", model, "--data", data, "--out", val, *flags)
-    assert judged(val) == {one["uri"] for one in rows if by_hand(one, shares, "/v") == "val"}
+    assert judged(val) == by_hand(rows, "val", shares)
     earlier = json.loads((model / "metrics.json").read_text())["val"]["accuracy"]
     assert json.loads((val / "metrics.json").read_text())["accuracy"] == earlier
 
@@ -161,8 +173,8 @@ def test_the_table_counts_videos_and_recordings(tmp_path: Path, capsys: Captured
     for label in (*LABELS, "[/b] :cat:"):
         cells = []
         for split in ("train", "val", "test"):
-            own = [one for one in rows if one["label"] == label]
-            own = [one for one in own if by_hand(one, (0.95, 0.05, 0), "/v") == split]
+            uris = by_hand(rows, split, (0.95, 0.05, 0))
+            own = [one for one in rows if one["label"] == label and one["uri"] in uris]
             groups = {one["group"] for one in own}
             cells.append(f"{len(own)} ({len(groups)})" if own else "-")
         assert re.search(rf"{re.escape(label)} +{' +'.join(map(re.escape, cells))}", told), cells
@@ -213,7 +225,8 @@ def test_training_derives_what_extracting_derives(tmp_path: Path) -> None:
     for source in (folder, folder / "*" / "*.mp4", tmp_path / "list.csv"):
         listed = sources.list_videos(str(source), splits=(0.5, 0.25, 0.25))
         root = splits.source_folder(str(source), listed["uri"].to_pylist())
-        assert splits.assign(listed, (0.5, 0.25, 0.25), root=root).equals(listed)
+        bounds = splits.balance(listed, (0.5, 0.25, 0.25), root=root)
+        assert splits.assign(listed, (0.5, 0.25, 0.25), bounds, root=root).equals(listed)
 
 
 def test_given_splits_win_unless_other_ones_are_asked_for(tmp_path: Path, capsys: Captured) -> None:
@@ -227,7 +240,7 @@ def test_given_splits_win_unless_other_ones_are_asked_for(tmp_path: Path, capsys
     assert "instead of those given" in capsys.readouterr().out
     for model, expected in {
         "given": {one["uri"] for one in rows if one["split"] == "test"},
-        "own": {one["uri"] for one in rows if by_hand(one, (0.5, 0.25, 0.25), "/v") == "test"},
+        "own": by_hand(rows, "test", (0.5, 0.25, 0.25)),
     }.items():
         out = tmp_path / f"{model}-judged"
         given = ("--model", tmp_path / model, "--data", data, "--out", out)
@@ -316,6 +329,13 @@ def test_a_training_of_other_fractions_is_another_training(
         {"without_classes": "run"},
         {"without_classes": [1]},
         {"without_classes": None},
+        {"split_bounds": [0.5, 0.7]},
+        {"split_bounds": {"run": 0.5}},
+        {"split_bounds": {"run": [0.5]}},
+        {"split_bounds": {"run": [0.5, "0.7"]}},
+        {"split_bounds": {"run": [0.7, 0.5]}},
+        {"split_bounds": {"run": [0.5, 1.5]}},
+        {"split_bounds": {"run": [float("nan"), 0.5]}},
         ["run"],
         "x",
         7,
@@ -333,12 +353,71 @@ def test_a_model_of_before_selects_nothing() -> None:
     assert Selection.from_info(written) == read
 
 
+def test_videos_that_are_added_later_move_no_other(tmp_path: Path) -> None:
+    """A model is judged by the bounds of its training: nothing that it has learnt from."""
+    rows = two_classes(9)
+    data = features_run(tmp_path / "data", rows=rows, source="/v")
+    run("train", "--data", data, "--out", tmp_path / "m", *FAST)
+    assert Selection.from_info(info(tmp_path / "m")).split_bounds
+    more = two_classes(30)
+    grown = features_run(tmp_path / "grown", rows=more, source="/v")
+    flags = ("--model", tmp_path / "m", "--data", grown, "--timed-videos", "0")
+    found = {}
+    for split in ("train", "val", "test"):
+        run("evaluate", *flags, "--split", split, "--out", tmp_path / split)
+        found[split] = judged(tmp_path / split)
+        assert by_hand(rows, split, (0.7, 0.15, 0.15)) <= found[split]
+    assert set.union(*found.values()) == {one["uri"] for one in more}
+
+
+def test_videos_that_cannot_be_read_have_no_part_in_the_split(tmp_path: Path) -> None:
+    """Features and clips of the same videos are split alike, whatever failed in either."""
+    rows = two_classes(10)
+    failed = [
+        {**one, "status": "failed"} if k in (3, 4, 5, 24) else one for k, one in enumerate(rows)
+    ]
+    features = read_features(str(features_run(tmp_path / "f", rows=failed, source="/v")))
+    clips = read_clips(str(clips_run(tmp_path / "c", rows=rows, source="/v")))
+    of_clips, of_features = (
+        dict(zip(table["uri"].to_pylist(), table["split"].to_pylist(), strict=True))
+        for table in (select(examples, Selection()).table for examples in (clips, features))
+    )
+    assert len(of_features) == len(of_clips) - 4
+    assert of_features.items() <= of_clips.items()
+
+
+@pytest.mark.parametrize("job", ["train", "study"])
+def test_a_job_of_before_is_finished_with_its_splits(
+    job: str, tmp_path: Path, capsys: Captured
+) -> None:
+    """Before splits were balanced the draws alone decided them: no bounds are recorded."""
+    data = features_run(tmp_path / "data", rows=two_classes(), source="/v")
+    out, flags = tmp_path / "out", ("--folds", "0")
+    given = {
+        "train": ("--data", data, "--model", "knn"),
+        "study": ("--features", data, "--models", "knn"),
+    }[job]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(splits, "balance", lambda *_args, **_more: {})
+        run(job, *given, "--out", out, *flags)
+    report = json.loads((out / "run.json").read_text())
+    assert "split_bounds" not in json.dumps(report)
+    report["state"] = "running"
+    (out / "run.json").write_text(json.dumps(report))
+    (out / "_SUCCESS").unlink()
+    run(job, *given, "--out", out, *flags)
+    assert "split_bounds" not in (out / "run.json").read_text()
+    assert (out / "_SUCCESS").exists()
+    run(job, *given, "--out", out, *flags, "--overwrite")
+    assert "split_bounds" in (out / "run.json").read_text()
+
+
 def test_the_workers_of_a_deep_training_are_told_the_derived_split(tmp_path: Path) -> None:
     rows = [*two_classes(), row("s", "skip rope", "s")]
     data = clips_run(tmp_path / "clips", rows=rows, source="/v")
     asked = Selection(split_fractions=(0.5, 0.2, 0.3), without_classes=("skip rope",))
     examples = select(read_clips(str(data)), asked)
-    job = deep_job(
+    job = make_job(
         "resnet18_avg", examples, examples.class_names,
         deep=DeepSettings(), training=Training(), augmentation=Augmentation(),
     )  # fmt: skip
@@ -348,21 +427,19 @@ def test_the_workers_of_a_deep_training_are_told_the_derived_split(tmp_path: Pat
     assert clips is not None
     for split in ("train", "val"):
         found, _ = labelled_rows(clips, split, sent.class_names, sent.splits)
-        assert set(clips.table["uri"].take(pa.array(found)).to_pylist()) == {
-            one["uri"]
-            for one in rows
-            if by_hand(one, (0.5, 0.2, 0.3), "/v") == split and one["label"] in LABELS
-        }
-    assert model_info(sent, examples)["selection"] == {
-        "split_fractions": (0.5, 0.2, 0.3), "without_classes": ("skip rope",),
-    }  # fmt: skip
+        expected = by_hand(two_classes(), split, (0.5, 0.2, 0.3))
+        assert set(clips.table["uri"].take(pa.array(found)).to_pylist()) == expected
+    written = json.loads(json.dumps(model_info(sent, examples)))
+    assert Selection.from_info(written) == examples.selection
+    assert examples.selection.without_classes == ("skip rope",)
 
 
 def test_a_deep_trial_learns_from_the_derived_split(tmp_path: Path) -> None:
     rows = two_classes(8)
-    asked = Selection(split_fractions=(0.5, 0.3, 0.2))
+    data = str(clips_run(tmp_path / "clips", rows=rows, source="/v"))
+    asked = select(read_clips(data), Selection(split_fractions=(0.5, 0.3, 0.2))).selection
     trials = DeepTrials(
-        data=str(clips_run(tmp_path / "clips", rows=rows, source="/v")),
+        data=data,
         work=str(tmp_path / "work"),
         deep=DeepSettings(),
         training=Training(epochs=1, batch_size=8, optimizer="sgd"),
@@ -376,7 +453,7 @@ def test_a_deep_trial_learns_from_the_derived_split(tmp_path: Path) -> None:
     model = Path(trials.folder(0)) / "model"
     assert Selection.from_info(info(model)) == asked
     val = apply(read_clips(trials.data), asked).of_split("val")
-    expected = {one["uri"] for one in rows if by_hand(one, (0.5, 0.3, 0.2), "/v") == "val"}
+    expected = by_hand(rows, "val", (0.5, 0.3, 0.2))
     assert set(val.table["uri"].to_pylist()) == expected
     loaded = models.load(str(model))
     own = judging.predict(loaded, val)[np.arange(len(val.table)), val.targets(LABELS)]
@@ -470,10 +547,10 @@ def test_a_class_that_a_model_has_never_seen_is_named(tmp_path: Path, capsys: Ca
 
 
 def test_fractions_that_are_advised_help(tmp_path: Path) -> None:
-    """Seven classes of four recordings, split so that train lacks some: what is named is tried."""
+    """Seven classes of three recordings, so that train lacks them: what is named is tried."""
     tried = 0
     for seed in range(6):
-        rows = [row(f"{k}-{n}", f"c{k}", f"{seed} {k} {n}") for k in range(7) for n in range(4)]
+        rows = [row(f"{k}-{n}", f"c{k}", f"{seed} {k} {n}") for k in range(7) for n in range(3)]
         found = read_features(str(features_run(tmp_path / str(seed), rows=rows)))
         with pytest.raises(UserError, match="split train") as error:
             _ = select(found, Selection(split_fractions=(0.1, 0.5, 0.4))).class_names
@@ -627,7 +704,8 @@ def test_a_study_derives_what_a_training_derives(tmp_path: Path, capsys: Capture
     run("study", *flags)
     assert "splits derived by recording" in capsys.readouterr().out
     unit = json.loads((tmp_path / "s" / "units" / "knn.test.json").read_text())
-    expected = {r["video_id"] for r in rows if by_hand(r, (0.7, 0.15, 0.15), "/v") == "test"}
+    uris = by_hand(rows, "test", (0.7, 0.15, 0.15))
+    expected = {one["video_id"] for one in rows if one["uri"] in uris}
     assert set(unit["video_ids"]) == expected
     report = json.loads((tmp_path / "s" / "run.json").read_text())
     assert report["asked"]["selection"]["split_fractions"] == [0.7, 0.15, 0.15]

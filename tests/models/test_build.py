@@ -5,6 +5,8 @@ import math
 import pickle
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from torchvision.models import WeightsEnum, video
 
 from vidray import models, storage
 from vidray.errors import UserError
+from vidray.models import classical, names
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import (
     NAMES,
@@ -51,7 +54,14 @@ def _seeded() -> Iterator[None]:
 
 def test_every_model_of_the_list_has_a_name() -> None:
     assert sorted(NAMES) == sorted(" ".join(ROWS).split())
-    assert models.DEEP == NAMES
+    assert models.DEEP == NAMES == names.DEEP
+
+
+def test_names_are_known_without_what_builds_the_models() -> None:
+    assert set(classical._CLASSIFIERS) == {*names.CLASSICAL, names.MAJORITY}
+    code = "import sys; from vidray.models import names; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "sklearn", "numpy", "pyarrow"} & set(done.stdout.split())
 
 
 # Parameters
@@ -93,11 +103,14 @@ def test_parameters_as_published(name: str, millions: float) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"name": "r3d18"}, "model 'r3d18' is unknown: did you mean r3d_18?"),
-        ({"name": "resnet18"}, "model 'resnet18' is unknown: did you mean resnet18_"),
-        ({"name": "zzz"}, "model 'zzz' is unknown: Deep ones are resnet18_avg, "),
+        ({"name": "r3d18"}, "deep model 'r3d18' is unknown: did you mean r3d_18?"),
+        ({"name": "resnet18"}, "deep model 'resnet18' is unknown: did you mean resnet18_"),
+        ({"name": "zzz"}, "deep model 'zzz' is unknown: one of resnet18_avg, "),
         ({"name": ""}, "model '' is unknown"),
-        ({"head": "lnear"}, "head 'lnear' is unknown: one of linear, layernorm_dropout_linear"),
+        (
+            {"head": "lnear"},
+            "head 'lnear' is unknown: did you mean linear? One of linear, ",
+        ),
         ({"num_classes": 1}, "num_classes is 1: a classifier tells 2 or more apart"),
         ({"num_classes": 0}, "num_classes is 0"),
         (

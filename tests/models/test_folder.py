@@ -25,15 +25,15 @@ from vidray import features, storage
 from vidray.errors import ModelError, UserError
 from vidray.features.extraction import Settings
 from vidray.learning import loop
-from vidray.learning.augment import Augmentation
-from vidray.learning.hyperparameters import Training
+from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
 from vidray.models import classical
 from vidray.models.folder import ClassicalModel, DeepModel, load, save_classical, save_deep, softmax
 from vidray.models.matrices import to_matrix
+from vidray.models.names import FLOW_MODELS
 from vidray.models.networks import published
 from vidray.models.networks.architecture import Architecture
-from vidray.models.networks.build import FLOW_MODELS, NAMES, build
+from vidray.models.networks.build import NAMES, build
 from vidray.models.preprocess import IMAGENET, Preprocessing
 from vidray.storage.json_file import write_json
 from vidray.tables import schema

@@ -1,6 +1,8 @@
 """The folder that a job fills: claimed, gone on with, refused, overwritten, finished."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from vidray import storage
 from vidray.errors import UserError
 from vidray.storage import join
-from vidray.tables.run_folder import RunFolder
+from vidray.tables.run_folder import OWNED, Kind, RunFolder
 
 CHECKPOINTS = "_checkpoints"
 
@@ -176,3 +178,155 @@ def test_a_file_is_no_folder(place: str, overwrite: bool) -> None:
     with pytest.raises(UserError, match="is a file: --out must name a folder"):
         run.claim(overwrite=overwrite)
     assert storage.read_bytes(run.out) == b"mine"
+
+
+# Every kind in every state
+
+KINDS: tuple[Kind, ...] = (
+    "features", "clips", "label", "model", "evaluation", "study", "search",
+)  # fmt: skip
+OF_TABLES = ("features", "clips")
+# Kinds that go on, or start again, whatever the settings were.
+OF_ANY_SETTINGS = ("label", "evaluation")
+
+
+def folder_of(kind: Kind, out: str, seed: int = 1) -> RunFolder:
+    """As the jobs make them; another seed stands for other settings."""
+    config = {"config": {"seed": seed}}
+    if kind in OF_TABLES:
+        same = {"table": kind, "videos": "/v", "digest": f"d{seed}"}
+        return RunFolder(out=out, kind=kind, same=same, shown=config)
+    if kind == "model":
+        return RunFolder(out=out, kind=kind, same={"digest": f"d{seed}"}, shown=config)
+    if kind in ("study", "search"):
+        return RunFolder(out=out, kind=kind, settings={"seed": seed}, shown={"asked": {}})
+    return RunFolder(out=out, kind=kind, shown=config)
+
+
+def work(folder: RunFolder) -> None:
+    """Every name that the job leaves, as a file or as a folder."""
+    for name in OWNED[folder.kind]:
+        storage.write_bytes(folder.path(name if "." in name else f"{name}/set=x"), b"ours")
+
+
+def unfinished(folder: RunFolder) -> None:
+    folder.claim()
+    work(folder)
+
+
+def finished(folder: RunFolder) -> None:
+    unfinished(folder)
+    folder.finish(counts={"videos": 1})
+
+
+def without_kind(folder: RunFolder, make: Callable[[RunFolder], None]) -> None:
+    """As vidray left it until November 2026: tables told no kind, labels no run.json at first."""
+    make(folder)
+    if folder.kind == "label":
+        storage.remove_tree(folder.path("run.json"), inside=folder.out)
+    else:
+        values = json.loads(storage.read_bytes(folder.path("run.json")))
+        del values["kind"]
+        storage.write_bytes(folder.path("run.json"), json.dumps(values).encode())
+
+
+def half_overwritten(folder: RunFolder) -> None:
+    """Killed after the first file of an old run was removed."""
+    finished(folder_of(folder.kind, folder.out, seed=3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "_remove_owned", lambda _: None)
+        folder.overwrite()
+    storage.remove_tree(folder.path(OWNED[folder.kind][0]), inside=folder.out)
+
+
+# A study where a model is wanted, a model where a study is.
+OTHER: dict[Kind, Kind] = {"model": "study", "study": "model", "clips": "features"}
+
+STATES: dict[str, Callable[[Kind, str], None]] = {
+    "empty": lambda kind, out: None,
+    "unfinished": lambda kind, out: unfinished(folder_of(kind, out)),
+    "unfinished, other settings": lambda kind, out: unfinished(folder_of(kind, out, 2)),
+    "finished": lambda kind, out: finished(folder_of(kind, out)),
+    "finished, other settings": lambda kind, out: finished(folder_of(kind, out, 2)),
+    "half overwritten": lambda kind, out: half_overwritten(folder_of(kind, out)),
+    "another kind": lambda kind, out: finished(folder_of(OTHER.get(kind, "clips"), out)),
+    "a stranger's": lambda kind, out: storage.write_bytes(join(out, OWNED[kind][0]), b"mine"),
+    "unfinished, no kind": lambda kind, out: without_kind(folder_of(kind, out), unfinished),
+    "finished, no kind": lambda kind, out: without_kind(folder_of(kind, out), finished),
+}
+
+
+def expected(kind: Kind, state: str, overwrite: bool) -> str:
+    """What claiming says: the state that it goes on from, or the end of the refusal."""
+    if state == "another kind":
+        noun = {"label": "labels", "features": "features", "clips": "clips"}.get(
+            kind, f"an? {kind}"
+        )
+        return f"holds .*, not {noun}: choose another --out"
+    if state == "a stranger's":
+        return f"holds {'a model' if kind == 'model' else OWNED[kind][0]} but no run.json: choose"
+    if "no kind" in state and kind not in (*OF_TABLES, "label"):
+        return f"holds a run.json that no job of vidray wrote, not an? {kind}: choose another --out"
+    if overwrite or state in ("empty", "half overwritten"):
+        return "free"
+    if "no kind" in state and kind == "label":
+        return "free"
+    how = state.split(",", maxsplit=1)[0]
+    if "other settings" in state and kind not in OF_ANY_SETTINGS:
+        return f"{how} .* of other settings .seed: 2 -> 1.: choose another --out, or give --overw"
+    return "finished" if how == "finished" else "running"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_in_every_state(place: str, kind: Kind) -> None:
+    for number, (state, make) in enumerate(STATES.items()):
+        for overwrite in (False, True):
+            out = join(place, f"{number}-{overwrite}")
+            make(kind, out)
+            told = expected(kind, state, overwrite)
+            if told in ("free", "running", "finished"):
+                keeps = told != "free" or (kind == "label" and "kind" in state and not overwrite)
+                _check_claimed(folder_of(kind, out), overwrite, told, keeps=keeps)
+            else:
+                _check_refused(folder_of(kind, out), overwrite, told)
+
+
+def _check_refused(folder: RunFolder, overwrite: bool, told: str) -> None:
+    before = contents(folder.out)
+    for act in (folder.check, folder.start, partial(folder.claim, overwrite=overwrite)):
+        with pytest.raises(UserError, match=told) as caught:
+            act()
+        assert "\n" not in str(caught.value)
+    assert contents(folder.out) == before
+
+
+def _check_claimed(folder: RunFolder, overwrite: bool, told: str, *, keeps: bool) -> None:
+    before = contents(folder.out)
+    if "run.json" in before:
+        storage.write_bytes(folder.path("notes.txt"), b"mine")
+    notes = {"notes.txt": b"mine"} if before.get("run.json") else {}
+    assert folder.claim(overwrite=overwrite) == told
+    after = contents(folder.out)
+    assert notes.items() <= after.items()
+    if keeps:
+        assert before.keys() - {"_SUCCESS"} <= after.keys()
+    else:
+        assert after.keys() == {"run.json", *notes}
+    values = json.loads(after["run.json"])
+    assert values.get("kind", folder.kind) == folder.kind
+    is_left = told == "finished" and folder.kind not in ("study", "search")
+    assert values["state"] == ("finished" if is_left else "running")
+    assert ("_SUCCESS" in after) == (is_left and folder.kind != "label")
+
+    work(folder)
+    folder.finish(counts={"videos": 2})
+    end = contents(folder.out)
+    assert ("_SUCCESS" in end) == (folder.kind != "label")
+    assert json.loads(end["run.json"])["state"] == "finished"
+    assert not any(name.startswith(("_work/", "_checkpoints/")) for name in end)
+    assert folder.claim() == "finished"
+
+
+def contents(out: str) -> dict[str, bytes]:
+    files = storage.list_files(out, hidden=True)
+    return {info.uri.removeprefix(out + "/"): storage.read_bytes(info.uri) for info in files}

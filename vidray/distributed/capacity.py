@@ -8,76 +8,18 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from vidray import interrupts
 from vidray.distributed import ray_address, ray_sessions
+from vidray.distributed.resources import PredictorChoice, Predictors, Resources
 from vidray.errors import JobError, UserError
 
 _MOST_SECONDS_TO_START = 180
-_MOST_TIMEOUT_SECONDS = 1e6  # poll() takes milliseconds of 31 bits.
 # A predictor loads PyTorch and a network, and may wait for a GPU that another job just leaves.
 MOST_STARTING_SECONDS = 600
-
-
-@dataclass(frozen=True, kw_only=True)
-class Predictors:
-    """Actors that hold a network apart from the workers, which only decode then.
-
-    Args:
-        target: ``module:function``; ``function(config)`` gives what answers a sandbox's questions.
-        number: of actors.
-        gpus_each: share of a GPU; 0 puts each on a CPU.
-    """
-
-    target: str
-    number: int
-    gpus_each: float
-
-    def __post_init__(self) -> None:
-        if self.number < 1 or self.gpus_each < 0:
-            raise UserError(
-                f"{self.number} predictors of {self.gpus_each:g} GPUs: at least 1, of 0 or more"
-            )
-
-    @property
-    def cpus_each(self) -> int:
-        """Beside a GPU none: all of them decode."""
-        return 0 if self.gpus_each else 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What each of the job's workers may use.
-
-    Args:
-        workers: tasks at once; None takes every CPU of the cluster.
-        memory_bytes: of one worker; a video that needs more fails as out_of_memory.
-        timeout_seconds: for one video.
-        num_blocks: tasks in all; None lets vidray choose. The result does not depend on it.
-        predictors: beside the workers; None: each worker has the network itself.
-    """
-
-    workers: int | None = None
-    memory_bytes: int = 2 << 30
-    timeout_seconds: float = 600.0
-    num_blocks: int | None = None
-    predictors: Predictors | None = None
-
-    def __post_init__(self) -> None:
-        least = {"workers": 1, "memory_bytes": 512 << 20, "timeout_seconds": 0.001, "num_blocks": 1}
-        for name, value in least.items():
-            given = getattr(self, name)
-            if given is not None and not given >= value:  # Not a number is neither.
-                raise UserError(f"{name} is {given}: it must be {value} or more")
-        if not self.timeout_seconds <= _MOST_TIMEOUT_SECONDS:
-            raise UserError(
-                f"timeout_seconds is {self.timeout_seconds:g}: it must be "
-                f"{_MOST_TIMEOUT_SECONDS:g} at the most, 11 days"
-            )
 
 
 def connect() -> None:
@@ -226,6 +168,29 @@ def predictors_that_fit(gpus_each: float) -> int:
     if gpus_each <= 1:
         return places({"GPU": 1}) * int(1 / gpus_each + 1e-9)
     return places({"GPU": gpus_each})
+
+
+def place_predictors(choice: PredictorChoice, target: str) -> Predictors | None:
+    """The predictors to start on the cluster, which is joined or started to know its GPUs.
+
+    Args:
+        target: ``module:function`` of their work.
+
+    Raises:
+        UserError: they need GPUs, and the cluster has none.
+    """
+    connect()
+    each, number = choice.gpus_per_predictor, choice.predictors
+    if each is None:
+        each = 1.0 if num_gpus() else 0.0
+    if number is None:
+        number = predictors_that_fit(each) if each else 0
+        if choice.gpus_per_predictor and not number:
+            raise UserError(
+                f"gpus_per_predictor is {each:g} and the cluster has {num_gpus():g} GPUs: wait for "
+                "its nodes, or leave it out to label on CPUs"
+            )
+    return Predictors(target=target, number=number, gpus_each=each) if number else None
 
 
 def workers_at_once(resources: Resources) -> int:

@@ -23,13 +23,13 @@ import pyarrow.compute as pc
 
 from vidray.distributed import predictors
 from vidray.distributed.capacity import (
-    Resources,
     check_cluster,
     connect,
     say,
     workers_at_once,
     workers_that_fit,
 )
+from vidray.distributed.resources import Resources
 from vidray.distributed.worker import TableSettings, Work, make_parts
 from vidray.errors import JobError, UserError
 from vidray.progress import Meter

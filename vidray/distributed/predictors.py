@@ -14,7 +14,8 @@ import pyarrow as pa
 import ray
 import ray.exceptions
 
-from vidray.distributed.capacity import MOST_STARTING_SECONDS, Predictors, Resources
+from vidray.distributed.capacity import MOST_STARTING_SECONDS
+from vidray.distributed.resources import Predictors, Resources
 from vidray.distributed.sandbox import Ask, find
 from vidray.errors import UserError
 

@@ -37,7 +37,6 @@ from vidray.learning import checkpoints, loop
 from vidray.learning.deep_job import (
     DeepJob,
     Trained,
-    Workers,
     labelled_rows,
     make_network,
 )
@@ -51,9 +50,12 @@ from vidray.learning.loader import TrainingLoader
 from vidray.learning.loop import (
     Save,
 )
+from vidray.learning.train_config import Workers
 from vidray.tables.shards import Clips
 
 _LAST, _BEST = "last", "best.safetensors"
+# 912 clips/s with 4 threads, 681 with 16: they wait for each other (docs/gpu.md).
+_MOST_LOADER_THREADS = 4
 
 OnRows = Callable[[list[dict[str, Any]]], bool | None]
 # What worker 0 says to the driver: rows, or an error. The answer is whether to go on.
@@ -163,7 +165,7 @@ def _listen(mailbox: Any, on_rows: OnRows, errors: list[Exception], stop: thread
 def _scaling(workers: Workers) -> ray.train.ScalingConfig:
     total = ray.cluster_resources()
     gpus, cpus = int(total.get("GPU", 0)), int(total.get("CPU", 0))
-    use_gpu = gpus >= workers.workers if workers.use_gpu is None else workers.use_gpu
+    use_gpu = gpus >= workers.workers if workers.gpu is None else workers.gpu
     least = workers.min_workers or workers.workers
     if use_gpu and gpus < least:
         raise UserError(f"{least} workers need a GPU each and the cluster has {gpus}")
@@ -261,7 +263,7 @@ def _fit(
         world=worker.world,
         mixup_alpha=training.mixup_alpha,
         cutmix_alpha=training.cutmix_alpha,
-        threads=torch.get_num_threads(),
+        threads=min(torch.get_num_threads(), _MOST_LOADER_THREADS),
     )
     validation = Validation(read=lambda rows: clips.read(val_rows[rows]), labels=val_labels)
     loop.fit(

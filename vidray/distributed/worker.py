@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from vidray import endings
 from vidray.distributed import predictors
-from vidray.distributed.capacity import Resources
+from vidray.distributed.resources import Resources
 from vidray.distributed.sandbox import Ask, Sandbox
 from vidray.errors import JobError, UserError, VideoError
 from vidray.tables import rows, runs

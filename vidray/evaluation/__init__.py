@@ -1,5 +1,16 @@
 """How good a model is, how sure that is, what it costs, and how models compare."""
 
-from vidray.evaluation.metrics import compute_metrics
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vidray.evaluation.metrics import compute_metrics
 
 __all__ = ["compute_metrics"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import scikit-learn only for those who compute: a command line needs only the settings."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("vidray.evaluation.metrics"), name)

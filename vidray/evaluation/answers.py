@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from vidray.errors import UserError
+from vidray.errors import UserError, closest_name
 from vidray.evaluation.intervals import Floats, Integers
 
 # A true class of probability 0 would cost an infinite loss; scikit-learn cuts here too.
@@ -65,7 +64,7 @@ def prediction_rows(
     probabilities: ArrayLike,
     class_names: Sequence[str],
 ) -> pa.Table:
-    """PREDICTIONS, worst first: the surest errors, then the least sure of the correct.
+    """PREDICTIONS, worst first: by loss, the largest where the true class is the least probable.
 
     Args:
         video_ids: (N,).
@@ -82,8 +81,8 @@ def prediction_rows(
     predicted = scores.argmax(axis=1)
     probability = scores.max(axis=1)
     correct = predicted == truth
-    # A correct row's probability is that of its true class; stable, so ties keep their order.
-    order = np.lexsort((np.where(correct, probability, -probability), correct))
+    loss = losses(truth, scores)
+    order = np.argsort(-loss, kind="stable")
     table = pa.table(
         [
             pa.array(video_ids, pa.string()),
@@ -93,7 +92,7 @@ def prediction_rows(
             pa.array(probability, pa.float32()),
             pa.array(list(scores.astype(np.float32)), pa.list_(pa.float32())),
             pa.array(correct),
-            pa.array(losses(truth, scores), pa.float32()),
+            pa.array(loss, pa.float32()),
         ],
         schema=PREDICTIONS,
     )
@@ -147,8 +146,8 @@ def class_indices(labels: ArrayLike, class_names: Sequence[str]) -> Integers:
 def _number(label: object, number_of: Mapping[str, int]) -> int:
     if isinstance(label, str) and label in number_of:
         return number_of[label]
-    close = difflib.get_close_matches(str(label), list(number_of), n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(list(number_of)[:10])}"
+    meant = closest_name(str(label), number_of)
+    hint = f"did you mean {meant!r}?" if meant else f"it knows {', '.join(list(number_of)[:10])}"
     raise UserError(f"the model does not know the label {label!r}: {hint}")
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import gc
-import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidray import storage
+from vidray import memory, storage
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+# Python takes memory from the system in arenas of this size.
+LEAST_RAM_BYTES = 1 << 20
 
 
 def measure_cost(
@@ -39,7 +41,7 @@ def measure_cost(
         predict: labels ``num_videos`` videos: from files for the end-to-end time, from pixels in
             memory for the model alone.
         num_videos: in one call of ``predict``.
-        frames_per_video: frames that the model looks at in one video.
+        frames_per_video: frames that the model looks at in one video; 0 if it is given features.
         model_dir: the model folder, for ``size_bytes``.
         network: the torch module of a deep model.
         clip_shape: of one clip, (C, T, H, W); with ``network``.
@@ -52,7 +54,7 @@ def measure_cost(
         "flops_per_clip": None if network is None else flops_per_clip(network, clip_shape),
         "size_bytes": None if model_dir is None else size_bytes(model_dir),
         "seconds_per_video": seconds,
-        "frames_per_second": frames_per_video / seconds,
+        "frames_per_second": frames_per_video / seconds if frames_per_video else None,
         "peak_ram_bytes": peak.ram_bytes,
         "peak_gpu_bytes": peak.gpu_bytes,
     }
@@ -124,20 +126,22 @@ def peak_memory() -> Iterator[PeakMemory]:
     """The most memory used while the block runs.
 
     ``ram_bytes`` is this process's resident memory above what it had at the beginning, files mapped
-    into memory included; null where the kernel does not tell. ``gpu_bytes`` is all that PyTorch had
+    into memory included; null where the kernel does not say, and below ``LEAST_RAM_BYTES``.
+    ``gpu_bytes`` is all that PyTorch had
     allocated on the current GPU at once, weights included; null where torch uses none.
     """
     peak = PeakMemory()
     gc.collect()
     if (cuda := _cuda()) is not None:
         cuda.reset_peak_memory_stats()
-    highest_before = 0 if _reset_highest_ram() else _ram_bytes("VmHWM")
-    begin = _ram_bytes("VmRSS")
+    highest_before = 0 if memory.reset_peak() else memory.peak_bytes()
+    begin = memory.resident_bytes()
     yield peak
-    highest = _ram_bytes("VmHWM")
+    highest = memory.peak_bytes()
     # Without a reset the mark may be an earlier one's: then only a higher one says something.
     if begin is not None and highest is not None and highest > (highest_before or 0):
-        peak.ram_bytes = max(0, highest - begin)
+        used = highest - begin
+        peak.ram_bytes = used if used >= LEAST_RAM_BYTES else None
     if (cuda := _cuda()) is not None:
         peak.gpu_bytes = int(cuda.max_memory_allocated())
 
@@ -151,21 +155,3 @@ def _cuda() -> Any:
 def _wait_for_gpu() -> None:
     if (cuda := _cuda()) is not None:
         cuda.synchronize()
-
-
-def _reset_highest_ram() -> bool:
-    try:
-        # 5 sets VmHWM to the present VmRSS (proc(5)).
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _ram_bytes(field: str) -> int | None:
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    found = re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)
-    return int(found[1]) * 1024 if found else None

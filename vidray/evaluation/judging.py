@@ -1,23 +1,48 @@
-"""Judging: a model's probabilities for the videos of a split, held against their labels."""
+"""Judging: a model's probabilities for the videos of a split, held against their labels.
+
+``evaluate`` writes a folder:
+
+    OUT/
+      metrics.json          figures with intervals, baselines, and what the model costs
+      predictions.parquet   a row a video, worst first (PREDICTIONS)
+      curves.json           ROC, precision-recall and calibration, and their pictures
+      run.json, _SUCCESS
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
+from vidray import masking, models, storage
 from vidray.errors import UserError
-from vidray.evaluation import compute_metrics
-from vidray.evaluation.answers import (
-    average_views,
-)
-from vidray.learning.examples import HEAD, Examples
+from vidray.evaluation import cost, plots
+from vidray.evaluation.answers import average_views, prediction_rows
+from vidray.evaluation.curves import curves
+from vidray.evaluation.drawing import save_figure
+from vidray.evaluation.judge_settings import Device, JudgeSettings
+from vidray.evaluation.metrics import baselines, compute_metrics
+from vidray.features import extraction
+from vidray.features.extraction import Settings
+from vidray.learning.examples import HEAD, Examples, apply, read_clips, read_features
+from vidray.learning.selection import Selection
 from vidray.models.folder import ClassicalModel, Model
 from vidray.sources import splits
+from vidray.storage import parquet
+from vidray.storage.json_file import write_json
+from vidray.tables import run_folder, versions
+from vidray.tables.run_folder import RunFolder
+from vidray.video import clips
+from vidray.video.clips import ClipSettings
 
 
 def predict(model: Model, examples: Examples) -> NDArray[np.float64]:
@@ -65,3 +90,225 @@ def judge(table: pa.Table, probabilities: NDArray[np.float64]) -> Judged:
         groups=[recording[video] for video in ids],
         probabilities=averaged,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What came of ``evaluate``.
+
+    Attributes:
+        metrics: as metrics.json holds them.
+        selection: of the videos, as in the model's training.
+        gives_splits: whether the data give splits of their own.
+        knows_recordings: whether any judged video's recording is known.
+    """
+
+    metrics: dict[str, Any]
+    selection: Selection
+    gives_splits: bool
+    knows_recordings: bool
+
+
+def evaluate(
+    model_dir: str,
+    data: str,
+    out: str,
+    settings: JudgeSettings,
+    *,
+    overwrite: bool = False,
+) -> Evaluation:
+    """Predict, judge, measure, draw, and write it all down.
+
+    Args:
+        model_dir: the model folder.
+        data: a finished run of what the model learns from.
+        out: the folder to write.
+        settings: what of the model is judged.
+        overwrite: remove an earlier evaluation from the folder first.
+
+    Raises:
+        UserError: the model does not take these data, or the folder holds something else.
+    """
+    where = storage.canonical(out)
+    before = run_folder.check(where, "evaluation")
+    if before and before.get("state") == "finished" and not overwrite:
+        raise UserError(f"{where} holds an evaluation: choose another --out, or give --overwrite")
+    model = models.load(model_dir, device=device_of(settings.device))
+    given = _examples(model, data)
+    examples = apply(given, _selection(model, settings))
+    chosen = examples if settings.split == "all" else examples.of_split(settings.split)
+    if not len(chosen.table):
+        raise UserError(_nothing_to_judge(data, settings.split, examples))
+    _refuse_unknown_classes(chosen, model)
+    asked = {"model": model_dir, "data": data, "out": out, "overwrite": overwrite}
+    folder = RunFolder(
+        out=where,
+        kind="evaluation",
+        shown={"config": masking.throughout(asked | dataclasses.asdict(settings))},
+        libraries=versions.CLASSICAL if isinstance(model, ClassicalModel) else versions.DEEP,
+    )
+    folder.claim(overwrite=True)  # What was not finished has no part that could be kept.
+    judged = judge(chosen.table, predict(model, chosen))
+    metrics = {
+        **judged.metrics(model.class_names),
+        "baselines": _baselines(judged, examples, model),
+        "cost": _cost(model, model_dir, chosen, data, settings.timed_videos),
+    }
+    write_json(folder.path("metrics.json"), metrics)
+    _write_predictions(folder, judged, model.class_names)
+    _draw(folder, judged, metrics, model.class_names)
+    folder.finish(counts={"videos": len(judged.video_ids)})
+    return Evaluation(
+        metrics=metrics,
+        selection=examples.selection,
+        gives_splits=given.gives_splits,
+        knows_recordings=any(judged.groups),
+    )
+
+
+def device_of(wanted: Device) -> str:
+    """``cuda`` or ``cpu``; UserError where a GPU is asked for and there is none."""
+    has_gpu = torch.cuda.is_available()
+    if wanted == "cuda" and not has_gpu:
+        raise UserError("--device is cuda and PyTorch finds no GPU: give cpu or auto")
+    return "cuda" if has_gpu and wanted != "cpu" else "cpu"
+
+
+def _selection(model: Model, settings: JudgeSettings) -> Selection:
+    """As in the model's training, without the classes that it has not seen."""
+    selection = Selection.from_info(model.info)
+    left_out = dict.fromkeys((*selection.without_classes, *settings.without_classes))
+    return dataclasses.replace(selection, without_classes=tuple(left_out))
+
+
+def _nothing_to_judge(data: str, split: str, examples: Examples) -> str:
+    """Why a split is empty, and what can be judged instead."""
+    where = storage.without_secrets(data)
+    empty = f"{where} has no labelled video in split {split}"
+    there = Counter(examples.table["split"].to_pylist())
+    told = ", ".join(f"{number} in {name}" for name, number in there.items() if name)
+    if told:
+        other = "choose another --split, or other --split-fractions for jobs/train.py"
+        return f"{empty} ({told}): {other}"
+    return (
+        f"{empty}, nor in any: the model was trained on given splits, and these data give none; "
+        "--split all judges on all of them, if the model has seen none in its training"
+    )
+
+
+def _refuse_unknown_classes(chosen: Examples, model: Model) -> None:
+    """Nothing it could answer would be right: whoever leaves such videos out should know."""
+    labels = Counter(chosen.table["label"].to_pylist())
+    if unknown := sorted(labels.keys() - set(model.class_names)):
+        told = ", ".join(f"{name!r} ({labels[name]} rows)" for name in unknown[:3])
+        raise UserError(
+            f"the model does not know {len(unknown)} of the {len(labels)} classes: {told}; leave "
+            f"them out with --without-classes {' '.join(map(shlex.quote, unknown))}"
+        )
+
+
+def _examples(model: Model, data: str) -> Examples:
+    """What the model was trained to take; UserError where it was made otherwise."""
+    if isinstance(model, ClassicalModel):
+        examples = read_features(data, model.families)
+        # Families are columns: others may lie beside the model's own.
+        found: Settings | ClipSettings = dataclasses.replace(
+            Settings.from_json(examples.settings), families=model.features.families
+        )
+        wanted: Settings | ClipSettings = model.features
+    else:
+        examples = read_clips(data)
+        found, wanted = ClipSettings.from_json(examples.settings), model.clip
+    if found != wanted:
+        pairs = [
+            (field.name, getattr(found, field.name), getattr(wanted, field.name))
+            for field in dataclasses.fields(wanted)
+        ]
+        changed = [f"{name} is {a}, the model's {b}" for name, a, b in pairs if a != b]
+        raise UserError(f"{data} was made with other settings: {'; '.join(changed)}")
+    return examples
+
+
+def _baselines(judged: Judged, examples: Examples, model: Model) -> dict[str, Any]:
+    train = examples.of_split("train").table["label"].to_pylist()
+    known = [label for label in train if label in model.class_names]
+    return baselines(
+        judged.labels, model.class_names, train_labels=known or None, groups=judged.groups
+    )
+
+
+def _cost(
+    model: Model, model_dir: str, chosen: Examples, data: str, timed_videos: int
+) -> dict[str, Any] | None:
+    """End to end (file to label) and the model alone, on a few videos of the split."""
+    if not timed_videos:
+        return None
+    ids = list(dict.fromkeys(chosen.table["video_id"].to_pylist()))[:timed_videos]
+    rows = chosen.table.filter(pa.compute.is_in(chosen.table["video_id"], pa.array(ids)))
+    few = dataclasses.replace(chosen, table=rows)
+    first = {row["video_id"]: row for row in rows.to_pylist()}
+    videos = _videos(data, first)
+    shape: Sequence[int] = ()
+    frames = 0
+    if not isinstance(model, ClassicalModel):
+        pre = model.preprocessing
+        shape = (pre.num_channels, pre.num_frames, pre.size_px, pre.size_px)
+        frames = pre.num_frames * model.clip.clips_per_video
+    alone = cost.measure_cost(
+        lambda: predict(model, few),
+        num_videos=len(videos),
+        frames_per_video=frames,
+        model_dir=storage.canonical(model_dir),
+        network=None if isinstance(model, ClassicalModel) else model.network,
+        clip_shape=shape,
+        runs=3,
+    )
+    whole = cost.median_seconds(lambda: _label(model, videos), runs=1) / len(videos)
+    return {**alone, "end_to_end_seconds_per_video": whole, "timed_videos": len(videos)}
+
+
+def _videos(data: str, first: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The videos these rows are of, by video_id; a row of CLIPS tells its own stretch only."""
+    listed = parquet.read_parquet(storage.join(storage.canonical(data), "videos.parquet"))
+    chosen = listed.filter(pa.compute.is_in(listed["video_id"], pa.array(list(first))))
+    stretch_of = {
+        row["video_id"]: {name: row.get(name) for name in ("begin_seconds", "end_seconds")}
+        for row in chosen.to_pylist()
+    }
+    return [{**row, **stretch_of[video], "size_bytes": None} for video, row in first.items()]
+
+
+def _label(model: Model, videos: list[dict[str, Any]]) -> None:
+    """From files to probabilities, in this process."""
+    if isinstance(model, ClassicalModel):
+        made = [extraction.describe_video(video, model.features) for video in videos]
+        model.predict(pa.Table.from_batches(made))
+        return
+    for video in videos:
+        batch = clips.cut_video(video, model.clip)
+        shape = (-1, model.clip.frames_per_clip, model.clip.size_px, model.clip.size_px, 3)
+        pixels = b"".join(batch["pixels"].drop_null().to_pylist())
+        model.predict(np.frombuffer(pixels, np.uint8).reshape(shape))
+
+
+def _write_predictions(folder: RunFolder, judged: Judged, names: Sequence[str]) -> None:
+    table = prediction_rows(
+        video_ids=judged.video_ids,
+        uris=judged.uris,
+        y_true=judged.labels,
+        probabilities=judged.probabilities,
+        class_names=names,
+    )
+    storage.write_bytes(folder.path("predictions.parquet"), parquet.parquet_bytes(table))
+
+
+def _draw(folder: RunFolder, judged: Judged, metrics: dict[str, Any], names: Sequence[str]) -> None:
+    found = curves(judged.labels, judged.probabilities, names)
+    write_json(folder.path("curves.json"), found)
+    for name, figure in {
+        "confusion": plots.confusion(metrics["confusion_matrix"], names),
+        "roc": plots.roc(found["roc"]),
+        "precision_recall": plots.precision_recall(found["precision_recall"]),
+        "calibration": plots.calibration(found["calibration"], ece=metrics["ece"]),
+    }.items():
+        save_figure(figure, folder.path(f"{name}.png"))

@@ -25,7 +25,7 @@ from vidray import storage
 from vidray.distributed.sandbox import Ask
 from vidray.errors import Cap, VideoError
 from vidray.features.extraction import describe_video
-from vidray.labelling.settings import LabelSettings, check_unchanged
+from vidray.labelling.settings import LabelOptions, LabelSettings, check_unchanged
 from vidray.labelling.wire import Answer, question, read_answer
 from vidray.models.model_files import read_info
 from vidray.tables import rows
@@ -33,7 +33,7 @@ from vidray.video import clips, sampling
 from vidray.video.clips import ClipSettings
 from vidray.video.clock import Clock, Stretch
 from vidray.video.decode import Damage, IndexContradictedError, Video
-from vidray.video.opencv import steady_opencv
+from vidray.video.steady_opencv import steady_opencv
 
 if TYPE_CHECKING:
     from vidray.models.folder import ClassicalModel
@@ -79,7 +79,7 @@ def _model_here(settings: LabelSettings) -> ClipModel | ClassicalModel:
     use_one_thread()
     model = models.load(settings.model)
     if not isinstance(model, models.DeepModel):
-        described = dataclasses.replace(model.features, limits=settings.limits)
+        described = dataclasses.replace(model.features, limits=settings.options.limits)
         return dataclasses.replace(model, features=described)
     predict = Predictor(model, settings)
     return ClipModel(class_names=model.class_names, clip=model.clip, predict=predict)
@@ -109,7 +109,7 @@ def label_video(
 
     def work(clock: rows.Stopwatch) -> list[rows.Values]:
         if isinstance(model, ClipModel):
-            values = _by_clips(video, model, settings, clock)
+            values = _by_clips(video, model, settings.options, clock)
         else:
             values = _by_features(video, model, clock)
         # The label must be of the content that the fingerprint of the row tells.
@@ -152,23 +152,23 @@ def _told(probabilities: NDArray[np.float64], class_names: Sequence[str]) -> dic
 
 
 def _by_clips(
-    video: Mapping[str, Any], model: ClipModel, settings: LabelSettings, clock: rows.Stopwatch
+    video: Mapping[str, Any], model: ClipModel, options: LabelOptions, clock: rows.Stopwatch
 ) -> dict[str, Any]:
     stretch = Stretch.of_row(video)
     with (
         storage.opened(video["uri"], video["size_bytes"]) as source,
-        Video(source, limits=settings.limits) as opened,
+        Video(source, limits=options.limits) as opened,
     ):
         with clock("decode"):
             seconds = _seconds(opened.probe().duration_seconds, stretch)
-        if seconds is not None and seconds > settings.long_seconds:
-            labelled = _by_windows(opened, stretch, model, settings, clock)
+        if seconds is not None and seconds > options.long_seconds:
+            labelled = _by_windows(opened, stretch, model, options, clock)
             damage = dataclasses.asdict(opened.damage)
             return {**labelled, **damage, "duration_seconds": seconds}
         with clock("decode"):
-            cut = _short(model, settings)
+            cut = _short(model, options)
             pixels, _, decoder = clips.read_clips(
-                opened, source, cut, stretch=stretch, crops=settings.crops
+                opened, source, cut, stretch=stretch, crops=options.crops
             )
             damage = dataclasses.asdict(opened.damage)
     with clock("predict"):
@@ -181,11 +181,11 @@ def _by_clips(
     }
 
 
-def _short(model: ClipModel, settings: LabelSettings) -> ClipSettings:
+def _short(model: ClipModel, options: LabelOptions) -> ClipSettings:
     """How a short video is cut."""
-    changed: dict[str, Any] = {"decoder": settings.decoder, "limits": settings.limits}
-    if settings.clips_per_video is not None:
-        changed["clips_per_video"] = settings.clips_per_video
+    changed: dict[str, Any] = {"decoder": options.decoder, "limits": options.limits}
+    if options.clips_per_video is not None:
+        changed["clips_per_video"] = options.clips_per_video
     return dataclasses.replace(model.clip, **changed)
 
 
@@ -193,29 +193,29 @@ def _by_windows(
     opened: Video,
     stretch: Stretch,
     model: ClipModel,
-    settings: LabelSettings,
+    options: LabelOptions,
     clock: rows.Stopwatch,
 ) -> dict[str, Any]:
     try:
-        return _stream_windows(opened, stretch, model, settings, clock)
+        return _stream_windows(opened, stretch, model, options, clock)
     except IndexContradictedError:
         # Frames were counted that do not decode. From here on they are counted by decoding.
-        return _stream_windows(opened, stretch, model, settings, clock)
+        return _stream_windows(opened, stretch, model, options, clock)
 
 
 def _stream_windows(
     opened: Video,
     stretch: Stretch,
     model: ClipModel,
-    settings: LabelSettings,
+    options: LabelOptions,
     clock: rows.Stopwatch,
 ) -> dict[str, Any]:
     with clock("decode"):
         times = Clock.of_video(opened, stretch)
-    windows, bounds = window_frames(times, settings, model.clip.frames_per_clip)
+    windows, bounds = window_frames(times, options, model.clip.frames_per_clip)
     # Where a frame stays on the screen for long, window after window is the same: asked once.
     chosen, which = np.unique(windows, axis=0, return_inverse=True)
-    cut = clips.stream_clips(opened, list(chosen), model.clip, crops=settings.crops)
+    cut = clips.stream_clips(opened, list(chosen), model.clip, crops=options.crops)
     answers: list[Answer] = []
     while True:
         with clock("decode"):
@@ -224,10 +224,10 @@ def _stream_windows(
             break
         with clock("predict"):
             answers.append(model.predict(np.concatenate(pixels)))  # (windows * crops, T, H, W, 3)
-    asked = np.arange(len(chosen) * settings.crops).reshape(-1, settings.crops)
+    asked = np.arange(len(chosen) * options.crops).reshape(-1, options.crops)
     every = asked[which.reshape(-1)].reshape(-1)  # (W * crops,)
     found = np.concatenate([answer.probabilities for answer in answers])[every]
-    probabilities = found.reshape(len(windows), settings.crops, -1).mean(axis=1)
+    probabilities = found.reshape(len(windows), options.crops, -1).mean(axis=1)
     return {
         **_told(probabilities.mean(axis=0), model.class_names),
         **_embedding(answers, every),
@@ -237,14 +237,14 @@ def _stream_windows(
 
 
 def window_frames(
-    times: Clock, settings: LabelSettings, frames_per_clip: int
+    times: Clock, options: LabelOptions, frames_per_clip: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The frames of each window, ``int64 (W, frames_per_clip)``, and its begin and end in seconds,
     ``float64 (W, 2)``.
     """
     span, step = (
         max(1, round(seconds * times.ticks_per_second))
-        for seconds in (settings.window_seconds, settings.step_seconds)
+        for seconds in (options.window_seconds, options.step_seconds)
     )
     begins = window_begins(times.num_ticks, span, step)
     ends = np.minimum(begins + span, times.num_ticks)

@@ -27,7 +27,7 @@ from vidray.labelling import wire
 from vidray.labelling.settings import LabelSettings, check_unchanged
 from vidray.labelling.wire import Answer
 from vidray.models import DeepModel, inference
-from vidray.video.opencv import steady_opencv
+from vidray.video.steady_opencv import steady_opencv
 
 # A GPU is idle with less; a thread of a CPU is busy with one.
 _CLIPS_ON_GPU, _CLIPS_ON_CPU = 16, 1
@@ -47,16 +47,16 @@ class Predictor:
     """
 
     def __init__(self, model: DeepModel, settings: LabelSettings) -> None:
-        self._model, self._precision = model, settings.precision
+        self._model, self._precision = model, settings.options.precision
         self.on_gpu = next(model.network.parameters()).device.type == "cuda"
         self.batch_size = _CLIPS_ON_GPU if self.on_gpu else _CLIPS_ON_CPU
         inference.to_channels_last(model.network)
         self._seen = threading.local()
-        self._keeps = settings.embedding
+        self._keeps = settings.options.embedding
         if self._keeps:
             assert model.head is not None
             model.head.register_forward_pre_hook(self._keep)
-        if settings.compile:
+        if settings.options.compile:
             self._compile()
         else:
             self._try()

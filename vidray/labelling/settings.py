@@ -21,8 +21,11 @@ from vidray.tables import digests, schema, versions
 from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video import decoders
 from vidray.video.decode import Limits
+from vidray.video.decoders import Decoder
 
-__all__ = ["LabelSettings", "Precision", "list_sets", "name_and_digest", "read_labels"]
+__all__ = [
+    "LabelOptions", "LabelSettings", "Precision", "list_sets", "name_and_digest", "read_labels",
+]  # fmt: skip
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -38,34 +41,32 @@ _OF_DEEP_MODELS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelSettings:
-    """Everything that decides the label of a video."""
+class LabelOptions:
+    """How videos are cut for the model, and how it is asked."""
 
-    TARGET: ClassVar[str] = "vidray.labelling.labeller:label_videos"
-    PREDICTOR: ClassVar[str] = "vidray.labelling.predictor:answer_questions"
-
-    model: str
-    """Model folder, local or in a bucket."""
-    model_digest: str
-    """``name_and_digest`` when the job began."""
     clips_per_video: int | None = None
-    """Clips of a short video, whose probabilities are averaged; None cuts it as for training."""
+    """Clips of a video, one from each of so many stretches of equal time. Short videos only, whose
+    probabilities are averaged; as in training if not given."""
     crops: int = 1
-    """Squares of each frame, from edge to edge, whose probabilities are averaged."""
+    """Squares of each frame, from edge to edge, whose probabilities are averaged; of models that
+    learnt from clips of jobs/clips.py --fit crop."""
     long_seconds: float = 60.0
-    """A longer video is labelled window by window."""
+    """A longer video is labelled window by window, and gets segments."""
     window_seconds: float = 4.0
     """What a window spans."""
     step_seconds: float = 2.0
     """From the beginning of a window to that of the next."""
     embedding: bool = False
-    """Keep what the head of a deep model sees, averaged over clips."""
+    """Keep what a deep model's head sees, averaged over clips."""
     precision: Precision = "float32"
-    """Of a deep model's forward pass."""
+    """Numbers that a deep model computes with. Half as long, bfloat16 is faster where the processor
+    has it."""
     compile: bool = False
-    """Compile a deep model for its processor: probabilities move in their last digits, and in the
-    third one in bfloat16."""
-    decoder: str = "pyav"
+    """Compile a deep model first, which takes each process a minute or so and a C++ compiler:
+    networks of convolutions are 1.2 to 2.5 times as fast then. Probabilities move in their last
+    digits, and in the third one in bfloat16."""
+    decoder: Decoder = "pyav"
+    """Decoder; where the chosen one is not known to be exact, PyAV reads. Short videos only."""
     limits: Limits = dataclasses.field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -86,18 +87,38 @@ class LabelSettings:
             raise UserError(f"precision is {self.precision!r}: one of {kinds}")
         decoders.check_decoder(self.decoder)
 
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings:
+    """Everything that decides the label of a video.
+
+    Attributes:
+        model: its folder, local or in a bucket.
+        model_digest: ``name_and_digest`` when the job began.
+        options: as the command line gives them.
+    """
+
+    TARGET: ClassVar[str] = "vidray.labelling.labeller:label_videos"
+    PREDICTOR: ClassVar[str] = "vidray.labelling.predictor:answer_questions"
+
+    model: str
+    model_digest: str
+    options: LabelOptions = dataclasses.field(default_factory=LabelOptions)
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> LabelSettings:
         """The settings that ``dataclasses.asdict`` was taken of."""
-        return cls(**{**values, "limits": Limits(**values["limits"])})
+        given = values["options"]
+        options = LabelOptions(**{**given, "limits": Limits(**given["limits"])})
+        return cls(**{**values, "options": options})
 
     @property
     def digest(self) -> str:
         """Twelve hex digits that change when a label may. The model may move, and a cap changes
         none: it decides whether there is one.
         """
-        values = dataclasses.asdict(self)
-        del values["model"], values["limits"]
+        values = {**dataclasses.asdict(self.options), "model_digest": self.model_digest}
+        del values["limits"]
         return digests.of([_VERSION, values])
 
     @property
@@ -108,7 +129,7 @@ class LabelSettings:
     def libraries(self, family: str) -> tuple[str, ...]:
         """Those that decide the label of a model of ``family``."""
         own = versions.DEEP if family == "deep" else (*versions.FEATURES, *versions.CLASSICAL)
-        return (*versions.DECODING, *own, *versions.chosen(decoder=self.decoder))
+        return (*versions.DECODING, *own, *versions.chosen(decoder=self.options.decoder))
 
 
 def name_and_digest(model_dir: str) -> tuple[str, str]:
@@ -136,20 +157,20 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
     return str(info["name"]), digest.hexdigest()[:12]
 
 
-def check_model(settings: LabelSettings, info: Mapping[str, Any]) -> None:
-    """Raise UserError where a model cannot do what ``settings`` ask for.
+def check_model(options: LabelOptions, info: Mapping[str, Any]) -> None:
+    """Raise UserError where a model cannot do what ``options`` ask for.
 
     Args:
         info: of its model.json.
     """
     name, is_deep = info["name"], info["family"] == "deep"
-    if settings.crops > 1 and not (is_deep and info["clip"]["fit"] == "crop"):
+    if options.crops > 1 and not (is_deep and info["clip"]["fit"] == "crop"):
         raise UserError(
-            f"crops is {settings.crops}, and {name} has learnt from whole pictures: "
+            f"crops is {options.crops}, and {name} has learnt from whole pictures: "
             "leave it at 1, or train on clips of --fit crop"
         )
-    for field in dataclasses.fields(settings):
-        is_given = getattr(settings, field.name) != field.default
+    for field in dataclasses.fields(options):
+        is_given = getattr(options, field.name) != field.default
         if field.name in _OF_DEEP_MODELS and is_given and not is_deep:
             raise UserError(f"{field.name} is for deep models, and {name} is a classical one")
 

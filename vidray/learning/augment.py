@@ -8,14 +8,13 @@ the same order, so a clip's view depends on its seed and not on what else is swi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidray.errors import UserError
+from vidray.learning.hyperparameters import Augmentation
 from vidray.models.preprocess import fit_frames
 from vidray.video import sampling
 
@@ -24,67 +23,6 @@ Pixels = NDArray[np.uint8]
 # Rec. 601: how bright a pixel looks.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _MID_GRAY = 127.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """How far a training clip may be changed. The defaults are light: for hundreds of videos."""
-
-    temporal_jitter: float = 0.2
-    """A stretch of the stored frames is shown, at a random place: 1 - this, to all, of them. With a
-    stride the stretch is given, and any amount lets it begin anywhere."""
-    scale: tuple[float, float] = (0.6, 1.0)
-    """Least and greatest share of the middle square's area that is shown."""
-    aspect: tuple[float, float] = (0.8, 1.25)
-    """Least and greatest width by height of what is shown."""
-    flip: float = 0.5
-    """Probability of a mirror image; 0 where left and right are different classes."""
-    rotation_degrees: float = 5.0
-    """Greatest turn, either way."""
-    brightness: float = 0.2
-    """Every pixel times 1 - this to 1 + this."""
-    contrast: float = 0.2
-    """Distances from mid-gray times 1 - this to 1 + this."""
-    saturation: float = 0.2
-    """Distances from the gray that looks as bright times 1 - this to 1 + this."""
-    hue_degrees: float = 5.0
-    """Greatest turn of the colour circle, either way; 120 makes red green."""
-
-    def __post_init__(self) -> None:
-        for name in ("temporal_jitter", "brightness", "contrast", "saturation"):
-            value = getattr(self, name)
-            if not 0 <= value < 1:
-                raise UserError(f"{name} is {value}: 0 (off) or more, and below 1")
-        if not 0 <= self.flip <= 1:
-            raise UserError(f"flip is {self.flip}: a probability is from 0 to 1")
-        for name in ("rotation_degrees", "hue_degrees"):
-            value = getattr(self, name)
-            if not 0 <= value <= 180:
-                raise UserError(f"{name} is {value}: from 0 (off) to 180 degrees")
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise UserError(
-                f"scale is {self.scale}: two shares of the area, the lesser first, "
-                "above 0 and not above 1; (1, 1) is off"
-            )
-        if not 0 < self.aspect[0] <= self.aspect[1] < math.inf:
-            raise UserError(
-                f"aspect is {self.aspect}: two ratios above 0, the lesser first; (1, 1) is off"
-            )
-
-    @classmethod
-    def none(cls) -> Augmentation:
-        """Nothing is changed: what is left is ``Preprocessing.select``."""
-        return cls(
-            temporal_jitter=0.0,
-            scale=(1.0, 1.0),
-            aspect=(1.0, 1.0),
-            flip=0.0,
-            rotation_degrees=0.0,
-            brightness=0.0,
-            contrast=0.0,
-            saturation=0.0,
-            hue_degrees=0.0,
-        )
 
 
 def augment(

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import safetensors
@@ -24,10 +25,22 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
+from vidray import storage
 from vidray.errors import UserError
+from vidray.storage import checked_json
 
 NETWORK, OPTIMIZER, HEADER = "network.safetensors", "optimizer.safetensors", "checkpoint.json"
 _FORMAT = 1
+# What a header holds beside its format.
+_KEYS: dict[str, type | UnionType] = {
+    "optimizer": dict,
+    "optimizer.kind": str,
+    "optimizer.groups": list,
+    "optimizer.values": dict,
+    "optimizer.tensors": list,
+    "scaler": dict | None,
+    "progress": dict,
+}
 _MOST_NAMED = 5  # tensors named in an error; a wrong architecture has hundreds
 
 
@@ -88,6 +101,8 @@ def load(
             f"the checkpoint {folder} was saved {'without' if scaler else 'with'} a gradient "
             "scaler: resume it with the precision it was trained with"
         )
+    if scaler is not None and header["scaler"].keys() != scaler.state_dict().keys():
+        raise storage.damaged(str(folder / HEADER), "scaler has other keys than a scaler's")
     weights = read_tensors(folder / NETWORK)
     check_same(weights, network.state_dict(), f"{folder / NETWORK}")
     state = _join(folder, network, optimizer, header["optimizer"])
@@ -201,6 +216,10 @@ def _join(
     tensors = read_tensors(folder / OPTIMIZER)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     _check_state(folder, header["tensors"], tensors, dict(zip(names, parameters, strict=True)))
+    if unknown := [name for name in header["values"] if name.rsplit("/", 1)[0] not in indices]:
+        raise storage.damaged(
+            str(folder / HEADER), f"optimizer.values has no parameter of: {_some(unknown)}"
+        )
     state: dict[int, dict[str, Any]] = {}
     for full_name, value in {**header["values"], **tensors}.items():
         name, key = full_name.rsplit("/", 1)
@@ -283,7 +302,7 @@ def _laid_out(value: Any, like: Tensor) -> Any:
 
 def _as_before(value: Any, old: Any) -> Any:
     """JSON has lists only; betas are a tuple."""
-    return tuple(value) if isinstance(old, tuple) else value
+    return tuple(value) if isinstance(old, tuple) and isinstance(value, list) else value
 
 
 def _read_header(folder: Path) -> dict[str, Any]:
@@ -293,14 +312,39 @@ def _read_header(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder} holds no finished checkpoint (no {HEADER}): give another, or start afresh"
         ) from None
-    except ValueError as error:
-        raise UserError(f"{folder / HEADER} is damaged ({error}): give another") from None
+    except (ValueError, RecursionError) as error:
+        raise storage.damaged(str(folder / HEADER), str(error)) from None
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise UserError(
             f"{folder / HEADER} is not a checkpoint of format {_FORMAT}: resume it with the "
             "version of vidray that saved it"
         )
+    if wrong := next(_wrong_keys(header), None):
+        raise storage.damaged(str(folder / HEADER), wrong)
     return header
+
+
+def _wrong_keys(header: Mapping[str, Any]) -> Iterator[str]:
+    """What ``save`` writes and is missing, or is something else."""
+    for name, kind in _KEYS.items():
+        value: Any = header
+        for key in name.split("."):
+            if key not in value:
+                yield f"{name} is missing"
+                return  # Others are within it.
+            value = value[key]
+        if not isinstance(value, kind):
+            yield f"{name} is {checked_json.shown(value)}"
+            return
+    for number, group in enumerate(header["optimizer"]["groups"]):
+        if not isinstance(group, dict) or not _are_names(group.get("params")):
+            yield f"optimizer.groups[{number}] names no params"
+    if not _are_names(header["optimizer"]["tensors"]):
+        yield "optimizer.tensors are no names"
+
+
+def _are_names(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""What trains a deep model, as data: the job, who trains it, what it leaves. No Ray here."""
+"""What trains a deep model, as data: the job and what it leaves. No Ray here."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidray import models
+from vidray import models, storage
 from vidray.errors import UserError
 from vidray.learning import loop
-from vidray.learning.augment import Augmentation
 from vidray.learning.epochs import (
     EpochRow,
 )
-from vidray.learning.hyperparameters import Training
+from vidray.learning.hyperparameters import Augmentation, Training
+from vidray.learning.train_config import DeepSettings
+from vidray.models import names
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import set_trained
 from vidray.models.networks.checkpointing import checkpoint_blocks
-from vidray.models.preprocess import Preprocessing
+from vidray.models.preprocess import (
+    IMAGENET,
+    KINETICS,
+    Preprocessing,
+    dataset_statistics,
+)
 from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
@@ -68,43 +74,82 @@ class DeepJob:
         return cls(**{**values, **parts})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Workers:
-    """Who trains.
-
-    Args:
-        workers: training processes; the weights do not depend on their number.
-        min_workers: go on with as few after a node is lost; None waits for all of them.
-        use_gpu: one GPU each; None takes them where the cluster has enough.
-        max_failures: how often workers are started again after one died.
-        most_cpus: of one worker; None takes its share of the cluster.
-        in_process: the one worker is the process that calls ``train``: nothing is started, and
-            there is no checkpoint to go on from.
-    """
-
-    workers: int = 1
-    min_workers: int | None = None
-    use_gpu: bool | None = None
-    max_failures: int = 3
-    most_cpus: int | None = None
-    in_process: bool = False
-
-    def __post_init__(self) -> None:
-        if self.in_process and self.workers > 1:
-            raise UserError(f"workers is {self.workers}: the calling process is one")
-        if self.workers < 1:
-            raise UserError(f"workers is {self.workers}: it must be 1 or more")
-        if self.min_workers is not None and not 1 <= self.min_workers <= self.workers:
-            rule = f"from 1 to workers, which is {self.workers}"
-            raise UserError(f"min_workers is {self.min_workers}: it must be {rule}")
-
-
 @dataclass(frozen=True)
 class Trained:
     """What a training leaves: the best epoch's state dict, and a row per epoch."""
 
     state: dict[str, torch.Tensor]
     rows: list[EpochRow]
+
+
+def make_job(
+    model: str,
+    examples: Examples,
+    class_names: tuple[str, ...],
+    *,
+    deep: DeepSettings,
+    training: Training,
+    augmentation: Augmentation,
+) -> DeepJob:
+    """What the workers are told.
+
+    Args:
+        model: one of ``names.DEEP``.
+        examples: clips; colours are measured on its split train.
+        class_names: in the order of the network's outputs.
+
+    Raises:
+        UserError: what is asked for can't be trained from these clips.
+    """
+    clips = examples.clips
+    assert clips is not None
+    frames = deep.frames or clips.num_frames
+    size_px = deep.crop_px or clips.size_px
+    if frames > clips.num_frames or size_px > clips.size_px:
+        stored = f"{clips.num_frames} frames of {clips.size_px} px"
+        raise UserError(
+            f"{frames} frames of {size_px} px are wanted and "
+            f"{storage.without_secrets(clips.uri)} holds {stored}: cut with a larger "
+            "--frames-per-clip or --size-px"
+        )
+    span = (frames - 1) * (deep.stride or 1) + 1
+    if span > clips.num_frames:
+        raise UserError(
+            f"{frames} frames {deep.stride} apart span {span} and "
+            f"{storage.without_secrets(clips.uri)} holds {clips.num_frames}: lower --frames or "
+            "--stride, or cut with a larger --frames-per-clip"
+        )
+    colours = {"kinetics": KINETICS, "imagenet": IMAGENET}
+    if deep.normalise == "dataset":
+        rows = examples.of_split("train").table["row"].to_numpy()
+        mean, std = dataset_statistics(clips.read(rows[k : k + 8]) for k in range(0, len(rows), 8))
+    else:
+        mean, std = colours[deep.normalise]
+    return DeepJob(
+        data=clips.uri,
+        class_names=class_names,
+        network={
+            "name": model,
+            "num_classes": len(class_names),
+            "head": deep.head,
+            "dropout": deep.dropout,
+            "frames": frames,
+            "size_px": size_px,
+        },
+        weights=deep.weights,
+        trained=deep.trained,
+        training=training,
+        augmentation=augmentation,
+        preprocessing=Preprocessing(
+            num_frames=frames,
+            stride=deep.stride,
+            size_px=size_px,
+            mean=mean,
+            std=std,
+            flow=model in names.FLOW_MODELS,
+        ),
+        splits=examples.assigned_splits,
+    )
 
 
 def labelled_rows(
@@ -139,7 +184,7 @@ def model_info(job: DeepJob, examples: Examples) -> dict[str, Any]:
         "name": job.network["name"],
         "class_names": job.class_names,
         "data_digest": examples.digest,
-        "selection": dataclasses.asdict(examples.selection),
+        "selection": examples.selection.to_json(),
         "network": job.network,
         "preprocessing": dataclasses.asdict(job.preprocessing),
         "clip": examples.settings,

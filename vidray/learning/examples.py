@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,59 +15,24 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vidray import features, storage
-from vidray.errors import UserError
+from vidray.errors import UserError, closest_name
 from vidray.features.extraction import Settings
+from vidray.learning.selection import Selection
 from vidray.models.matrices import METADATA_COLUMNS, to_matrix
-from vidray.sources import splits
+from vidray.sources import shares, splits
+from vidray.storage import parquet
 from vidray.tables import digests, run_folder, runs
 from vidray.tables.shards import Clips
 from vidray.video.clips import ClipSettings
 
 HEAD = ("video_id", "uri", "fingerprint", "label", "split", "group", "status")
 _SHARES_TO_TRY = (
-    splits.DEFAULT_FRACTIONS,
+    shares.DEFAULT_FRACTIONS,
     (0.6, 0.2, 0.2),
     (0.8, 0.1, 0.1),
     (0.5, 0.25, 0.25),
     (0.9, 0.05, 0.05),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Which of the labelled videos are learnt from, and which are for judging."""
-
-    split_fractions: splits.Fractions | None = None
-    """Derive train, val and test of these shares by a hash of each recording, the same every time,
-    whatever splits the data give; if not given, theirs, and 0.7 0.15 0.15 where they give none."""
-    without_classes: tuple[str, ...] = ()
-    """Classes to leave out, of learning and judging."""
-
-    def __post_init__(self) -> None:
-        if self.split_fractions is not None:
-            splits.checked(self.split_fractions)
-
-    @classmethod
-    def from_info(cls, info: Mapping[str, Any]) -> Selection:
-        """What model.json tells of a training; none where it tells nothing.
-
-        Raises:
-            UserError: it is no selection.
-        """
-        told = info.get("selection") or {}
-        try:
-            fractions, classes = told.get("split_fractions"), told.get("without_classes", [])
-            if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
-                raise TypeError("no list of names")
-            return cls(
-                split_fractions=None if fractions is None else splits.checked(fractions),
-                without_classes=tuple(classes),
-            )
-        except (AttributeError, OverflowError, TypeError, UserError) as error:
-            raise UserError(
-                f"selection in model.json is {repr(told)[:200]}: it holds three split_fractions "
-                "that sum to 1, or null, and a list without_classes; train the model again"
-            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +46,7 @@ class Examples:
         clips: where the pixels are; None for features.
         source: what the videos were found in, as run.json tells.
         selection: how ``table`` was made of what the run holds.
+        listed: VIDEOS of the run, those that could not be read too; None where they are not known.
     """
 
     table: pa.Table
@@ -90,6 +55,7 @@ class Examples:
     clips: Clips | None = None
     source: str | None = None
     selection: Selection = dataclasses.field(default_factory=Selection)
+    listed: pa.Table | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -126,12 +92,12 @@ class Examples:
 
         Ends with a comma and a space: something else that helps comes after it.
         """
-        for shares in _SHARES_TO_TRY:
-            other = apply(self, dataclasses.replace(self.selection, split_fractions=shares))
+        for fractions in _SHARES_TO_TRY:
+            other = apply(self, _derived(self, self.selection, fractions))
             counts = splits.count(other.table)
             found = {split for own in counts.values() for split in own}
             if all("train" in own for own in counts.values()) and found >= {"val", "test"}:
-                told = " ".join(map(str, shares))
+                told = " ".join(map(str, fractions))
                 return f"derive other splits with --split-fractions {told}, "
         return ""
 
@@ -147,6 +113,14 @@ class Examples:
     def gives_splits(self) -> bool:
         """Whether any video is in one."""
         return bool(self.table["split"].null_count < len(self.table))
+
+    @property
+    def assigned_splits(self) -> dict[str, str] | None:
+        """video_id -> split of videos that are in one; None where the data themselves tell it."""
+        if self.selection == Selection():
+            return None
+        ids, of_row = (self.table[name].to_pylist() for name in ("video_id", "split"))
+        return {video: split for video, split in zip(ids, of_row, strict=True) if split}
 
     def of_split(self, split: str) -> Examples:
         """The rows of one split."""
@@ -198,7 +172,13 @@ def read_features(data: str, families: Sequence[str] = ()) -> Examples:
     chosen = tuple(families) or there
     columns = [*HEAD, *METADATA_COLUMNS, *chosen]
     table = _labelled(runs.read_table(uri, "features", columns), data)
-    return Examples(table=table, families=chosen, settings=made_with, source=_source(report))
+    return Examples(
+        table=table,
+        families=chosen,
+        settings=made_with,
+        source=_source(report),
+        listed=_listed(uri),
+    )
 
 
 def with_families(examples: Examples, families: Sequence[str]) -> Examples:
@@ -216,12 +196,23 @@ def read_clips(data: str) -> Examples:
     table = _labelled(clips.table.append_column("row", pa.array(np.arange(len(clips)))), data)
     made_with = _settings(uri, report, "clip", ClipSettings.from_json)
     return Examples(
-        table=table, families=(), settings=made_with, clips=clips, source=_source(report)
+        table=table,
+        families=(),
+        settings=made_with,
+        clips=clips,
+        source=_source(report),
+        listed=_listed(uri),
     )
 
 
-def select(examples: Examples, selection: Selection) -> Examples:
+def select(
+    examples: Examples, selection: Selection, *, recorded: Mapping[str, Any] | None = None
+) -> Examples:
     """What is learnt from: splits are derived where the data give none, or where asked for.
+
+    Args:
+        recorded: what a job of before, which this one goes on with, holds under ``selection``: its
+            splits are derived as they were.
 
     Raises:
         UserError: a class to leave out that there is not, or a recording in two given splits.
@@ -229,13 +220,36 @@ def select(examples: Examples, selection: Selection) -> Examples:
     there = sorted(examples.table["label"].unique().to_pylist())
     for name in selection.without_classes:
         if name not in there:
-            near = difflib.get_close_matches(name, there, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f", only {', '.join(there[:10])}"
+            meant = closest_name(name, there)
+            hint = f"; did you mean {meant}?" if meant else f", only {', '.join(there[:10])}"
             raise UserError(f"--without-classes names {name!r}, which no labelled video is{hint}")
     fractions = selection.split_fractions
     if fractions is None and not examples.gives_splits:
-        fractions = splits.DEFAULT_FRACTIONS
-    return apply(examples, dataclasses.replace(selection, split_fractions=fractions))
+        fractions = shares.DEFAULT_FRACTIONS
+    if fractions is None:
+        return apply(examples, selection)
+    if recorded is not None:
+        before = Selection.from_info(recorded, of="run.json")
+        if before.split_fractions == fractions:
+            return apply(
+                examples, dataclasses.replace(before, without_classes=selection.without_classes)
+            )
+    return apply(examples, _derived(examples, selection, fractions))
+
+
+def _derived(examples: Examples, selection: Selection, fractions: shares.Fractions) -> Selection:
+    """The selection with these shares, balanced over all videos that were listed.
+
+    Not over those that could be read: features and clips of the same videos are split alike.
+    """
+    listed = examples.table if examples.listed is None else examples.listed
+    bounds = splits.balance(listed, fractions, root=_root(examples))
+    return dataclasses.replace(selection, split_fractions=fractions, split_bounds=bounds)
+
+
+def _root(examples: Examples) -> str | None:
+    uris = examples.table["uri"].to_pylist()
+    return examples.source and splits.source_folder(examples.source, uris)
 
 
 def apply(examples: Examples, selection: Selection) -> Examples:
@@ -248,20 +262,12 @@ def apply(examples: Examples, selection: Selection) -> Examples:
     if selection.split_fractions is None:
         splits.check_splits(table)
     else:
-        root = examples.source and splits.source_folder(examples.source, table["uri"].to_pylist())
-        table = splits.assign(table, selection.split_fractions, root=root)
+        fractions, bounds = selection.split_fractions, selection.split_bounds
+        table = splits.assign(table, fractions, bounds, root=_root(examples))
     if selection.without_classes:
         left_out = pa.array(selection.without_classes, pa.string())
         table = table.filter(pc.invert(pc.is_in(table["label"], left_out)))
     return dataclasses.replace(examples, table=table, selection=selection)
-
-
-def assigned_splits(examples: Examples) -> dict[str, str] | None:
-    """video_id -> split of videos that are in one; None where the data themselves tell it."""
-    if examples.selection == Selection():
-        return None
-    ids, of_row = (examples.table[name].to_pylist() for name in ("video_id", "split"))
-    return {video: split for video, split in zip(ids, of_row, strict=True) if split}
 
 
 def _placed(own: Mapping[str | None, tuple[int, int]]) -> str:
@@ -271,6 +277,11 @@ def _placed(own: Mapping[str | None, tuple[int, int]]) -> str:
         for split, (_, number) in own.items()
     ]
     return " and ".join(parts)
+
+
+def _listed(uri: str) -> pa.Table | None:
+    where = storage.join(uri, "videos.parquet")
+    return parquet.read_parquet(where) if storage.exists(where) else None
 
 
 def _source(report: Mapping[str, Any]) -> str | None:

@@ -1,4 +1,4 @@
-"""What decides a training: the hyperparameters of the loop, each checked when it is made."""
+"""What decides a training: the loop, and how far clips are changed; checked when it is made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vidray.errors import UserError
-from vidray.models.inference import Precision
+from vidray.models.names import Precision
 
 Quantity = Literal["loss", "accuracy"]
 
@@ -40,7 +40,8 @@ class Training:
     """Parts a worker's share of a batch is cut into: less memory, the same gradient. Not for a
     network that trains batch norm, whose statistics are of the whole batch."""
     precision: Precision = "float32"
-    """bfloat16 or float16 (GPU only): less memory and time; weights stay float32."""
+    """Numbers that a deep model computes with. Half as long, bfloat16 and float16 (GPU only) take
+    less memory and time; weights stay float32."""
     checkpointing: bool = False
     """Compute activations again in the backward pass and not keep them: less memory, more time."""
     patience: int = 0
@@ -91,6 +92,67 @@ class Training:
         ):
             value = getattr(self, name)
             _check(name, value, value in get_args(kind), f"one of {', '.join(get_args(kind))}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How far a training clip may be changed. The defaults are light: for hundreds of videos."""
+
+    temporal_jitter: float = 0.2
+    """A stretch of the stored frames is shown, at a random place: 1 - this, to all, of them. With a
+    stride the stretch is given, and any amount lets it begin anywhere."""
+    scale: tuple[float, float] = (0.6, 1.0)
+    """Least and greatest share of the middle square's area that is shown."""
+    aspect: tuple[float, float] = (0.8, 1.25)
+    """Least and greatest width by height of what is shown."""
+    flip: float = 0.5
+    """Probability of a mirror image; 0 where left and right are different classes."""
+    rotation_degrees: float = 5.0
+    """Greatest turn, either way."""
+    brightness: float = 0.2
+    """Every pixel times 1 - this to 1 + this."""
+    contrast: float = 0.2
+    """Distances from mid-gray times 1 - this to 1 + this."""
+    saturation: float = 0.2
+    """Distances from the gray that looks as bright times 1 - this to 1 + this."""
+    hue_degrees: float = 5.0
+    """Greatest turn of the colour circle, either way; 120 makes red green."""
+
+    def __post_init__(self) -> None:
+        for name in ("temporal_jitter", "brightness", "contrast", "saturation"):
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise UserError(f"{name} is {value}: 0 (off) or more, and below 1")
+        if not 0 <= self.flip <= 1:
+            raise UserError(f"flip is {self.flip}: a probability is from 0 to 1")
+        for name in ("rotation_degrees", "hue_degrees"):
+            value = getattr(self, name)
+            if not 0 <= value <= 180:
+                raise UserError(f"{name} is {value}: from 0 (off) to 180 degrees")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise UserError(
+                f"scale is {self.scale}: two shares of the area, the lesser first, "
+                "above 0 and not above 1; (1, 1) is off"
+            )
+        if not 0 < self.aspect[0] <= self.aspect[1] < math.inf:
+            raise UserError(
+                f"aspect is {self.aspect}: two ratios above 0, the lesser first; (1, 1) is off"
+            )
+
+    @classmethod
+    def none(cls) -> Augmentation:
+        """Nothing is changed: what is left is ``Preprocessing.select``."""
+        return cls(
+            temporal_jitter=0.0,
+            scale=(1.0, 1.0),
+            aspect=(1.0, 1.0),
+            flip=0.0,
+            rotation_degrees=0.0,
+            brightness=0.0,
+            contrast=0.0,
+            saturation=0.0,
+            hue_degrees=0.0,
+        )
 
 
 def _check(name: str, value: object, fits: bool, rule: str) -> None:

@@ -18,11 +18,8 @@ import dataclasses
 import functools
 import itertools
 import math
-import re
-import resource
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +31,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
+from vidray import memory, storage
 from vidray.errors import UserError
 from vidray.learning import checkpoints
 from vidray.learning.epochs import EpochRow, Validation, check_finite, should_stop
@@ -46,6 +44,7 @@ from vidray.models.inference import (
     to_channels_last,
 )
 from vidray.models.networks import batchnorm
+from vidray.storage import checked_json
 
 if TYPE_CHECKING:
     from vidray.learning.hyperparameters import Training
@@ -153,7 +152,8 @@ class _Loop:
     def resume(self, folder: Path) -> list[EpochRow]:
         """Go back to a checkpoint; the rows of the epochs before it."""
         progress = checkpoints.load(folder, self.network, self.optimizer, scaler=self.scaler)
-        before, now = progress["settings"], self._settings()
+        before, rows = _settings_and_rows(folder, progress)
+        now = self._settings()
         changed = [
             f"{name}: {before.get(name)} -> {value}"
             for name, value in now.items()
@@ -164,7 +164,7 @@ class _Loop:
                 f"the checkpoint {folder} is of other settings ({'; '.join(changed)}): resume with "
                 "the same, or start afresh in another folder"
             )
-        return [EpochRow(**row) for row in progress["epochs"]]
+        return rows
 
     def save(self, folder: Path, rows: Sequence[EpochRow]) -> None:
         """A checkpoint after the last of ``rows``."""
@@ -338,8 +338,21 @@ class _Loop:
 def _peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
-    if sys.platform == "darwin":
-        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    # Linux's ru_maxrss begins with the memory of the process that started this one.
-    (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return float(peak) * 1024
+    return float(memory.peak_bytes() or 0)
+
+
+def _settings_and_rows(
+    folder: Path, progress: Mapping[str, Any]
+) -> tuple[Mapping[str, Any], list[EpochRow]]:
+    """What ``save`` wrote of the epochs before; UserError where somebody has changed it."""
+    settings, epochs = progress.get("settings"), progress.get("epochs")
+    try:
+        if not isinstance(settings, Mapping) or not isinstance(epochs, list):
+            raise UserError("progress has no settings, or no epochs")
+        rows = [
+            checked_json.build(EpochRow, row, f"progress.epochs[{k}]")
+            for k, row in enumerate(epochs)
+        ]
+    except UserError as error:
+        raise storage.damaged(str(folder / checkpoints.HEADER), str(error)) from None
+    return settings, rows

@@ -12,10 +12,10 @@ from torch import nn
 
 from vidray.learning.loader import evaluation_batches
 from vidray.models.inference import (
-    Precision,
     Read,
     predict_logits,
 )
+from vidray.models.names import Precision
 from vidray.models.networks import batchnorm
 from vidray.models.preprocess import Preprocessing
 

@@ -27,18 +27,21 @@ def print_splits(examples: Examples, *, given: bool) -> None:
     table, selection = examples.table, examples.selection
     if selection.without_classes:
         print(f"classes left out: {', '.join(selection.without_classes)} (--without-classes)")
-    if selection.split_fractions is None:
+    fractions = selection.split_fractions
+    if fractions is None:
         if without := len(table.filter(table["split"].is_null())["video_id"].unique()):
             print(
                 f"{without} labelled videos have no split, and are neither learnt from nor judged: "
                 "--split-fractions would derive one for all"
             )
-        return
-    shares = " ".join(f"{share:g}" for share in selection.split_fractions)
-    why = "instead of those given" if given else "the data give none"
-    print(f"splits derived by recording, the same each time ({why}): --split-fractions {shares}")
-    print_split_counts(table)
-    for sentence in splits.shortcomings(table, selection.split_fractions):
+    else:
+        shares = " ".join(f"{share:g}" for share in fractions)
+        why = "instead of those given" if given else "the data give none"
+        print(
+            f"splits derived by recording, the same each time ({why}): --split-fractions {shares}"
+        )
+        print_split_counts(table)
+    for sentence in splits.shortcomings(table, fractions):
         print(f"note: {sentence}")
 
 

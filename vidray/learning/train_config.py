@@ -1,30 +1,46 @@
-"""What every job that trains deep models asks for, and the ``DeepJob`` it comes to."""
+"""How models are trained, as command lines take it. Nothing that takes long is imported for it."""
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from vidray import storage
+from vidray import flags
 from vidray.errors import UserError
-from vidray.learning.augment import Augmentation
-from vidray.learning.deep_job import DeepJob, Workers
-from vidray.learning.examples import Examples, assigned_splits
-from vidray.learning.hyperparameters import Training
-from vidray.models import DEEP, classical
-from vidray.models.networks.build import FLOW_MODELS
-from vidray.models.preprocess import (
-    IMAGENET,
-    KINETICS,
-    Preprocessing,
-    dataset_statistics,
-)
+from vidray.learning.hyperparameters import Augmentation, Training
+from vidray.models import names
 
 # A flag is named after the field alone: --batch-size, not --training.batch-size.
 Flat: Any = tyro.conf.arg(name="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldSettings:
+    """Cross-validation."""
+
+    folds: int = 5
+    """Folds of the cross-validation; no recording is in two. 0 leaves it out."""
+    repeats: int = 3
+    """Times it is done, each with other folds."""
+
+    def __post_init__(self) -> None:
+        if self.folds < 0 or self.folds == 1:
+            raise UserError(f"folds is {self.folds}: it must be 2 or more, or 0 for none")
+        if not 1 <= self.repeats <= names.MOST_REPEATS:
+            raise UserError(f"repeats is {self.repeats}: it must be 1 to {names.MOST_REPEATS}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassicalSettings:
+    """Classical models only."""
+
+    families: tuple[str, ...] = ()
+    """Feature families, such as color and flow. All that were extracted if none is named."""
+    calibrated: bool = True
+    """Turn scores into probabilities, by recordings left out: each class needs two. Without, only
+    the label of svm has a meaning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,124 +63,72 @@ class DeepSettings:
     """Width and height it is given; as stored if not given."""
     normalise: Literal["kinetics", "imagenet", "dataset"] = "kinetics"
     """Whose mean and standard deviation of colours; dataset measures split train."""
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "stride", "crop_px"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}: it must be 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout is {self.dropout}: it must be 0 or more, and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Who trains a deep model: how long it takes, and nothing that comes of it."""
+
     workers: int = 1
-    """Processes that share each batch; the result does not depend on their number."""
+    """Processes that share the work; the result does not depend on their number. Each has a part of
+    every batch."""
     min_workers: int | None = None
     """Go on with as few when a node is lost; waits for all of them if not given."""
     gpu: bool | None = None
     """A GPU for each worker; where there are enough if not given."""
     max_failures: int = 3
     """How often workers are started again after one died."""
-    tensorboard: bool = False
-    """Write curves for TensorBoard too; needs the extra of that name."""
+    most_cpus: Annotated[int | None, tyro.conf.Suppress] = None
+    """Of one worker; its share of the cluster if not given."""
+    in_process: Annotated[bool, tyro.conf.Suppress] = False
+    """The one worker is the process that trains: nothing is started, and there is no checkpoint to
+    go on from."""
 
     def __post_init__(self) -> None:
-        least_of = {"frames": 1, "stride": 1, "crop_px": 1, "workers": 1, "max_failures": 0}
-        for name, least in least_of.items():
+        if self.in_process and self.workers > 1:
+            raise UserError(f"workers is {self.workers}: the calling process is one")
+        for name, least in (("workers", 1), ("max_failures", 0)):
             value = getattr(self, name)
-            if value is not None and value < least:
+            if value < least:
                 raise UserError(f"{name} is {value}: it must be {least} or more")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"dropout is {self.dropout}: it must be 0 or more, and below 1")
+        if self.min_workers is not None and not 1 <= self.min_workers <= self.workers:
+            rule = f"from 1 to workers, which is {self.workers}"
+            raise UserError(f"min_workers is {self.min_workers}: it must be {rule}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningSettings:
+    """How models of both kinds are trained."""
+
+    classical: Annotated[ClassicalSettings, Flat] = field(default_factory=ClassicalSettings)
+    deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
+    training: Annotated[Training, Flat] = field(default_factory=Training)
+    augmentation: Annotated[Augmentation, Flat] = field(default_factory=Augmentation)
+    workers: Annotated[Workers, Flat] = field(default_factory=Workers)
 
     @property
-    def who(self) -> Workers:
-        """The processes that train."""
-        return Workers(
-            workers=self.workers,
-            min_workers=self.min_workers,
-            use_gpu=self.gpu,
-            max_failures=self.max_failures,
-        )
+    def seed(self) -> int:
+        """Of everything."""
+        return self.training.seed
 
+    def deciding_deep(self) -> dict[str, Any]:
+        """Flat: all that what a deep model learns depends on, beside the clips."""
+        groups = (self.deep, self.training, self.augmentation)
+        return {name: value for group in groups for name, value in asdict(group).items()}
 
-# Of DeepSettings: they change how long a training takes, and nothing that comes of it.
-_OF_NO_EFFECT = ("workers", "min_workers", "gpu", "max_failures", "tensorboard")
+    def refuse_flags_of_deep_models(self, because: str) -> None:
+        """Raise UserError where one is given; the seed is of classical models too.
 
-
-def deciding_settings(
-    deep: DeepSettings, training: Training, augmentation: Augmentation
-) -> dict[str, Any]:
-    """Flat: all that what a deep model learns depends on, beside the clips."""
-    groups = (deep, training, augmentation)
-    every = {name: value for group in groups for name, value in asdict(group).items()}
-    return {name: value for name, value in every.items() if name not in _OF_NO_EFFECT}
-
-
-def check_model(name: str) -> None:
-    """Raise UserError unless there is such a model, classical or deep."""
-    names = (*classical.NAMES, *DEEP)
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"model {name!r} is unknown: one of {', '.join(names)}{hint}")
-
-
-def deep_job(
-    model: str,
-    examples: Examples,
-    class_names: tuple[str, ...],
-    *,
-    deep: DeepSettings,
-    training: Training,
-    augmentation: Augmentation,
-) -> DeepJob:
-    """What the workers are told.
-
-    Args:
-        model: one of ``models.DEEP``.
-        examples: clips; colours are measured on its split train.
-        class_names: in the order of the network's outputs.
-
-    Raises:
-        UserError: what is asked for can't be trained from these clips.
-    """
-    clips = examples.clips
-    assert clips is not None
-    frames = deep.frames or clips.num_frames
-    size_px = deep.crop_px or clips.size_px
-    if frames > clips.num_frames or size_px > clips.size_px:
-        stored = f"{clips.num_frames} frames of {clips.size_px} px"
-        raise UserError(
-            f"{frames} frames of {size_px} px are wanted and "
-            f"{storage.without_secrets(clips.uri)} holds {stored}: cut with a larger "
-            "--frames-per-clip or --size-px"
-        )
-    span = (frames - 1) * (deep.stride or 1) + 1
-    if span > clips.num_frames:
-        raise UserError(
-            f"{frames} frames {deep.stride} apart span {span} and "
-            f"{storage.without_secrets(clips.uri)} holds {clips.num_frames}: lower --frames or "
-            "--stride, or cut with a larger --frames-per-clip"
-        )
-    colours = {"kinetics": KINETICS, "imagenet": IMAGENET}
-    if deep.normalise == "dataset":
-        rows = examples.of_split("train").table["row"].to_numpy()
-        mean, std = dataset_statistics(clips.read(rows[k : k + 8]) for k in range(0, len(rows), 8))
-    else:
-        mean, std = colours[deep.normalise]
-    return DeepJob(
-        data=clips.uri,
-        class_names=class_names,
-        network={
-            "name": model,
-            "num_classes": len(class_names),
-            "head": deep.head,
-            "dropout": deep.dropout,
-            "frames": frames,
-            "size_px": size_px,
-        },
-        weights=deep.weights,
-        trained=deep.trained,
-        training=training,
-        augmentation=augmentation,
-        preprocessing=Preprocessing(
-            num_frames=frames,
-            stride=deep.stride,
-            size_px=size_px,
-            mean=mean,
-            std=std,
-            flow=model in FLOW_MODELS,
-        ),
-        splits=assigned_splits(examples),
-    )
+        Args:
+            because: what it has no effect on.
+        """
+        for group in (self.deep, self.training, self.augmentation, self.workers):
+            flags.refuse_unused(group, because, but=("seed",))

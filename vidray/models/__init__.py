@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vidray.models.folder import ClassicalModel, DeepModel, Model, load
-    from vidray.models.networks.build import NAMES as DEEP
+    from vidray.models.names import DEEP
     from vidray.models.networks.build import build, build_model
 
 __all__ = ["DEEP", "ClassicalModel", "DeepModel", "Model", "build", "build_model", "load"]
 
 _BUILD, _FOLDER = "vidray.models.networks.build", "vidray.models.folder"
 _HOMES = {
-    "DEEP": (_BUILD, "NAMES"),
+    "DEEP": ("vidray.models.names", "DEEP"),
     "build": (_BUILD, "build"),
     "build_model": (_BUILD, "build_model"),
     "ClassicalModel": (_FOLDER, "ClassicalModel"),

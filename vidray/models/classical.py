@@ -34,6 +34,7 @@ from threadpoolctl import threadpool_limits
 from vidray.errors import UserError
 from vidray.models.folds import Groups, Labels, Split, calibration_folds
 from vidray.models.matrices import Matrix
+from vidray.models.names import CLASSICAL, MAJORITY
 from vidray.models.prepared import Prepared, PreparedRows
 from vidray.models.sklearn_file import dumps, load, loads, save
 
@@ -54,7 +55,6 @@ __all__ = [
 Dimensionality = Literal["pca", "select", "none"]
 Scaling = Literal["standard", "robust", "none"]
 
-MAJORITY = "majority"
 
 KEPT_VARIANCE = 0.95
 # Under this many rows the threads of gradient boosting wait for each other more than they work:
@@ -86,7 +86,7 @@ _CLASSIFIERS: dict[str, Callable[[int, Mapping[str, Any]], Any]] = {
     ),
     MAJORITY: lambda _, own: DummyClassifier(**{"strategy": "prior", **own}),
 }
-NAMES = tuple(name for name in _CLASSIFIERS if name != MAJORITY)
+NAMES = CLASSICAL
 
 # Trees lose by PCA (extra trees 0.80 to 0.71 accuracy), the linear model too (0.78 to 0.75).
 # Distances need it where numbers are many. Boosting looks at every number for every leaf: 163,828

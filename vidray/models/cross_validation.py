@@ -13,8 +13,9 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from vidray.errors import UserError
 from vidray.models.classical import Options, checked_rows, fit, predict
-from vidray.models.folds import MOST_REPEATS, Groups, Labels, group_folds
+from vidray.models.folds import Groups, Labels, group_folds
 from vidray.models.matrices import Matrix
+from vidray.models.names import MOST_REPEATS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from vidray import storage
 from vidray.errors import ModelError, UserError, VideoError
 from vidray.features.extraction import Settings
-from vidray.models.inference import Precision, Read, predict_logits
+from vidray.models.inference import Read, predict_logits
 from vidray.models.matrices import feature_names, to_matrix
 from vidray.models.model_files import read_info
+from vidray.models.names import Precision
 from vidray.models.networks import published
 from vidray.models.networks.build import build
 from vidray.models.preprocess import Preprocessing
@@ -126,7 +127,7 @@ class ClassicalModel:
         return self.predict_matrix(to_matrix(table, self.families))
 
     def predict_matrix(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The same of rows ``float32 (N, D)``, as ``classical.to_matrix`` makes them."""
+        """The same of rows ``float32 (N, D)``, as ``matrices.to_matrix`` makes them."""
         from vidray.models import classical
 
         with _told_as_the_models(self.name):

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 from vidray.errors import UserError
 
 Labels = NDArray[np.int64]
 Groups = Sequence[str | None]
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
-MOST_REPEATS = 1000  # Of a cross-validation: each trains all folds.
 _CALIBRATION_FOLDS = 5
 
 
@@ -43,6 +41,9 @@ def group_folds(
                 f"class {class_names[index]!r} has {group_count} groups (source recordings), "
                 f"{folds} folds need one each: use fewer folds or add recordings"
             )
+    # It takes seconds to import, and counting recordings does without.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     splits = [
         (train.astype(np.int64), test.astype(np.int64))

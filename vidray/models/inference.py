@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ import torch.distributed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vidray.models.names import Precision
 from vidray.models.preprocess import Preprocessing
 
 Rows = NDArray[np.int64]
@@ -18,7 +18,6 @@ Pixels = NDArray[np.uint8]
 Read = Callable[[Rows], Pixels]
 """Rows ``int64 (n,)`` -> stored clips ``uint8 (n, T, H, W, 3)``; called from several threads."""
 
-Precision = Literal["float32", "bfloat16", "float16"]
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -46,7 +45,9 @@ def predict_logits(
     network.eval()
     logits = []
     try:
-        with torch.no_grad(), autocast(device, precision):
+        # PyTorch keeps rounded weights for all threads: one that works on another stream of the GPU
+        # would read them before they are written (NaN, or another label).
+        with torch.no_grad(), autocast(device, precision, keeps_weights=False):
             for clips in batches:
                 # torch wants an array it may write to; a view of a file is not one.
                 pixels = np.require(preprocessing.select(clips), requirements=["C", "W"])
@@ -68,10 +69,14 @@ def _moved(pixels: Tensor, device: torch.device) -> Tensor:
     return pixels.pin_memory().to(device, non_blocking=True)
 
 
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+def autocast(
+    device: torch.device, precision: Precision, *, keeps_weights: bool = True
+) -> torch.autocast:
     """The context in which a forward pass has ``precision``; float32 changes nothing."""
     dtype = _DTYPES.get(precision)
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+    return torch.autocast(
+        device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=keeps_weights
+    )
 
 
 def to_channels_last(network: nn.Module) -> None:

@@ -16,6 +16,7 @@ from vidray import storage
 from vidray.errors import UserError, VideoError
 from vidray.models.preprocess import Preprocessing
 from vidray.storage import checked_json, names
+from vidray.tables import run_folder
 from vidray.tables.run_folder import MODEL
 from vidray.video.clips import ClipSettings
 from vidray.video.frames import Limits
@@ -63,8 +64,8 @@ def read_info(model_dir: str) -> dict[str, Any]:
     where = storage.join(storage.canonical(model_dir), MODEL)
     if not storage.exists(where):
         raise UserError(
-            f"{storage.without_secrets(model_dir)} is not a model folder (no {MODEL}): make one "
-            "with jobs/train.py"
+            f"{storage.without_secrets(model_dir)} is not a model folder "
+            f"({_what_else(model_dir)}): make one with jobs/train.py"
         )
     try:
         size_bytes = storage.file_info(where).size_bytes
@@ -80,6 +81,19 @@ def read_info(model_dir: str) -> dict[str, Any]:
         ) from None
     checked: dict[str, Any] = info
     return checked
+
+
+def _what_else(folder: str) -> str:
+    """What a folder without model.json is, as far as that is known."""
+    try:
+        report = run_folder.read_json(storage.canonical(folder))
+    except (UserError, OSError):
+        return f"no {MODEL}"
+    if run_folder.kind_of(report) == "search":
+        return "it holds a search, and its best model is in best"
+    if run_folder.kind_of(report) == "model":
+        return f"no {MODEL}: its training has not finished"
+    return f"it holds {run_folder.described(report)}"
 
 
 def _check(info: Any) -> None:

@@ -1,11 +1,13 @@
-"""Train, validation and test: derived by a stable hash, checked for leaks.
+"""Train, validation and test: derived by a stable hash, balanced by class, checked for leaks.
 
-Every group (one source recording), or every video without one, is hashed on its own, and the hash
-alone decides. So an added video never moves another one, and the order, the number and the place
-of the files do not matter. The price: fractions are met in expectation, not to the row. With n
-groups a fraction p is off by about sqrt(p (1 - p) / n): 4 points for 100 groups and p = 0.2. Each
-class meets the fractions on its own, because its groups are its own draws; a group whose videos
-have several labels stays whole, which no rule that counts within a class could promise.
+Every recording (a group, or a video without one) draws a number from 0 to 1: a hash of its name,
+so the order and the place of the files do not matter. In the order of these numbers the first
+recordings of a class are train, the next val, the last test, as many of each as its fractions come
+to (largest remainders). A class of 4 recordings or more is in all three splits.
+
+Where that puts the two bounds between draws is kept (``Bounds``), and a split that is derived again
+is derived by the same bounds: videos that were added since move no other one. A recording with
+videos of several classes stays whole: it goes to the earliest split that one of them says.
 ``shortcomings`` says what that left too little of.
 """
 
@@ -13,6 +15,7 @@ import hashlib
 import itertools
 import logging
 import math
+import operator
 import posixpath
 import re
 from collections import defaultdict
@@ -23,13 +26,15 @@ import pyarrow as pa
 
 from vidray import storage
 from vidray.errors import UserError
+from vidray.sources.shares import DEFAULT_FRACTIONS, Fractions, checked
 from vidray.tables import schema
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_FRACTIONS = (0.7, 0.15, 0.15)  # of recordings, for train, val and test
-
-Fractions = tuple[float, float, float]
+# Label -> the draws at which its train and its val end.
+Bounds = Mapping[str, tuple[float, float]]
+_LEAST = (2, 1, 1)  # recordings of a class in train, val and test, if it has so many
+_ROUNDING = 1e-9  # 0.7 * 10 is below 7 in floats
 # Label -> split -> (videos, recordings); null for videos that have none.
 Counts = Mapping[str | None, Mapping[str | None, tuple[int, int]]]
 
@@ -54,27 +59,84 @@ def derive_splits(
     Raises:
         UserError: the fractions are not three shares of 1.
     """
-    result = assign(table, fractions, seed, root=root)
+    result = assign(table, fractions, balance(table, fractions, seed, root=root), seed, root=root)
     for sentence in shortcomings(result, fractions):
         logger.warning("%s", sentence)
     return result
 
 
-def assign(
+def balance(
     table: pa.Table, fractions: Sequence[float], seed: int = 0, *, root: str | None = None
-) -> pa.Table:
-    """``derive_splits`` without a word: for who derives a split again that was told of before."""
+) -> dict[str, tuple[float, float]]:
+    """Bounds by which every class meets the fractions; none of classes that do so without.
+
+    Arguments as of ``derive_splits``.
+    """
     shares = checked(fractions)
-    uris = cast(list[str], table.column("uri").to_pylist())
-    groups = cast(list[str | None], table.column("group").to_pylist())
-    folder = _shared_folder(uris) if root is None else root.rstrip("/") + "/"
-    keys = (
-        f"group {group}" if group else f"path {uri.removeprefix(folder)}"
-        for uri, group in zip(uris, groups, strict=True)
-    )
-    splits = [_split_of(key, shares, seed) for key in keys]
+    draws: dict[str, dict[str, float]] = defaultdict(dict)
+    for label, key in zip(table["label"].to_pylist(), _keys(table, root), strict=True):
+        if label:
+            draws[label][key] = _draw(key, seed)
+    plain, found = _plain(shares), {}
+    for label in sorted(draws):
+        own = sorted(draws[label].values())
+        # Val and test often want as much; which is served first differs from class to class.
+        train, val, _ = apportion(len(own), shares, test_first=_draw(f"label {label}", seed) < 0.5)
+        bounds = _nearest(own, train, plain[0]), _nearest(own, train + val, plain[1])
+        if bounds != plain:
+            found[label] = bounds
+    return found
+
+
+def assign(
+    table: pa.Table,
+    fractions: Sequence[float],
+    bounds: Bounds,
+    seed: int = 0,
+    *,
+    root: str | None = None,
+) -> pa.Table:
+    """The same table with ``split`` as ``bounds`` tell.
+
+    Args:
+        bounds: of ``balance``, of these videos or of those from which the split was derived first.
+            A class without is split at the fractions: they are met in expectation only.
+        table, fractions, seed, root: as of ``derive_splits``.
+    """
+    plain = _plain(checked(fractions))
+    keys = list(_keys(table, root))
+    place_of: dict[str, int] = {}
+    for key, label in zip(keys, table["label"].to_pylist(), strict=True):
+        train_end, val_end = bounds.get(label or "", plain)
+        draw = _draw(key, seed)
+        place = 0 if draw < train_end else 1 if draw < val_end else 2
+        place_of[key] = min(place, place_of.get(key, 2))
+    splits = pa.array([schema.SPLITS[place_of[key]] for key in keys], pa.string())
     index = table.schema.get_field_index("split")
-    return table.set_column(index, schema.VIDEOS.field("split"), pa.array(splits, pa.string()))
+    return table.set_column(index, schema.VIDEOS.field("split"), splits)
+
+
+def apportion(number: int, shares: Fractions, *, test_first: bool) -> tuple[int, int, int]:
+    """How many of a class's recordings go to train, val and test: largest remainders.
+
+    A class with enough for all three is in all three, and keeps two to learn from, since a
+    calibration leaves recordings out.
+
+    Args:
+        test_first: of val and test with the same remainder.
+    """
+    wanted = [number * share for share in shares]
+    counts = [math.floor(count + _ROUNDING) for count in wanted]
+    while sum(counts) < number:
+        order = (0, 2, 1) if test_first else (0, 1, 2)
+        counts[max(order, key=lambda k: round(wanted[k] - counts[k], 9))] += 1
+    least = [few if share else 0 for few, share in zip(_LEAST, shares, strict=True)]
+    while sum(least) <= number and any(map(operator.lt, counts, least)):
+        can_give = [k for k in range(3) if counts[k] > least[k]]
+        counts[max(can_give, key=lambda k: counts[k] - wanted[k])] -= 1
+        counts[next(k for k in range(3) if counts[k] < least[k])] += 1
+    train, val, test = counts
+    return train, val, test
 
 
 def source_folder(source: str, uris: Collection[str]) -> str:
@@ -148,19 +210,34 @@ def count(table: pa.Table) -> Counts:
     return found
 
 
-def shortcomings(table: pa.Table, fractions: Sequence[float]) -> list[str]:
-    """What derived splits left too little of, a sentence each."""
+def shortcomings(table: pa.Table, fractions: Sequence[float] | None = None) -> list[str]:
+    """What splits have too little of, a sentence each.
+
+    Args:
+        table: VIDEOS, or any table with its columns.
+        fractions: of derived splits; None for given ones, where a split may be left out.
+    """
     sentences = []
     counts = count(table)
     labels = sorted(label for label in counts if label)
+    if fractions is None:
+        there = set(table["split"].to_pylist())
+        fractions = [float(split in there) for split in schema.SPLITS]
     for split, share in zip(schema.SPLITS, fractions, strict=True):
-        lacking = [label for label in labels if split not in counts[label]]
+        recordings = {label: counts[label].get(split, (0, 0))[1] for label in labels}
+        lacking = [label for label, number in recordings.items() if not number]
+        alone = [label for label, number in recordings.items() if number == 1]
         if share > 0 and lacking:
-            examples = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
             cannot = "learnt" if split == "train" else "judged there"
             sentences.append(
                 f"split {split} has no video of {len(lacking)} of {len(labels)} classes: "
-                f"{examples} (such a class cannot be {cannot}; more recordings of it would help)"
+                f"{_some(lacking)} (such a class cannot be {cannot}; more recordings of it would "
+                "help)"
+            )
+        if split != "train" and alone:
+            sentences.append(
+                f"split {split} has only one recording of {len(alone)} of {len(labels)} classes: "
+                f"{_some(alone)} (what is said of such a class there rests on it)"
             )
     unknown = table.filter(table["group"].is_null())["uri"].unique()
     if labels and len(unknown):
@@ -176,30 +253,41 @@ def shortcomings(table: pa.Table, fractions: Sequence[float]) -> list[str]:
     return sentences
 
 
+def _some(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:3]) + (", ..." if len(labels) > 3 else "")
+
+
 def _recordings(table: pa.Table) -> Iterable[str]:
     """The recording of each row; a file that nothing is known of is one of its own."""
     return (group or uri for group, uri in _pairs(table, "group", "uri"))  # type: ignore[misc]
 
 
-def checked(fractions: Sequence[float]) -> Fractions:
-    """The same as three numbers; UserError unless they are shares of 1."""
-    good = len(fractions) == 3 and all(math.isfinite(share) and share >= 0 for share in fractions)
-    if not good or abs(sum(fractions) - 1) > 1e-6:
-        raise UserError(
-            f"split fractions {tuple(fractions)}: three numbers for train, val and test that sum "
-            "to 1, for example 0.7 0.15 0.15"
-        )
-    train, val, test = fractions
-    return train, val, test
+def _keys(table: pa.Table, root: str | None) -> Iterator[str]:
+    """What the hash of each row is of: its recording, or its path below the source's folder."""
+    uris = cast(list[str], table.column("uri").to_pylist())
+    groups = cast(list[str | None], table.column("group").to_pylist())
+    folder = _shared_folder(uris) if root is None else root.rstrip("/") + "/"
+    for uri, group in zip(uris, groups, strict=True):
+        yield f"group {group}" if group else f"path {uri.removeprefix(folder)}"
 
 
-def _split_of(key: str, shares: tuple[float, float, float], seed: int) -> str:
+def _draw(key: str, seed: int) -> float:
+    """A number from 0 up to, and without, 1."""
     digest = hashlib.blake2b(f"{seed} {key}".encode(), digest_size=8).digest()
-    draw = int.from_bytes(digest, "big") / 2**64  # [0, 1)
-    if draw < shares[0]:
-        return "train"
-    # Compared with the rest, not with a sum: a share of 0 stays empty whatever the rounding.
-    return "val" if shares[2] == 0 or draw < shares[0] + shares[1] else "test"
+    return min(int.from_bytes(digest, "big") / 2**64, math.nextafter(1, 0))
+
+
+def _plain(shares: Fractions) -> tuple[float, float]:
+    """Where train and val end when nothing is balanced; a share of 0 stays empty."""
+    train, val, test = shares
+    return train, min(train + val, 1.0) if test else 1.0
+
+
+def _nearest(draws: Sequence[float], below: int, wanted: float) -> float:
+    """The number nearest to ``wanted`` that so many of the sorted ``draws`` are below."""
+    if below and wanted <= draws[below - 1]:
+        return math.nextafter(draws[below - 1], 1)
+    return min(wanted, draws[below]) if below < len(draws) else wanted
 
 
 def _place(split: str) -> tuple[bool, int]:

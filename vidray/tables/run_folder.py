@@ -362,10 +362,12 @@ def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changes(then: object, now: object) -> list[str]:
-    """What differs of two configs, such as ``training.epochs: 30 -> 5``."""
+    """What differs of two configs, such as ``training.epochs: 30 -> 5``; flags that came since are
+    left out.
+    """
     old = _flat(then) if isinstance(then, Mapping) else {}
     new = _flat(_as_json(now)) if isinstance(now, Mapping) else {}
-    return [f"{name}: {old.get(name)} -> {v}" for name, v in new.items() if old.get(name) != v]
+    return [f"{name}: {old.get(name)} -> {v}" for name, v in new.items() if old.get(name, v) != v]
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -381,9 +383,11 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _are_labels(out: str, names: list[str]) -> bool:
     """Whether a folder without run.json holds nothing but what label jobs leave."""
-    inside = [
-        name
-        for folder in {"labels", "_runs"} & set(names)
-        for name in storage.list_names(join(out, folder))
-    ]
-    return set(names) <= set(OWNED["label"]) and all(name.startswith("set=") for name in inside)
+    for name in names:
+        folder = join(out, name)
+        if name not in OWNED["label"] or not storage.is_folder(folder):
+            return False
+        sets = storage.list_names(folder) if name != "_numbers" else []
+        if not all(inside.startswith("set=") for inside in sets):
+            return False
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import table as rich_table
 from rich.console import Console
@@ -12,11 +12,8 @@ from vidray import storage
 from vidray.endings import one_line
 from vidray.errors import ERROR_KINDS
 from vidray.progress import duration
-from vidray.tables.runs import Run
+from vidray.tables.runs import Run, read_parts
 from vidray.tables.schema import STATUSES
-
-if TYPE_CHECKING:  # It imports scikit-learn, which extracting does without.
-    pass
 
 WIDTH = 110
 
@@ -28,6 +25,26 @@ class Table(rich_table.Table):
         """Texts become one line each; a ``Text`` keeps its style."""
         shown = (Text(one_line(cell)) if isinstance(cell, str) else cell for cell in cells)
         super().add_row(*shown, **how)
+
+
+def print_rows(run: Run, most: int) -> None:
+    """The first rows of a table of features, a line each."""
+    columns = ["uri", "label", "status", "error_kind", "codec", "width_px", "height_px"]
+    numbers = ["num_frames", "frames_per_second", "sharpness", "noise"]
+    table = Table(
+        "video", "label", "codec", "size", "frames", "fps", "sharpness", "noise", box=None
+    )
+    for part in read_parts(run.out, columns=[*columns, *numbers]) if most else ():
+        for row in part.slice(0, most - table.row_count).to_pylist():
+            name = storage.name_of(row["uri"])
+            if row["status"] == "ok":
+                size = f"{row['width_px']}x{row['height_px']}"
+                told = [f"{row[number]:.4g}" for number in numbers]
+                table.add_row(name, row["label"], row["codec"], size, *told)
+            else:
+                table.add_row(name, row["label"], Text(row["error_kind"], style="red"))
+    if most:
+        Console(width=WIDTH).print(table)
 
 
 def print_run(run: Run, report: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What goes into a decoder and what comes out: limits, requests, frames, properties."""
+"""The decoder's limits and requests, and its answers: frames, damage, properties."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Limits:
     """Above any of these a video is refused: as ``damaged`` by the last one, else ``too_large``."""
 
     max_pixels: int = 36_000_000
-    """Pixels of one frame: 8K UHD (7680x4320) is 33.2 million."""
+    """A video of larger frames fails as too_large; 8K UHD (7680x4320) has 33.2 million pixels."""
     max_frames: int = 3_000_000
-    """Frames of one video: ten hours at 60 frames a second are 2.2 million."""
+    """A video of more frames fails as too_large; ten hours at 60 a second have 2.2 million."""
     max_seconds: float = 12 * 3600.0
-    """Length of one video."""
+    """A longer video fails as too_large."""
     max_bytes: int = 64 << 30
-    """Size of one file."""
+    """A larger file fails as too_large."""
     max_corrupt_share: float = 1.0
-    """Frames that the decoder marks corrupt, of those looked at."""
+    """A video of which the decoder marks a larger share of frames corrupt fails as damaged."""
 
     def __post_init__(self) -> None:
         for name in ("max_pixels", "max_frames", "max_seconds", "max_bytes"):
@@ -112,7 +112,7 @@ class Frames:
 
 @dataclass(frozen=True, kw_only=True)
 class Damage:
-    """What a decoder could not read right; None where it has looked at nothing.
+    """Damage that a decoder met; None where it has looked at nothing.
 
     Looked at is every frame of a video that is decoded sequentially, and of one that is read here
     and there no corrupt one: where the decoder marks one, the video is decoded sequentially. A
@@ -129,7 +129,7 @@ class Damage:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What a video is, without its pixels.
+    """Properties of a video, without its pixels.
 
     ``width_px`` and ``height_px`` are as stored; ``display_width_px`` and ``display_height_px`` are
     what ``read_frames`` returns: rotated upright and with square pixels. ``num_frames`` counts

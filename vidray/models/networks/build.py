@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import torchvision.models as tv
 from torch import Tensor, nn
 from torchvision.models import video
 
 from vidray import storage
-from vidray.errors import UserError
+from vidray.errors import UserError, unknown_name
+from vidray.models import names
 from vidray.models.networks import batchnorm, published
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.c3d import c3d
-from vidray.models.networks.frame_pooling import BACKBONES, POOLINGS, frame_pooling
+from vidray.models.networks.frame_pooling import BACKBONES, frame_pooling
 from vidray.models.networks.heads import HEAD_KINDS, HeadKind
 from vidray.models.networks.i3d import i3d_r50
 from vidray.models.networks.slowfast import SlowFast
 from vidray.models.networks.timesformer import (
-    AttentionKind,
     TimeSformer,
 )
 from vidray.models.networks.timesformer_weights import (
     from_vit,
 )
 from vidray.models.networks.torchvision_video import torchvision_video
-from vidray.models.networks.two_stream import FUSION_KINDS, TwoStream, from_resnet
+from vidray.models.networks.two_stream import TwoStream, from_resnet
 
 _TORCHVISION = {
     "r3d_18": video.R3D_18_Weights,
@@ -44,17 +43,7 @@ _IMAGE_WEIGHTS = {
     "resnet50": tv.ResNet50_Weights,
     "efficientnet_b0": tv.EfficientNet_B0_Weights,
 }
-# Of networks that take optical flow beside the colours.
-FLOW_MODELS = tuple(f"two_stream_{fusion}" for fusion in FUSION_KINDS)
-NAMES = (
-    *(f"{backbone}_{pooling}" for backbone in BACKBONES for pooling in POOLINGS),
-    "c3d",
-    *_TORCHVISION,
-    "i3d_r50",
-    "slowfast_r50",
-    *(f"timesformer_{attention}" for attention in get_args(AttentionKind)),
-    *FLOW_MODELS,
-)
+NAMES = names.DEEP
 
 
 def build(
@@ -85,7 +74,7 @@ def build(
     """
     check_name(name)
     if head not in HEAD_KINDS:
-        raise UserError(f"head {head!r} is unknown: one of {', '.join(HEAD_KINDS)}")
+        raise unknown_name("head", head, HEAD_KINDS)
     if num_classes < 2:
         raise UserError(f"num_classes is {num_classes}: a classifier tells 2 or more apart")
     size = {key: value for key, value in (("frames", frames), ("size_px", size_px)) if value}
@@ -103,7 +92,7 @@ def build(
 def build_model(name: str, **settings: Any) -> nn.Module:
     """The network alone: clips ``float (N, C, T, H, W)`` to logits ``(N, num_classes)``.
 
-    Takes what ``build`` takes. C is 3, or 5 for ``FLOW_MODELS``.
+    Takes what ``build`` takes. C is 3, or 5 for ``names.FLOW_MODELS``.
     """
     return build(name, **settings).network
 
@@ -111,9 +100,7 @@ def build_model(name: str, **settings: Any) -> nn.Module:
 def check_name(name: str) -> None:
     """Raise UserError unless there is such a deep model."""
     if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"model {name!r} is unknown: {hint}Deep ones are {', '.join(NAMES)}")
+        raise unknown_name("deep model", name, NAMES)
 
 
 def _fresh(

@@ -1,0 +1,1 @@
+"""Which settings: the command that searches them, and the spaces it searches."""

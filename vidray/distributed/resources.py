@@ -1,0 +1,97 @@
+"""What a job may use of a cluster: arithmetic and rules only. No Ray here, so that it is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from vidray.errors import UserError
+
+_MOST_TIMEOUT_SECONDS = 1e6  # poll() takes milliseconds of 31 bits.
+_LEAST_MEMORY_GIB = 0.5  # Python, PyAV and OpenCV alone take 0.2.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictors:
+    """Actors that hold a network apart from the workers, which only decode then.
+
+    Args:
+        target: ``module:function``; ``function(config)`` gives what answers a sandbox's questions.
+        number: of actors.
+        gpus_each: share of a GPU; 0 puts each on a CPU.
+    """
+
+    target: str
+    number: int
+    gpus_each: float
+
+    def __post_init__(self) -> None:
+        if self.number < 1 or self.gpus_each < 0:
+            raise UserError(
+                f"{self.number} predictors of {self.gpus_each:g} GPUs: at least 1, of 0 or more"
+            )
+
+    @property
+    def cpus_each(self) -> int:
+        """Beside a GPU none: all of them decode."""
+        return 0 if self.gpus_each else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What each worker of the job may use."""
+
+    workers: int | None = None
+    """Processes that share the work; the result does not depend on their number. One for each CPU
+    of the cluster if not given."""
+    memory_gib: float = 2.0
+    """Memory of one worker; a video that needs more fails as out_of_memory."""
+    timeout_seconds: float = 600.0
+    """A video that takes longer fails as timeout."""
+    num_blocks: int | None = None
+    """Ray tasks in all; the result does not depend on it."""
+    predictors: Annotated[Predictors | None, tyro.conf.Suppress] = None
+    """Beside the workers; None: each worker has the network itself."""
+
+    def __post_init__(self) -> None:
+        least = {"workers": 1, "memory_gib": _LEAST_MEMORY_GIB, "timeout_seconds": 0.001}
+        for name, value in {**least, "num_blocks": 1}.items():
+            given = getattr(self, name)
+            if given is not None and not given >= value:  # Not a number is neither.
+                raise UserError(f"{name} is {given}: it must be {value} or more")
+        if not self.timeout_seconds <= _MOST_TIMEOUT_SECONDS:
+            raise UserError(
+                f"timeout_seconds is {self.timeout_seconds:g}: it must be "
+                f"{_MOST_TIMEOUT_SECONDS:g} at the most, 11 days"
+            )
+
+    @property
+    def memory_bytes(self) -> int:
+        """``memory_gib`` in bytes."""
+        return int(self.memory_gib * 2**30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorChoice:
+    """Where a deep model is held: by every worker, or by processes of its own."""
+
+    predictors: int | None = None
+    """Processes that hold a deep model while workers decode; one on each GPU if not given, and
+    without GPUs none: every worker has the model itself."""
+    gpus_per_predictor: float | None = None
+    """1 if not given, or 0 where the cluster has no GPU."""
+
+    def __post_init__(self) -> None:
+        for name in ("predictors", "gpus_per_predictor"):
+            if (getattr(self, name) or 0) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or more")
+        each = self.gpus_per_predictor or 0
+        if each > 1 and each % 1:
+            raise UserError(f"gpus_per_predictor is {each}: a part of one, or whole ones")
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it asks for any."""
+        return bool(self.predictors or self.gpus_per_predictor)

@@ -1,0 +1,269 @@
+"""One model of either kind: trained, judged on split val, and written as a model folder.
+
+A lesson says what is trained on what. ``model_run`` gives it the folder, ``teach`` fills it:
+
+    classical   pipeline.skops  model.json  metrics.json  importance.json
+    deep        weights.safetensors  model.json  metrics.json  history.json  curve.png
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vidray import masking, models
+from vidray.distributed import training
+from vidray.evaluation import judging, plots
+from vidray.evaluation.drawing import save_figure
+from vidray.learning import recordings
+from vidray.learning.deep_job import DeepJob, make_network, model_info
+from vidray.learning.epochs import EpochRow, best_epoch
+from vidray.learning.examples import Examples
+from vidray.learning.recordings import Demand
+from vidray.learning.train_config import ClassicalSettings, FoldSettings, Workers
+from vidray.models import classical, importance
+from vidray.models.cross_validation import cross_validate
+from vidray.models.folder import Model, save_classical, save_deep
+from vidray.models.matrices import family_columns, feature_names
+from vidray.storage.json_file import write_json
+from vidray.tables import digests, versions
+from vidray.tables.run_folder import RunFolder
+
+_MEANS = ("accuracy", "macro_f1", "macro_auc", "log_loss")
+OnRows = Callable[[list[dict[str, Any]]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """What came of a lesson.
+
+    Attributes:
+        metrics: as metrics.json holds them: ``val``, null without such a split, and
+            ``cross_validation`` of a classical model or ``best_epoch`` of a deep one.
+        training_seconds: of the training alone, without judging.
+        report: what run.json says of it.
+        rows: of a deep model, an epoch each.
+    """
+
+    metrics: dict[str, Any]
+    training_seconds: float
+    report: dict[str, Any]
+    rows: Sequence[EpochRow] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassicalLesson:
+    """A classical model, from features.
+
+    Args:
+        model: its name.
+        examples: features, with splits.
+    """
+
+    model: str
+    examples: Examples
+    settings: ClassicalSettings
+    folds: FoldSettings
+    seed: int
+
+    libraries = versions.CLASSICAL
+
+    def deciding(self) -> dict[str, Any]:
+        """All that the model folder depends on, beside the data."""
+        groups = (self.settings, self.folds)
+        own = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
+        return own | {"seed": self.seed}
+
+    def check(self) -> None:
+        """Raise UserError where the recordings are too few for what is asked for."""
+        names, train = self.examples.class_names, self.examples.of_split("train")
+        demand = Demand(
+            folds=self.folds.folds,
+            repeats=self.folds.repeats,
+            calibrated=self.settings.calibrated,
+            seed=self.seed,
+            left_out=self.examples.selection.without_classes,
+        )
+        recordings.check(train.targets(names), train.groups, names, demand)
+
+    def teach(self, run: RunFolder) -> Taught:
+        """Fit, judge, and fill the folder."""
+        began = time.monotonic()
+        names = self.examples.class_names
+        train, val = self.examples.of_split("train"), self.examples.of_split("val")
+        pipeline = fit(
+            self.model, train, names, seed=self.seed, calibrated=self.settings.calibrated
+        )
+        fitted = time.monotonic() - began
+        metrics: dict[str, Any] = {"val": None, "cross_validation": None}
+        if len(val.table):
+            found = classical.predict(pipeline, val.matrix())
+            metrics["val"] = judging.judge(val.table, found).metrics(names)
+        if self.folds.folds:
+            metrics["cross_validation"] = self._cross_validation(train)
+        save_fitted(run.out, self.model, pipeline, self.examples, names, self.examples.digest)
+        write_json(run.path("metrics.json"), metrics)
+        write_json(run.path("importance.json"), self._importance(pipeline))
+        seconds = {"training": fitted, "all": time.monotonic() - began}
+        return Taught(metrics=metrics, training_seconds=fitted, report={"seconds": seconds})
+
+    def _cross_validation(self, train: Examples) -> dict[str, Any]:
+        """Every video of split train judged by models that saw no video of its recording."""
+        names = self.examples.class_names
+        found = cross_validate(
+            self.model,
+            train.matrix(),
+            train.targets(names),
+            train.groups,
+            names,
+            seed=self.seed,
+            folds=self.folds.folds,
+            repeats=self.folds.repeats,
+            calibrated=self.settings.calibrated,
+        )
+        repeats = [judging.judge(train.table, one).metrics(names) for one in found.probabilities]
+        means = {key: _mean([repeat[key] for repeat in repeats]) for key in _MEANS}
+        return {**means, "repeats": repeats, "folds": found.metrics}
+
+    def _importance(self, pipeline: Any) -> dict[str, Any]:
+        """Of families and of features, where possible on videos that were not learnt from."""
+        val, families = self.examples.of_split("val"), self.examples.families
+        split = "val" if len(val.table) > 1 else "train"
+        held_out = self.examples.of_split(split)
+        x, y = held_out.matrix(), held_out.targets(self.examples.class_names)
+        return {
+            "split": split,
+            "families": importance.by_columns(
+                pipeline, x, y, family_columns(families), seed=self.seed
+            ),
+            "features": importance.by_feature(
+                pipeline, x, y, feature_names(families), seed=self.seed
+            ),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepLesson:
+    """A deep model, from clips.
+
+    Args:
+        job: what decides its weights.
+        examples: clips, with splits.
+        workers: who trains.
+        on_rows: called after each epoch with the rows so far (``EpochRow`` as dicts).
+    """
+
+    job: DeepJob
+    examples: Examples
+    workers: Workers
+    on_rows: OnRows
+
+    libraries = versions.DEEP
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        return str(self.job.network["name"])
+
+    def deciding(self) -> dict[str, Any]:
+        """All that the model folder depends on, beside the data, whose digest says the splits."""
+        return self.job.to_json() | {"splits": None}
+
+    def check(self) -> None:
+        """Nothing of recordings: a network learns from one of a class, too."""
+
+    def teach(self, run: RunFolder) -> Taught:
+        """Train, or go on with it, judge, and fill the folder."""
+        started = make_network(self.job, fresh=True)  # What is wrong is said here, and once.
+        if started.loaded:
+            print(started.loaded)
+        began = time.monotonic()
+        trained = training.train(
+            self.job, folder=run.work, workers=self.workers, on_rows=self.on_rows
+        )
+        seconds = time.monotonic() - began
+        save_deep(run.out, model_info(self.job, self.examples), trained.state)
+        best = trained.rows[best_epoch(trained.rows, self.job.training)].epoch
+        model = models.load(run.out, device=judging.device_of("auto"))  # As a user would.
+        metrics = {"val": judge_val(model, self.examples), "best_epoch": best}
+        write_json(run.path("metrics.json"), metrics)
+        history = [dataclasses.asdict(row) for row in trained.rows]
+        write_json(run.path("history.json"), history)
+        save_figure(plots.training_curve(history), run.path("curve.png"))
+        report = {"seconds": {"training": seconds}, "epochs": len(history)}
+        return Taught(metrics=metrics, training_seconds=seconds, report=report, rows=trained.rows)
+
+
+Lesson = ClassicalLesson | DeepLesson
+
+
+def model_run(lesson: Lesson, *, data: str, out: str) -> RunFolder:
+    """The model folder of a lesson: another one's where anything differs that decides the model.
+
+    Args:
+        data: the run folder that is learnt from, as the user has given it.
+        out: the model folder.
+    """
+    public = {
+        "data": data,
+        "model": lesson.model,
+        "selection": lesson.examples.selection.to_json(),
+    }
+    values = masking.throughout({**lesson.deciding(), **public})
+    return RunFolder(
+        out=out,
+        kind="model",
+        same={"digest": digests.of([values, lesson.examples.digest])},
+        shown={"config": values},
+        libraries=lesson.libraries,
+    )
+
+
+def fit(
+    model: str, train: Examples, class_names: Sequence[str], *, seed: int, **options: Any
+) -> Any:
+    """A classical pipeline, fitted to rows of features; options as of ``classical.fit``."""
+    y = train.targets(class_names)
+    return classical.fit(model, train.matrix(), y, train.groups, class_names, seed=seed, **options)
+
+
+def save_fitted(
+    out: str,
+    model: str,
+    pipeline: Any,
+    examples: Examples,
+    class_names: Sequence[str],
+    data_digest: str,
+) -> None:
+    """Write the pipeline and model.json.
+
+    Args:
+        examples: of the families that the pipeline takes.
+        data_digest: of all that was given to learn from.
+    """
+    info = {
+        "family": "classical",
+        "name": model,
+        "class_names": class_names,
+        "data_digest": data_digest,
+        "selection": examples.selection.to_json(),
+        "families": examples.families,
+        "features": examples.settings,
+    }
+    save_classical(out, info, pipeline)
+
+
+def judge_val(model: Model, examples: Examples) -> dict[str, Any] | None:
+    """Figures on split val; None where no video is in it."""
+    val = examples.of_split("val")
+    if not len(val.table):
+        return None
+    return judging.judge(val.table, judging.predict(model, val)).metrics(examples.class_names)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

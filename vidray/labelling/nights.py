@@ -1,0 +1,163 @@
+"""A night of labelling: finish what was begun, list, claim what is left, label it, commit.
+
+Two nights at once share a claim and its work; whoever is first commits it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vidray import storage
+from vidray.distributed import capacity, pipeline
+from vidray.distributed.resources import PredictorChoice, Resources
+from vidray.errors import JobError
+from vidray.labelling import commits, told
+from vidray.labelling.commits import LabelSet
+from vidray.labelling.settings import LabelSettings
+from vidray.labelling.todo import Todo
+from vidray.sources import list_videos
+from vidray.tables.run_folder import RunFolder
+from vidray.tables.runs import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Night:
+    """One model, one source of videos, one folder of labels, and what the work may use.
+
+    Args:
+        settings: everything that decides a label.
+        model_info: model.json.
+        videos: the source.
+        out: the folder, canonical.
+        max_attempts: a video that failed so often is left alone until it changes.
+        config: what run.json shows.
+    """
+
+    settings: LabelSettings
+    model_info: Mapping[str, Any]
+    videos: str
+    out: str
+    max_attempts: int
+    resources: Resources
+    predicting: PredictorChoice
+    config: Mapping[str, Any]
+
+    @cached_property
+    def labels(self) -> LabelSet:
+        """The set of labels that this model and these settings make."""
+        return LabelSet(
+            out=self.out,
+            name=f"{self.model_info['name']}-{self.settings.digest}",
+            libraries=self.settings.libraries(self.model_info["family"]),
+        )
+
+    @property
+    def folder(self) -> RunFolder:
+        """The folder of all sets."""
+        return RunFolder(
+            out=self.out,
+            kind="label",
+            shown={"set": self.labels.name, "config": self.config},
+            libraries=self.labels.libraries,
+        )
+
+    def work(self, *, overwrite: bool = False) -> None:
+        """Finish what was begun, then label and commit until nothing is left."""
+        if overwrite:
+            list_videos(self.videos)  # Nothing goes for a wrong source.
+            self.folder.overwrite()
+        source, digest = self._source, self.settings.digest
+        begun = self.labels.unfinished(source, digest)
+        if begun is not None:
+            print("going on with a run that was not finished")
+            self._label(begun, partial(list_videos, self.videos))
+        while len((todo := self.todo()).plan):
+            self.folder.claim()  # Before anything else is written into it.
+            mine = self.labels.new_run(source, digest)
+            run = self.labels.claim(mine, todo, dict(self.config))
+            if run is None:
+                continue  # A run beside this one has committed: look again.
+            if run != mine:
+                print("sharing the work with a run that has started, too")
+            self._label(run, listing=lambda: None)  # Just done.
+            if run == mine:
+                break
+        self.labels.remove_leftovers()
+        self.labels.compact()
+
+    def todo(self) -> Todo:
+        """List, compare with what is committed, say what is left; nothing is written."""
+        began = time.monotonic()
+        listed = list_videos(self.videos)
+        todo = self.labels.todo(listed, max_attempts=self.max_attempts, caps=self._caps)
+        told.print_todo(todo, time.monotonic() - began)
+        return todo
+
+    @property
+    def _source(self) -> str:
+        return storage.without_secrets(storage.canonical(self.videos))
+
+    @property
+    def _caps(self) -> dict[str, float]:
+        """Caps that rows of videos that were over one name, and what they are now."""
+        return {
+            **dataclasses.asdict(self.settings.options.limits),
+            "memory_bytes": self.resources.memory_bytes,
+            "timeout_seconds": self.resources.timeout_seconds,
+        }
+
+    def _label(self, run: Run, listing: Callable[[], object]) -> None:
+        """Work a claimed run off and commit it; ``listing`` lists the source again, if it must."""
+        number = None
+        with contextlib.suppress(pipeline.RunGoneError, FileNotFoundError):
+            plan = run.read_videos()
+            report = pipeline.make_all_parts(
+                run, plan, self.settings, self._placed(), "label", listing
+            )
+            number = self.labels.commit(
+                run,
+                model_digest=self.settings.model_digest,
+                class_names=self.model_info["class_names"],
+            )
+        if number is None:
+            if not self.labels.is_committed(run):
+                raise JobError(f"{run.out} has vanished and was not committed: start the job again")
+            self.labels.remove(run)  # What was written since.
+            print("the run beside this one has committed")
+            return
+        rows = commits.read_labels(self.out, set_name=self.labels.name, columns=told.COLUMNS)
+        mine = rows.filter(pc.equal(rows["commit"], number))
+        report |= _measured(mine, report)
+        self.folder.write_run_json("finished", commit=number, **report)
+        told.print_commit(self.labels, number, mine, report)
+
+    def _placed(self) -> Resources:
+        """The resources with predictors, if a network is to have processes of its own."""
+        if self.model_info["family"] == "classical":
+            return self.resources
+        predictors = capacity.place_predictors(self.predicting, LabelSettings.PREDICTOR)
+        return dataclasses.replace(self.resources, predictors=predictors)
+
+
+def _measured(rows: pa.Table, report: Mapping[str, Any]) -> dict[str, Any]:
+    """What run.json says of the rows of a commit."""
+    seconds = pc.sum(rows["duration_seconds"]).as_py() or 0.0
+    found: dict[str, Any] = {
+        "labels": dict(Counter(rows["label"].drop_null().to_pylist()).most_common()),
+        "hours_of_video": round(seconds / 3600, 3),
+    }
+    if report["videos_per_second"]:
+        # Of all rows of the commit, some of which an earlier start may have made.
+        each = seconds / report["counts"]["videos"]
+        found["hours_of_video_per_hour"] = round(each * report["videos_per_second"], 1)
+    return found

@@ -1,0 +1,53 @@
+"""What a command line may say of models. Nothing is loaded for it, PyTorch least of all."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vidray.errors import unknown_name
+
+ModelKind = Literal["classical", "deep"]
+
+MAJORITY = "majority"  # A baseline: no model that anybody would name.
+# In the order of ``classical``, which makes them.
+CLASSICAL = (
+    "svm",
+    "random_forest",
+    "knn",
+    "logistic_regression",
+    "gradient_boosting",
+    "extra_trees",
+)
+# Networks of images on every frame, and how their features are pooled over time.
+BACKBONES = ("resnet18", "resnet50", "efficientnet_b0")
+POOLINGS = ("avg", "max", "attention", "lstm")
+# Networks that take optical flow beside the colours.
+FLOW_MODELS = ("two_stream_late", "two_stream_early", "two_stream_weighted")
+# In the order of ``networks.build``, which makes them.
+DEEP = (
+    *(f"{backbone}_{pooling}" for backbone in BACKBONES for pooling in POOLINGS),
+    "c3d",
+    "r3d_18",
+    "mc3_18",
+    "r2plus1d_18",
+    "s3d",
+    "mvit_v2_s",
+    "swin3d_t",
+    "i3d_r50",
+    "slowfast_r50",
+    "timesformer_divided",
+    "timesformer_space",
+    "timesformer_joint",
+    "timesformer_sparse",
+    *FLOW_MODELS,
+)
+
+Precision = Literal["float32", "bfloat16", "float16"]
+MOST_REPEATS = 1000  # Of a cross-validation: each trains all folds.
+
+
+def check(name: str) -> None:
+    """Raise UserError unless there is such a model, classical or deep."""
+    names = (*CLASSICAL, *DEEP)
+    if name not in names:
+        raise unknown_name("model", name, names)
