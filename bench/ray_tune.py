@@ -125,7 +125,7 @@ def _conductor(bench: Bench, at_once: int) -> list[Settings]:
         folder = RunFolder(out=out, kind="search", settings={})
         folder.claim()
         plan = Plan(
-            family="classical", folder=folder, proposals=_proposals(bench, at_once),
+            kind="classical", folder=folder, proposals=_proposals(bench, at_once),
             metric="accuracy", at_once=at_once, epochs=bench.epochs,
         )  # fmt: skip
         with Path(os.devnull).open("w") as nowhere:
@@ -189,7 +189,7 @@ def _remote(bench: Bench, at_once: int) -> list[Settings]:
         done[ended.number] = ended.params
         proposals.tell(
             Trial(
-                family="classical",
+                kind="classical",
                 number=ended.number,
                 params=ended.params,
                 settings=ended.settings,

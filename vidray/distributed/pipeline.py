@@ -71,8 +71,8 @@ def _run(
 ) -> Iterator[pa.Table]:
     """One task per block on as many workers as allowed; results as they come.
 
-    Nothing is warmed up before. ``bench/ray_use.py`` of 150 videos of a second on two busy CPUs, one
-    round; seconds from ``ray.init`` to the first video in work, from there to the last part, and
+    Nothing is warmed up before. ``bench/ray_use.py``, 150 videos of a second on two busy CPUs, one
+    round: seconds from ``ray.init`` to the first video in work, from there to the last part, and
     CPU-seconds of all processes:
 
         tasks, nothing set or warmed up           4.1 + 5.7   13.8
