@@ -10,7 +10,7 @@ import pytest
 from vidray.distributed import capacity, training
 from vidray.distributed.resources import Predictors, Resources
 from vidray.errors import UserError
-from vidray.learning.deep_job import Workers
+from vidray.learning.train_config import Workers
 
 GIB = 1 << 30
 Cluster = Callable[..., None]
