@@ -31,13 +31,11 @@ import pyarrow as pa
 import tyro
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from tests.videos import KINDS, write_video
 from vidray.distributed.sandbox import Sandbox
 from vidray.errors import VideoError
 from vidray.features.extraction import Settings, describe_video
-from vidray.video import decode, decoders, demux
+from vidray.video import decoders, demux, readers
 from vidray.video.decode import Request, Video
 from vidray.video.pixels import to_rgb
 
@@ -245,7 +243,7 @@ def judge_videos(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], pa.
     """The work of a sandbox: path -> what became of it, a batch of one row."""
     av.logging.set_level(None)
     if config["as_long"]:
-        decode._SHORT_PIXELS = 0
+        readers._SHORT_PIXELS = 0
     return lambda request: pa.RecordBatch.from_pylist([_outcome(request)])
 
 

@@ -9,7 +9,6 @@ Needs the development packages (scikit-image is the reference).
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,15 +16,13 @@ from typing import Any
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"  # read when numpy is loaded, so before it is
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the reference is in tests/
-
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from tests import features_reference as reference  # noqa: E402
 from vidray import features  # noqa: E402
-from vidray.features import aggregate, color, motion, shape, texture  # noqa: E402
+from vidray.features import color, motion, notebook, shape, texture  # noqa: E402
 
 ROUNDS = 7
 
@@ -50,7 +47,7 @@ def compare(
 
 def our_preset(frames: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
     """All families of the notebooks."""
-    return features.describe(frames=frames, families=features.PRESETS["notebook"])
+    return notebook.describe(frames, features.PRESETS["notebook"])
 
 
 def library_frame(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -59,7 +56,7 @@ def library_frame(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def our_frame(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Our way: what ``features.describe`` does with one frame."""
+    """Our way: what ``notebook.describe`` does with one frame."""
     gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     return np.concatenate([color.numbers(rgb), texture.numbers(gray), shape.numbers(gray)])
 
@@ -121,7 +118,7 @@ def main() -> None:
     per_frame = ("color", "texture", "shape", "temporal")
     both = [
         (
-            timed(aggregate.describe, frames, per_frame),
+            timed(notebook.describe, frames, per_frame),
             timed(our_preset, frames),
         )
         for _ in range(ROUNDS)
@@ -129,7 +126,7 @@ def main() -> None:
     without_motion, whole = np.median(both, axis=0)
     motion_ms = np.median([preset - rest for rest, preset in both])
     print(
-        f"notebook preset, {features.NOTEBOOK_LENGTH:,} numbers: {whole:.1f} ms for {len(frames)} "
+        f"notebook preset, {notebook.LENGTH:,} numbers: {whole:.1f} ms for {len(frames)} "
         f"frames = {without_motion / len(frames):.2f} ms a frame + {motion_ms:.1f} ms a video"
     )
 

@@ -26,8 +26,6 @@ import tyro
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from tune.spaces import NOTEBOOK
 from vidray.learning.examples import read_features
 from vidray.models import classical
@@ -96,7 +94,7 @@ def _grid_search(model: str, x: Any, y: Any, folds: list[Any]) -> float:
 def _search(bench: Bench, out: str) -> dict[str, float]:
     """The same by the command a user gives; model -> best accuracy."""
     flags = [
-        "--data", bench.features, "--families", "classical", "--preset", "notebook",
+        "--data", bench.features, "--kinds", "classical", "--preset", "notebook",
         "--models", *bench.models, "--metric", "accuracy", "--no-calibrated",
         "--folds", str(_FOLDS), "--out", out,
     ]  # fmt: skip

@@ -30,9 +30,7 @@ import numpy as np
 import pyarrow as pa
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from vidray import storage
+from vidray import memory, storage
 from vidray.labelling import commit_files, commits
 from vidray.labelling.commits import LabelSet
 from vidray.storage import names
@@ -280,7 +278,10 @@ def _measure(way: Way, bench: Bench) -> None:
     _told(f"{_NIGHTS} commits of {_NEW}", lambda: [way.append(rows) for rows in nights])
     expected = bench.rows + _NIGHTS * _NEW
     found = statistics.median(_seconds(lambda: _check(way, expected)) for _ in range(bench.runs))
-    print(f"  state of all: {found:.2f} s, peak {_peak_bytes() / 2**30:.2f} GiB", flush=True)
+    print(
+        f"  state of all: {found:.2f} s, peak {(memory.peak_bytes() or 0) / 2**30:.2f} GiB",
+        flush=True,
+    )
     _told("compaction", way.compact)
     _plain(bench, "after it", expected)
     way.die(_labels(_NEW, expected, 17))
@@ -341,12 +342,6 @@ def _seconds(work: Callable[[], object]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
-
-
-def _peak_bytes() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (line,) = [line for line in lines if line.startswith("VmHWM:")]
-    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

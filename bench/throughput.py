@@ -32,13 +32,11 @@ import pyarrow.compute as pc
 import tyro
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from tests import features_reference as reference
 from vidray import features, sources
 from vidray.distributed import worker
 from vidray.distributed.resources import Resources
-from vidray.features import motion
+from vidray.features import motion, notebook
 from vidray.features.extraction import Settings, describe_videos
 from vidray.tables import run_folder, runs
 from vidray.video.enhance import sharpen
@@ -153,7 +151,7 @@ def _worst_error(path: str, settings: Settings) -> float:
     row = describe_videos(asdict(settings))({**_video(path)}).to_pylist()[0]
     found = {name: np.array(row[name], np.float32) for name in settings.families}
     expected = _notebook_vector(path, settings.enhance)
-    return reference.worst_error(features.notebook_vector(found), expected)
+    return reference.worst_error(notebook.vector(found), expected)
 
 
 def _video(path: str) -> dict[str, Any]:

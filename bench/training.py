@@ -14,7 +14,6 @@ Takes some minutes a part on two cores; a GPU is used where there is one.
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -29,9 +28,7 @@ import torch
 import tyro
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from vidray import models
+from vidray import memory, models
 from vidray.errors import UserError
 from vidray.learning import loop
 from vidray.learning.epochs import (
@@ -241,19 +238,13 @@ def _measure(trial: Trial, steps: int) -> Measured:
 
 def _bytes_in_use() -> int:
     on_gpu = torch.cuda.is_available()
-    return torch.cuda.memory_allocated() if on_gpu else _status_bytes("VmRSS")
+    return torch.cuda.memory_allocated() if on_gpu else (memory.resident_bytes() or 0)
 
 
 def _peak_bytes(rows: Sequence[EpochRow]) -> int:
     # Not a row's, on a CPU: Linux's ru_maxrss begins with that of the process that started this.
     on_gpu = torch.cuda.is_available()
-    return max(row.peak_memory_bytes for row in rows) if on_gpu else _status_bytes("VmHWM")
-
-
-def _status_bytes(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    (value,) = (line.split()[1] for line in lines if line.startswith(f"{name}:"))
-    return int(value) * 1024
+    return max(row.peak_memory_bytes for row in rows) if on_gpu else (memory.peak_bytes() or 0)
 
 
 def _trial(bench: Bench, training: Training) -> Trial:

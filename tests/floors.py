@@ -26,7 +26,7 @@ FLOORS = (
 )
 FLOOR_OF = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}
 # They only hand on what is upstairs, under the names that users know.
-FRONT_DOORS = {"vidray", "vidray.video.decode", "vidray.video.sampling"}
+FRONT_DOORS = {"vidray", "vidray.decode", "vidray.sampling"}
 
 
 def _name_of(path: Path) -> str:

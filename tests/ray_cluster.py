@@ -151,8 +151,8 @@ def running(
 
 @pytest.fixture(scope="session")
 def cluster(s3_server: str) -> Iterator[Cluster]:
-    """A head node of two CPUs that reads the session's S3 server."""
-    with running(cpus=2) as made:
+    """A head node of two CPUs that reads the session's S3 server, and has no GPU on any machine."""
+    with running(2, "--num-gpus=0", variables={"CUDA_VISIBLE_DEVICES": ""}) as made:
         yield made
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import pytest
 import tyro
 from botocore import exceptions as boto
 
+from tests.ray_cluster import ROOT
 from vidray import (
     cli,
     endings,
@@ -204,6 +206,40 @@ def test_flags_that_no_job_takes(
     assert "SECRET@" not in said
     assert "SEC/RET" not in said
     assert said.count("\n") == 1
+
+
+_CHATTY = '''
+from dataclasses import dataclass
+from vidray import cli
+
+@dataclass(frozen=True)
+class Config:
+    out: str
+    """Folder to write, as the job that has a flag
+    --in reads it."""
+    source: str
+    """What is read (see
+    --sources)."""
+    number: int = 1
+
+cli.run(Config, print)
+'''
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_flags_that_are_missing_are_named_and_no_others(locale: str, tmp_path: Path) -> None:
+    """The help of a flag may name another one, at the beginning of a line, too."""
+    script = tmp_path / "job.py"
+    script.write_text(_CHATTY)
+    done = subprocess.run(
+        [sys.executable, str(script), "--number", "2", "--nonsense"],
+        env={**os.environ, "LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wanted = "error: required but not given: --out, --source (--help lists the options)\n"
+    assert (done.returncode, done.stderr) == (2, wanted)
 
 
 def test_numbers_of_resources() -> None:

@@ -8,20 +8,18 @@ where the notebooks' best values, the literature's and those of the fight clips 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from optuna import Trial
+from typing import TYPE_CHECKING, Any
 
 from vidray.learning.hyperparameters import Augmentation
-from vidray.models.networks.build import NAMES
-from vidray.models.networks.frame_pooling import BACKBONES, POOLINGS
-from vidray.search.proposals import Space, grid
+from vidray.models.names import DEEP, POOLINGS
 
-# Fast to train and of three kinds; any other is searched when it is named.
-DEEP_MODELS = ("resnet18", "s3d", "r3d_18")
+if TYPE_CHECKING:  # Names are checked before Optuna is imported.
+    from optuna import Trial
 
+    from vidray.search.proposals import Space
 
 # Classical models: the classifier's own parameters
 
@@ -212,7 +210,14 @@ def notebook_grid(models: Sequence[str]) -> list[dict[str, Any]]:
     return [
         {"model": model, **_named(model, point)}
         for model in models
-        for point in grid(NOTEBOOK[model])
+        for point in _grid(NOTEBOOK[model])
+    ]
+
+
+def _grid(choices: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every combination, the last name's values changing first."""
+    return [
+        dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
     ]
 
 
@@ -299,18 +304,18 @@ def deep(
 
 
 def _pooled(trial: Trial, model: str) -> str:
-    if model in NAMES:
+    if model in DEEP:
         return model
     return f"{model}_{trial.suggest_categorical(f'{model}.pooling', list(POOLINGS))}"
 
 
 def _lengths(stored: Stored) -> list[int]:
-    """All stored frames, and half of them where that is a clip still."""
+    """All stored frames, and half of them where that is still a clip."""
     return [stored.frames, stored.frames // 2] if stored.frames >= 8 else [stored.frames]
 
 
 def _sizes(stored: Stored) -> list[int]:
-    """As stored, and two thirds of it, in steps of 16 px."""
+    """The stored size, and two thirds of it, in steps of 16 px."""
     smaller = max(32, round(stored.size_px * 2 / 3 / 16) * 16)
     return [stored.size_px, smaller] if smaller < stored.size_px else [stored.size_px]
 
@@ -336,11 +341,6 @@ def deep_defaults(
         values["trained"] = "all"
     free = {name: value for name, value in values.items() if name not in fixed}
     return [
-        {"model": name, **_named(name, free | ({} if name in NAMES else {"pooling": "avg"}))}
+        {"model": name, **_named(name, free | ({} if name in DEEP else {"pooling": "avg"}))}
         for name in models
     ]
-
-
-def deep_models() -> list[str]:
-    """Every name that can be searched: models, and backbones without a pooling."""
-    return [*NAMES, *BACKBONES]

@@ -1,8 +1,10 @@
-"""The command ``vidray``: ``vidray label ...`` is the same as ``python jobs/label.py ...``."""
+"""The command ``vidray``: ``vidray label ...`` is the same as ``python jobs/label.py ...``.
+
+In a clone that is not installed, ``python -m vidray label ...``.
+"""
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import sys
 import typing
@@ -10,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 import vidray
+from vidray.errors import unknown_name
 
 # In the order in which they are used. vidray/jobs and vidray/tune are links to the folders of the
 # repository, and in a wheel copies of them.
@@ -34,10 +37,7 @@ def main() -> None:
     elif name in COMMANDS:
         _run(name, flags)
     else:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        known = ", ".join(COMMANDS)
-        print(f"error: {name} is no command of vidray: one of {known}{hint}", file=sys.stderr)
+        print(f"error: {unknown_name('command', name, COMMANDS)}", file=sys.stderr)
         sys.exit(2)
 
 

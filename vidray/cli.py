@@ -124,7 +124,9 @@ def _one_line(screen: str) -> str:
     inside = " ".join(line for line in lines[1:] if line.strip("-"))
     text = re.split(r"For full helptext|Argument helptext", inside)[0].strip()
     if text.startswith("Missing from"):
-        flags = re.findall(r"(?<!\S)--[a-z][a-z-]*", text)
+        # Four spaces within the frame before a flag, eight before its help, which may name others.
+        missing = re.split("Unrecognized options", screen)[0]
+        flags = re.findall(r"^[│ ] {5}(--[a-z][a-z-]*)", missing, re.MULTILINE)
         return f"required but not given: {', '.join(flags)}"
     text = re.sub(r"^Error parsing (?!--)[\w.]+: ", "", text)  # Our own words on a config of ours.
     if number := re.match(r"Error parsing (\S+): invalid literal for int.*: (.+)", text):

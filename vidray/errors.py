@@ -1,5 +1,7 @@
 """The errors vidray raises on purpose: for the person at the keyboard, for a job, for a row."""
 
+import difflib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 # error_kind -> what it says to the person who reads the row.
@@ -33,6 +35,19 @@ class UserError(ValueError):
     """
 
 
+def closest_name(name: str, known: Iterable[str]) -> str | None:
+    """The one of the known names that was perhaps meant; None where none is like it."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error that there is no such decoder, model, ... (``kind``): which there are."""
+    known = list(known)
+    meant = closest_name(name, known)
+    one_of = f"did you mean {meant}? One of" if meant else "one of"
+    return UserError(f"{kind} {name!r} is unknown: {one_of} {', '.join(known)}")
+
+
 class ModelError(UserError):
     """A fault of the model, met while a video is worked on: it stops the job and is no video's row.
 
@@ -58,7 +73,7 @@ class VideoError(Exception):
     """Why one video has no result: becomes ``error_kind`` and ``error_message`` of its row.
 
     Args:
-        kind: one of ``schema.ERROR_KINDS``.
+        kind: one of ``ERROR_KINDS``.
         message: one sentence, without the path (the row has it already).
         cap: that the video is over; a job with a higher one tries again.
     """

@@ -413,7 +413,7 @@ def test_peak_memory_of_each_block() -> None:
 def test_peak_memory_where_the_mark_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     block = np.ones(300 * 2**20, np.uint8)
     del block
-    monkeypatch.setattr("vidray.evaluation.cost._reset_highest_ram", lambda: False)
+    monkeypatch.setattr("vidray.memory.reset_peak", lambda: False)
     with peak_memory() as peak:
         pass
     assert peak.ram_bytes is None  # the mark is an earlier one's

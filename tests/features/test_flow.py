@@ -128,10 +128,18 @@ def test_time_stamps_make_speeds_per_second() -> None:
     np.testing.assert_allclose(FAMILY(burst), expected[1 / 25], rtol=1e-4, atol=1e-5)
 
 
-def test_time_stamps_that_stand_still_or_go_back_count_as_a_usual_step() -> None:
+@pytest.mark.parametrize(
+    "times", [[0.0, 0.0, -1.0, -1.0, -2.0, -2.0, -3.0], [0.0005 * k for k in range(7)]]
+)
+def test_time_stamps_of_no_camera_count_as_a_usual_step(times: list[float]) -> None:
+    """They stand still, go back, or come half a millisecond after each other."""
     burst = pan(2, 0)
-    pts = np.array([[0.0, 0.0, -1.0, -1.0, -2.0, -2.0, -3.0]])
-    np.testing.assert_array_equal(flow.describe(burst, pts), FAMILY(burst))
+    np.testing.assert_array_equal(flow.describe(burst, np.array([times])), FAMILY(burst))
+
+
+def test_a_step_of_two_milliseconds_is_one() -> None:
+    found = flow.describe(pan(2, 0), 0.002 * np.arange(7)[None, :])
+    assert mean_of(found, "camera_speed")[0] == pytest.approx(math.log1p(2 / 0.002), abs=0.06)
 
 
 # --- each histogram against loops ----------------------------------------------------------------

@@ -55,10 +55,11 @@ def unknown_flags(source: str, module: str, flags: dict[str, set[str]]) -> list[
     """
     every = set[str]().union(*flags.values())
     found = []
+    # A module that has a command line of its own says so.
+    name = module.removesuffix(".py").removesuffix("/__main__").replace("/", ".")
+    if re.search(rf"python -m {name}(?![\w.])", source):
+        return []
     for line, text in _texts(source):
-        # A module that has a command line of its own says so.
-        if f"python -m {module.removesuffix('.py').replace('/', '.')}" in text:
-            continue
         named = [flags[script] for script in flags if script in text]
         known = flags[module].union(*named) if module in flags else every
         found += [(line, flag) for flag in FLAG.findall(text) if flag not in known]

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import s3fs
 
@@ -262,6 +264,25 @@ def test_where_there_are_gpus_they_are_for_predictors(
             assert process.returncode == 2, said
             (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
             assert told in error
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gpu_labels_as_workers_do(model: str, many: Path, tmp_path: Path, precision: str) -> None:
+    """A predictor on the GPU, which workers ask, against the network in each worker."""
+    found = []
+    with running(4, "--num-gpus=1") as cluster:
+        for more in ((), ("--predictors", 0)):
+            out = tmp_path / str(len(found))
+            given = ("--model", model, "--videos", many, "--out", out, "--precision", precision)
+            told = Job("label.py", cluster).run(*given, *more)
+            assert "41 videos: 40 ok, 1 failed, 0 skipped" in told
+            found.append(read_labels(str(out)).filter(pc.field("status") == "ok").sort_by("uri"))
+            cost = json.loads((out / "run.json").read_text())["cost_per_thousand_videos"]
+            assert (cost["gpu_seconds"] > 0) == (not more)
+    there, here = (np.array(rows["probabilities"].to_pylist()) for rows in found)
+    # TF32 convolutions; bfloat16 has 8 bits.
+    np.testing.assert_allclose(there, here, atol=5e-3 if precision == "float32" else 5e-2)
 
 
 def test_a_bucket_that_fails_one_request_in_twenty(

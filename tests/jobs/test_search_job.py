@@ -1,5 +1,6 @@
-"""tune/search.py as a user runs it: both families, killed, two at once, and trials that fail."""
+"""tune/search.py as a user runs it: both kinds, killed, two at once, and trials that fail."""
 
+import dataclasses
 import json
 import re
 import signal
@@ -18,11 +19,13 @@ from tune import search as job
 from vidray import models
 from vidray.errors import UserError
 from vidray.learning.hyperparameters import Training
+from vidray.learning.train_config import ClassicalSettings, FoldSettings, LearningSettings
+from vidray.search.settings import SearchSettings
 
 pytestmark = pytest.mark.timeout(600)
 
 _FLAGS = (
-    "--families", "classical", "deep", "--models", "knn", "logistic_regression", "resnet18_avg",
+    "--kinds", "classical", "deep", "--models", "knn", "logistic_regression", "resnet18_avg",
     "s3d", "--trials", "4", "--folds", "2", "--epochs", "3", "--batch-size", "16",
     "--optimizer", "sgd", "--seed", "2",
 )  # fmt: skip
@@ -101,15 +104,15 @@ def test_two_searches_at_once_one_of_them_killed_come_to_the_same(
     assert states[0] == ("classical", "ok", 4)
     assert ("deep", "failed", 1) in states or ("deep", "failed", 2) in states
     found = json.loads((plain / "search.json").read_text())
-    for family in ("classical", "deep"):
-        winner = found["winners"][family]
+    for kind in ("classical", "deep"):
+        winner = found["winners"][kind]
         scores = duckdb.sql(
             f"select min(score) from '{plain}/trials.parquet' "
-            f"where family = '{family}' and state = 'ok'"
+            f"where family = '{kind}' and state = 'ok'"
         ).fetchall()
         assert scores == [(winner["score"],)]
         assert winner["val"]["num_videos"] == winner["test"]["num_videos"] == 16
-        assert (plain / "test" / family / "predictions.parquet").exists()
+        assert (plain / "test" / kind / "predictions.parquet").exists()
     best = models.load(str(plain / "best"))
     assert best.class_names == ("jump", "run")
     chosen = plain / found["best"]
@@ -130,10 +133,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tune import conductor
-from tune.conductor import Plan
-from vidray.pipeline import connect
-from vidray.search import Proposals
+from vidray.distributed.capacity import connect
+from vidray.search import conductor
+from vidray.search.conductor import Plan
+from vidray.search.proposals import Proposals, SearchSpace
 from vidray.tables.run_folder import RunFolder
 
 out = sys.argv[1]
@@ -163,12 +166,13 @@ def space(trial):
 
 first = [{"model": "a", "a.kind": kind} for kind in range(6)]
 proposals = Proposals(
-    space, searcher="grid", metric="accuracy", seed=0, limit=6, generation=6, first=first
+    SearchSpace(space=space, first=first, is_grid=True),
+    searcher="tpe", metric="accuracy", seed=0, limit=6, generation=6,
 )
 folder = RunFolder(out=out, kind="search")
 connect()
 plan = Plan(
-    family="classical", folder=folder, proposals=proposals, metric="accuracy", at_once=2
+    kind="classical", folder=folder, proposals=proposals, metric="accuracy", at_once=2
 )
 for trial in conductor.run_classical(plan, Trials(conductor.node_folder())):
     print("TOLD", trial.number, trial.state, trial.score, trial.error)
@@ -201,8 +205,20 @@ def test_trials_that_raise_run_out_of_memory_or_die_are_recorded(
 
 
 def _config(folder: Path, out: Path, **changed: Any) -> job.SearchConfig:
-    asked: dict[str, Any] = {"data": (str(folder),), "families": ("classical",), "out": str(out)}
-    return job.SearchConfig(**{**asked, **changed})
+    """Settings as the command line takes them: flat."""
+    data = changed.pop("data", (str(folder),))
+    given = {"kinds": ("classical",), **changed}
+
+    def group(made: Any) -> Any:
+        own = {f.name: given.pop(f.name) for f in dataclasses.fields(made) if f.name in given}
+        return dataclasses.replace(made, **own)
+
+    folds = group(FoldSettings(repeats=1))
+    learning = LearningSettings(
+        classical=group(ClassicalSettings()), training=given.pop("training", Training())
+    )
+    settings = SearchSettings(**given, folds=folds, learning=learning)
+    return job.SearchConfig(data=data, out=str(out), search=settings)
 
 
 def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
@@ -210,19 +226,21 @@ def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path
     for changed, message in (
         ({"trials": 0}, "trials is 0"),
         ({"folds": 1}, "folds is 1"),
+        ({"folds": 0}, "folds is 0"),
         ({"minutes": 0.0}, "minutes is 0"),
         ({"at_once": 0}, "at_once is 0"),
-        ({"families": ()}, "no family to search"),
+        ({"kinds": ()}, "give --kinds classical, deep or both"),
         ({"models": ("knm",)}, "did you mean knn"),
         ({"models": ("s3d",)}, "no classical model is among --models"),
-        ({"models": ("knn", "s3d")}, "one of a family that is not among --families"),
+        ({"models": ("knn", "s3d")}, "one of a kind that is not among --kinds"),
         ({"calibrated": False}, "give --metric accuracy"),
         ({"preset": "notebook", "models": ("extra_trees",)}, "no grid of extra_trees"),
-        ({"preset": "notebook", "families": ("deep",)}, "--preset is of classical models"),
-        ({"folds": 3, "families": ("deep",)}, "--folds is of classical models"),
-        ({"early_stopping": False}, "--families has no deep"),
-        ({"families": both, "training": Training(keep="loss")}, "--keep follows from --metric"),
-        ({"training": Training(epochs=3)}, "--families has no deep"),
+        ({"preset": "notebook", "kinds": ("deep",)}, "--preset has no effect"),
+        ({"folds": 3, "kinds": ("deep",)}, "--folds has no effect"),
+        ({"families": ("flow",), "kinds": ("deep",)}, "--families has no effect"),
+        ({"early_stopping": False}, "--no-early-stopping has no effect"),
+        ({"kinds": both, "training": Training(keep="loss")}, "--keep has no effect"),
+        ({"training": Training(epochs=3)}, "--epochs has no effect on a search without --kinds"),
     ):
         with pytest.raises(UserError, match=message):
             _config(data, tmp_path / "x", **changed)
@@ -230,8 +248,8 @@ def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path
         ({"data": (str(tmp_path),)}, "is not a run folder"),
         ({"data": (str(data / "features"), str(data / "features"))}, "--data takes one run"),
         ({"data": (str(data / "clips"),)}, "classical models learn from features"),
-        ({"data": (str(data / "features"),), "families": both}, "deep models learn from clips"),
-        ({"feature_families": ("flow",)}, "no family flow"),
+        ({"data": (str(data / "features"),), "kinds": both}, "deep models learn from clips"),
+        ({"families": ("flow",)}, "no family flow"),
         ({"folds": 40}, "has 8 groups .* 40 folds need one each"),
     ):
         with pytest.raises(UserError, match=message):

@@ -287,3 +287,26 @@ def test_mistakes_are_one_line(
     )
     flags = ("--model", undisturbed, "--data", features, "--out", tmp_path / "y")
     assert "holds features" in _fails(capsys, "evaluate", *flags)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_gpu_trains_and_judges(videos: Path, tmp_path: Path, precision: str) -> None:
+    """One worker of Ray Train on the GPU (a CPU refuses float16); judged there and on the CPU
+    alike.
+    """
+    clips, out = tmp_path / "clips", tmp_path / "model"
+    size = ("--frames-per-clip", "8", "--size-px", "32")
+    with running(4, "--num-gpus=1") as cluster:
+        Job("clips.py", cluster).run("--videos", videos, "--out", clips, *size, *_SPLITS)
+        flags = ("--data", clips, "--out", out, *_DEEP, "--precision", precision)
+        told = Job("train.py", cluster).run(*flags)
+        assert len(re.findall(r"^epoch \d/4: loss", told, flags=re.MULTILINE)) == 4
+        judged = {}
+        for device in ("cuda", "cpu"):
+            where = ("--out", tmp_path / device, "--device", device)
+            Job("evaluate.py", cluster).run("--model", out, "--data", clips, *where)
+            judged[device] = json.loads((tmp_path / device / "metrics.json").read_text())
+    assert judged["cuda"]["cost"]["peak_gpu_bytes"] > 0
+    assert judged["cpu"]["cost"]["peak_gpu_bytes"] is None
+    assert judged["cuda"]["log_loss"] == pytest.approx(judged["cpu"]["log_loss"], rel=1e-2)

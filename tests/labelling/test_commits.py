@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import multiprocessing
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from vidray import storage
@@ -134,6 +136,39 @@ def test_the_plan_is_videos_with_their_true_labels(labels: LabelSet) -> None:
     (row,) = read_labels(labels.out).to_pylist()
     assert (row["true_label"], row["label"], row["attempts"]) == ("jump", "run", 1)
     assert read_labels(labels.out).schema.names == schema.LABELS.names
+
+
+def test_other_tools_know_what_probabilities_are_of(tmp_path: Path) -> None:
+    """Also where commits of an older vidray are compacted, which do not say it."""
+    labels = LabelSet(out=str(tmp_path), name="model-1")
+    names = ["hop", "run", "sit"]
+    for number in range(16):
+        run = labels.new_run("/v", DIGEST)
+        todo = labels.todo(videos(**{f"a{number}": "1", f"b{number}": "1"}), max_attempts=1)
+        assert labels.claim(run, todo, {}) == run
+        made = labelled(run.read_videos(), **{f"b{number}": "unreadable"})
+        found = pa.array([[0.25, 0.5, 0.25], None], made.schema.field("probabilities").type)
+        at = made.schema.get_field_index("probabilities")
+        run.write_part(0, made.set_column(at, made.schema.field(at), found))
+        labels.commit(run, model_digest="m", class_names=names)
+        if number == 3:
+            (file,) = tmp_path.glob("labels/*/commit-000004.parquet")
+            table = pq.read_table(file)
+            pq.write_table(table.drop_columns("class_names"), file)
+    for _ in range(2):
+        rows = {row["video_id"]: row for row in read_labels(str(tmp_path)).to_pylist()}
+        assert rows["id-a3"]["class_names"] is None
+        assert rows["id-a4"]["class_names"] == names
+        assert rows["id-b4"]["class_names"] is None
+        files = f"{tmp_path}/labels/*/*.parquet"
+        one = "probabilities[list_position(class_names, 'run')]"
+        query = f"select {one} from read_parquet('{files}', union_by_name=true)"
+        assert duckdb.sql(query).fetchall().count((0.5,)) == 15
+        frame = pd.concat(pd.read_parquet(file) for file in glob.glob(files))
+        row = frame[frame.video_id == "id-a5"].iloc[0]
+        assert dict(zip(row.class_names, row.probabilities, strict=True))["run"] == 0.5
+        labels.compact()
+    assert len(glob.glob(files)) == 1
 
 
 def test_failures_that_may_pass_are_tried_again_and_then_left_alone(labels: LabelSet) -> None:
@@ -262,11 +297,11 @@ def test_a_number_that_was_compacted_meanwhile_is_not_taken(
     work(slow)
     make = commits._commit_bytes
 
-    def slowly(rows: pa.Table, run: Run, number: int, model_digest: str) -> bytes:
+    def slowly(rows: pa.Table, run: Run, number: int, *of_model: Any) -> bytes:
         if run == slow and number == 2:
             assert label(labels, videos(y="1")) == 3
             assert labels.compact()
-        return make(rows, run, number, model_digest)
+        return make(rows, run, number, *of_model)
 
     monkeypatch.setattr(commits, "_commit_bytes", slowly)
     monkeypatch.setattr(commit_numbers, "_MOST_WAITING_SECONDS", 0.2)

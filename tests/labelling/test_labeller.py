@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
@@ -404,7 +404,10 @@ def test_a_node_that_cannot_compile_is_told(
 
 
 @pytest.mark.gpu
-def test_on_a_gpu_the_same_labels_whoever_else_asks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_on_a_gpu_the_same_labels_whoever_else_asks(
+    tmp_path: Path, precision: Literal["float32", "bfloat16"]
+) -> None:
     from tests.models.test_folder import save, trained
 
     folder = str(tmp_path / "model")
@@ -415,14 +418,17 @@ def test_on_a_gpu_the_same_labels_whoever_else_asks(tmp_path: Path) -> None:
     clip = here.clip
     shape = (50, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    on_gpu = Predictor(there, SETTINGS)
-    expected = on_gpu(pixels).probabilities
-    batches = Batches(on_gpu, threads=2)
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(batches, np.array_split(pixels, 17)))
-    assert np.array_equal(np.concatenate([f.probabilities for f in found]), expected)
+    on_gpu = Predictor(there, asked(precision=precision))
+    for batch_size in (on_gpu.batch_size, 1):  # Short passes, too.
+        on_gpu.batch_size = batch_size
+        expected = on_gpu(pixels).probabilities
+        batches = Batches(on_gpu, threads=2)
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(batches, np.array_split(pixels, 17)))
+        assert np.array_equal(np.concatenate([f.probabilities for f in found]), expected)
     on_cpu = Predictor(here, SETTINGS)(pixels).probabilities
-    np.testing.assert_allclose(expected, on_cpu, atol=5e-3)  # TF32 convolutions
+    # TF32 convolutions; bfloat16 has 8 bits.
+    np.testing.assert_allclose(expected, on_cpu, atol=5e-3 if precision == "float32" else 5e-2)
 
 
 def test_a_wrong_question_is_told_to_who_asked(deep: DeepModel) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -641,6 +642,40 @@ def test_two_processes_resume_bit_by_bit(
     for name, value in results.items():
         if name.startswith("straight:"):
             assert torch.equal(value, results[name.replace("straight:", "resumed:")]), name
+
+
+def test_no_thread_predicts_with_weights_that_another_has_rounded() -> None:
+    """Autocasting keeps rounded weights for the whole process: on two streams of a GPU, one thread
+    reads those that the other has not written yet. Here weights that change between tell.
+    """
+    inside, go_on = threading.Event(), threading.Event()
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 2 * 6 * 6, CLASSES))
+
+    def wait(*_: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            inside.set()
+            go_on.wait(60)
+
+    network.register_forward_hook(wait)
+
+    def predict() -> Tensor:
+        clips = np.full((1, 2, 6, 6, 3), 200, np.uint8)
+        return torch.from_numpy(
+            inference.predict_logits(
+                network, [clips], preprocessing=PREPROCESSING, device=CPU, precision="bfloat16"
+            )
+        )
+
+    other = threading.Thread(target=predict)
+    other.start()
+    try:
+        assert inside.wait(60)
+        with torch.no_grad():
+            network[1].weight.zero_()
+        assert torch.allclose(predict(), network[1].bias.detach()[None], atol=1e-2)
+    finally:
+        go_on.set()
+        other.join()
 
 
 # --- on a GPU ----------------------------------------------------------------------------------

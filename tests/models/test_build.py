@@ -103,11 +103,14 @@ def test_parameters_as_published(name: str, millions: float) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"name": "r3d18"}, "model 'r3d18' is unknown: did you mean r3d_18?"),
-        ({"name": "resnet18"}, "model 'resnet18' is unknown: did you mean resnet18_"),
-        ({"name": "zzz"}, "model 'zzz' is unknown: Deep ones are resnet18_avg, "),
+        ({"name": "r3d18"}, "deep model 'r3d18' is unknown: did you mean r3d_18?"),
+        ({"name": "resnet18"}, "deep model 'resnet18' is unknown: did you mean resnet18_"),
+        ({"name": "zzz"}, "deep model 'zzz' is unknown: one of resnet18_avg, "),
         ({"name": ""}, "model '' is unknown"),
-        ({"head": "lnear"}, "head 'lnear' is unknown: one of linear, layernorm_dropout_linear"),
+        (
+            {"head": "lnear"},
+            "head 'lnear' is unknown: did you mean linear? One of linear, ",
+        ),
         ({"num_classes": 1}, "num_classes is 1: a classifier tells 2 or more apart"),
         ({"num_classes": 0}, "num_classes is 0"),
         (

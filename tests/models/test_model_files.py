@@ -212,7 +212,7 @@ def test_what_is_accepted_loads_or_is_refused_in_a_line(
         ),
         ("deep", ("preprocessing", "flow"), 1, "flow is 1: it must be true or false"),
         ("classical", ("features", "enhance"), "no", "must be one of off, auto, always"),
-        ("classical", ("features", "families"), ["colour"], "unknown feature family 'colour'"),
+        ("classical", ("features", "families"), ["colour"], "feature family 'colour' is unknown"),
         ("classical", ("families",), ["texture"], "families is a list of 1: it must be a list of"),
         ("classical", ("families",), [], "families is a list of 0"),
     ],

@@ -1,4 +1,4 @@
-"""Proposals, trials and what is told of them, without Ray."""
+"""Proposals, trials and what is made of them, without Ray."""
 
 import dataclasses
 import json
@@ -28,16 +28,18 @@ from vidray.models.cross_validation import cross_validate
 from vidray.models.matrices import to_matrix
 from vidray.models.networks.build import NAMES
 from vidray.search.conductor import _Conductor
+from vidray.search.importances import importances
 from vidray.search.plots import importance_bars, search_curve
 from vidray.search.proposals import (
     TRIALS,
     Proposal,
     Proposals,
+    SearchSpace,
     Trial,
     best_trial,
     failed,
     from_json,
-    importances,
+    to_json,
     to_table,
 )
 from vidray.search.trials import (
@@ -62,7 +64,7 @@ def _value(settings: dict[str, Any]) -> float:
 
 def _trial(number: int, score: float | None, **changed: Any) -> Trial:
     values: dict[str, Any] = {
-        "family": "deep", "number": number, "params": {"model": "bowl", "bowl.x": 0.1 * number},
+        "kind": "deep", "number": number, "params": {"model": "bowl", "bowl.x": 0.1 * number},
         "settings": {"model": "bowl"}, "state": "ok" if score is not None else "failed",
         "score": score, **changed,
     }  # fmt: skip
@@ -71,7 +73,7 @@ def _trial(number: int, score: float | None, **changed: Any) -> Trial:
 
 def _proposals(searcher: Any = "tpe", **changed: Any) -> Proposals:
     asked = {"metric": "log_loss", "seed": 0, "limit": 40, "generation": 4, **changed}
-    return Proposals(_space, searcher=searcher, **asked)
+    return Proposals(SearchSpace(space=_space, first=[]), searcher=searcher, **asked)
 
 
 def _told(proposal: Any, **changed: Any) -> Trial:
@@ -160,8 +162,9 @@ def test_a_grid_is_tried_once_from_end_to_end() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         proposals = Proposals(
-            space, searcher="grid", metric="accuracy", seed=0, limit=100, generation=4, first=points
-        )
+            SearchSpace(space=space, first=points, is_grid=True),
+            searcher="tpe", metric="accuracy", seed=0, limit=100, generation=4,
+        )  # fmt: skip
         assert len(proposals) == 54
         tried = []
         while not proposals.is_over:
@@ -178,8 +181,8 @@ def test_a_grid_is_tried_once_from_end_to_end() -> None:
 def test_first_come_the_defaults_of_the_library(name: str) -> None:
     (first,) = spaces.classical_defaults([name], ["motion", "flow"])
     proposals = Proposals(
-        spaces.classical([name], ["motion", "flow"]),
-        searcher="tpe", metric="log_loss", seed=0, limit=1, generation=1, first=[first],
+        SearchSpace(space=spaces.classical([name], ["motion", "flow"]), first=[first]),
+        searcher="tpe", metric="log_loss", seed=0, limit=1, generation=1,
     )  # fmt: skip
     proposal = proposals.ask()
     assert proposal is not None
@@ -200,7 +203,7 @@ def test_every_classical_setting_can_be_trained(name: str) -> None:
     y = np.arange(60) % 2
     x = (rng.normal(size=(60, 6)) + y[:, None]).astype(np.float32)
     proposals = Proposals(
-        spaces.classical([name], ["motion"]),
+        SearchSpace(space=spaces.classical([name], ["motion"]), first=[]),
         searcher="random", metric="log_loss", seed=0, limit=12, generation=1,
     )  # fmt: skip
     while not proposals.is_over:
@@ -221,8 +224,10 @@ def _deep(models: list[str], *, pretrained: bool = False, **fixed: Any) -> list[
     stored = Stored(frames=16, size_px=112)
     first = spaces.deep_defaults(models, stored, pretrained=pretrained, fixed=fixed)
     proposals = Proposals(
-        spaces.deep(models, stored, pretrained=pretrained, fixed=fixed),
-        searcher="random", metric="log_loss", seed=0, limit=60, generation=1, first=first,
+        SearchSpace(
+            space=spaces.deep(models, stored, pretrained=pretrained, fixed=fixed), first=first
+        ),
+        searcher="random", metric="log_loss", seed=0, limit=60, generation=1,
     )  # fmt: skip
     settings = []
     while not proposals.is_over:
@@ -373,7 +378,7 @@ def test_the_table_has_a_column_for_each_parameter() -> None:
 
 def test_a_trial_comes_back_from_json() -> None:
     trial = _trial(3, 0.25, metrics={"accuracy": None}, history=[{"epoch": 1, "score": 0.2}])
-    assert from_json(json.loads(json.dumps(dataclasses.asdict(trial)))) == trial
+    assert from_json(json.loads(json.dumps(to_json(trial)))) == trial
 
 
 def _wrong(values: dict[str, Any]) -> Iterator[str]:
@@ -391,9 +396,9 @@ def test_a_trial_that_a_stranger_touched_is_one_line_and_never_a_path(tmp_path: 
     settings = {"model": "svm", "families": ("flow",)}
     proposal = Proposal(number=3, params={"much": 0.5}, settings=settings)
     folder = RunFolder(out=str(tmp_path), kind="search")
-    plan: Any = SimpleNamespace(_plan=SimpleNamespace(folder=folder, family="deep"))
+    plan: Any = SimpleNamespace(_plan=SimpleNamespace(folder=folder, kind="deep"))
     trial = _trial(3, 0.25, params=proposal.params, settings=settings)
-    stored = {**dataclasses.asdict(trial), "family": "../../victim", "number": 9}
+    stored = {**to_json(trial), "family": "../../victim", "number": 9}
     folder.write("trials/deep-0003.json", stored)
     kept = _Conductor._kept(plan, proposal)
     assert kept is not None
@@ -428,11 +433,10 @@ def test_importance_finds_what_decides_the_score() -> None:
 
 def test_pictures_are_drawn_of_any_search(tmp_path: Path) -> None:
     history = [{"epoch": 1, "score": 0.7, "best_score": 0.7}]
-    s3d = {"family": "deep", "model": "s3d"}
-    ok = {**s3d, "number": 0, "state": "ok", "score": 0.5, "history": history}
-    failed = {**s3d, "number": 1, "state": "failed", "score": None, "history": []}
+    ok = _trial(0, 0.5, params={"model": "s3d"}, history=history)
+    failed = _trial(1, None, params={"model": "s3d"})
     for some in ([ok, failed], [failed]):
-        save_figure(search_curve(some, metric="log_loss", lowest=True), str(tmp_path / "a.png"))
+        save_figure(search_curve(some, metric="log_loss"), str(tmp_path / "a.png"))
         assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     figure = importance_bars({"s3d": {"s3d.learning_rate": 0.9, "s3d.head": 0.1}})
     save_figure(figure, str(tmp_path / "b.png"))

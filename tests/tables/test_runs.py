@@ -1,6 +1,7 @@
 """The run folder without Ray: claimed, written whole, checked, published; in a bucket too."""
 
 import json
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from vidray import storage
 from vidray.errors import UserError
 from vidray.storage import join, parquet
+from vidray.storage.parquet import read_parquet
 from vidray.tables import run_folder, runs, schema, versions
 from vidray.tables.runs import Run
 
@@ -142,6 +144,32 @@ def test_a_run_that_publishes_does_not_disturb_one_that_still_writes(place: str)
     parts = [f"features/part-{k:05d}.parquet" for k in range(5)]
     notes = "features/notes.txt"  # Not ours, and not removed.
     assert names == ["_SUCCESS", notes, *parts, "run.json", "videos.parquet"]
+
+
+@pytest.mark.parametrize("look", ["read_parquet", "storage.list_files"])
+def test_a_part_that_is_published_between_two_looks_is_found(
+    place: str, look: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = _run(place), _run(place)
+    videos = first.videos_to_do({}, lambda: _videos(3))
+    _write_all(first, videos)
+    counts = first.check(videos)
+    look_once = read_parquet if look == "read_parquet" else storage.list_files
+
+    def look_and_publish(*args: Any, **more: Any) -> Any:
+        monkeypatch.setattr(f"vidray.tables.runs.{look}", look_once)
+        try:
+            found = look_once(*args, **more)
+            return iter(list(found)) if look == "storage.list_files" else found
+        finally:
+            first.publish({}, {"counts": counts})
+
+    monkeypatch.setattr(f"vidray.tables.runs.{look}", look_and_publish)
+    if look == "read_parquet":
+        assert second.read_part(1) is not None
+    else:
+        assert sorted(second.done_parts()) == [0, 1, 2]
+    assert first.is_finished()
 
 
 def test_overwriting_removes_only_what_a_run_of_this_table_left(place: str) -> None:

@@ -156,7 +156,7 @@ def test_where_times_contradict_the_decoder_its_order_is_right(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last frame of a group and the key frame behind it have each other's times."""
-    monkeypatch.setattr("vidray.video.decode._SHORT_PIXELS", 0)  # As if it were long.
+    monkeypatch.setattr("vidray.video.readers._SHORT_PIXELS", 0)  # As if it were long.
     source = write_video(
         tmp_path / "a.mp4", num_frames=40, options={"x264-params": "keyint=10:bframes=0:scenecut=0"}
     )
@@ -178,7 +178,7 @@ def test_frames_shown_before_they_are_decoded_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An MP4 with composition offsets below zero, as QuickTime writes them."""
-    monkeypatch.setattr("vidray.video.decode._SHORT_PIXELS", 0)
+    monkeypatch.setattr("vidray.video.readers._SHORT_PIXELS", 0)
     source = _encode(tmp_path / "a.mp4", *_STREAMS["h264"])
     path = _copy(
         source,

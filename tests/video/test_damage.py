@@ -28,7 +28,7 @@ from vidray.video.decode import (
 from vidray.video.pixels import to_rgb
 
 _LONG = (
-    "vidray.video.decode._SHORT_PIXELS",
+    "vidray.video.readers._SHORT_PIXELS",
     0,
 )  # Every video is read by its index, as a long one is.
 _X264 = {"x264-params": "keyint=10:bframes=2:scenecut=0:b-adapt=0"}
@@ -137,11 +137,11 @@ def test_any_error_of_the_decoder_costs_its_packet(
     error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_video(tmp_path / "a.avi", num_frames=20, codec="mjpeg", pix_fmt="yuvj420p")
-    monkeypatch.setattr("vidray.video.reader.Reader._packets", _refusing(error, (3, 4)))
+    monkeypatch.setattr("vidray.video.stream.Stream._packets", _refusing(error, (3, 4)))
     with Video(path) as video:
         assert video.num_frames == 18
         assert video.damage.damaged_packets == 2
-    monkeypatch.setattr("vidray.video.reader.Reader._packets", _refusing(error, range(100)))
+    monkeypatch.setattr("vidray.video.stream.Stream._packets", _refusing(error, range(100)))
     with pytest.raises(VideoError, match="the decoder refuses all 21 packets") as caught:
         probe(path)
     assert caught.value.kind == "unreadable"
@@ -157,8 +157,8 @@ def _refusing(error: type[Exception], refused: Any) -> Any:
         def decode(self) -> list[Any]:
             raise error(1, "refused")
 
-    def packets(reader: Any) -> Any:
-        for number, packet in enumerate(reader.container.demux(reader.stream)):
+    def packets(stream: Any) -> Any:
+        for number, packet in enumerate(stream._container.demux(stream._stream)):
             yield Packet() if number in refused else packet
 
     return packets

@@ -30,6 +30,8 @@ from vidray.video.decode import (
     probe,
     read_frames,
 )
+from vidray.video.packet_index import PacketIndex
+from vidray.video.stream import Stream
 
 _ASKED = (59, 0, 1, 5, 11, 12, 13, 40, 41, 30, 30, 58)
 
@@ -38,7 +40,7 @@ _ASKED = (59, 0, 1, 5, 11, 12, 13, 40, 41, 30, 30, 58)
 def _length(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test twice: read as short videos are, decoded whole, and as long ones, by the index."""
     if request.param == "long":
-        monkeypatch.setattr("vidray.video.decode._SHORT_PIXELS", 0)
+        monkeypatch.setattr("vidray.video.readers._SHORT_PIXELS", 0)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,14 @@ def test_sparse_reading_seeks_and_sequential_reading_does_not(zoo: dict[str, Pat
     }
 
 
+def _index(path: Path) -> PacketIndex:
+    stream = Stream(path, Limits())
+    index = stream.index()
+    stream.close()
+    assert index is not None
+    return index
+
+
 def _has_exact_index(path: Path) -> bool:
     with Video(path) as video:
         return video.has_exact_index
@@ -124,13 +134,18 @@ def test_rotated_frames_stand_upright(degrees: int, zoo: dict[str, Path]) -> Non
     assert np.array_equal(frames.pixels[0, 0], corner)
 
 
-def test_a_quarter_turned_video_is_upright_at_a_given_size(zoo: dict[str, Path]) -> None:
-    for degrees in (90, 270):
-        path = zoo[f"rotated_{degrees}_mp4"]
-        frames = read_frames(path, frame_indices=[7, 41], width_px=66, height_px=88)
-        assert frames.pixels.shape == (2, 88, 66, 3)
-        stored = np.rot90(frames.pixels, -degrees // 90, axes=(1, 2))
-        assert read_numbers(stored) == [7, 41]
+@pytest.mark.parametrize("resize", ["swscale", "opencv_area"])
+def test_a_turned_video_is_upright_at_a_given_size(resize: Any, zoo: dict[str, Path]) -> None:
+    """Its pixels are those of the same video that is not turned, scaled and turned by hand."""
+    with Video(zoo["h264_mp4"]) as video:
+        (wide,) = video.read(Request([7, 41], 100, 66, resize))
+    for degrees in (90, 180, 270):
+        upright = np.rot90(wide.pixels, degrees // 90, axes=(1, 2))
+        with Video(zoo[f"rotated_{degrees}_mp4"]) as video:
+            (frames,) = video.read(Request([7, 41], *upright.shape[2:0:-1], resize))
+            (stored,) = video.read(Request([7, 41], resize="as_stored"))
+        assert np.array_equal(frames.pixels, upright)
+        assert read_numbers(stored.pixels) == [7, 41]
 
 
 def test_non_square_pixels_become_square(zoo: dict[str, Path]) -> None:
@@ -245,7 +260,7 @@ def test_two_sizes_in_one_pass(zoo: dict[str, Path]) -> None:
 def test_more_frames_than_are_kept_are_read_in_a_second_pass(
     zoo: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vidray.video.decode._KEEP_BYTES", 1000)
+    monkeypatch.setattr("vidray.video.readers._KEEP_BYTES", 1000)
     with Video(zoo["xvid_avi"]) as video:
         assert video.num_frames == 60
         assert read_numbers(video.read(Request([40, 3]))[0].pixels) == [40, 3]
@@ -266,10 +281,11 @@ def test_index_that_the_decoder_contradicts_is_not_used(tmp_path: Path) -> None:
     data[position : position + size] = payload
     path.write_bytes(data)
     pixels, _ = sequential_frames(path, skip_errors=True)
+    assert len(_index(path).pts) == 60
     with Video(path) as video:
-        assert video.has_exact_index
         frames = video.read(Request([29, 32, 45]))[0]
         assert video.num_frames == len(pixels) < 60
+        assert not video.has_exact_index
     assert np.array_equal(frames.pixels, pixels[[29, 32, 45]])
 
 
@@ -300,7 +316,9 @@ def test_a_stream_that_changes_its_size_keeps_the_first(tmp_path: Path) -> None:
     both.write_bytes(small.read_bytes() + large.read_bytes())
     with Video(both) as video:
         upright, stored = video.read(Request([0, 55]), Request([0, 55], resize="as_stored"))
+        found = video.probe()
     assert upright.pixels.shape == stored.pixels.shape == (2, 48, 64, 3)
+    assert (found.width_px, found.height_px) == (64, 48)
     with pytest.raises(VideoError, match="96x64"):
         read_frames(both, frame_indices=[55], limits=Limits(max_pixels=64 * 48))
 

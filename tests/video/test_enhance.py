@@ -84,4 +84,4 @@ def test_denoising_goes_over_to_the_compiled_way_unseen(monkeypatch: pytest.Monk
     expected = enhance._denoise_opencv(frame)
     monkeypatch.setattr(enhance, "_FRAMES_BEFORE_COMPILING", 0)
     assert np.array_equal(enhance.denoise(frame), expected)
-    assert enhance._nlm.cache_info().currsize == 1
+    assert enhance._non_local_means.cache_info().currsize == 1

@@ -312,6 +312,11 @@ def test_every_second_is_the_notebooks_loop(num_frames: int, rate: float) -> Non
 # bursts
 
 
+def even_bursts(num_frames: int, moments: int, length: int) -> sampling.Indices:
+    middles = sampling.uniform(num_frames=num_frames, count=moments)
+    return sampling.bursts(num_frames=num_frames, middles=middles, frames_each=length)
+
+
 @pytest.mark.parametrize(
     ("num_frames", "bursts", "length", "expected"),
     [
@@ -329,7 +334,7 @@ def test_every_second_is_the_notebooks_loop(num_frames: int, rate: float) -> Non
 def test_bursts_by_hand(
     num_frames: int, bursts: int, length: int, expected: list[list[int]]
 ) -> None:
-    indices = sampling.bursts(num_frames=num_frames, bursts=bursts, frames_per_burst=length)
+    indices = even_bursts(num_frames, bursts, length)
     assert indices.shape == (len(expected), length)
     assert indices.tolist() == expected
 
@@ -338,7 +343,7 @@ def test_bursts_by_hand(
 def test_bursts_are_adjacent_frames_at_even_moments(
     num_frames: int, bursts: int, length: int
 ) -> None:
-    indices = sampling.bursts(num_frames=num_frames, bursts=bursts, frames_per_burst=length)
+    indices = even_bursts(num_frames, bursts, length)
     check_indices(indices, num_frames=num_frames)
     if num_frames < length:
         assert indices.shape == (0, length)
@@ -368,12 +373,10 @@ def test_bursts_are_adjacent_frames_at_even_moments(
         (3, [0, 1, 2], 4, []),
     ],
 )
-def test_bursts_around_by_hand(
+def test_bursts_around_given_moments(
     num_frames: int, middles: list[int], length: int, expected: list[list[int]]
 ) -> None:
-    indices = sampling.bursts_around(
-        num_frames=num_frames, middles=np.array(middles), frames_per_burst=length
-    )
+    indices = sampling.bursts(num_frames=num_frames, middles=np.array(middles), frames_each=length)
     assert indices.shape == (len(expected), length)
     assert indices.tolist() == expected
 
@@ -392,12 +395,10 @@ def test_bursts_around_by_hand(
         (lambda: sampling.random_clip(num_frames=5, count=2, stride=0, seed=0), "stride=0"),
         (lambda: sampling.sliding_windows(num_frames=5, window=0, step=1), "window=0"),
         (lambda: sampling.sliding_windows(num_frames=5, window=1, step=0), "step=0"),
-        (lambda: sampling.bursts(num_frames=5, bursts=0, frames_per_burst=2), "bursts=0"),
-        (lambda: sampling.bursts(num_frames=5, bursts=1, frames_per_burst=0), "frames_per_burst=0"),
+        (lambda: even_bursts(5, 0, 2), "count=0"),
+        (lambda: even_bursts(5, 1, 0), "frames_each=0"),
         (
-            lambda: sampling.bursts_around(
-                num_frames=-1, middles=np.zeros(1, np.int64), frames_per_burst=1
-            ),
+            lambda: sampling.bursts(num_frames=-1, middles=np.zeros(1, np.int64), frames_each=1),
             "num_frames=-1",
         ),
         (

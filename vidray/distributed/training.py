@@ -54,6 +54,8 @@ from vidray.learning.train_config import Workers
 from vidray.tables.shards import Clips
 
 _LAST, _BEST = "last", "best.safetensors"
+# 912 clips/s with 4 threads, 681 with 16: they wait for each other (docs/gpu.md).
+_MOST_LOADER_THREADS = 4
 
 OnRows = Callable[[list[dict[str, Any]]], bool | None]
 # What worker 0 says to the driver: rows, or an error. The answer is whether to go on.
@@ -261,7 +263,7 @@ def _fit(
         world=worker.world,
         mixup_alpha=training.mixup_alpha,
         cutmix_alpha=training.cutmix_alpha,
-        threads=torch.get_num_threads(),
+        threads=min(torch.get_num_threads(), _MOST_LOADER_THREADS),
     )
     validation = Validation(read=lambda rows: clips.read(val_rows[rows]), labels=val_labels)
     loop.fit(

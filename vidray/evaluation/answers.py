@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from vidray.errors import UserError
+from vidray.errors import UserError, closest_name
 from vidray.evaluation.intervals import Floats, Integers
 
 # A true class of probability 0 would cost an infinite loss; scikit-learn cuts here too.
@@ -147,8 +146,8 @@ def class_indices(labels: ArrayLike, class_names: Sequence[str]) -> Integers:
 def _number(label: object, number_of: Mapping[str, int]) -> int:
     if isinstance(label, str) and label in number_of:
         return number_of[label]
-    close = difflib.get_close_matches(str(label), list(number_of), n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(list(number_of)[:10])}"
+    meant = closest_name(str(label), number_of)
+    hint = f"did you mean {meant!r}?" if meant else f"it knows {', '.join(list(number_of)[:10])}"
     raise UserError(f"the model does not know the label {label!r}: {hint}")
 
 

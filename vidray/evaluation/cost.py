@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import gc
-import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidray import storage
+from vidray import memory, storage
 
 if TYPE_CHECKING:
     from torch import nn
@@ -136,10 +134,10 @@ def peak_memory() -> Iterator[PeakMemory]:
     gc.collect()
     if (cuda := _cuda()) is not None:
         cuda.reset_peak_memory_stats()
-    highest_before = 0 if _reset_highest_ram() else _ram_bytes("VmHWM")
-    begin = _ram_bytes("VmRSS")
+    highest_before = 0 if memory.reset_peak() else memory.peak_bytes()
+    begin = memory.resident_bytes()
     yield peak
-    highest = _ram_bytes("VmHWM")
+    highest = memory.peak_bytes()
     # Without a reset the mark may be an earlier one's: then only a higher one says something.
     if begin is not None and highest is not None and highest > (highest_before or 0):
         used = highest - begin
@@ -157,21 +155,3 @@ def _cuda() -> Any:
 def _wait_for_gpu() -> None:
     if (cuda := _cuda()) is not None:
         cuda.synchronize()
-
-
-def _reset_highest_ram() -> bool:
-    try:
-        # 5 sets VmHWM to the present VmRSS (proc(5)).
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _ram_bytes(field: str) -> int | None:
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    found = re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)
-    return int(found[1]) * 1024 if found else None

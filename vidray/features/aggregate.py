@@ -1,4 +1,4 @@
-"""From frames to a video: per-frame numbers of color, texture and shape, and statistics over them.
+"""Statistics over the frames of a video, of their numbers of color, texture and shape.
 
 One pass over the frames serves all four families that look at single frames; a frame's 40,938
 numbers are kept for one frame only, so memory does not grow with the length of the video.
@@ -7,7 +7,6 @@ numbers are kept for one frame only, so memory does not grow with the length of 
 from collections.abc import Collection
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -108,7 +107,7 @@ class FramePass:
 
 
 def temporal(variations: list[float]) -> NDArray[np.float32]:
-    """How much the frame vectors change: ``float32 (4,)``, mean, std, min, max.
+    """The change from frame vector to frame vector: ``float32 (4,)``, mean, std, min, max.
 
     Args:
         variations: mean absolute difference of each two consecutive frames' 40,938 numbers. None,
@@ -119,16 +118,3 @@ def temporal(variations: list[float]) -> NDArray[np.float32]:
         return np.full(TEMPORAL_LENGTH, np.nan, np.float32)
     series = np.array(variations)
     return np.array([series.mean(), series.std(), series.min(), series.max()], np.float32)
-
-
-def describe(frames: NDArray[Any], families: Collection[str]) -> dict[str, NDArray[np.float32]]:
-    """Color, texture, shape and temporal of a video: family -> ``float32 (length,)``.
-
-    Args:
-        frames: ``uint8 (T, H, W, 3)`` RGB, in order of time.
-        families: of ``color, texture, shape, temporal``.
-    """
-    frame_pass = FramePass(families)
-    for frame in frames:
-        frame_pass.add(frame, cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
-    return frame_pass.result()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, get_args
@@ -14,24 +14,25 @@ from numpy.typing import NDArray
 
 from vidray import features, storage
 from vidray.errors import UserError
-from vidray.features import flow, sound
+from vidray.features.material import (
+    HEIGHT_PX,
+    WIDTH_PX,
+    Bursts,
+    LooksAt,
+    Material,
+    frames_a_second_apart,
+)
 from vidray.tables import digests, rows, schema
 from vidray.video import decoders, quality, sampling
 from vidray.video.clock import Clock, Stretch
-from vidray.video.decode import (
-    Frames,
-    Limits,
-    Request,
-    Video,
-)
+from vidray.video.decode import Limits, Request, Video
 from vidray.video.decoders import Decoder
 from vidray.video.enhance import enhance
-from vidray.video.opencv import steady_opencv
+from vidray.video.sound import read_sound
+from vidray.video.steady_opencv import steady_opencv
 
 Enhance = Literal["off", "auto", "always"]
 
-# features.md: every sampled frame is looked at in this size.
-_WIDTH_PX, _HEIGHT_PX = 320, 240
 # Frames looked at in the size they were coded in: as many as fit here, four at the most.
 _STORED_BYTES, _MOST_STORED = 64 << 20, 4
 # Raised whenever the same file and settings give other numbers than before.
@@ -45,11 +46,11 @@ class Settings:
     TARGET: ClassVar[str] = "vidray.features.extraction:describe_videos"
 
     families: tuple[str, ...] = features.PRESETS["default"]
-    """Feature families, such as color and flow; those of --preset if none is named."""
+    """Feature families, such as color and flow. Those of --preset if none is named."""
     enhance: Enhance = "off"
     """Denoise and sharpen sampled frames: never, where quality calls for it, always."""
     decoder: Decoder = "pyav"
-    """Decoder; where the chosen one is not known to be exact, PyAV reads and the row says so."""
+    """Decoder; where the chosen one is not known to be exact, PyAV reads. The row says so."""
     max_sampled_frames: int = 300
     """Frames looked at per video, one a second; a longer video is sampled more sparsely."""
     limits: Limits = dataclasses.field(default_factory=Limits)
@@ -100,33 +101,30 @@ def _describe(
     video: Mapping[str, Any], settings: Settings, clock: rows.Stopwatch
 ) -> dict[str, Any]:
     """Probe, quality, features and the decoder used."""
-    heard, stretch = None, Stretch.of_row(video)
+    stretch, bursts = Stretch.of_row(video), _bursts(settings)
+    seen: dict[LooksAt, Material] = {}
     with storage.opened(video["uri"], video["size_bytes"]) as source:
         with clock("decode"), Video(source, limits=settings.limits) as opened:
-            read, decoder = decoders.read_planned(
-                opened,
-                source,
-                partial(_requests, settings=settings, stretch=stretch),
-                decoder=settings.decoder,
-            )
-            sampled, stored = read[:2]  # And bursts, where a family wants them.
-            probe = opened.probe()
-            damage = opened.damage
-        if probe.has_sound and _looks_at("sound", settings):
+            plan = partial(_requests, settings=settings, stretch=stretch)
+            read, decoder = decoders.read_planned(opened, source, plan, decoder=settings.decoder)
+            sampled, stored, *moments = read
+            probe, damage = opened.probe(), opened.damage
+        if probe.has_sound and "sound" in _looks_at(settings):
             with clock("sound"):
-                heard = sound.read_sound(
-                    source,
-                    begin_seconds=stretch.begin_seconds,
-                    end_seconds=stretch.end_seconds,
+                heard = read_sound(
+                    source, begin_seconds=stretch.begin_seconds, end_seconds=stretch.end_seconds
                 )
+            seen |= {} if heard is None else {"sound": (heard,)}
     with clock("quality"):
         looks = quality.measure(sampled.pixels, stored=stored.pixels)
     with clock("enhance"):
         frames, enhanced_share = _enhanced(sampled.pixels, settings.enhance)
     with clock("describe"):
-        vectors = features.describe(
-            frames=frames, sound=heard, families=settings.families, **_burst_material(read[2:])
-        )
+        seen |= {
+            wanted: wanted.gather(found) for wanted, found in zip(bursts, moments, strict=True)
+        }
+        seen |= {"frames": (frames,)}
+        vectors = features.describe(seen, settings.families)
     return {
         **dataclasses.asdict(probe),
         **dataclasses.asdict(damage),
@@ -137,59 +135,27 @@ def _describe(
     }
 
 
-def _looks_at(material: str, settings: Settings) -> bool:
-    return any(features.FAMILIES[family].looks_at == material for family in settings.families)
+def _looks_at(settings: Settings) -> list[LooksAt]:
+    """The materials that the families look at, each once and in their order."""
+    return list(dict.fromkeys(features.FAMILIES[name].looks_at for name in settings.families))
 
 
-def _burst_material(read: Sequence[Frames]) -> dict[str, Any]:
-    """Bursts as ``features.describe`` takes them: ``uint8 (M, L, H, W, 3)``, times ``(M, L)``."""
-    if not read:
-        return {}
-    (bursts,) = read
-    shape = (-1, flow.FRAMES_PER_BURST, flow.HEIGHT_PX, flow.WIDTH_PX, 3)
-    pts_seconds = bursts.pts_seconds.reshape(shape[:2])
-    return {"bursts": bursts.pixels.reshape(shape), "burst_pts_seconds": pts_seconds}
+def _bursts(settings: Settings) -> list[Bursts]:
+    return [wanted for wanted in _looks_at(settings) if isinstance(wanted, Bursts)]
 
 
 def _requests(video: Video, settings: Settings, stretch: Stretch) -> list[Request]:
+    """Frames for the families and for quality, a few as stored for quality, then the bursts."""
     clock = Clock.of_video(video, stretch)
     every_second = frames_a_second_apart(clock, most=settings.max_sampled_frames)
-    frame_bytes = 3 * video.width_px * video.height_px
+    frame_bytes = 3 * video.header.width_px * video.header.height_px
     most_stored = max(1, min(_MOST_STORED, _STORED_BYTES // frame_bytes))
     few = every_second[sampling.dense(num_frames=len(every_second), max_frames=most_stored)]
-    requests = [
-        Request(every_second, _WIDTH_PX, _HEIGHT_PX, "opencv_area"),
+    return [
+        Request(every_second, WIDTH_PX, HEIGHT_PX, "opencv_area"),
         Request(few, resize="as_stored"),
+        *(bursts.request(clock) for bursts in _bursts(settings)),
     ]
-    if _looks_at("bursts", settings):
-        bursts = burst_frames(clock).reshape(-1)
-        requests.append(Request(bursts, flow.WIDTH_PX, flow.HEIGHT_PX))
-    return requests
-
-
-def frames_a_second_apart(clock: Clock, *, most: int) -> sampling.Indices:
-    """One frame a second, ``int64 (T,)`` with T from 1 to ``most``, strictly increasing.
-
-    At a constant rate the notebooks' frames, whose stride of whole frames is not quite a second at
-    29.97: their numbers are defined by it. At a variable rate the frame on the screen at each
-    second, once where it stays for several.
-    """
-    ticks = sampling.every_second(
-        num_frames=clock.num_ticks, frames_per_second=clock.ticks_per_second
-    )
-    if len(ticks) > most:
-        ticks = ticks[sampling.uniform(num_frames=len(ticks), count=most)]
-    return np.unique(clock.frames(ticks))
-
-
-def burst_frames(clock: Clock) -> sampling.Indices:
-    """Bursts for ``flow``, ``int64 (M, L)``: adjacent frames around moments of equal distance."""
-    moments = sampling.uniform(num_frames=clock.num_ticks, count=flow.BURSTS)
-    return clock.first_frame + sampling.bursts_around(
-        num_frames=clock.num_frames,
-        middles=clock.frames(moments) - clock.first_frame,
-        frames_per_burst=flow.FRAMES_PER_BURST,
-    )
 
 
 def _enhanced(pixels: NDArray[np.uint8], mode: Enhance) -> tuple[NDArray[np.uint8], float]:

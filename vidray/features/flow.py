@@ -1,4 +1,4 @@
-"""How things move between adjacent frames: 362 numbers from dense optical flow.
+"""Motion between adjacent frames: 362 numbers from dense optical flow.
 
 Flow is DIS (Kroeger et al. 2016). What the camera does, the median flow of each pair, is taken
 away first. What is left is described by how fast it is, which way it goes (HOF, Laptev et al.
@@ -18,24 +18,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidray.features.family import Family
+from vidray.features.material import Bursts
+from vidray.video.timestamps import UNKNOWN_RATE
 
-# The bursts that decoding should give, chosen on 203 clips of 1 to 5 seconds by the folds of
-# bench/presets.py. Extra trees, AUC: 4 bursts of 7 frames 0.81, 6 of 7 0.82, 6 of 9 0.83, 8 of 7
-# 0.83. At 160x120 the slower MEDIUM preset of DIS is needed for the same.
-BURSTS = 8
-FRAMES_PER_BURST = 7  # six flows, 0.2 seconds at 30 frames a second
-WIDTH_PX = 320
-HEIGHT_PX = 240
+# Chosen on 203 clips of 1 to 5 seconds by the folds of bench/presets.py. Extra trees, AUC: 4 bursts
+# of 7 frames 0.81, 6 of 7 0.82, 6 of 9 0.83, 8 of 7 0.83. At 160x120 the slower MEDIUM preset of
+# DIS is needed for the same. Seven frames are six flows, 0.2 seconds at 30 frames a second.
+BURSTS = Bursts(count=8, frames_each=7, width_px=320, height_px=240)
 
 # What a step lasts where nobody says: speeds are then per frame, times 25. On the fight clips (10
 # to 30 frames a second) extra trees reach 0.79 accuracy and 0.85 AUC with that, 0.76 and 0.83
 # with true times, probably since what trembles while standing still does so by the frame.
-DEFAULT_STEP_SECONDS = 1 / 25
+DEFAULT_STEP_SECONDS = 1 / UNKNOWN_RATE
 # Flow is found at 320x240 and averaged down: DIS fits patches on a grid of four pixels anyway.
 FIELD_WIDTH, FIELD_HEIGHT = 80, 60
 WINDOW_WIDTH, WINDOW_HEIGHT = 20, 20
 
-# Speeds are pixels per second, in a picture 320 wide and 240 high, whatever size the bursts have.
+# Speeds are pixels per second in a picture of this size, whatever size the bursts have.
+PICTURE_WIDTH, PICTURE_HEIGHT = 320, 240
 # Slower than 10 is the trembling of compressed pictures; 40 to 300 is a person who moves.
 STILL_SPEED = 10.0
 # A path's mean speed over a burst: half of that, since the mean is less noisy.
@@ -83,7 +83,7 @@ def describe(
     Args:
         bursts: ``uint8 (M, L, H, W, 3)`` RGB, M moments of L adjacent frames.
         pts_seconds: ``float64 (M, L)``, when each frame is shown; steps of 1/25 s where None, so
-            that speeds are per frame. Steps that are not above 0 count as 1/25 s.
+            that speeds are per frame. Steps of no more than a millisecond count as 1/25 s, too.
 
     Returns:
         ``float32 (LENGTH,)``: the parts of ``PARTS``, each as mean, standard deviation
@@ -126,7 +126,7 @@ def dense_flow(burst: NDArray[np.uint8]) -> Array:
         full = method.calc(grays[index], grays[index + 1], None)  # (H, W, 2)
         fields[index] = cv2.resize(full, (FIELD_WIDTH, FIELD_HEIGHT), interpolation=cv2.INTER_AREA)
     height_px, width_px = burst.shape[1:3]
-    fields *= np.array([WIDTH_PX / width_px, HEIGHT_PX / height_px], np.float32)
+    fields *= np.array([PICTURE_WIDTH / width_px, PICTURE_HEIGHT / height_px], np.float32)
     return fields
 
 
@@ -173,7 +173,7 @@ def direction_histogram(vectors: Array, *, bins: int, still: float) -> Array:
 
 
 def turn_histogram(own: Array, speed: Array, *, lag: int) -> Array:
-    """How far motion turns in ``lag`` steps: (P, H, W, 2) -> (P - lag, 8), sum 1 or all 0.
+    """Turns of motion in ``lag`` steps: (P, H, W, 2) -> (P - lag, 8), sum 1 or all 0.
 
     The angle between the motion at one place now and ``lag`` flows later, in eight bins from
     straight on to straight back, weighted by the geometric mean of both speeds, where that moves.
@@ -189,7 +189,7 @@ def turn_histogram(own: Array, speed: Array, *, lag: int) -> Array:
 
 
 def straightness(own: Array, speed: Array) -> Array:
-    """How straight the motion of a burst is: (P, H, W, 2) -> (1, 9); (0, 9) for fewer than two.
+    """Straightness of the motion of a burst: (P, H, W, 2) -> (1, 9); (0, 9) for fewer than two.
 
     At each place, the distance covered over the length of the path: 1 straight on, 0 back and
     forth. Eight bins from 0 to 1, weighted by the path, of places that move; then the same ratio
@@ -208,7 +208,7 @@ def straightness(own: Array, speed: Array) -> Array:
 
 
 def _most_active_window(speed: Array) -> tuple[slice, slice, slice]:
-    """Where a burst moves most: all pairs, and 20 rows and 20 columns of the field."""
+    """The window where a burst moves most: all pairs, and 20 rows and 20 columns of the field."""
     moving = np.where(speed > STILL_SPEED, speed, np.float32(0)).sum(axis=0, dtype=np.float64)
     sums = cv2.integral(moving)  # (61, 81)
     windows = (
@@ -300,4 +300,4 @@ def _steps(pts_seconds: NDArray[np.float64] | None, frames: int) -> NDArray[Any]
     return np.where(steps > 1e-3, steps, DEFAULT_STEP_SECONDS).astype(np.float32)
 
 
-FAMILY = Family(length=LENGTH, describe=describe, looks_at="bursts", parts=PARTS)
+FAMILY = Family(looks_at=BURSTS, describe=describe, parts=PARTS)

@@ -88,4 +88,4 @@ def _normalise(cells: NDArray[np.float32]) -> NDArray[np.float32]:
     return normalised
 
 
-FAMILY = Family(length=LENGTH, describe=describe, looks_at="frames", parts=PARTS)
+FAMILY = Family(looks_at="frames", describe=describe, parts=PARTS)

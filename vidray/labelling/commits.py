@@ -30,12 +30,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from vidray import errors, storage
+from vidray import storage
 from vidray.errors import UserError
 from vidray.labelling import commit_files, commit_numbers
 from vidray.labelling.commit_files import Commit
+from vidray.labelling.todo import ORDER, STATE, Todo, left_to_do
 from vidray.storage import checked_json, join, names, parquet
 from vidray.tables import (
     digests,
@@ -50,22 +50,6 @@ T = TypeVar("T")
 _MOST_COMMITS = 16
 # A reader that finds a file gone, because it was compacted, looks again.
 _MOST_READS = 5
-_STATE = ("video_id", "fingerprint", "status", "error_kind", "attempts", "cap", "cap_value")
-# Rows of several stretches share the URI of their file.
-_ORDER = [("uri", "ascending"), ("video_id", "ascending")]
-
-
-@dataclass(frozen=True)
-class Todo:
-    """What a listing asks for."""
-
-    plan: pa.Table
-    """Rows to label: VIDEOS with ``true_label`` for ``label``, and ``attempts``, this one too."""
-    counts: dict[str, int]
-    """Videos that are new, changed, retried; unchanged, quarantined (failed for good), gone (no
-    longer listed; their labels stay)."""
-    last_commit: int
-    """The newest one it takes account of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,36 +88,10 @@ class LabelSet:
             caps: as they are now, by the name that a row tells.
         """
         last_commit = self._last_commit()
-        before = commit_files.newest(_read(self, [*_STATE, "commit"])).drop_columns("commit")
-        # Only what is compared is joined: a million videos with all their columns are 0.2 GB more.
-        both = (
-            videos.select(["video_id", "fingerprint"])
-            .append_column("row", pa.array(np.arange(len(videos))))
-            .join(before, "video_id", right_suffix="_before", join_type="left outer")
+        before = commit_files.newest(_read(self, [*STATE, "commit"])).drop_columns("commit")
+        return left_to_do(
+            videos, before, last_commit=last_commit, max_attempts=max_attempts, caps=caps or {}
         )
-        is_new = pc.is_null(both["fingerprint_before"])
-        is_same = pc.fill_null(pc.equal(both["fingerprint"], both["fingerprint_before"]), False)
-        has_failed = pc.and_(is_same, pc.fill_null(pc.equal(both["status"], "failed"), False))
-        may_pass = pc.is_in(both["error_kind"], pa.array(errors.PASSING_KINDS))
-        may_try = pc.less(pc.fill_null(both["attempts"], 0), max_attempts)
-        may_try = pc.or_(pc.and_(may_pass, may_try), _is_below(both, caps or {}))
-        is_retried = pc.and_(has_failed, may_try)
-        attempts = pc.if_else(is_retried, pc.add(both["attempts"], 1), 1).cast(pa.int32())
-        wanted = pc.or_(pc.invert(is_same), is_retried)
-        plan = videos.take(both["row"].filter(wanted)).rename_columns(
-            ["true_label" if name == "label" else name for name in videos.column_names]
-        )
-        plan = plan.append_column("attempts", attempts.filter(wanted)).sort_by(_ORDER)
-        still_there = pc.is_in(before["video_id"], videos["video_id"].combine_chunks())
-        counts = {
-            "new": _true(is_new),
-            "changed": len(videos) - _true(is_new) - _true(is_same),
-            "retried": _true(is_retried),
-            "unchanged": _true(is_same) - _true(has_failed),
-            "quarantined": _true(has_failed) - _true(is_retried),
-            "gone": len(before) - _true(still_there),
-        }
-        return Todo(plan, counts, last_commit)
 
     def claim(self, run: Run, todo: Todo, config: dict[str, Any]) -> Run | None:
         """The run to work on: this new one, or the one that another process claimed just before.
@@ -185,8 +143,11 @@ class LabelSet:
         token = storage.name_of(run.out)
         return _settled(self, lambda commits: any(token in c.told.runs for c in reversed(commits)))
 
-    def commit(self, run: Run, *, model_digest: str) -> int | None:
+    def commit(self, run: Run, *, model_digest: str, class_names: Sequence[str] = ()) -> int | None:
         """Show the rows of a run, all parts of which are there, to readers: all at once.
+
+        Args:
+            class_names: of the model, in the order of its probabilities.
 
         Returns:
             The number of the commit; None if a process beside this one has committed the run.
@@ -198,7 +159,7 @@ class LabelSet:
             attempt = commit_numbers.take(self.out, token)
             if self.is_committed(run):
                 break
-            data = _commit_bytes(rows, run, attempt, model_digest)
+            data = _commit_bytes(rows, run, attempt, model_digest, class_names)
             if not commit_numbers.is_ours(self.out, attempt):
                 continue  # This took so long that others have passed by.
             where = self._uri(commit_files.file_name(attempt, attempt))
@@ -236,7 +197,7 @@ class LabelSet:
         made_with = [one for each in told for one in each.versions]
         last = max(commit.last for commit in commits)
         name = commit_files.file_name(commits[0].first, last)
-        newest = commit_files.newest(rows).sort_by(_ORDER)
+        newest = commit_files.newest(rows).sort_by(ORDER)
         data = commit_files.to_bytes(newest, tokens, made_with, set_name=self.name)
         storage.write_once(self._uri(name), data)
         self._remove_compacted()
@@ -320,7 +281,7 @@ def read_labels(
     labels = LabelSet(out=uri, name=set_name or names[-1])
     wanted = list(schema.LABELS.names if columns is None else columns)
     rows = _read(labels, [*dict.fromkeys([*wanted, "video_id", "uri", "commit"])])
-    return commit_files.newest(rows).sort_by(_ORDER).select(wanted)
+    return commit_files.newest(rows).sort_by(ORDER).select(wanted)
 
 
 def list_sets(out: str) -> list[str]:
@@ -364,8 +325,11 @@ def _rows_of(run: Run) -> pa.Table:
     return pa.concat_tables([schema.LABELLED.empty_table(), *parts])
 
 
-def _commit_bytes(rows: pa.Table, run: Run, number: int, model_digest: str) -> bytes:
+def _commit_bytes(
+    rows: pa.Table, run: Run, number: int, model_digest: str, class_names: Sequence[str] = ()
+) -> bytes:
     """The rows of a run as a committed file, with what all of them share."""
+    classes = _class_column(class_names, rows["probabilities"])
     now = datetime.datetime.now(datetime.UTC)
     for name, value in (
         ("model_digest", model_digest),
@@ -375,8 +339,25 @@ def _commit_bytes(rows: pa.Table, run: Run, number: int, model_digest: str) -> b
         field = schema.LABELS.field(name)
         column = pa.repeat(pa.scalar(value, field.type), len(rows))
         rows = rows.append_column(field, column)
+    rows = rows.append_column(schema.LABELS.field("class_names"), classes)
+    rows = rows.select(schema.LABELS.names)
     name = commit_files.set_of(run.out)
     return commit_files.to_bytes(rows, [storage.name_of(run.out)], [run.versions], set_name=name)
+
+
+def _class_column(class_names: Sequence[str], probabilities: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The classes of each row that has probabilities; null in the others."""
+    kind, names = schema.LABELS.field("class_names").type, pa.array(class_names, pa.string())
+    chunks = []
+    for chunk in filter(len, probabilities.chunks):
+        is_there = chunk.is_valid().to_numpy(zero_copy_only=False) & bool(class_names)
+        ends = np.cumsum(is_there * len(names))
+        starts = pa.array(ends - is_there * len(names), pa.int32(), mask=~is_there)
+        offsets = pa.concat_arrays([starts, pa.array(ends[-1:], pa.int32())])
+        each = pa.array(np.tile(np.arange(len(names), dtype=np.int32), int(is_there.sum())))
+        values = pa.DictionaryArray.from_arrays(each, names)
+        chunks.append(pa.ListArray.from_arrays(offsets, values))
+    return pa.chunked_array(chunks, kind)
 
 
 def _token_in(uri: str) -> str:
@@ -395,16 +376,3 @@ def _token_in(uri: str) -> str:
             f"{checked_json.shown(text)}): remove it, and start the job again"
         )
     return text
-
-
-def _is_below(rows: pa.Table, caps: Mapping[str, float]) -> pa.Array:
-    """Whether the cap that a video was over is higher now."""
-    found = pa.array(np.zeros(len(rows), bool))
-    for name, value in caps.items():
-        has_risen = pc.and_(pc.equal(rows["cap"], name), pc.less(rows["cap_value"], float(value)))
-        found = pc.or_(found, pc.fill_null(has_risen, False))
-    return found
-
-
-def _true(flags: Any) -> int:
-    return int(pc.sum(flags.cast(pa.int64())).as_py() or 0)

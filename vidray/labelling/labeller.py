@@ -33,7 +33,7 @@ from vidray.video import clips, sampling
 from vidray.video.clips import ClipSettings
 from vidray.video.clock import Clock, Stretch
 from vidray.video.decode import Damage, IndexContradictedError, Video
-from vidray.video.opencv import steady_opencv
+from vidray.video.steady_opencv import steady_opencv
 
 if TYPE_CHECKING:
     from vidray.models.folder import ClassicalModel

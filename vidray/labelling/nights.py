@@ -22,8 +22,9 @@ from vidray.distributed import capacity, pipeline
 from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.errors import JobError
 from vidray.labelling import commits, told
-from vidray.labelling.commits import LabelSet, Todo
+from vidray.labelling.commits import LabelSet
 from vidray.labelling.settings import LabelSettings
+from vidray.labelling.todo import Todo
 from vidray.sources import list_videos
 from vidray.tables.run_folder import RunFolder
 from vidray.tables.runs import Run
@@ -123,7 +124,11 @@ class Night:
             report = pipeline.make_all_parts(
                 run, plan, self.settings, self._placed(), "label", listing
             )
-            number = self.labels.commit(run, model_digest=self.settings.model_digest)
+            number = self.labels.commit(
+                run,
+                model_digest=self.settings.model_digest,
+                class_names=self.model_info["class_names"],
+            )
         if number is None:
             if not self.labels.is_committed(run):
                 raise JobError(f"{run.out} has vanished and was not committed: start the job again")

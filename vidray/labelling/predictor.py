@@ -27,7 +27,7 @@ from vidray.labelling import wire
 from vidray.labelling.settings import LabelSettings, check_unchanged
 from vidray.labelling.wire import Answer
 from vidray.models import DeepModel, inference
-from vidray.video.opencv import steady_opencv
+from vidray.video.steady_opencv import steady_opencv
 
 # A GPU is idle with less; a thread of a CPU is busy with one.
 _CLIPS_ON_GPU, _CLIPS_ON_CPU = 16, 1

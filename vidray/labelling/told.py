@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from rich.console import Console
 
 from vidray import storage
-from vidray.labelling.commits import LabelSet, Todo
+from vidray.labelling.commits import LabelSet
+from vidray.labelling.todo import Todo
 from vidray.progress import duration
 from vidray.tables import summary
 from vidray.tables.summary import Table

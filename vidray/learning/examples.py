@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vidray import features, storage
-from vidray.errors import UserError
+from vidray.errors import UserError, closest_name
 from vidray.features.extraction import Settings
 from vidray.learning.selection import Selection
 from vidray.models.matrices import METADATA_COLUMNS, to_matrix
@@ -221,8 +220,8 @@ def select(
     there = sorted(examples.table["label"].unique().to_pylist())
     for name in selection.without_classes:
         if name not in there:
-            near = difflib.get_close_matches(name, there, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f", only {', '.join(there[:10])}"
+            meant = closest_name(name, there)
+            hint = f"; did you mean {meant}?" if meant else f", only {', '.join(there[:10])}"
             raise UserError(f"--without-classes names {name!r}, which no labelled video is{hint}")
     fractions = selection.split_fractions
     if fractions is None and not examples.gives_splits:

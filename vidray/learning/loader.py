@@ -28,7 +28,7 @@ from vidray.learning.augment import augment, mix
 from vidray.learning.hyperparameters import Augmentation
 from vidray.models.inference import Pixels, Read, Rows
 from vidray.models.preprocess import Preprocessing, clip_flow
-from vidray.video.opencv import steady_opencv
+from vidray.video.steady_opencv import steady_opencv
 
 # What a generator is for: the same seed, epoch and row must not give the same numbers twice.
 _ORDER, _VIEW, _MIX = range(3)

@@ -18,9 +18,6 @@ import dataclasses
 import functools
 import itertools
 import math
-import re
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +31,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from vidray import storage
+from vidray import memory, storage
 from vidray.errors import UserError
 from vidray.learning import checkpoints
 from vidray.learning.epochs import EpochRow, Validation, check_finite, should_stop
@@ -341,11 +338,7 @@ class _Loop:
 def _peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
-    if sys.platform == "darwin":
-        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    # Linux's ru_maxrss begins with the memory of the process that started this one.
-    (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return float(peak) * 1024
+    return float(memory.peak_bytes() or 0)
 
 
 def _settings_and_rows(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 from vidray.errors import UserError
 
@@ -42,6 +41,9 @@ def group_folds(
                 f"class {class_names[index]!r} has {group_count} groups (source recordings), "
                 f"{folds} folds need one each: use fewer folds or add recordings"
             )
+    # It takes seconds to import, and counting recordings does without.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     splits = [
         (train.astype(np.int64), test.astype(np.int64))

@@ -45,7 +45,9 @@ def predict_logits(
     network.eval()
     logits = []
     try:
-        with torch.no_grad(), autocast(device, precision):
+        # PyTorch keeps rounded weights for all threads: one that works on another stream of the GPU
+        # would read them before they are written (NaN, or another label).
+        with torch.no_grad(), autocast(device, precision, keeps_weights=False):
             for clips in batches:
                 # torch wants an array it may write to; a view of a file is not one.
                 pixels = np.require(preprocessing.select(clips), requirements=["C", "W"])
@@ -67,10 +69,14 @@ def _moved(pixels: Tensor, device: torch.device) -> Tensor:
     return pixels.pin_memory().to(device, non_blocking=True)
 
 
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+def autocast(
+    device: torch.device, precision: Precision, *, keeps_weights: bool = True
+) -> torch.autocast:
     """The context in which a forward pass has ``precision``; float32 changes nothing."""
     dtype = _DTYPES.get(precision)
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+    return torch.autocast(
+        device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=keeps_weights
+    )
 
 
 def to_channels_last(network: nn.Module) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Literal
 
-from vidray.errors import UserError
+from vidray.errors import unknown_name
+
+ModelKind = Literal["classical", "deep"]
 
 MAJORITY = "majority"  # A baseline: no model that anybody would name.
 # In the order of ``classical``, which makes them.
@@ -17,15 +18,14 @@ CLASSICAL = (
     "gradient_boosting",
     "extra_trees",
 )
+# Networks of images on every frame, and how their features are pooled over time.
+BACKBONES = ("resnet18", "resnet50", "efficientnet_b0")
+POOLINGS = ("avg", "max", "attention", "lstm")
 # Networks that take optical flow beside the colours.
 FLOW_MODELS = ("two_stream_late", "two_stream_early", "two_stream_weighted")
 # In the order of ``networks.build``, which makes them.
 DEEP = (
-    *(
-        f"{backbone}_{pooling}"
-        for backbone in ("resnet18", "resnet50", "efficientnet_b0")
-        for pooling in ("avg", "max", "attention", "lstm")
-    ),
+    *(f"{backbone}_{pooling}" for backbone in BACKBONES for pooling in POOLINGS),
     "c3d",
     "r3d_18",
     "mc3_18",
@@ -50,6 +50,4 @@ def check(name: str) -> None:
     """Raise UserError unless there is such a model, classical or deep."""
     names = (*CLASSICAL, *DEEP)
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"model {name!r} is unknown: one of {', '.join(names)}{hint}")
+        raise unknown_name("model", name, names)

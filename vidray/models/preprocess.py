@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vidray.errors import UserError
 from vidray.video import sampling
-from vidray.video.opencv import steady_opencv
+from vidray.video.steady_opencv import steady_opencv
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""The trials of one family on Ray Tune.
+"""The trials of one kind of models on Ray Tune.
 
     Proposals <──ask, tell── Conductor <──suggest, results── Ray Tune ──> trials, so many at once
                                  │ a JSON file per trial, a line on the screen
@@ -31,26 +31,22 @@ from ray.tune.schedulers import ASHAScheduler
 
 from vidray import storage
 from vidray.distributed import training
+from vidray.learning.train_config import Workers
+from vidray.models.names import ModelKind
 from vidray.progress import duration
 from vidray.search.proposals import (
     METRICS,
-    Family,
-    Metric,
     Proposal,
     Proposals,
     Trial,
     best_trial,
     failed,
     from_json,
-    is_loss,
     name_of,
+    to_json,
 )
-from vidray.search.trials import (
-    STOP,
-    ClassicalTrials,
-    DeepTrials,
-    recorded,
-)
+from vidray.search.settings import Metric, is_loss
+from vidray.search.trials import STOP, ClassicalTrials, DeepTrials, recorded
 from vidray.tables.run_folder import RunFolder
 
 # How often the process of a trial is started again after it died; what raises is not tried again.
@@ -64,19 +60,19 @@ _REDUCTION = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is searched of one family.
+    """What is searched of one kind.
 
     Args:
         folder: of the search.
         proposals: what to try.
         metric: what the score is.
-        at_once: trials.
+        at_once: trials that run at the same time.
         deadline: ``time.monotonic()`` after which none begins; None is never.
         epochs: of a deep trial that goes to its end.
         stops_early: whether ASHA stops deep trials.
     """
 
-    family: Family
+    kind: ModelKind
     folder: RunFolder
     proposals: Proposals
     metric: Metric
@@ -84,6 +80,13 @@ class Plan:
     deadline: float | None = None
     epochs: int = 0
     stops_early: bool = False
+
+
+def room(kind: ModelKind, workers: Workers) -> int:
+    """Trials that the cluster holds at once: a classical one has a CPU, a deep one its workers."""
+    if kind == "deep":
+        return training.trainings_at_once(workers)
+    return int(ray.cluster_resources().get("CPU", 0))
 
 
 def node_folder() -> str:
@@ -125,7 +128,7 @@ def _run(plan: Plan, trainable: Any, asha: _Halving | None = None) -> list[Trial
     # It prints what it cannot save of its own record, which nobody reads: what is wrong is raised.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     conductor = _Conductor(plan, asha)
-    if conductor.is_over:
+    if conductor.is_over or conductor.is_late:
         return conductor.trials
     with tempfile.TemporaryDirectory(prefix="vidray-tune-") as scratch:
         ray.tune.Tuner(
@@ -138,7 +141,7 @@ def _run(plan: Plan, trainable: Any, asha: _Halving | None = None) -> list[Trial
                 reuse_actors=True,  # PyTorch and scikit-learn are imported once, not every time.
             ),
             run_config=ray.tune.RunConfig(
-                name=plan.family,
+                name=plan.kind,
                 storage_path=scratch,
                 failure_config=ray.tune.FailureConfig(max_failures=_MOST_DEATHS),
                 verbose=0,
@@ -172,7 +175,7 @@ class _Halving(ASHAScheduler):
         return self.CONTINUE
 
     def replay(self, trial: Trial) -> None:
-        """Learn of a trial of an earlier run what it was told in its time."""
+        """Learn what a trial of an earlier run reported."""
         controller: Any = None
         stand_in: Any = SimpleNamespace(trial_id=trial.name)
         self.on_trial_add(controller, stand_in)
@@ -205,9 +208,9 @@ class _Running:
 
 
 class _Conductor(ray.tune.search.Searcher):
-    """Between Ray Tune and the proposals: hands these out, keeps what comes back.
+    """What Ray Tune asks for trials: hands out the proposals, keeps what comes back.
 
-    A trial that an earlier run kept is not run again: searcher and scheduler are told of it, in
+    A trial that an earlier run kept is not run again: searcher and scheduler hear of it, in
     its place, as if it had just come to its end.
     """
 
@@ -226,13 +229,18 @@ class _Conductor(ray.tune.search.Searcher):
         return self._next is None and self._plan.proposals.is_over
 
     @property
+    def is_late(self) -> bool:
+        """Whether no trial begins any more."""
+        return self._plan.deadline is not None and time.monotonic() > self._plan.deadline
+
+    @property
     def trials(self) -> list[Trial]:
-        """By number."""
+        """All trials so far, by number."""
         return [self._by_number[number] for number in sorted(self._by_number)]
 
     def suggest(self, trial_id: str) -> Any:
         """Ray Tune asks for a trial's settings; None: not yet."""
-        if self._plan.deadline is not None and time.monotonic() > self._plan.deadline:
+        if self.is_late:
             return self.FINISHED
         proposal, self._next = self._next or self._ask(), None
         if proposal is None:
@@ -253,7 +261,7 @@ class _Conductor(ray.tune.search.Searcher):
         return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """An epoch of a deep trial, perhaps told before."""
+        """An epoch of a deep trial, perhaps reported before."""
         running = self._running.get(trial_id)
         if running is None or "epoch" not in result:
             return
@@ -278,8 +286,8 @@ class _Conductor(ray.tune.search.Searcher):
         if running is None:
             return
         trial = self._trial(running, {} if error or not result else result)
-        part = _part(self._plan.family, trial.number)
-        self._plan.folder.write(part, dataclasses.asdict(trial))
+        part = _part(self._plan.kind, trial.number)
+        self._plan.folder.write(part, to_json(trial))
         self._take(trial)
         self._ran += 1
         self._drop_weights(trial)
@@ -287,15 +295,15 @@ class _Conductor(ray.tune.search.Searcher):
 
     def _trial(self, running: _Running, result: Mapping[str, Any]) -> Trial:
         """What came of it; an empty result is a process that died."""
-        family, proposal = self._plan.family, running.proposal
+        kind, proposal = self._plan.kind, running.proposal
         seconds = time.monotonic() - running.began
         died = f"its process died {_MOST_DEATHS + 1} times: it was killed, or out of memory"
         error = result.get("error_message") if result else died
         if error is not None:
-            return failed(proposal, family, error, seconds)
-        is_stopped = family == "deep" and not result.get("is_whole")
+            return failed(proposal, kind, error, seconds)
+        is_stopped = kind == "deep" and not result.get("is_whole")
         return Trial(
-            family=family,
+            kind=kind,
             number=proposal.number,
             params=proposal.params,
             settings=proposal.settings,
@@ -308,20 +316,20 @@ class _Conductor(ray.tune.search.Searcher):
 
     def _kept(self, proposal: Proposal) -> Trial | None:
         """What an earlier run came to with it."""
-        family = self._plan.family
+        kind = self._plan.kind
 
         def parse(values: Mapping[str, Any]) -> Trial | None:
             if values["params"] != proposal.params:
                 return None
-            # Family and number name a folder, whatever the file says of them.
+            # Kind and number name a folder, whatever the file says of them.
             ours: dict[str, Any] = {
-                "family": family,
+                "kind": kind,
                 "number": proposal.number,
                 "settings": proposal.settings,
             }
             return dataclasses.replace(from_json(values), **ours)
 
-        return self._plan.folder.parsed(_part(family, proposal.number), parse)
+        return self._plan.folder.parsed(_part(kind, proposal.number), parse)
 
     def _replay(self, trial: Trial) -> None:
         self._take(trial)
@@ -333,8 +341,8 @@ class _Conductor(ray.tune.search.Searcher):
         self._plan.proposals.tell(trial)
 
     def _drop_weights(self, trial: Trial) -> None:
-        """Of deep trials only the best one's are kept: each is hundreds of megabytes."""
-        if self._plan.family == "classical":
+        """Keep the weights of the best deep trial only: each is hundreds of megabytes."""
+        if self._plan.kind == "classical":
             return
         winner = best_trial(self.trials, self._plan.metric)
         for other in self.trials:
@@ -354,12 +362,12 @@ class _Conductor(ray.tune.search.Searcher):
         winner = best_trial(self.trials, self._plan.metric)
         best = f"best {winner.score:.3f} ({winner.model})" if winner else "none yet"
         print(
-            f"{trial.family} {done}/{total} {trial.model} {outcome}; {best}, {duration(left)} left",
+            f"{trial.kind} {done}/{total} {trial.model} {outcome}; {best}, {duration(left)} left",
             flush=True,
         )
 
     def set_search_properties(self, *_: Any, **__: Any) -> bool:
-        """Ray Tune tells what is searched by; the proposals know."""
+        """Ray Tune says what is searched by; the proposals know."""
         return True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -373,5 +381,5 @@ class _Conductor(ray.tune.search.Searcher):
         """See ``__getstate__``."""
 
 
-def _part(family: Family, number: int) -> str:
-    return f"trials/{name_of(family, number)}.json"
+def _part(kind: ModelKind, number: int) -> str:
+    return f"trials/{name_of(kind, number)}.json"

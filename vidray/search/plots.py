@@ -9,34 +9,36 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from vidray.evaluation.drawing import COLOURS, GREY, MARKERS, Rows, open_frame
+from vidray.evaluation.drawing import COLOURS, GREY, MARKERS, open_frame
+from vidray.search.proposals import Trial
+from vidray.search.settings import Metric, is_loss
 
 
-def search_curve(trials: Rows, *, metric: str, lowest: bool) -> Figure:
+def search_curve(trials: Sequence[Trial], *, metric: Metric) -> Figure:
     """Every trial's score in the order of trying, and where the best was at each time.
 
     Deep trials have a second picture: the score after each epoch, early stopped ones grey.
 
     Args:
-        trials: a dict for each: ``family, number, model, state, score`` (None of failed ones) and
-            ``history``, rows of ``epoch`` and ``score``.
-        metric: name of the score.
-        lowest: whether less is better.
+        trials: of any kind, failed ones among them.
+        metric: what the score is.
     """
-    families = list(dict.fromkeys(str(trial["family"]) for trial in trials))
-    curves = [trial for trial in trials if trial["history"]]
-    panels = len(families) + bool(curves)
+    lowest = is_loss(metric)
+    kinds = list(dict.fromkeys(trial.kind for trial in trials))
+    curves = [trial for trial in trials if trial.history]
+    panels = len(kinds) + bool(curves)
     figure = Figure(figsize=(7, 3.2 * panels), layout="constrained")
     every = list(np.atleast_1d(np.asarray(figure.subplots(panels, 1))))
-    for axes, family in zip(every, families, strict=False):
-        _search_trials(axes, [t for t in trials if t["family"] == family], lowest=lowest)
-        is_any_stopped = any(t["state"] == "stopped" for t in trials if t["family"] == family)
-        axes.set_xlabel(f"{family} trial{'; hollow: stopped early' if is_any_stopped else ''}")
+    for axes, kind in zip(every, kinds, strict=False):
+        own = [trial for trial in trials if trial.kind == kind]
+        _search_trials(axes, own, lowest=lowest)
+        is_any_stopped = any(trial.state == "stopped" for trial in own)
+        axes.set_xlabel(f"{kind} trial{'; hollow: stopped early' if is_any_stopped else ''}")
         axes.set_ylabel(metric.replace("_", " "))
     if curves:
         _search_epochs(every[-1], curves)
         every[-1].set_ylabel(metric.replace("_", " "))
-        _leave_out_far_ones(every[-1], [row["score"] for t in curves for row in t["history"]])
+        _leave_out_far_ones(every[-1], [row["score"] for t in curves for row in t.history])
     better = "lower" if lowest else "higher"
     figure.suptitle(f"Search: {better} is better; a line that still moves wants more trials")
     for axes in every:
@@ -44,28 +46,30 @@ def search_curve(trials: Rows, *, metric: str, lowest: bool) -> Figure:
     return figure
 
 
-def _search_trials(axes: Axes, trials: Rows, *, lowest: bool) -> None:
-    models = list(dict.fromkeys(str(trial["model"]) for trial in trials))
+def _search_trials(axes: Axes, trials: Sequence[Trial], *, lowest: bool) -> None:
+    models = list(dict.fromkeys(str(trial.params["model"]) for trial in trials))
     for index, model in enumerate(models):
-        own = [t for t in trials if t["model"] == model and t["score"] is not None]
+        own = [t for t in trials if t.params["model"] == model and t.score is not None]
         for state, filled in (("ok", True), ("stopped", False)):
-            some = [trial for trial in own if trial["state"] == state]
+            some = [trial for trial in own if trial.state == state]
             colour = COLOURS[index % len(COLOURS)]
             axes.plot(
-                [trial["number"] for trial in some],
-                [trial["score"] for trial in some],
+                [trial.number for trial in some],
+                np.array([trial.score for trial in some], np.float64),
                 MARKERS[index % len(MARKERS)],
                 color=colour,
                 markerfacecolor=colour if filled else "none",
                 label=model if filled else None,
             )
-    done = sorted((t for t in trials if t["state"] == "ok"), key=lambda t: int(t["number"]))
+    done = sorted((t for t in trials if t.state == "ok"), key=lambda t: t.number)
     if done:
-        best = (np.minimum if lowest else np.maximum).accumulate([t["score"] for t in done])
-        numbers = [int(trial["number"]) for trial in done]
+        best = (np.minimum if lowest else np.maximum).accumulate(
+            np.array([t.score for t in done], np.float64)
+        )
+        numbers = [trial.number for trial in done]
         axes.step(numbers, best, where="post", color=GREY, zorder=0, label="best so far")
-    _leave_out_far_ones(axes, [t["score"] for t in trials if t["score"] is not None])
-    failed = [trial["number"] for trial in trials if trial["score"] is None]
+    _leave_out_far_ones(axes, [t.score for t in trials if t.score is not None])
+    failed = [trial.number for trial in trials if trial.score is None]
     if failed:
         low = axes.get_ylim()[0]
         axes.plot(failed, [low] * len(failed), "kx", clip_on=False, label="failed")
@@ -80,13 +84,14 @@ def _leave_out_far_ones(axes: Axes, scores: Sequence[float]) -> None:
         axes.set_ylim(low - 0.05 * (3 * np.median(scores) - low), 3 * np.median(scores))
 
 
-def _search_epochs(axes: Axes, trials: Rows) -> None:
-    models = list(dict.fromkeys(str(trial["model"]) for trial in trials))
+def _search_epochs(axes: Axes, trials: Sequence[Trial]) -> None:
+    models = list(dict.fromkeys(str(trial.params["model"]) for trial in trials))
     for trial in trials:
-        is_whole = trial["state"] == "ok"
-        colour = COLOURS[models.index(str(trial["model"])) % len(COLOURS)] if is_whole else GREY
-        epochs = [row["epoch"] for row in trial["history"]]
-        scores = [row["score"] for row in trial["history"]]
+        is_whole = trial.state == "ok"
+        own = models.index(str(trial.params["model"]))
+        colour = COLOURS[own % len(COLOURS)] if is_whole else GREY
+        epochs = [row["epoch"] for row in trial.history]
+        scores = [row["score"] for row in trial.history]
         axes.plot(
             epochs, scores, "-", color=colour, marker=".", alpha=1.0 if is_whole else 0.5,
             zorder=2 if is_whole else 1,

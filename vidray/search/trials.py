@@ -41,7 +41,8 @@ from vidray.models.cross_validation import cross_validate
 from vidray.models.folder import save_deep
 from vidray.models.matrices import family_columns
 from vidray.models.prepared import Prepared
-from vidray.search.proposals import Metric, is_loss, name_of
+from vidray.search.proposals import name_of
+from vidray.search.settings import Metric, is_loss
 from vidray.storage.json_file import write_json
 
 # In the folder of a deep trial: the epoch after which it is to end. A trial of several workers that
@@ -49,12 +50,14 @@ from vidray.storage.json_file import write_json
 STOP = "stop"
 
 Report = Callable[[dict[str, Any]], None]
-Settings = Mapping[str, Any]
+TrialSettings = Mapping[str, Any]
 
 _OF_EPOCH = {"log_loss": "val_loss", "accuracy": "val_accuracy"}
 
 
-def recorded(run: Callable[[Settings, Report], None], settings: Settings, report: Report) -> None:
+def recorded(
+    run: Callable[[TrialSettings, Report], None], settings: TrialSettings, report: Report
+) -> None:
     """Run a trial; what it raises is its result: it is not tried again, and the next goes on."""
     try:
         run(settings, report)
@@ -92,7 +95,7 @@ class ClassicalTrials:
     metric: Metric
     seed: int
 
-    def run(self, settings: Settings, report: Report) -> None:
+    def run(self, settings: TrialSettings, report: Report) -> None:
         """Report METRICS over all folds, averaged over repeats, and ``best_score``."""
         wanted = settings["families"]
         columns = family_columns(self.families)
@@ -121,8 +124,8 @@ class ClassicalTrials:
         report({**metrics, "best_score": _finite(metrics[self.metric])})
 
 
-def classical_options(settings: Settings) -> dict[str, Any]:
-    """Of ``classical.fit``, as a trial's settings have them."""
+def classical_options(settings: TrialSettings) -> dict[str, Any]:
+    """Arguments of ``classical.fit``, as a trial's settings have them."""
     names = ("dimensionality", "scaling", "kept_variance", "parameters")
     return {name: settings[name] for name in names if name in settings}
 
@@ -149,30 +152,30 @@ class DeepTrials:
     metric: Metric
     selection: Selection = field(default_factory=Selection)
 
-    def run(self, settings: Settings, report: Report) -> None:
+    def run(self, settings: TrialSettings, report: Report) -> None:
         """Report each epoch as it is done, the last one when the model folder is written."""
         examples = apply(read_clips(self.data), self.selection)
         job = self._job(examples, settings)
         make_network(job, fresh=True)  # What is wrong with it is said at once.
         where = self.folder(settings["number"])
-        told = _Told(report, job.training, self.metric, storage.join(where, STOP))
+        reports = _EpochReports(report, job.training, self.metric, storage.join(where, STOP))
         checkpoints = storage.join(where, "checkpoints")
         trained = train(
-            job, folder=checkpoints, workers=self.workers, on_rows=told.all_but_the_last_epoch
+            job, folder=checkpoints, workers=self.workers, on_rows=reports.all_but_the_last_epoch
         )
-        if told.is_stopped:
+        if reports.is_stopped:
             return
         rows = [dataclasses.asdict(row) for row in trained.rows]
         save_deep(storage.join(where, "model"), model_info(job, examples), trained.state)
         write_json(storage.join(where, "model", "history.json"), rows)
         storage.remove_tree(checkpoints, inside=where)
-        told.whole(rows)
+        reports.whole(rows)
 
     def folder(self, number: int) -> str:
-        """Of a trial: its checkpoints, then its model."""
+        """The folder of a trial: its checkpoints, then its model."""
         return storage.join(self.work, name_of("deep", number))
 
-    def _job(self, examples: Examples, settings: Settings) -> DeepJob:
+    def _job(self, examples: Examples, settings: TrialSettings) -> DeepJob:
         def over(group: Any) -> Any:
             own = {f.name for f in dataclasses.fields(group)} & settings.keys()
             return dataclasses.replace(group, **{name: settings[name] for name in own})
@@ -191,8 +194,8 @@ class DeepTrials:
         )
 
 
-class _Told:
-    """Epochs that Ray Tune was told of: each once, also where a training went on from another.
+class _EpochReports:
+    """Epochs as Ray Tune hears of them: each once, also where a training went on from another.
 
     ``report`` returns when the scheduler has decided, and if that is to stop, ``stop`` is there.
     """
@@ -214,7 +217,7 @@ class _Told:
         return True
 
     def _is_to_stop(self, epoch: int) -> bool:
-        """Also in a trial that starts again after it was told to: then as late as before."""
+        """Whether Ray Tune wants an end; a trial that starts again ends as late as before."""
         return storage.exists(self._stop) and int(storage.read_bytes(self._stop)) <= epoch
 
     def whole(self, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,7 +1,8 @@
-"""The best trial of each family as a model folder, judged on split val and, once, on split test."""
+"""The best trial of each kind as a model folder, judged on split val and, once, on split test."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,14 +10,10 @@ from vidray import models, storage
 from vidray.evaluation import judging, teaching
 from vidray.evaluation.judge_settings import JudgeSettings
 from vidray.learning.examples import Examples, with_families
-from vidray.search.data import Data
-from vidray.search.proposals import (
-    Family,
-    Metric,
-    Trial,
-    best_trial,
-    is_loss,
-)
+from vidray.models.names import ModelKind
+from vidray.search.labelled_runs import LabelledRun
+from vidray.search.proposals import Trial, best_trial
+from vidray.search.settings import Metric, is_loss
 from vidray.search.trials import classical_options
 from vidray.storage import json_file
 from vidray.storage.json_file import write_json
@@ -26,41 +23,46 @@ from vidray.tables.run_folder import RunFolder
 
 def hand_over(
     folder: RunFolder,
-    data: Mapping[Family, Data],
+    runs_of: Mapping[ModelKind, LabelledRun],
     trials: Sequence[Trial],
     *,
     metric: Metric,
     seed: int,
-) -> dict[Family, dict[str, Any]]:
-    """Write a model folder named after each family, and its evaluation in ``test/``.
+) -> dict[ModelKind, dict[str, Any]]:
+    """Write a model folder named after each kind, and its evaluation in ``test/``.
 
     Returns:
-        Of each family that has a winner: ``trial, model, settings, score, val, test``, the last two
-        as of ``evaluation.compute_metrics``.
+        For each kind that has a winner: ``trial, model, settings, score``; ``search``, the figures
+        it won by; ``val`` and ``test``, as of ``evaluation.compute_metrics``.
     """
-    found: dict[Family, dict[str, Any]] = {}
-    for family, own in data.items():
-        winner = best_trial([t for t in trials if t.family == family], metric)
+    found: dict[ModelKind, dict[str, Any]] = {}
+    for kind, run in runs_of.items():
+        winner = best_trial([t for t in trials if t.kind == kind], metric)
         if winner is None:
             continue
-        val = _model_folder(folder, own.examples, winner, seed)
-        found[family] = {
+        val = _model_folder(folder, run.examples, winner, seed)
+        judged_on = "train" if kind == "classical" else "val"
+        found[kind] = {
             "trial": winner.name,
             "model": winner.model,
             "settings": winner.settings,
             "score": winner.score,
+            "search": {
+                "num_videos": _num_videos(run.examples.of_split(judged_on)),
+                **winner.metrics,
+            },
             "val": val,
-            "test": _test(folder, own.uri, family),
+            "test": _test(folder, run.uri, kind),
         }
     return found
 
 
 def choose(
-    folder: RunFolder, winners: Mapping[Family, Mapping[str, Any]], *, metric: Metric
-) -> Family:
-    """The family whose winner is the best on split val; its folder is copied to ``best``."""
+    folder: RunFolder, winners: Mapping[ModelKind, Mapping[str, Any]], *, metric: Metric
+) -> ModelKind:
+    """The kind whose winner is the best on split val; its folder is copied to ``best``."""
     sign = 1 if is_loss(metric) else -1
-    chosen = min(winners, key=lambda family: sign * winners[family]["val"][metric])
+    chosen = min(winners, key=lambda kind: sign * winners[kind]["val"][metric])
     storage.remove_tree(folder.path("best"), inside=folder.out)
     _copy(folder.path(chosen), folder.path("best"))
     return chosen
@@ -70,13 +72,13 @@ def _model_folder(
     folder: RunFolder, examples: Examples, winner: Trial, seed: int
 ) -> dict[str, Any]:
     """Write the winner's model folder unless it is there; its figures on split val."""
-    out = folder.path(winner.family)
-    digest = digests.of([winner.params, winner.settings, folder.settings])
-    if _is_finished(out, digest):
-        return dict(_metrics(out)["val"])
-    storage.remove_tree(folder.path(f"test/{winner.family}"), inside=folder.out)
-    libraries = versions.CLASSICAL if winner.family == "classical" else versions.DEEP
+    out = folder.path(winner.kind)
     settings = {"trial": winner.name, **winner.settings}
+    if _is_finished(out, settings):
+        return dict(_metrics(out)["val"])
+    storage.remove_tree(folder.path(f"test/{winner.kind}"), inside=folder.out)
+    libraries = versions.CLASSICAL if winner.kind == "classical" else versions.DEEP
+    digest = digests.of([winner.params, winner.settings, folder.settings])
     run = RunFolder(
         out=out,
         kind="model",
@@ -85,7 +87,7 @@ def _model_folder(
         libraries=libraries,
     )
     run.claim(overwrite=True)
-    if winner.family == "classical":
+    if winner.kind == "classical":
         _fit(examples, winner, out, seed)
     else:
         _copy(storage.join(folder.work, winner.name, "model"), out)
@@ -96,9 +98,16 @@ def _model_folder(
     return val
 
 
-def _is_finished(out: str, digest: str) -> bool:
-    done = storage.exists(storage.join(out, "_SUCCESS"))
-    return done and run_folder.read_json(out).get("digest") == digest
+def _is_finished(out: str, settings: Mapping[str, Any]) -> bool:
+    """Whether this trial's model is there already.
+
+    The digest is not asked: it changes when a search goes on with another kind, and the weights of
+    a deep winner are nowhere else by then.
+    """
+    if not storage.exists(storage.join(out, "_SUCCESS")):
+        return False
+    wanted = json.loads(json.dumps(settings))  # As JSON gives it back, which knows no tuples.
+    return bool(run_folder.read_json(out).get("config") == wanted)
 
 
 def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:
@@ -110,13 +119,17 @@ def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:
     teaching.save_fitted(out, winner.model, pipeline, train, names, examples.digest)
 
 
-def _test(folder: RunFolder, data: str, family: Family) -> dict[str, Any]:
+def _test(folder: RunFolder, data: str, kind: ModelKind) -> dict[str, Any]:
     """The winner on split test: once, and not again when a search goes on to the same winner."""
-    out = folder.path(f"test/{family}")
+    out = folder.path(f"test/{kind}")
     if storage.exists(storage.join(out, "_SUCCESS")):
         return _metrics(out)
-    model = folder.path(family)
+    model = folder.path(kind)
     return judging.evaluate(model, data, out, JudgeSettings(), overwrite=True).metrics
+
+
+def _num_videos(examples: Examples) -> int:
+    return len(set(examples.table["video_id"].to_pylist()))
 
 
 def _metrics(folder: str) -> dict[str, Any]:

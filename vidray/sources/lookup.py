@@ -6,7 +6,6 @@ name, and what nothing opens, is a row all the same: size 0 and, for fingerprint
 colon and the reason, which ``rows.made_by`` puts into the row.
 """
 
-import difflib
 import logging
 import os
 import posixpath
@@ -18,7 +17,7 @@ from typing import Literal
 from fsspec.registry import known_implementations
 
 from vidray import storage
-from vidray.errors import UserError
+from vidray.errors import UserError, closest_name
 from vidray.sources.manifests import Entry
 from vidray.storage import FileInfo, addresses, without_secrets
 
@@ -113,10 +112,8 @@ def nearest(uri: str) -> str:
             f"{without_secrets(uri)} is not there, nor is {without_secrets(parent)}: check the name"
         )
     names = storage.list_names(parent)
-    close = difflib.get_close_matches(storage.name_of(missing), names, n=1)
-    hint = (
-        f"did you mean {close[0]!r}?" if close else f"it holds {', '.join(names[:5]) or 'nothing'}"
-    )
+    meant = closest_name(storage.name_of(missing), names)
+    hint = f"did you mean {meant!r}?" if meant else f"it holds {', '.join(names[:5]) or 'nothing'}"
     return f"{without_secrets(uri)} is not there; {without_secrets(parent)} is: {hint}"
 
 

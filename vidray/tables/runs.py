@@ -171,7 +171,8 @@ class Run:
     def done_parts(self) -> dict[int, str]:
         """Part number -> URI of every part that is written, published or not."""
         done: dict[int, str] = {}
-        for folder in (self.table, "_staging"):
+        # In this order: a run beside this one may publish them between the two looks.
+        for folder in ("_staging", self.table):
             for info in storage.list_files(join(self.out, folder), hidden=True):
                 name = re.fullmatch(r"part-(\d+)\.parquet", storage.name_of(info.uri))
                 if name:

@@ -1,4 +1,4 @@
-"""Which frame of a video is on the screen when: frames on a clock of equal ticks. No file opened.
+"""A clock of equal ticks that knows which frame is on the screen when. No file opened.
 
 Sampling counts (``sampling``). What is named in seconds is counted in ticks of this clock:
 
@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 from vidray.errors import VideoError
 from vidray.video.sampling import TOLERANCE_SECONDS, Indices
+from vidray.video.timestamps import UNKNOWN_RATE
 
 if TYPE_CHECKING:
     from vidray.video.decode import Video
 
 # Of a variable rate. Integers that hold for twelve hours, and finer than any container's clock.
 _TICKS_PER_SECOND = 1_000_000
-# The rate of a single frame whose header tells none.
-_UNKNOWN_RATE = 25.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Stretch:
         return slice(int(inside[0]), int(inside[-1]) + 1)
 
     def duration_seconds(self, file_seconds: float) -> float:
-        """How long it is, of a file of ``file_seconds``."""
+        """Its length within a file of ``file_seconds``."""
         return min(file_seconds, self.end_seconds) - max(0.0, self.begin_seconds)
 
 
@@ -101,7 +100,7 @@ class Clock:
         rounds its times.
 
         Args:
-            pts_seconds: ``float64 (N,)``, rising; where they do not, the rate is taken as constant.
+            pts_seconds: ``float64 (N,)``, N 1 or more, strictly rising, as ``Video`` gives them.
             frames_per_second: what the video says of itself, used where the times agree to 0.5 %.
             duration_seconds: until the last frame goes; it stays as long as the one before it, if
                 that is not known. In a stretch no frame stays longer than the stretch.
@@ -109,8 +108,8 @@ class Clock:
         Raises:
             VideoError: the stretch holds no frame.
         """
-        told = frames_per_second or _UNKNOWN_RATE
-        seconds = _from_first(pts_seconds, told)
+        told = frames_per_second or UNKNOWN_RATE
+        seconds = pts_seconds - pts_seconds[:1]
         inside = stretch.frames(seconds)
         times = seconds[inside]
         end = duration_seconds
@@ -140,12 +139,12 @@ class Clock:
 
     @property
     def num_frames(self) -> int:
-        """How many frames there are, 1 or more."""
+        """Number of frames, 1 or more."""
         return len(self.ticks) - 1
 
     @property
     def num_ticks(self) -> int:
-        """How many ticks there are, 1 or more."""
+        """Number of ticks, 1 or more."""
         return int(self.ticks[-1])
 
     def frames(self, ticks: Indices) -> Indices:
@@ -154,15 +153,9 @@ class Clock:
         return self.first_frame + shown
 
     def seconds(self, ticks: Indices) -> NDArray[np.float64]:
-        """When each tick is, from the video's first frame; tick ``num_ticks`` is the end."""
+        """The time of each tick, from the video's first frame; tick ``num_ticks`` is the end."""
         seconds: NDArray[np.float64] = np.interp(ticks, self.ticks, self.edges)
         return seconds
-
-
-def _from_first(pts_seconds: NDArray[np.float64], told: float) -> NDArray[np.float64]:
-    if np.isfinite(pts_seconds).all() and (np.diff(pts_seconds) > 0).all():
-        return pts_seconds - pts_seconds[:1]
-    return np.arange(len(pts_seconds)) / told
 
 
 def _constant_rate(times: NDArray[np.float64], told: float) -> float | None:

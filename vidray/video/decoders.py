@@ -7,7 +7,6 @@ exact, PyAV reads the video instead and the row's ``decoder`` column says so.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidray.errors import UserError
+from vidray.errors import UserError, unknown_name
 from vidray.video.decode import Frames, Request, Video
 from vidray.video.demux import Source
 
@@ -30,9 +29,7 @@ _DECORD_CODECS = frozenset({"h264", "hevc", "vp9", "mjpeg"})
 def check_decoder(name: str) -> None:
     """Raise UserError unless ``name`` is a decoder that is installed."""
     if name not in DECODERS:
-        near = difflib.get_close_matches(name, DECODERS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"decoder {name!r} is unknown: one of {', '.join(DECODERS)}{hint}")
+        raise unknown_name("decoder", name, DECODERS)
     if name == "decord" and importlib.util.find_spec("decord") is None:
         raise UserError("decoder decord is not installed: pip install 'vidray[decord]'")
 
@@ -76,7 +73,7 @@ def _is_exact(video: Video, source: Source, decoder: str) -> bool:
     probe = video.probe()
     if not isinstance(source, str | os.PathLike) or probe.rotation_degrees:
         return False
-    if video.num_video_streams > 1 or video.limits.max_corrupt_share < 1:
+    if video.header.num_video_streams > 1 or video.limits.max_corrupt_share < 1:
         return False  # It chooses a stream by itself, and does not tell which frames are corrupt.
     if decoder == "opencv":
         return True  # Sequential, and the number of frames is compared at the end.

@@ -64,12 +64,14 @@ def _has_compiler() -> bool:
 @functools.cache
 def _was_compiled_before() -> bool:
     """Whether an earlier process left its machine code on disk."""
-    return any(Path(_nlm().accumulate.stats.cache_path).glob("nlm.accumulate*.nbi"))
+    return any(
+        Path(_non_local_means().accumulate.stats.cache_path).glob("non_local_means.accumulate*.nbi")
+    )
 
 
 @functools.cache
-def _nlm() -> Any:
-    return importlib.import_module("vidray.video.nlm")
+def _non_local_means() -> Any:
+    return importlib.import_module("vidray.video.non_local_means")
 
 
 def _denoise_opencv(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -103,7 +105,7 @@ def _denoise_planes(planes: NDArray[Any]) -> NDArray[np.uint8]:
     # A pixel's own patch is at distance 0 from itself.
     weights = np.full((height, width + 2 * _BORDER), table[0], np.int32)
     sums = wide[:, _BORDER : _BORDER + height].astype(np.int32) * table[0]
-    _nlm().accumulate(wide, table, weights, sums)
+    _non_local_means().accumulate(wide, table, weights, sums)
     inside = slice(_BORDER, _BORDER + width)
     total = weights[:, inside].astype(np.int64)
     mean: NDArray[np.int64] = (sums[:, :, inside] + total // 2) // total

@@ -12,9 +12,22 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from vidray.errors import VideoError
-from vidray.video.frames import Resize
+from vidray.video.frames import Request, Resize
+from vidray.video.header import Header
 
 _UNSPECIFIED = 2  # ISO/IEC 23091-2, matrix coefficients.
+
+
+def render(frame: VideoFrame, request: Request, header: Header) -> NDArray[np.uint8]:
+    """``uint8 (H, W, 3)``: the frame as the request wants it."""
+    size, rotation = request.size, quarter_turns(frame.rotation)
+    if request.resize == "as_stored":
+        size, rotation = header.size, 0  # A stream that changes its size: as it began.
+    elif size is None:
+        size = header.square_pixel_size
+    elif rotation % 180:
+        size = size[::-1]
+    return to_rgb(frame, size=size, resize=request.resize, rotation_degrees=rotation)
 
 
 def to_rgb(

@@ -1,4 +1,4 @@
-"""Which frames of a video to look at: arithmetic on numbers, no file opened.
+"""Samplers choose the frames to look at: arithmetic on numbers, no file opened.
 
 Every function takes keyword arguments only and returns int64 frame indices; index k is the k-th
 frame in presentation order. What is named in seconds is counted in ticks of ``clock``, which are
@@ -214,52 +214,31 @@ def every_second(*, num_frames: int, frames_per_second: float) -> Indices:
     return np.arange(0, num_frames, max(1, round(frames_per_second)), dtype=np.int64)
 
 
-def bursts(*, num_frames: int, bursts: int, frames_per_burst: int) -> Indices:
-    """Evenly spread moments of adjacent frames: what optical flow is measured on.
+def bursts(*, num_frames: int, middles: Indices, frames_each: int) -> Indices:
+    """Adjacent frames around each of several moments: what optical flow is measured on.
 
-    The video is cut into ``bursts`` equal stretches and each burst sits in the middle of its own,
-    moved inwards at the ends of the video. In a short video bursts overlap, and those that would be
-    the same are given once, so that no moment counts twice: M is then below ``bursts``.
-
-    Args:
-        num_frames: frames in the video, 0 or more.
-        bursts: moments wanted, 1 or more.
-        frames_per_burst: adjacent frames in each, 1 or more.
-
-    Returns:
-        int64 (M, frames_per_burst), M <= bursts, rows in order of time and all different;
-        (0, frames_per_burst) for a video shorter than one burst.
-
-    Raises:
-        ValueError: ``num_frames`` is negative, or another number is not positive.
-    """
-    _at_least("num_frames", num_frames, 0)
-    _at_least("bursts", bursts, 1)
-    middles = uniform(num_frames=num_frames, count=bursts)  # (bursts,)
-    return bursts_around(num_frames=num_frames, middles=middles, frames_per_burst=frames_per_burst)
-
-
-def bursts_around(*, num_frames: int, middles: Indices, frames_per_burst: int) -> Indices:
-    """``bursts`` at moments of one's own: adjacent frames around each of ``middles``.
+    A burst is moved inwards at the ends of the video. In a short video bursts overlap, and those
+    that would be the same are given once, so that no moment counts twice.
 
     Args:
         num_frames: frames in the video, 0 or more.
-        middles: ``int64 (bursts,)``, 0 to ``num_frames - 1``.
-        frames_per_burst: adjacent frames in each, 1 or more.
+        middles: ``int64 (moments,)``, 0 to ``num_frames - 1``.
+        frames_each: adjacent frames in each, 1 or more.
 
     Returns:
-        As ``bursts``.
+        int64 (M, frames_each), M <= moments, rows in order of time and all different;
+        (0, frames_each) for a video shorter than one burst.
 
     Raises:
-        ValueError: ``num_frames`` is negative, or ``frames_per_burst`` is not positive.
+        ValueError: ``num_frames`` is negative, or ``frames_each`` is not positive.
     """
     _at_least("num_frames", num_frames, 0)
-    _at_least("frames_per_burst", frames_per_burst, 1)
-    last_begin = num_frames - frames_per_burst
+    _at_least("frames_each", frames_each, 1)
+    last_begin = num_frames - frames_each
     if last_begin < 0:
-        return np.empty((0, frames_per_burst), dtype=np.int64)
-    begins = np.unique(np.clip(middles - (frames_per_burst - 1) // 2, 0, last_begin))  # (M,)
-    return begins[:, None] + np.arange(frames_per_burst, dtype=np.int64)[None, :]
+        return np.empty((0, frames_each), dtype=np.int64)
+    begins = np.unique(np.clip(middles - (frames_each - 1) // 2, 0, last_begin))  # (M,)
+    return begins[:, None] + np.arange(frames_each, dtype=np.int64)[None, :]
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -1,4 +1,4 @@
-"""When each frame of a video is shown: strictly rising times, made of what its container states.
+"""Presentation times: strictly rising, made of what the container states of each frame.
 
 A sequential decode gives the order of the frames, and that is always right. Their times are not:
 AVI and ASF state when a packet is decoded and not when it is shown, so that B-frames seem to go
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 # What the times of a container are: when frames are shown; when packets are decoded; or a clock
 # that starts anywhere and may be set anew at any moment.
-Clock = Literal["shown", "decoded", "broadcast"]
-_CLOCK_OF_FORMAT: dict[str, Clock] = {
+TimeKind = Literal["shown", "decoded", "broadcast"]
+_KIND_OF_FORMAT: dict[str, TimeKind] = {
     "avi": "decoded", "asf": "decoded", "mpegts": "broadcast", "mpeg": "broadcast",
 }  # fmt: skip
 
@@ -32,18 +32,18 @@ _LEAST_USUAL = 0.75
 # No camera films faster: one flipped byte of a header gives a clock of a billion frames a second.
 _SHORTEST_STEP_SECONDS = 1e-5
 # Where neither the frames nor the header tell a rate.
-_UNKNOWN_RATE = 25.0
+UNKNOWN_RATE = 25.0
 
 
-def clock_of(container_format: str) -> Clock:
-    """What the times in packets of this FFmpeg format are."""
-    return _CLOCK_OF_FORMAT.get(container_format, "shown")
+def kind_of_times(container_format: str) -> TimeKind:
+    """The kind of the times in packets of this FFmpeg format."""
+    return _KIND_OF_FORMAT.get(container_format, "shown")
 
 
 def presentation_seconds(
-    stated: NDArray[np.float64], *, rate: float | None, clock: Clock
+    stated: NDArray[np.float64], *, rate: float | None, kind: TimeKind
 ) -> NDArray[np.float64]:
-    """When each frame is shown, ``float64 (N,)``: finite and strictly rising.
+    """Times at which the frames are shown, ``float64 (N,)``: finite and strictly rising.
 
     Times that rise are kept as they are stated, whatever their steps. A frame without a time, or
     with that of the frame before it, lies evenly between its neighbours. Decoding times are those
@@ -55,32 +55,32 @@ def presentation_seconds(
         stated: seconds of each frame ``float64 (N,)``, in the order of a sequential decode; not
             finite where there is none.
         rate: frames per second by the header, for where the times tell no step.
-        clock: what the times are.
+        kind: what the times are.
     """
     times = np.where(np.isfinite(stated), stated, np.nan)
     is_whole = _rises(times)
-    if not is_whole or clock == "decoded":
+    if not is_whole or kind == "decoded":
         known = np.flatnonzero(~np.isnan(times))
         # One that repeats the one before it tells nothing: the clock is coarse, or stands still.
         times[known[1:][np.diff(times[known]) == 0]] = np.nan
         known = np.flatnonzero(~np.isnan(times))
         step = _usual_step(times, rate)
-        longest = np.inf if clock == "decoded" else _LONGEST_REORDERED_STEPS * step
+        longest = np.inf if kind == "decoded" else _LONGEST_REORDERED_STEPS * step
         in_order = _sorted_where_reordered(times[known], longest)
         is_reordered = (in_order != times[known]).any()
         times[known] = in_order
-        if clock == "decoded" and is_reordered:
+        if kind == "decoded" and is_reordered:
             times[known] = _without_encoder_delay(in_order, _usual_step(times, rate))
-    if not _rises(times) or clock == "broadcast":
+    if not _rises(times) or kind == "broadcast":
         step = _usual_step(times, rate)
-        longest = _LONGEST_BROADCAST_STEP_SECONDS if clock == "broadcast" else np.inf
+        longest = _LONGEST_BROADCAST_STEP_SECONDS if kind == "broadcast" else np.inf
         times = _filled(_gone_on(times, step, longest), step)
-    if clock != "shown" and len(times):
+    if kind != "shown" and len(times):
         times = times - times[0]
     if not _rises(times):  # Absurd numbers, beside which a step is nothing.
         times = np.arange(len(times)) * _usual_step(times, rate)
     if len(times) > 1 and times[-1] - times[0] < _SHORTEST_STEP_SECONDS * (len(times) - 1):
-        times = np.arange(len(times)) / (rate or _UNKNOWN_RATE)
+        times = np.arange(len(times)) / (rate or UNKNOWN_RATE)
     return times
 
 
@@ -134,7 +134,7 @@ def _usual_step(times: NDArray[np.float64], rate: float | None) -> float:
     forward = steps[steps > 0]
     if len(forward):
         return float(np.median(forward))
-    return 1 / (rate or _UNKNOWN_RATE)
+    return 1 / (rate or UNKNOWN_RATE)
 
 
 def _sorted_where_reordered(times: NDArray[np.float64], longest: float) -> NDArray[np.float64]:

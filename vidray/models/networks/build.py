@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 from vidray import storage
-from vidray.errors import UserError
+from vidray.errors import UserError, unknown_name
 from vidray.models import names
 from vidray.models.networks import batchnorm, published
 from vidray.models.networks.architecture import Architecture
@@ -75,7 +74,7 @@ def build(
     """
     check_name(name)
     if head not in HEAD_KINDS:
-        raise UserError(f"head {head!r} is unknown: one of {', '.join(HEAD_KINDS)}")
+        raise unknown_name("head", head, HEAD_KINDS)
     if num_classes < 2:
         raise UserError(f"num_classes is {num_classes}: a classifier tells 2 or more apart")
     size = {key: value for key, value in (("frames", frames), ("size_px", size_px)) if value}
@@ -101,9 +100,7 @@ def build_model(name: str, **settings: Any) -> nn.Module:
 def check_name(name: str) -> None:
     """Raise UserError unless there is such a deep model."""
     if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"model {name!r} is unknown: {hint}Deep ones are {', '.join(NAMES)}")
+        raise unknown_name("deep model", name, NAMES)
 
 
 def _fresh(

@@ -1,4 +1,4 @@
-"""What a search learns from: finished runs, the same splits for all families, all of it checked."""
+"""What a search learns from: a finished run for each kind, the same splits, all of it checked."""
 
 from __future__ import annotations
 
@@ -17,67 +17,61 @@ from vidray.learning.examples import (
     select,
 )
 from vidray.learning.recordings import Demand
-from vidray.learning.selection import Selection
-from vidray.search.proposals import Family
+from vidray.models.names import ModelKind
+from vidray.search.settings import SearchSettings
 from vidray.tables import run_folder
 
-_LEARNS_FROM: dict[Family, tuple[str, str]] = {
+_LEARNS_FROM: dict[ModelKind, tuple[str, str]] = {
     "classical": ("features", "jobs/extract.py"),
     "deep": ("clips", "jobs/clips.py"),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
-    """What a family learns from: the run folder and its labelled rows."""
+class LabelledRun:
+    """What one kind of models learns from: a run folder and its labelled rows."""
 
     uri: str
     examples: Examples
 
 
-def read(
+def read_runs(
     folders: Sequence[str],
-    families: Sequence[Family],
+    settings: SearchSettings,
     *,
-    feature_families: Sequence[str],
-    selection: Selection,
-    demand: Demand,
     recorded: Mapping[str, Any] | None = None,
-) -> dict[Family, Data]:
-    """What each family learns from, and says how it is split where the data do not.
+) -> dict[ModelKind, LabelledRun]:
+    """The run of each kind; prints how it is split where the data do not say.
 
     Args:
         folders: run folders, or folders that hold them as ``features`` and ``clips``.
-        families: of models.
-        feature_families: for classical models; all that were extracted if none is named.
-        selection: of videos and splits.
-        demand: what a classical trial asks of the recordings.
+        settings: kinds, feature families, videos and splits, folds.
         recorded: what a search of before, which this one goes on with, holds under ``selection``.
 
     Raises:
-        UserError: a family has no run, or what would make every trial fail.
+        UserError: a kind has no run, or what would make every trial fail.
     """
     where = _by_table(folders)
-    found: dict[Family, Data] = {}
+    found: dict[ModelKind, LabelledRun] = {}
     gives_splits = False
-    for family in dict.fromkeys(families):
-        table, job = _LEARNS_FROM[family]
+    for kind in dict.fromkeys(settings.kinds):
+        table, job = _LEARNS_FROM[kind]
         if table not in where:
-            raise UserError(f"{family} models learn from {table}: add a run of {job} to --data")
+            raise UserError(f"{kind} models learn from {table}: add a run of {job} to --data")
         examples = (
-            read_features(where[table], feature_families)
-            if family == "classical"
+            read_features(where[table], settings.learning.classical.families)
+            if kind == "classical"
             else read_clips(where[table])
         )
         gives_splits |= examples.gives_splits
-        selected = select(examples, selection, recorded=recorded)
+        selected = select(examples, settings.selection, recorded=recorded)
         recorded = {"selection": selected.selection.to_json()}  # The next is split by it too.
-        found[family] = Data(uri=where[table], examples=selected)
-        _check_splits(found[family])
-    _refuse_two_splits([data.examples for data in found.values()])
+        found[kind] = LabelledRun(uri=where[table], examples=selected)
+        _check_splits(found[kind])
+    _refuse_two_splits([run.examples for run in found.values()])
     split_report.print_splits(next(iter(found.values())).examples, given=gives_splits)
     if "classical" in found:
-        _check_recordings(found["classical"].examples, demand)
+        _check_recordings(found["classical"].examples, settings)
     return found
 
 
@@ -112,22 +106,22 @@ def _run_folders(folders: Sequence[str]) -> list[str]:
     return found
 
 
-def _check_splits(data: Data) -> None:
+def _check_splits(run: LabelledRun) -> None:
     """What is searched by must be there before the first trial, not after the last."""
-    _ = data.examples.class_names
+    _ = run.examples.class_names
     for split in ("val", "test"):
-        if not len(data.examples.of_split(split).table):
+        if not len(run.examples.of_split(split).table):
             raise UserError(
-                f"{storage.without_secrets(data.uri)} has no labelled video in split {split}: "
-                f"{data.examples.other_fractions()}or add recordings"
+                f"{storage.without_secrets(run.uri)} has no labelled video in split {split}: "
+                f"{run.examples.other_fractions()}or add recordings"
             )
 
 
-def _refuse_two_splits(families: Sequence[Examples]) -> None:
-    """Families are compared, so a video must not be learnt from by one and judged by the other."""
+def _refuse_two_splits(kinds: Sequence[Examples]) -> None:
+    """Kinds are compared, so a video must not be learnt from by one and judged by the other."""
     first, *others = (
         dict(zip(*(one.table[name].to_pylist() for name in ("uri", "split")), strict=True))
-        for one in families
+        for one in kinds
     )
     for other in others:
         for uri, split in first.items():
@@ -139,7 +133,16 @@ def _refuse_two_splits(families: Sequence[Examples]) -> None:
                 )
 
 
-def _check_recordings(examples: Examples, demand: Demand) -> None:
+def _check_recordings(examples: Examples, settings: SearchSettings) -> None:
+    demand = Demand(
+        folds=settings.folds.folds,
+        repeats=settings.folds.repeats,
+        calibrated=settings.learning.classical.calibrated,
+        seed=settings.seed,
+        least_folds=2,
+        uncalibrated="--no-calibrated --metric accuracy",
+        left_out=settings.selection.without_classes,
+    )
     train, names = examples.of_split("train"), examples.class_names
     y = train.targets(names)
     recordings.check(y, train.groups, names, demand)
