@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from vidray import cli, storage
-from vidray.cli import Flat
 from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.errors import UserError
+from vidray.flags import Flat
 from vidray.labelling.settings import LabelOptions, LabelSettings, check_model, name_and_digest
 from vidray.models.model_files import read_info
 from vidray.tables import run_folder

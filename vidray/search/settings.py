@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from vidray import flags
 from vidray.errors import UserError
+from vidray.flags import Flat
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.selection import Selection
-from vidray.learning.train_config import DeepSettings, Flat, FoldSettings, LearningSettings
+from vidray.learning.train_config import DeepSettings, FoldSettings, LearningSettings
 from vidray.models.names import ModelKind
 
 Metric = Literal["log_loss", "accuracy"]
