@@ -28,12 +28,12 @@ class ClipsConfig:
     """Cut labelled videos into clips to train on."""
 
     videos: str
-    """Folder of class folders, folder with splits/, CSV or Parquet manifest, a glob; local or in a
-    bucket. Videos without a label are skipped."""
+    """Videos: a folder, CSV or Parquet manifest, one video, a glob; local or in a bucket. Class
+    folders, splits/ or a column give labels; videos without one are skipped."""
     out: str
-    """Run folder to write, local or in a bucket."""
+    """Folder to write, local or in a bucket."""
     split_fractions: tuple[float, float, float] | None = None
-    """Derive train, val and test of these shares, by class and never splitting a group."""
+    """Derive train, val and test of these shares, never splitting a recording."""
     overwrite: bool = False
     """Start afresh: remove what an earlier run left in the folder first."""
     settings: Annotated[ClipSettings, Flat] = field(default_factory=ClipSettings)

@@ -24,7 +24,7 @@ class EvaluateConfig:
     model: str
     """Model folder, local or in a bucket."""
     data: str
-    """Finished run of jobs/extract.py for a classical model, of jobs/clips.py for a deep one."""
+    """Finished run of jobs/extract.py for classical models, of jobs/clips.py for deep ones."""
     out: str
     """Folder to write, local or in a bucket."""
     overwrite: bool = False

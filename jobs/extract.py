@@ -29,14 +29,14 @@ class ExtractConfig:
     """Turn videos into a table of features."""
 
     videos: str
-    """Folder of class folders, folder with splits/, CSV or Parquet manifest, one video, a glob;
-    local or in a bucket."""
+    """Videos: a folder, CSV or Parquet manifest, one video, a glob; local or in a bucket. Class
+    folders, splits/ or a column give labels."""
     out: str
-    """Run folder to write, local or in a bucket."""
+    """Folder to write, local or in a bucket."""
     preset: Literal["default", "notebook"] = "default"
-    """A set of feature families: compact, or the notebooks' 163,828 numbers."""
+    """Default choices, or those of the notebooks. Feature families: flow, or 163,828 numbers."""
     split_fractions: tuple[float, float, float] | None = None
-    """Derive train, val and test of these shares, by class and never splitting a group."""
+    """Derive train, val and test of these shares, never splitting a recording."""
     show: int = 0
     """Rows of the table to print at the end."""
     overwrite: bool = False

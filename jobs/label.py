@@ -28,15 +28,16 @@ class LabelConfig:
     model: str
     """Model folder, local or in a bucket."""
     videos: str
-    """Folder, CSV or Parquet manifest, one video, a glob; local or in a bucket."""
+    """Videos: a folder, CSV or Parquet manifest, one video, a glob; local or in a bucket."""
     out: str
-    """Folder of the labels, local or in a bucket; every run adds to it."""
+    """Folder to write, local or in a bucket. Every run adds labels to it."""
     max_attempts: int = 3
     """A video that failed so often, for a reason that may pass, is left alone until it changes."""
     dry_run: bool = False
     """Say what would be labelled, and label nothing."""
     overwrite: bool = False
-    """Start afresh: remove all labels in the folder first, those of other models too."""
+    """Start afresh: remove what an earlier run left in the folder first. Labels of other models go,
+    too."""
     settings: Annotated[LabelOptions, Flat] = field(default_factory=LabelOptions)
     resources: Annotated[Resources, Flat] = field(default_factory=lambda: Resources(memory_gib=3.0))
     predicting: Annotated[PredictorChoice, Flat] = field(default_factory=PredictorChoice)

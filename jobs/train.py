@@ -32,13 +32,13 @@ class TrainConfig:
     """Train one model, classical or deep."""
 
     data: str
-    """Finished run folder: of jobs/extract.py for a classical model, of jobs/clips.py for a deep
-    one; local or in a bucket. Learns from split train, is judged on val; where the data give no
-    splits, they are derived (see --split-fractions)."""
+    """Finished run of jobs/extract.py for classical models, of jobs/clips.py for deep ones. Split
+    train is learnt from, val judged on; where the data give no splits, they are derived (see
+    --split-fractions)."""
     model: str
-    """svm, extra_trees, ... or r3d_18, resnet18_avg, ...: a wrong name lists them all."""
+    """Name of a model, such as extra_trees or r3d_18; a wrong name lists them all."""
     out: str
-    """Model folder to write, local or in a bucket."""
+    """Folder to write, local or in a bucket. It becomes a model folder."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on with an unfinished training of the same settings, as happens without the flag too."""
     overwrite: bool = False

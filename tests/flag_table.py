@@ -10,22 +10,29 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import tyro
 
 from tests.command_lines import config_of, scripts
+from vidray.__main__ import COMMANDS
 
-_ABSENT = ""
 _HEAD = """# Flags
 
-This page lists every flag of every command, with its default in each; where nothing stands, the \
-command has no such flag. A flag means the same in every command that takes it: \
-`tests/jobs/test_flag_table.py` checks that, and that this page is as the code is. To make it anew:
+This page holds every flag: what it takes, what it means, and its default in each command that has \
+it. A flag means the same in all of them. `tests/jobs/test_flag_table.py` checks that, and that \
+this page is as the code is. To make it anew:
 
 ```bash
 python -m tests.flag_table > docs/flags.md
 ```
+
+`vidray COMMAND --help` says more about the flags of one command.
+
+| flag | takes | meaning | default |
+|---|---|---|---|
 """
+_DEFAULTS = {"None": "not given", "": "none", "True": "on", "False": "off"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +58,17 @@ def flags_of_command(script: str) -> Iterator[Flag]:
         warnings.simplefilter("ignore")
         parser = tyro.extras.get_parser(config_of(script))
     for action in parser._actions:
-        name = action.option_strings[0]
-        if name in ("-h", "--help"):
+        if "--help" in action.option_strings:
             continue
         text = re.sub(r"\s+", " ", str(action.help))
         said, _, end = text.rpartition(" (")
         default = end.rstrip(")").removeprefix("default: ").strip()
         takes = str(action.metavar or "").removeprefix("{None}|").strip("{}")
-        meaning, *more = re.split(r"(?<!\.)\. (?=[A-Z])", said, maxsplit=1)
+        meaning, *more = re.split(r"(?<!\.)\. (?=[A-Z0-9])", said, maxsplit=1)
         yield Flag(
-            name=name,
+            name="`, `".join(action.option_strings),
             takes=takes,
-            default={"None": "not given", "": "none"}.get(default, default),
+            default=_DEFAULTS.get(default, default),
             meaning=meaning.rstrip("."),
             more=" ".join(more),
         )
@@ -78,25 +84,31 @@ def by_flag() -> dict[str, dict[str, Flag]]:
 
 
 def page() -> str:
-    commands = {script: re.sub(r".*/|\.py", "", script) for script in scripts()}
     rows = [
-        f"| flag | takes | meaning | {' | '.join(commands.values())} |",
-        f"|---|---|---|{'---|' * len(commands)}",
+        f"| `{name}` | {_takes(own)} | {_meaning(own)} | {_defaults(own)} |"
+        for name, own in sorted(by_flag().items())
     ]
-    for name, own in sorted(by_flag().items()):
-        defaults = [own[script].default if script in own else _ABSENT for script in commands]
-        rows.append(f"| `{name}` | {_takes(own)} | {_meaning(own)} | {' | '.join(defaults)} |")
-    return f"{_HEAD}\n" + "\n".join(rows) + "\n"
+    return _HEAD + "\n".join(rows) + "\n"
 
 
 def _takes(own: Mapping[str, Flag]) -> str:
     kinds = dict.fromkeys(flag.takes for flag in own.values())
-    return " or ".join(f"`{kind}`" if kind else "" for kind in kinds).replace("|", "\\|")
+    return " or ".join(f"`{kind}`" for kind in kinds if kind)
 
 
 def _meaning(own: Mapping[str, Flag]) -> str:
     meanings = dict.fromkeys(flag.meaning for flag in own.values())
     return "; or: ".join(meanings).replace("|", "\\|")
+
+
+def _defaults(own: Mapping[str, Flag]) -> str:
+    """Commands by default, in the order in which they are used."""
+    commands: dict[str, list[str]] = defaultdict(list)
+    for command in COMMANDS:
+        for script, flag in own.items():
+            if Path(script).stem == command:
+                commands[flag.default].append(command)
+    return "; ".join(f"{', '.join(names)}: {default}" for default, names in commands.items())
 
 
 if __name__ == "__main__":

@@ -34,9 +34,9 @@ class SearchConfig:
     """Search hyperparameters of classical and deep models."""
 
     data: tuple[str, ...]
-    """Finished runs to learn from, of jobs/extract.py for classical models and of jobs/clips.py for
-    deep ones, or a folder that holds them as ``features`` and ``clips``; local or in a bucket.
-    Where they give no splits, these are derived (see --split-fractions)."""
+    """Finished run of jobs/extract.py for classical models, of jobs/clips.py for deep ones. Both
+    for both, or a folder that holds them as ``features`` and ``clips``; where they give no splits,
+    these are derived (see --split-fractions)."""
     out: str
     """Folder to write, local or in a bucket."""
     overwrite: bool = False

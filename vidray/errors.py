@@ -73,7 +73,7 @@ class VideoError(Exception):
     """Why one video has no result: becomes ``error_kind`` and ``error_message`` of its row.
 
     Args:
-        kind: one of ``schema.ERROR_KINDS``.
+        kind: one of ``ERROR_KINDS``.
         message: one sentence, without the path (the row has it already).
         cap: that the video is over; a job with a higher one tries again.
     """

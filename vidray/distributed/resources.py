@@ -44,7 +44,8 @@ class Resources:
     """What each worker of the job may use."""
 
     workers: int | None = None
-    """Videos at once; every CPU of the cluster if not given."""
+    """Processes that share the work; the result does not depend on their number. One for each CPU
+    of the cluster if not given."""
     memory_gib: float = 2.0
     """Memory of one worker; a video that needs more fails as out_of_memory."""
     timeout_seconds: float = 600.0

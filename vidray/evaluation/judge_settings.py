@@ -18,7 +18,7 @@ class JudgeSettings:
     """Which videos: of a split as in the model's training, derived again by recording where they
     were derived then; or all of them, of data that the model has never seen."""
     without_classes: tuple[str, ...] = ()
-    """Classes to leave out beside those that training left out: ones that it has not seen."""
+    """Classes to leave out. They come beside those that training left out: ones it has not seen."""
     timed_videos: int = 8
     """Videos whose way from file to label is timed; 0 leaves the cost out."""
     device: Device = "auto"

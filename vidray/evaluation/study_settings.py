@@ -16,7 +16,7 @@ class StudySettings:
     """Which models are compared, on what."""
 
     models: tuple[str, ...]
-    """Classical and deep ones: svm, extra_trees, ... r3d_18, resnet18_avg, ..."""
+    """Names of models, such as extra_trees or r3d_18; a wrong name lists them all."""
     features: str | None = None
     """Finished run of jobs/extract.py: for classical models, and for the baseline of metadata."""
     clips: str | None = None

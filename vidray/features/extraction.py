@@ -47,11 +47,11 @@ class Settings:
     TARGET: ClassVar[str] = "vidray.features.extraction:describe_videos"
 
     families: tuple[str, ...] = features.PRESETS["default"]
-    """Feature families, such as color and flow; those of --preset if none is named."""
+    """Feature families, such as color and flow. Those of --preset if none is named."""
     enhance: Enhance = "off"
     """Denoise and sharpen sampled frames: never, where quality calls for it, always."""
     decoder: Decoder = "pyav"
-    """Decoder; where the chosen one is not known to be exact, PyAV reads and the row says so."""
+    """Decoder; where the chosen one is not known to be exact, PyAV reads. The row says so."""
     max_sampled_frames: int = 300
     """Frames looked at per video; one that gives more is sampled more sparsely."""
     choice: FrameChoice = dataclasses.field(default_factory=FrameChoice)
@@ -140,7 +140,7 @@ def _describe(
 
 
 def _looks_at(settings: Settings) -> list[LooksAt]:
-    """What the families look at, each once and in their order."""
+    """The materials that the families look at, each once and in their order."""
     return list(dict.fromkeys(features.FAMILIES[name].looks_at for name in settings.families))
 
 

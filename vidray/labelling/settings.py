@@ -45,7 +45,8 @@ class LabelOptions:
     """How videos are cut for the model, and how it is asked."""
 
     clips_per_video: int | None = None
-    """Clips of a short video whose probabilities are averaged; as in training if not given."""
+    """Clips of a video, one from each of so many stretches of equal time. Short videos only, whose
+    probabilities are averaged; as in training if not given."""
     crops: int = 1
     """Squares of each frame, from edge to edge, whose probabilities are averaged; of models that
     learnt from clips of jobs/clips.py --fit crop."""
@@ -58,13 +59,14 @@ class LabelOptions:
     embedding: bool = False
     """Keep what a deep model's head sees, averaged over clips."""
     precision: Precision = "float32"
-    """Of a deep model; bfloat16 is faster where the processor has it."""
+    """Numbers that a deep model computes with. Half as long, bfloat16 is faster where the processor
+    has it."""
     compile: bool = False
     """Compile a deep model first, which takes each process a minute or so and a C++ compiler:
     networks of convolutions are 1.2 to 2.5 times as fast then. Probabilities move in their last
     digits, and in the third one in bfloat16."""
     decoder: Decoder = "pyav"
-    """Decoder of short videos; where the chosen one is not known to be exact, PyAV reads."""
+    """Decoder; where the chosen one is not known to be exact, PyAV reads. Short videos only."""
     limits: Limits = dataclasses.field(default_factory=Limits)
 
     def __post_init__(self) -> None:

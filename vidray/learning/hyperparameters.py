@@ -40,7 +40,8 @@ class Training:
     """Parts a worker's share of a batch is cut into: less memory, the same gradient. Not for a
     network that trains batch norm, whose statistics are of the whole batch."""
     precision: Precision = "float32"
-    """bfloat16 or float16 (GPU only): less memory and time; weights stay float32."""
+    """Numbers that a deep model computes with. Half as long, bfloat16 and float16 (GPU only) take
+    less memory and time; weights stay float32."""
     checkpointing: bool = False
     """Compute activations again in the backward pass and not keep them: less memory, more time."""
     patience: int = 0

@@ -20,10 +20,11 @@ class Selection:
     """Which of the labelled videos are learnt from, and which are for judging."""
 
     split_fractions: shares.Fractions | None = None
-    """Derive train, val and test of these shares by a hash of each recording, the same every time,
-    whatever splits the data give; if not given, theirs, and 0.7 0.15 0.15 where they give none."""
+    """Derive train, val and test of these shares, never splitting a recording. By a hash of each,
+    the same every time, whatever splits the data give; if not given, theirs, and 0.7 0.15 0.15
+    where they give none."""
     without_classes: tuple[str, ...] = ()
-    """Classes to leave out, of learning and judging."""
+    """Classes to leave out. Nothing is learnt from them, nor judged on them."""
     split_bounds: Annotated[Mapping[str, tuple[float, float]], tyro.conf.Suppress] = field(
         default_factory=dict
     )

@@ -37,7 +37,7 @@ class ClassicalSettings:
     """Classical models only."""
 
     families: tuple[str, ...] = ()
-    """Feature families to learn from; all that were extracted if none is named."""
+    """Feature families, such as color and flow. All that were extracted if none is named."""
     calibrated: bool = True
     """Turn scores into probabilities, by recordings left out: each class needs two. Without, only
     the label of svm has a meaning."""
@@ -78,7 +78,8 @@ class Workers:
     """Who trains a deep model: how long it takes, and nothing that comes of it."""
 
     workers: int = 1
-    """Processes that share each batch; the result does not depend on their number."""
+    """Processes that share the work; the result does not depend on their number. Each has a part of
+    every batch."""
     min_workers: int | None = None
     """Go on with as few when a node is lost; waits for all of them if not given."""
     gpu: bool | None = None

@@ -127,7 +127,7 @@ class ClassicalModel:
         return self.predict_matrix(to_matrix(table, self.families))
 
     def predict_matrix(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The same of rows ``float32 (N, D)``, as ``classical.to_matrix`` makes them."""
+        """The same of rows ``float32 (N, D)``, as ``matrices.to_matrix`` makes them."""
         from vidray.models import classical
 
         with _told_as_the_models(self.name):

@@ -68,7 +68,7 @@ def by_columns(
         model: what ``classical.fit`` returns.
         x: ``float32 (N, D)``, held out from the model's training.
         y: ``int (N,)``, in the order of the model's classes.
-        columns: name -> column numbers, as ``classical.family_columns`` gives them.
+        columns: name -> column numbers, as ``matrices.family_columns`` gives them.
         seed: the same seed shuffles alike.
         repeats: shuffles of each set.
 
@@ -121,7 +121,7 @@ def by_feature(
     A feature that only matters together with others may be missed.
 
     Args:
-        names: D names, as ``classical.feature_names`` gives them.
+        names: D names, as ``matrices.feature_names`` gives them.
         candidates: features to shuffle, 1 or more.
         (others as in ``by_columns``)
 

@@ -160,7 +160,7 @@ def _deciding(search: Search) -> dict[str, Any]:
         "seed": own.seed,
         "metric": own.metric,
         "searcher": own.searcher,
-        "preset": own.preset,
+        "preset": own.preset if own.preset == "notebook" else "none",  # As older searches say.
     }
     for kind, run in search.runs.items():
         settings[f"{kind}_data"] = run.examples.digest

@@ -29,14 +29,16 @@ class SearchSettings:
     """Begin no trial after so many minutes. The kinds share them, and of both kinds each model is
     tried once before any is tried twice."""
     models: tuple[str, ...] = ()
-    """Models to choose from, tried in this order, a backbone such as resnet18 for all its poolings;
-    all classical ones and resnet18, s3d and r3d_18 if none of a kind is named."""
+    """Names of models, such as extra_trees or r3d_18; a wrong name lists them all. They are tried
+    in this order, a backbone such as resnet18 with all its poolings; if none is named, all
+    classical ones, and resnet18, s3d and r3d_18."""
     metric: Metric = "log_loss"
     """What is made best: log_loss says more of few videos, accuracy counts right answers."""
     searcher: Literal["tpe", "random"] = "tpe"
     """tpe learns from the trials before (Bergstra 2011), random does not."""
-    preset: Literal["none", "notebook"] = "none"
-    """notebook: the notebooks' grids of svm, random_forest and knn, every point once."""
+    preset: Literal["default", "notebook"] = "default"
+    """Default choices, or those of the notebooks. Their grids of svm, random_forest and knn are
+    tried point by point."""
     early_stopping: bool = True
     """Stop deep trials early that are not among the best third of those before (ASHA)."""
     at_once: int | None = None
@@ -94,7 +96,7 @@ class SearchSettings:
         for name in ("folds", "repeats"):
             if getattr(self.folds, name) != getattr(FoldSettings(repeats=1), name):
                 raise UserError(f"--{name} has no effect on {because}: leave it out")
-        if self.preset != "none":
+        if self.preset != "default":
             raise UserError(f"--preset has no effect on {because}: leave it out")
 
     @property

@@ -8,7 +8,7 @@ Something-Something  JSON lists of ids with a template, ``labels.json``
 mmaction2, SlowFast  ``…_train_list_videos.txt``, ``train.csv``: path or id, and label index
 ==================== =========================================================================
 
-Only names and text come in; ``sources.py`` reads the files.
+Only names and text come in; ``listing`` reads the files.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Lists of videos that people write: CSV, Parquet, split files and class names, read leniently.
 
-Only text comes in and entries go out; what the paths mean and what is there, ``sources.py`` says.
+Only text comes in and entries go out; ``listing`` says what the paths mean and what is there.
 """
 
 import csv

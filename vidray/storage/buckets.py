@@ -1,6 +1,6 @@
 """Requests to buckets: options, retries, listings in pages, conditional puts, deletes.
 
-``storage.py`` decides, this module talks: S3 through s3fs, page by page where fsspec's own calls
+``uris`` decides, this module talks: S3 through s3fs, page by page where fsspec's own calls
 would hold a whole listing or hide errors, any other storage through fsspec alone. Every request
 goes through ``call``, so it is sent again where that may help and ends in an ``OSError``.
 """

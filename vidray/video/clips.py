@@ -46,13 +46,13 @@ class ClipSettings:
     size_px: int = 112
     """Width and height of a clip; some more than the model's leaves room for random crops."""
     clips_per_video: int = 1
-    """The video is divided into so many stretches of equal time, and each gives one clip."""
+    """Clips of a video, one from each of so many stretches of equal time."""
     clip_seconds: float | None = None
     """What a clip spans, in the middle of its stretch; the whole stretch if not given."""
     fit: Fit = "squash"
     """squash keeps the whole picture and changes its shape; crop keeps the middle square."""
     decoder: Decoder = "pyav"
-    """Decoder; where the chosen one is not known to be exact, PyAV reads and the row says so."""
+    """Decoder; where the chosen one is not known to be exact, PyAV reads. The row says so."""
     choice: FrameChoice = dataclasses.field(default_factory=FrameChoice)
     limits: Limits = dataclasses.field(default_factory=Limits)
 
@@ -198,7 +198,7 @@ def _requests(video: Video, settings: ClipSettings, stretch: Stretch, draw: int)
 def clip_frames(
     num_frames: int, frames_per_second: float, settings: ClipSettings, *, draw: int = 0
 ) -> NDArray[np.int64]:
-    """Which frames, or ticks of a clock: ``int64 (clips_per_video, frames_per_clip)``."""
+    """The frames of each clip, or ticks: ``int64 (clips_per_video, frames_per_clip)``."""
     spans = clip_spans(num_frames, frames_per_second, settings).tolist()
     return np.stack(
         [
@@ -232,7 +232,7 @@ def clip_spans(
 
 
 def _size_px(video: Video, settings: ClipSettings) -> tuple[int, int]:
-    """What a frame is scaled to: the clip's square, or for a crop one that just covers it."""
+    """The size a frame is scaled to: the clip's square, or for a crop one that just covers it."""
     if settings.fit == "squash":
         return settings.size_px, settings.size_px
     probe = video.probe()
