@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from vidray import cli, flags
+from vidray.cli import Flat
 from vidray.errors import UserError
 from vidray.learning.selection import Selection
-from vidray.learning.train_config import Flat, FoldSettings, LearningSettings
+from vidray.learning.train_config import FoldSettings, LearningSettings
 from vidray.models import names
 
 if TYPE_CHECKING:

@@ -8,12 +8,10 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from vidray import flags
+from vidray.cli import Flat
 from vidray.errors import UserError
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.models import names
-
-# A flag is named after the field alone: --batch-size, not --training.batch-size.
-Flat: Any = tyro.conf.arg(name="")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,13 +21,13 @@ class FrameChoice:
     """Which frames are looked at; their number is another setting's."""
 
     sampling: Literal["uniform", "fps", "dense", "random", "random_clip"] | None = None
-    """uniform: spread evenly. fps: --fps a second. dense: adjacent frames, of features as many as
-    may be looked at. random: drawn one by one. random_clip: adjacent frames from a drawn beginning.
-    If not given, uniform for clips, and for features one a second, as in the notebooks."""
+    """How frames are chosen; if not given, spread evenly for clips, one a second for features.
+    uniform: spread evenly. fps: --fps a second. dense: adjacent frames, for features as many as may
+    be looked at. random: drawn one by one. random_clip: adjacent frames from a drawn beginning."""
     fps: float | None = None
-    """Frames a second of --sampling fps."""
+    """Frames a second that --sampling fps takes."""
     seed: int = 0
-    """Of random and random_clip; each video has a draw of its own, the same in every run."""
+    """Decides what is drawn at random. Each video has a draw of its own, the same in every run."""
 
     def __post_init__(self) -> None:
         if self.sampling == "fps" and self.fps is None:
