@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import pyarrow as pa
 
-from vidray import storage
+from vidray import flags, storage
 from vidray.errors import UserError, VideoError
 from vidray.labelling.commits import list_sets, read_labels
 from vidray.models.model_files import read_info
@@ -33,11 +33,6 @@ _PIECE_BYTES = 4 << 20
 
 # Raised whenever the same file, model and settings give another label than before.
 _VERSION = 2
-# A classical model describes a video, whole, as those it learnt from were.
-_OF_DEEP_MODELS = (
-    "clips_per_video", "long_seconds", "window_seconds", "step_seconds", "embedding", "precision",
-    "compile", "decoder",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,10 +164,9 @@ def check_model(options: LabelOptions, info: Mapping[str, Any]) -> None:
             f"crops is {options.crops}, and {name} has learnt from whole pictures: "
             "leave it at 1, or train on clips of --fit crop"
         )
-    for field in dataclasses.fields(options):
-        is_given = getattr(options, field.name) != field.default
-        if field.name in _OF_DEEP_MODELS and is_given and not is_deep:
-            raise UserError(f"{field.name} is for deep models, and {name} is a classical one")
+    if not is_deep:
+        # It describes a video, whole, as those it learnt from were.
+        flags.refuse_unused(options, f"{name}, a classical model", but=("crops", "limits"))
 
 
 def check_unchanged(settings: LabelSettings) -> None:
