@@ -29,8 +29,6 @@ import pyarrow as pa
 import s3fs
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from bench.label import Bench as LabelBench
 from bench.label import save_model
 from tests.ray_cluster import Job, Process, ray_workers, running, sandboxes, send_signal

@@ -23,7 +23,6 @@ import itertools
 import logging
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -42,8 +41,6 @@ import ray
 import ray.data
 import tyro
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.throughput import _make_clips
 from vidray import sources

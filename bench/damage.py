@@ -31,8 +31,6 @@ import pyarrow as pa
 import tyro
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from tests.videos import KINDS, write_video
 from vidray.distributed.sandbox import Sandbox
 from vidray.errors import VideoError

@@ -9,7 +9,6 @@ Needs the development packages (scikit-image is the reference).
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +16,6 @@ from typing import Any
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"  # read when numpy is loaded, so before it is
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the reference is in tests/
-
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402

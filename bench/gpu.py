@@ -31,8 +31,6 @@ from typing import Any
 import torch
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from bench.gpu_clips import jobs, wait
 from bench.gpu_parts import WAYS, Bench, Figures, Part, agree, label, speed
 

@@ -31,8 +31,6 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from bench.throughput import _make_clips
 from vidray import models, sources, storage
 from vidray.labelling.commits import read_labels

@@ -9,7 +9,6 @@ of 2 GiB, and once more under the smallest cap (0.5 GiB), where it is refused if
 from __future__ import annotations
 
 import dataclasses
-import sys
 import tempfile
 import threading
 import time
@@ -18,8 +17,6 @@ from pathlib import Path
 import av
 import numpy as np
 import psutil
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidray import features
 from vidray.distributed.sandbox import Sandbox

@@ -10,7 +10,6 @@ alike; what is printed is the accuracy over the test split's videos. Some minute
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -20,8 +19,6 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.clips import cut_all
 from vidray import models

@@ -25,8 +25,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from bench.label import Bench as LabelBench
 from bench.label import save_model
 from tests.video_writer import write_video

@@ -20,8 +20,6 @@ from typing import Any
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"  # read when numpy is loaded, so before it is
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import dataclasses  # noqa: E402
 
 import numpy as np  # noqa: E402

@@ -31,8 +31,6 @@ import tyro
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from vidray.distributed import capacity
 from vidray.search import conductor
 from vidray.search.conductor import Plan

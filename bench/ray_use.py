@@ -43,8 +43,6 @@ import psutil
 import ray.data
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from bench.label import Bench as LabelBench
 from bench.label import save_model
 from bench.ray_ways.ways import WAYS, Set, Way, WorkName, make_job

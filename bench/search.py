@@ -26,8 +26,6 @@ import tyro
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from tune.spaces import NOTEBOOK
 from vidray.learning.examples import read_features
 from vidray.models import classical

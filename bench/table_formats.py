@@ -30,8 +30,6 @@ import numpy as np
 import pyarrow as pa
 import tyro
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from vidray import memory, storage
 from vidray.labelling import commit_files, commits
 from vidray.labelling.commits import LabelSet

@@ -32,8 +32,6 @@ import pyarrow.compute as pc
 import tyro
 from numpy.typing import NDArray
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from tests import features_reference as reference
 from vidray import features, sources
 from vidray.distributed import worker

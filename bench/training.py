@@ -14,7 +14,6 @@ Takes some minutes a part on two cores; a GPU is used where there is one.
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -28,8 +27,6 @@ import numpy as np
 import torch
 import tyro
 from torch import nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from vidray import memory, models
 from vidray.errors import UserError

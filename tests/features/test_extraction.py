@@ -283,7 +283,6 @@ def test_settings_survive_json_and_have_a_digest() -> None:
 
 def test_impossible_settings() -> None:
     for wrong in (
-        {"families": ()},
         {"families": ("color", "color")},
         {"families": ("colour",)},
         {"enhance": "maybe"},

@@ -16,6 +16,7 @@ from tests.video_writer import write_video
 from tune import search
 from vidray import storage
 from vidray.errors import UserError
+from vidray.evaluation.study_settings import StudySettings
 from vidray.models.folder import save_classical
 from vidray.storage import join
 from vidray.tables import run_folder
@@ -131,7 +132,9 @@ def _jobs(videos: str, model: str, out: str) -> dict[str, tuple[Callable[[Any], 
         ),
         "study": (
             study.main,
-            study.StudyConfig(models=("knn",), features=data, out=out, overwrite=True),
+            study.StudyConfig(
+                settings=StudySettings(models=("knn",), features=data), out=out, overwrite=True
+            ),
         ),
         "search": (
             search.main,

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from tests.videos import read_numbers, write_video
 from vidray import storage
 from vidray.errors import UserError
-from vidray.storage import parquet
 from vidray.tables import runs, schema
 from vidray.tables.shards import Clips
 from vidray.video.clips import (
@@ -131,25 +130,6 @@ def test_a_stretch_is_cut_as_a_video_of_its_own(tmp_path: Path, suffix: str) -> 
     batch = cut_video({**video, "begin_seconds": 3.6, "end_seconds": 99.0}, settings)
     assert read_numbers(_pixels(batch, settings)[1]) == [95, 96, 98, 99]
     assert batch["end_seconds"].to_pylist()[1] == pytest.approx(4.0, abs=1e-6)
-
-
-def test_what_clips_of_a_stretch_are_timed_on(tmp_path: Path) -> None:
-    """Evaluating times the whole way from the file: of the row's stretch, not of a clip's."""
-    from jobs.evaluate import _videos
-
-    listed = [
-        {"video_id": "a", "begin_seconds": 5.0, "end_seconds": 9.0},
-        {"video_id": "b", "begin_seconds": None, "end_seconds": None},
-        {"video_id": "c", "begin_seconds": 1.0, "end_seconds": 2.0},
-    ]
-    clip = {"begin_seconds": 6.0, "end_seconds": 7.0, "label": "up"}
-    for columns in (["video_id", "begin_seconds", "end_seconds"], ["video_id"]):
-        table = pa.Table.from_pylist(listed).select(columns)
-        (tmp_path / "videos.parquet").write_bytes(parquet.parquet_bytes(table))
-        found = _videos(str(tmp_path), {name: {"video_id": name, **clip} for name in "ab"})
-        spans = [(video["begin_seconds"], video["end_seconds"]) for video in found]
-        assert spans == ([(5.0, 9.0), (None, None)] if len(columns) == 3 else [(None, None)] * 2)
-        assert [video["label"] for video in found] == ["up", "up"]
 
 
 def test_a_stretch_past_the_end_is_too_short(tmp_path: Path) -> None:

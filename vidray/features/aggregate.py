@@ -1,4 +1,4 @@
-"""From frames to a video: per-frame numbers of color, texture and shape, and statistics over them.
+"""Statistics over the frames of a video, of their numbers of color, texture and shape.
 
 One pass over the frames serves all four families that look at single frames; a frame's 40,938
 numbers are kept for one frame only, so memory does not grow with the length of the video.
@@ -107,7 +107,7 @@ class FramePass:
 
 
 def temporal(variations: list[float]) -> NDArray[np.float32]:
-    """How much the frame vectors change: ``float32 (4,)``, mean, std, min, max.
+    """The change from frame vector to frame vector: ``float32 (4,)``, mean, std, min, max.
 
     Args:
         variations: mean absolute difference of each two consecutive frames' 40,938 numbers. None,

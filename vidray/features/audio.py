@@ -1,4 +1,4 @@
-"""What a video sounds like: log-mel bands and MFCC over time, 416 numbers.
+"""The sound of a video: log-mel bands and MFCC over time, 416 numbers.
 
 Standard parameters, so that the numbers can be had elsewhere: mono 16 kHz, windows of 25 ms every
 10 ms (periodic Hann, no padding at the ends), 512-point power spectrum, 64 triangular mel bands

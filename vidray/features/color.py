@@ -52,7 +52,7 @@ def numbers(rgb: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _counts(image: Any) -> NDArray[np.float64]:
-    """How often each of the 256 values comes in each channel: ``(3, 256)``."""
+    """Counts of each of the 256 values in each channel: ``(3, 256)``."""
     return np.stack(
         [
             cv2.calcHist([image], [channel], None, [256], [0, 256]).ravel().astype(np.float64)

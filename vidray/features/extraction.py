@@ -136,7 +136,7 @@ def _describe(
 
 
 def _looks_at(settings: Settings) -> list[LooksAt]:
-    """What the families look at, each once and in their order."""
+    """The materials that the families look at, each once and in their order."""
     return list(dict.fromkeys(features.FAMILIES[name].looks_at for name in settings.families))
 
 

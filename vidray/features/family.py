@@ -1,4 +1,4 @@
-"""What a feature family is: named numbers computed from one kind of material of a video."""
+"""A feature family: named numbers computed from one kind of material of a video."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Family:
 
     @property
     def length(self) -> int:
-        """How many numbers it gives."""
+        """Number of its numbers."""
         return sum(length for _, length in self.parts)
 
     def __call__(self, *material: NDArray[Any]) -> NDArray[np.float32]:
@@ -54,7 +54,7 @@ class Family:
         return vector
 
     def part_slices(self) -> dict[str, slice]:
-        """Where each named part lies in the vector, in order."""
+        """The place of each named part in the vector, in order."""
         slices: dict[str, slice] = {}
         begin = 0
         for name, length in self.parts:

@@ -1,4 +1,4 @@
-"""How things move between adjacent frames: 362 numbers from dense optical flow.
+"""Motion between adjacent frames: 362 numbers from dense optical flow.
 
 Flow is DIS (Kroeger et al. 2016). What the camera does, the median flow of each pair, is taken
 away first. What is left is described by how fast it is, which way it goes (HOF, Laptev et al.
@@ -173,7 +173,7 @@ def direction_histogram(vectors: Array, *, bins: int, still: float) -> Array:
 
 
 def turn_histogram(own: Array, speed: Array, *, lag: int) -> Array:
-    """How far motion turns in ``lag`` steps: (P, H, W, 2) -> (P - lag, 8), sum 1 or all 0.
+    """Turns of motion in ``lag`` steps: (P, H, W, 2) -> (P - lag, 8), sum 1 or all 0.
 
     The angle between the motion at one place now and ``lag`` flows later, in eight bins from
     straight on to straight back, weighted by the geometric mean of both speeds, where that moves.
@@ -189,7 +189,7 @@ def turn_histogram(own: Array, speed: Array, *, lag: int) -> Array:
 
 
 def straightness(own: Array, speed: Array) -> Array:
-    """How straight the motion of a burst is: (P, H, W, 2) -> (1, 9); (0, 9) for fewer than two.
+    """Straightness of the motion of a burst: (P, H, W, 2) -> (1, 9); (0, 9) for fewer than two.
 
     At each place, the distance covered over the length of the path: 1 straight on, 0 back and
     forth. Eight bins from 0 to 1, weighted by the path, of places that move; then the same ratio
@@ -208,7 +208,7 @@ def straightness(own: Array, speed: Array) -> Array:
 
 
 def _most_active_window(speed: Array) -> tuple[slice, slice, slice]:
-    """Where a burst moves most: all pairs, and 20 rows and 20 columns of the field."""
+    """The window where a burst moves most: all pairs, and 20 rows and 20 columns of the field."""
     moving = np.where(speed > STILL_SPEED, speed, np.float32(0)).sum(axis=0, dtype=np.float64)
     sums = cv2.integral(moving)  # (61, 81)
     windows = (

@@ -1,4 +1,4 @@
-"""What of a video a feature family may look at, and which frames that is."""
+"""The materials of a video that a feature family may look at, and which frames those are."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Bursts:
     height_px: int
 
     def frame_indices(self, clock: Clock) -> sampling.Indices:
-        """Which frames of a video: ``int64 (M, frames_each)``, M up to ``count``."""
+        """Indices of the frames in a video: ``int64 (M, frames_each)``, M up to ``count``."""
         moments = sampling.uniform(num_frames=clock.num_ticks, count=self.count)
         return clock.first_frame + sampling.bursts(
             num_frames=clock.num_frames,

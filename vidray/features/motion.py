@@ -57,7 +57,7 @@ def from_gray(grays: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
 
 
 def frame_difference(grays: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
-    """How much consecutive frames differ: ``float64 (24,)``.
+    """Differences of consecutive frames: ``float64 (24,)``.
 
     Mean, std, min, max and the quartiles (25, 50, 75 %) over the pairs' mean absolute differences,
     the number of frames looked at (10 at most), and a density histogram of all differences in 16

@@ -117,7 +117,7 @@ def _gradient_tables() -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 
 @functools.lru_cache(maxsize=8)
 def _cell_bases(rows: int, columns: int) -> NDArray[np.intp]:
-    """For each pixel, where its cell's histogram begins: ``(rows * 8, columns * 8)``."""
+    """The place where the histogram of each pixel's cell begins: ``(rows * 8, columns * 8)``."""
     cell = np.arange(rows)[:, None] * columns + np.arange(columns)[None, :]
     return np.kron(cell * _BINS, np.ones((_CELL_PX, _CELL_PX), np.intp))
 

@@ -183,7 +183,7 @@ def _close_above(
 
 
 def _fraction(position: NDArray[np.intp], direction: int) -> NDArray[np.float64]:
-    """What scikit-image takes for the point's distance from the pixel before it."""
+    """The point's distance from the pixel before it, as scikit-image takes it."""
     point = position + direction * _POINT
     fraction: NDArray[np.float64] = point - np.floor(point)
     return fraction
@@ -216,7 +216,7 @@ def _interpolated_above(
 def _tie_table(
     height: int, width: int, down: int, right: int
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """For ties: where each pixel's part of the table begins, and the table.
+    """A table for ties, and where each pixel's part of it begins.
 
     The table answers (row fraction, column fraction, centre value, step of the vertical side); the
     horizontal side is then as far on the other side of the centre, and the corner its equal.

@@ -1,1 +1,1 @@
-"""From a video file to frames and their times: decoding, sampling, quality, clips."""
+"""Reading video files: frames and their times, sound, sampling, quality, clips."""

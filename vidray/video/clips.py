@@ -183,7 +183,7 @@ def _requests(video: Video, settings: ClipSettings, stretch: Stretch) -> list[Re
 def clip_frames(
     num_frames: int, frames_per_second: float, settings: ClipSettings
 ) -> NDArray[np.int64]:
-    """Which frames, or ticks of a clock: ``int64 (clips_per_video, frames_per_clip)``."""
+    """The frames of each clip, or ticks: ``int64 (clips_per_video, frames_per_clip)``."""
     return np.stack(
         [
             first + sampling.uniform(num_frames=end - first, count=settings.frames_per_clip)
@@ -210,7 +210,7 @@ def clip_spans(
 
 
 def _size_px(video: Video, settings: ClipSettings) -> tuple[int, int]:
-    """What a frame is scaled to: the clip's square, or for a crop one that just covers it."""
+    """The size a frame is scaled to: the clip's square, or for a crop one that just covers it."""
     if settings.fit == "squash":
         return settings.size_px, settings.size_px
     probe = video.probe()

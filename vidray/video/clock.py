@@ -1,4 +1,4 @@
-"""Which frame of a video is on the screen when: frames on a clock of equal ticks. No file opened.
+"""A clock of equal ticks that knows which frame is on the screen when. No file opened.
 
 Sampling counts (``sampling``). What is named in seconds is counted in ticks of this clock:
 
@@ -61,7 +61,7 @@ class Stretch:
         return slice(int(inside[0]), int(inside[-1]) + 1)
 
     def duration_seconds(self, file_seconds: float) -> float:
-        """How long it is, of a file of ``file_seconds``."""
+        """Its length within a file of ``file_seconds``."""
         return min(file_seconds, self.end_seconds) - max(0.0, self.begin_seconds)
 
 
@@ -139,12 +139,12 @@ class Clock:
 
     @property
     def num_frames(self) -> int:
-        """How many frames there are, 1 or more."""
+        """Number of frames, 1 or more."""
         return len(self.ticks) - 1
 
     @property
     def num_ticks(self) -> int:
-        """How many ticks there are, 1 or more."""
+        """Number of ticks, 1 or more."""
         return int(self.ticks[-1])
 
     def frames(self, ticks: Indices) -> Indices:
@@ -153,7 +153,7 @@ class Clock:
         return self.first_frame + shown
 
     def seconds(self, ticks: Indices) -> NDArray[np.float64]:
-        """When each tick is, from the video's first frame; tick ``num_ticks`` is the end."""
+        """The time of each tick, from the video's first frame; tick ``num_ticks`` is the end."""
         seconds: NDArray[np.float64] = np.interp(ticks, self.ticks, self.edges)
         return seconds
 

@@ -72,7 +72,7 @@ class Video:
 
     @property
     def header(self) -> Header:
-        """What the file says of itself."""
+        """The file's own account of itself."""
         return self._stream.header
 
     @property
@@ -94,7 +94,7 @@ class Video:
 
     @property
     def num_frames(self) -> int:
-        """How many frames decode."""
+        """Number of frames that decode."""
         return len(self.pts_seconds)
 
     @property
@@ -115,7 +115,7 @@ class Video:
 
     @property
     def damage(self) -> Damage:
-        """What the decoder could not read right, of the frames it has looked at so far."""
+        """The damage that the decoder met, of the frames it has looked at so far."""
         return Damage() if self._reader is None else self._reader.damage
 
     def probe(self, *, count_frames: bool = True) -> Probe:

@@ -63,7 +63,7 @@ def open_container(source: Source) -> InputContainer:
 
 
 def storage_failed(error: OSError) -> VideoError:
-    """What becomes of an error that a file object raised while FFmpeg read from it."""
+    """The VideoError for an error that a file object raised while FFmpeg read from it."""
     return VideoError("unavailable", f"the storage fails to hand it over: {reason(error)}")
 
 

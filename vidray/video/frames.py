@@ -1,4 +1,4 @@
-"""What goes into a decoder and what comes out: limits, requests, frames, properties."""
+"""The decoder's limits and requests, and its answers: frames, damage, properties."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Frames:
 
 @dataclass(frozen=True, kw_only=True)
 class Damage:
-    """What a decoder could not read right; None where it has looked at nothing.
+    """Damage that a decoder met; None where it has looked at nothing.
 
     Looked at is every frame of a video that is decoded sequentially, and of one that is read here
     and there no corrupt one: where the decoder marks one, the video is decoded sequentially. A
@@ -129,7 +129,7 @@ class Damage:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What a video is, without its pixels.
+    """Properties of a video, without its pixels.
 
     ``width_px`` and ``height_px`` are as stored; ``display_width_px`` and ``display_height_px`` are
     what ``read_frames`` returns: rotated upright and with square pixels. ``num_frames`` counts

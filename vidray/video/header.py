@@ -1,4 +1,4 @@
-"""What a file says of its video before a frame of it is decoded. Some of it is wrong."""
+"""The header: a file's own account of its video, before a frame is decoded. Some of it is wrong."""
 
 from __future__ import annotations
 

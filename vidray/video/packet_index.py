@@ -1,4 +1,4 @@
-"""Where every frame of a video is, from its packets alone.
+"""An index of every frame of a video, made from its packets alone.
 
 Costs about 1 ms for 200 packets and is exact where every packet is one shown frame with its own
 presentation time; everywhere else ``index_packets`` returns None and the caller decodes

@@ -152,7 +152,7 @@ class SequentialReader:
 
     @property
     def damage(self) -> Damage:
-        """What the decoder could not read right of all frames."""
+        """The damage that the decoder met, of all frames."""
         return Damage(
             damaged_packets=self._whole.damaged_packets,
             corrupt_frames=self._whole.corrupt_frames,

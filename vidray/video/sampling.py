@@ -1,4 +1,4 @@
-"""Which frames of a video to look at: arithmetic on numbers, no file opened.
+"""Samplers choose the frames to look at: arithmetic on numbers, no file opened.
 
 Every function takes keyword arguments only and returns int64 frame indices; index k is the k-th
 frame in presentation order. What is named in seconds is counted in ticks of ``clock``, which are

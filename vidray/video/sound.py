@@ -217,6 +217,6 @@ def _seek(container: Any, track: Any, seconds: float) -> None:
 
 
 def _why(error: Exception) -> str:
-    """What an error says, without the path that FFmpeg's and the system's append."""
+    """The words of an error, without the path that FFmpeg's and the system's append."""
     said = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(said).splitlines()[0]

@@ -6,7 +6,7 @@ import cv2
 
 
 def steady_opencv() -> None:
-    """For a process or thread beside others; to be called in each thread that computes.
+    """Set OpenCV up for a process or thread beside others; call it in each thread that computes.
 
     The number of OpenCV's threads is the whole process's; the rest is this thread's.
     """

@@ -26,7 +26,7 @@ from vidray.video.pixels import quarter_turns
 
 @dataclass
 class Pass:
-    """What came out since the decoder began to read on from one place."""
+    """Counts of what came out since the decoder began to read on from one place."""
 
     frames: int = 0
     corrupt_frames: int = 0

@@ -62,7 +62,7 @@ FORMATS = (
 
 @dataclass(frozen=True)
 class Scene:
-    """What the clips of one number share, in every class.
+    """The look that clips of one number share, in every class.
 
     background: float32 (H, W, 3), levels 0 to 255. discs: for each, its levels multiplied by its
     cover, and its cover (0 to 1), both float32 (D, D, 3): three equal channels of cover blend four
@@ -110,7 +110,7 @@ def make_clips(folder: str | Path, *, clips_per_class: int = 6, seed: int = 0) -
 
 
 def _bounce(seconds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """To and fro about one place: 25 to 35 px each way, about once a second."""
+    """A path to and fro about one place: 25 to 35 px each way, about once a second."""
     swing = rng.uniform(25, 35) * np.sin(2 * np.pi * rng.uniform(0.8, 1.2) * seconds)
     return _poses(rng, way_px=swing[:, None] * _direction(rng))
 
@@ -228,7 +228,7 @@ def _place(
 
 
 def _around(begin: int, length: int, size: int) -> list[tuple[slice, slice]]:
-    """Where ``length`` pixels from ``begin`` fall on a circle of ``size``: (there, of the length).
+    """Slices where ``length`` pixels from ``begin`` lie on a circle of ``size``: (there, here).
 
     One pair of slices, or two where the pixels pass the end.
     """

@@ -1,4 +1,4 @@
-"""When each frame of a video is shown: strictly rising times, made of what its container states.
+"""Presentation times: strictly rising, made of what the container states of each frame.
 
 A sequential decode gives the order of the frames, and that is always right. Their times are not:
 AVI and ASF state when a packet is decoded and not when it is shown, so that B-frames seem to go
@@ -36,14 +36,14 @@ UNKNOWN_RATE = 25.0
 
 
 def kind_of_times(container_format: str) -> TimeKind:
-    """What the times in packets of this FFmpeg format are."""
+    """The kind of the times in packets of this FFmpeg format."""
     return _KIND_OF_FORMAT.get(container_format, "shown")
 
 
 def presentation_seconds(
     stated: NDArray[np.float64], *, rate: float | None, kind: TimeKind
 ) -> NDArray[np.float64]:
-    """When each frame is shown, ``float64 (N,)``: finite and strictly rising.
+    """Times at which the frames are shown, ``float64 (N,)``: finite and strictly rising.
 
     Times that rise are kept as they are stated, whatever their steps. A frame without a time, or
     with that of the frame before it, lies evenly between its neighbours. Decoding times are those

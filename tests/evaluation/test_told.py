@@ -1,0 +1,84 @@
+"""What figures do not show is said, and nothing where they show it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vidray.evaluation import told
+from vidray.evaluation.judge_settings import JudgeSettings
+from vidray.evaluation.judging import Evaluation
+from vidray.evaluation.metrics import baselines, compute_metrics
+from vidray.evaluation.teaching import Taught
+from vidray.learning.selection import Selection
+
+NAMES = ("jump", "run")
+Captured = pytest.CaptureFixture[str]
+
+
+def _metrics(number: int, *, right: float, videos_each: int = 1) -> dict[str, Any]:
+    """Two classes, as many of each; the first of them are right."""
+    truth = np.tile([0, 1], number // 2)
+    answers = np.where(np.arange(number) < right * number, truth, 1 - truth)
+    probabilities = np.where(answers[:, None] == [0, 1], 0.8, 0.2)
+    groups = [f"g{k // videos_each}" for k in range(number)]
+    return compute_metrics(truth, probabilities, NAMES, groups=groups)
+
+
+def test_a_good_model_on_many_videos_needs_no_caveat() -> None:
+    assert told.caveats(_metrics(400, right=0.9), 0.5) == []
+
+
+def test_chance_is_said() -> None:
+    (sentence,) = told.caveats(_metrics(400, right=0.52), 0.5)
+    assert sentence.startswith("hardly better than chance: guessing is right 0.50 of the time")
+    # Better than half is not better than always answering the class that most videos have.
+    (sentence,) = told.caveats(_metrics(400, right=0.8), 0.8)
+    assert "guessing is right 0.80 of the time" in sentence
+    # Where the class with most training videos is rare here, one of two at random is the measure.
+    assert told.caveats(_metrics(400, right=0.52), 0.0)
+
+
+def test_too_few_recordings_to_compare() -> None:
+    (sentence,) = told.caveats(_metrics(40, right=0.9, videos_each=2), 0.5)
+    assert sentence.startswith("20 recordings are too few to compare models whose accuracy differs")
+    low, high = _metrics(40, right=0.9, videos_each=2)["intervals"]["accuracy"]
+    assert f"by less than about {(high - low) / 2:.2f}" in sentence
+
+
+def test_one_recording_and_classes_of_few_videos() -> None:
+    first, second = told.caveats(_metrics(8, right=1, videos_each=8), 0.5)
+    assert first.startswith("all videos are of one recording")
+    assert second.startswith("2 of 2 classes have fewer than 5 videos here")
+    assert second.endswith("jump 4, run 4")
+
+
+def test_an_evaluation_says_what_it_rests_on(capsys: Captured) -> None:
+    metrics = _metrics(400, right=0.9)
+    found = {
+        **metrics,
+        "baselines": baselines(np.tile([0, 1], 200), NAMES),
+        "cost": {
+            "end_to_end_seconds_per_video": 0.5, "seconds_per_video": 0.01, "timed_videos": 8,
+        },
+    }  # fmt: skip
+    for knows in (True, False):
+        evaluation = Evaluation(
+            metrics=found, selection=Selection(), gives_splits=True, knows_recordings=knows
+        )
+        told.print_evaluation(JudgeSettings(), "/out", evaluation)
+        shown = capsys.readouterr().out
+        assert ("no recordings known" in shown) == (not knows)
+        assert "a column group of the list of videos" in shown or knows
+        assert "500 ms a video from file to label, 10.0 ms of it the model" in shown
+        assert "(measured on 8 videos)" in shown
+        assert "predictions, worst first: /out/predictions.parquet" in shown
+
+
+def test_a_training_says_how_long_it_took_in_all(capsys: Captured) -> None:
+    metrics = {"val": _metrics(40, right=0.9), "cross_validation": None}
+    taught = Taught(metrics=metrics, training_seconds=4.0, report={})
+    told.print_taught("svm", str(Path("models") / "svm"), taught, seconds=150.0)
+    shown = capsys.readouterr().out
+    assert "svm: 4s of training, 2m 30s in all; model folder models/svm" in shown
