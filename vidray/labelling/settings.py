@@ -24,10 +24,15 @@ from vidray.video.decode import Limits
 from vidray.video.decoders import Decoder
 
 __all__ = [
-    "LabelOptions", "LabelSettings", "Precision", "list_sets", "name_and_digest", "read_labels",
+    "LabelOptions",
+    "LabelPrecision",
+    "LabelSettings",
+    "list_sets",
+    "name_and_digest",
+    "read_labels",
 ]  # fmt: skip
 
-Precision = Literal["float32", "bfloat16"]
+LabelPrecision = Literal["float32", "bfloat16"]
 
 _PIECE_BYTES = 4 << 20
 
@@ -53,7 +58,7 @@ class LabelOptions:
     """From the beginning of a window to that of the next."""
     embedding: bool = False
     """Keep what a deep model's head sees, averaged over clips."""
-    precision: Precision = "float32"
+    precision: LabelPrecision = "float32"
     """Numbers that a deep model computes with. Half as long, bfloat16 is faster where the processor
     has it."""
     compile: bool = False
@@ -77,8 +82,8 @@ class LabelOptions:
             raise UserError(f"clips_per_video is {self.clips_per_video}: it must be 1 or more")
         if not 1 <= self.crops <= 9:
             raise UserError(f"crops is {self.crops}: it must be 1 to 9")
-        if self.precision not in get_args(Precision):
-            kinds = ", ".join(get_args(Precision))
+        if self.precision not in get_args(LabelPrecision):
+            kinds = ", ".join(get_args(LabelPrecision))
             raise UserError(f"precision is {self.precision!r}: one of {kinds}")
         decoders.check_decoder(self.decoder)
 
