@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from vidray import cli
-from vidray.cli import Flat
 from vidray.distributed.resources import Resources
+from vidray.flags import Flat
 from vidray.video.clips import ClipSettings
 
 

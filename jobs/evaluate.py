@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from vidray import cli
-from vidray.cli import Flat
 from vidray.evaluation.judge_settings import JudgeSettings
+from vidray.flags import Flat
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from vidray import cli, features
-from vidray.cli import Flat
 from vidray.distributed.resources import Resources
 from vidray.errors import UserError
 from vidray.features.extraction import Settings
+from vidray.flags import Flat
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from vidray import cli
-from vidray.cli import Flat
 from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.errors import UserError
+from vidray.flags import Flat
 from vidray.labelling.options import LabelOptions
 
 

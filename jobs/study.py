@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from vidray import cli
-from vidray.cli import Flat
 from vidray.evaluation.study_settings import StudySettings
+from vidray.flags import Flat
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from vidray.cli import Flat
 from vidray.errors import UserError
+from vidray.flags import Flat
 from vidray.learning.selection import Selection
 from vidray.learning.train_config import FoldSettings, LearningSettings
 from vidray.models import names

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from vidray import flags
-from vidray.cli import Flat
 from vidray.errors import UserError
+from vidray.flags import Flat
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.models import names
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 from vidray import flags
-from vidray.cli import Flat
 from vidray.errors import UserError
+from vidray.flags import Flat
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.selection import Selection
 from vidray.learning.train_config import DeepSettings, FoldSettings, LearningSettings
