@@ -36,10 +36,18 @@ from vidray.learning.examples import (
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.recordings import Demand
 from vidray.learning.selection import Selection
-from vidray.learning.train_config import DeepSettings, Workers
+from vidray.learning.train_config import (
+    ClassicalSettings,
+    DeepSettings,
+    FoldSettings,
+    LearningSettings,
+    Workers,
+)
 from vidray.models import importance
 from vidray.models.cross_validation import cross_validate
+from vidray.models.names import ModelKind
 from vidray.search import labelled_runs
+from vidray.search.settings import SearchSettings
 from vidray.search.trials import DeepTrials
 from vidray.sources import splits
 
@@ -711,18 +719,18 @@ def test_a_study_derives_what_a_training_derives(tmp_path: Path, capsys: Capture
     assert report["asked"]["selection"]["split_fractions"] == [0.7, 0.15, 0.15]
 
 
-def _read(*folders: Path, selection: Selection | None = None, **changed: Any) -> Any:
-    demand = {
-        "folds": 2, "repeats": 1, "calibrated": True, "seed": 0, "least_folds": 2,
-        "uncalibrated": "--no-calibrated --metric accuracy", **changed,
-    }  # fmt: skip
-    return labelled_runs.read(
-        [str(folder) for folder in folders],
-        ("classical", "deep")[: len(folders)],
-        feature_families=(),
+def _read(
+    *folders: Path, selection: Selection | None = None, calibrated: bool = True
+) -> dict[ModelKind, labelled_runs.LabelledRun]:
+    classical = ClassicalSettings(calibrated=calibrated)
+    settings = SearchSettings(
+        kinds=("classical", "deep")[: len(folders)],
+        metric="log_loss" if calibrated else "accuracy",
         selection=selection or Selection(),
-        demand=Demand(**demand),
+        folds=FoldSettings(folds=2, repeats=1),
+        learning=LearningSettings(classical=classical),
     )
+    return labelled_runs.read_runs([str(folder) for folder in folders], settings)
 
 
 def test_both_families_of_a_search_are_split_alike(tmp_path: Path, capsys: Captured) -> None:
