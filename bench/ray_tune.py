@@ -34,7 +34,7 @@ from ray.tune.search.optuna import OptunaSearch
 from vidray.distributed import capacity
 from vidray.search import conductor
 from vidray.search.conductor import Plan
-from vidray.search.proposals import Proposal, Proposals, Trial
+from vidray.search.proposals import Proposal, Proposals, SearchSpace, Trial
 from vidray.tables.run_folder import RunFolder
 
 Way = Literal["conductor", "optuna", "remote"]
@@ -92,8 +92,8 @@ def _space(trial: optuna.Trial) -> Settings:
 
 def _proposals(bench: Bench, at_once: int) -> Proposals:
     return Proposals(
-        _space, searcher="tpe", metric="accuracy", seed=0, limit=bench.trials,
-        generation=4 * at_once,
+        SearchSpace(space=_space, first=()), searcher="tpe", metric="accuracy", seed=0,
+        limit=bench.trials, generation=4 * at_once,
     )  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def _conductor(bench: Bench, at_once: int) -> list[Settings]:
         folder = RunFolder(out=out, kind="search", settings={})
         folder.claim()
         plan = Plan(
-            family="classical", folder=folder, proposals=_proposals(bench, at_once),
+            kind="classical", folder=folder, proposals=_proposals(bench, at_once),
             metric="accuracy", at_once=at_once, epochs=bench.epochs,
         )  # fmt: skip
         with Path(os.devnull).open("w") as nowhere:
@@ -189,7 +189,7 @@ def _remote(bench: Bench, at_once: int) -> list[Settings]:
         done[ended.number] = ended.params
         proposals.tell(
             Trial(
-                family="classical",
+                kind="classical",
                 number=ended.number,
                 params=ended.params,
                 settings=ended.settings,

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Annotated, Any
 
 from vidray import cli, storage
-from vidray.cli import Flat
 from vidray.distributed.resources import Resources
+from vidray.flags import Flat
 from vidray.sources import list_videos
 from vidray.tables import run_folder, summary, versions
 from vidray.tables.runs import Run

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from vidray import cli
 from vidray.evaluation.judge_settings import JudgeSettings
-from vidray.learning.train_config import Flat
+from vidray.flags import Flat
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,10 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 from vidray import cli, features, storage
-from vidray.cli import Flat
 from vidray.distributed.resources import Resources
 from vidray.errors import UserError
 from vidray.features.extraction import Settings
+from vidray.flags import Flat
 from vidray.sources import list_videos
 from vidray.tables import run_folder, summary, versions
 from vidray.tables.runs import Run

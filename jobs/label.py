@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from vidray import cli, storage
-from vidray.cli import Flat
+from vidray import cli, flags, storage
 from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.errors import UserError
+from vidray.flags import Flat
 from vidray.labelling.settings import LabelOptions, LabelSettings, check_model, name_and_digest
 from vidray.models.model_files import read_info
 from vidray.tables import run_folder
@@ -56,8 +56,8 @@ def main(config: LabelConfig) -> None:
     name, digest = name_and_digest(config.model)
     info = read_info(config.model)
     check_model(config.settings, info)
-    if info["family"] == "classical" and config.predicting.is_given:
-        raise UserError(f"predictors hold deep models, and {name} is a classical one")
+    if info["family"] == "classical":
+        flags.refuse_unused(config.predicting, f"{name}, a classical model")
     # Ray takes seconds to import: not before the arguments are known to be right.
     from vidray.labelling import nights
 

@@ -18,7 +18,7 @@ from typing import Annotated
 
 from vidray import cli
 from vidray.evaluation.study_settings import StudySettings
-from vidray.learning.train_config import Flat
+from vidray.flags import Flat
 
 
 @dataclass(frozen=True, kw_only=True)

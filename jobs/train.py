@@ -18,12 +18,12 @@ import tyro
 
 from vidray import cli, flags
 from vidray.errors import UserError
+from vidray.flags import Flat
 from vidray.learning.selection import Selection
-from vidray.learning.train_config import Flat, FoldSettings, LearningSettings
+from vidray.learning.train_config import FoldSettings, LearningSettings
 from vidray.models import names
 
 if TYPE_CHECKING:
-    from vidray.evaluation.teaching import Lesson
     from vidray.learning.examples import Examples
 
 
@@ -69,9 +69,16 @@ def main(config: TrainConfig) -> None:
     from vidray import storage
     from vidray.evaluation import teaching, told
     from vidray.learning import tensorboard
+    from vidray.learning.epoch_lines import EpochLines
 
     out = storage.canonical(config.out)
-    lesson = _lesson(config, _examples(config, out))
+    lesson = teaching.lesson_of(
+        config.model,
+        _examples(config, out),
+        config.learning,
+        folds=config.folds,
+        on_rows=EpochLines(config.learning.training.epochs),
+    )
     lesson.check()
     if config.tensorboard:
         tensorboard.check(out)
@@ -102,32 +109,6 @@ def _examples(config: TrainConfig, out: str) -> Examples:
     _ = examples.class_names  # What is wrong with them is said without a table.
     split_report.print_splits(examples, given=found.gives_splits)
     return examples
-
-
-def _lesson(config: TrainConfig, examples: Examples) -> Lesson:
-    from vidray.evaluation.teaching import ClassicalLesson, DeepLesson
-    from vidray.learning.deep_job import make_job
-    from vidray.learning.epoch_lines import EpochLines
-
-    learning = config.learning
-    if config.model in names.CLASSICAL:
-        return ClassicalLesson(
-            model=config.model,
-            examples=examples,
-            settings=learning.classical,
-            folds=config.folds,
-            seed=learning.seed,
-        )
-    job = make_job(
-        config.model,
-        examples,
-        examples.class_names,
-        deep=learning.deep,
-        training=learning.training,
-        augmentation=learning.augmentation,
-    )
-    lines = EpochLines(learning.training.epochs)
-    return DeepLesson(job=job, examples=examples, workers=learning.workers, on_rows=lines)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from vidray import cli, storage
-from vidray.learning.train_config import Flat
+from vidray.flags import Flat
 from vidray.models.names import ModelKind
 from vidray.search.settings import SearchSettings
 from vidray.tables import run_folder

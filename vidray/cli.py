@@ -20,9 +20,6 @@ from vidray import endings, interrupts, masking
 from vidray.errors import UserError
 
 Config = TypeVar("Config")
-# Of a dataclass that a config holds: a flag is named after its field alone, --size-px and not
-# --settings.size-px, however deep it lies.
-Flat: Any = tyro.conf.OmitArgPrefixes
 _LARGEST = 1e15  # Of any number that a flag takes: whole ones are exact as floats, too.
 
 

@@ -1,4 +1,4 @@
-"""Flags that would change nothing: given by mistake, and refused."""
+"""Flags of dataclasses that a config holds: how they are named, and those that change nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import dataclasses
 from collections.abc import Collection
 from typing import Any
 
+import tyro
+
 from vidray.errors import UserError
+
+# Of a dataclass that a config holds: a flag is named after its field alone, --size-px and not
+# --settings.size-px, however deep it lies.
+Flat: Any = tyro.conf.OmitArgPrefixes
 
 
 def refuse_unused(settings: Any, because: str, *, but: Collection[str] = ()) -> None:

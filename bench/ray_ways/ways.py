@@ -38,7 +38,7 @@ Set = Literal["small", "large"]
 WorkName = Literal["extract", "label", "predictor"]
 Receipts = Iterator[pa.Table]
 
-_MEMORY_BYTES = 2 << 30
+_MEMORY_GIB = 2.0
 _RAY_DATA_ACTORS = ("_dataset_stats_actor", "AutoscalingCoordinator", "AutoscalingRequester")
 
 
@@ -77,7 +77,7 @@ def make_job(videos: Set, work: WorkName, folder: str) -> Job:
     wanted = None
     if work == "predictor":
         wanted = Predictors(target=LabelSettings.PREDICTOR, number=1, gpus_each=0)
-    resources = Resources(memory_bytes=_MEMORY_BYTES, predictors=wanted)
+    resources = Resources(memory_gib=_MEMORY_GIB, predictors=wanted)
     workers = (os.cpu_count() or 1) - (wanted is not None)
     return Job(
         folder=out,
@@ -251,7 +251,7 @@ class MakeRows:
     def __init__(self, job: Job, target: str) -> None:
         self._job = job
         self._sandbox = Sandbox(
-            target, job.work.config, memory_bytes=_MEMORY_BYTES, timeout_seconds=600
+            target, job.work.config, memory_bytes=job.resources.memory_bytes, timeout_seconds=600
         )
         self._sandbox.start()
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from vidray.distributed import capacity, training
-from vidray.distributed.capacity import Predictors, Resources
+from vidray.distributed.resources import Predictors, Resources
 from vidray.errors import UserError
-from vidray.learning.deep_job import Workers
+from vidray.learning.train_config import Workers
 
 GIB = 1 << 30
 Cluster = Callable[..., None]
@@ -32,7 +32,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 def predictors(number: int, gpus_each: float = 0) -> Resources:
     wanted = Predictors(target="m:f", number=number, gpus_each=gpus_each)
-    return Resources(memory_bytes=2 * GIB, predictors=wanted)
+    return Resources(memory_gib=2, predictors=wanted)
 
 
 def test_no_process_takes_from_two_nodes(cluster: Cluster) -> None:

@@ -12,13 +12,13 @@ import pytest
 
 from tests.made_runs import videos
 from vidray.distributed import worker
-from vidray.distributed.capacity import Resources
+from vidray.distributed.resources import Resources
 from vidray.distributed.worker import Work
 from vidray.errors import UserError
 from vidray.tables import rows, schema
 from vidray.tables.runs import Run
 
-_RESOURCES = Resources(memory_bytes=1 << 30)
+_RESOURCES = Resources(memory_gib=1)
 _SCHEMA = schema.features_schema({})
 
 

@@ -65,12 +65,17 @@ def test_an_evaluation_says_what_it_rests_on(capsys: Captured) -> None:
     }  # fmt: skip
     for knows in (True, False):
         evaluation = Evaluation(
-            metrics=found, selection=Selection(), gives_splits=True, knows_recordings=knows
+            metrics=found,
+            selection=Selection(),
+            gives_splits=True,
+            knows_recordings=knows,
+            is_as_trained=knows,
         )
         told.print_evaluation(JudgeSettings(), "/out", evaluation)
         shown = capsys.readouterr().out
         assert ("no recordings known" in shown) == (not knows)
         assert "a column group of the list of videos" in shown or knows
+        assert ("not the splits, that the model was trained with" in shown) == (not knows)
         assert "500 ms a video from file to label, 10.0 ms of it the model" in shown
         assert "(measured on 8 videos)" in shown
         assert "predictions, worst first: /out/predictions.parquet" in shown

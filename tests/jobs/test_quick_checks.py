@@ -1,8 +1,9 @@
 """Help and mistakes come at once: before PyTorch, scikit-learn and Ray are imported."""
 
+import os
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -27,23 +28,14 @@ def _run(job: str, *flags: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_help_imports_nothing_heavy(job: str) -> None:
-    done = _run(job, "--help")
-    assert done.returncode == 0
-    assert "--out STR" in done.stdout
-    assert done.stdout.endswith("heavy:\n")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("job", JOBS)
-def test_help_takes_a_second(job: str) -> None:
-    seconds = []
-    for _ in range(5):  # The machine may be busy: the best of some.
-        began = time.monotonic()
-        script = str(ROOT / "jobs" / f"{job}.py")
-        subprocess.run([sys.executable, script, "--help"], check=True, capture_output=True)
-        seconds.append(time.monotonic() - began)
-    assert min(seconds) < 1
+def test_help_takes_less_than_a_second(job: str) -> None:
+    """Of a processor: how long a busy machine lets it wait is not the job's."""
+    command = [sys.executable, str(ROOT / "jobs" / f"{job}.py"), "--help"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    here = {"PYTHONPATH": str(ROOT)}
+    subprocess.run(command, check=True, capture_output=True, env=os.environ | here)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
 @pytest.mark.parametrize(

@@ -444,11 +444,27 @@ def test_a_wrong_question_is_told_to_who_asked(deep: DeepModel) -> None:
     ("changed", "info", "told"),
     [
         ({"crops": 3}, {"family": "deep", "clip": {"fit": "squash"}}, "train on clips of --fit"),
-        ({"embedding": True}, {"family": "classical"}, "embedding is for deep models"),
-        ({"clips_per_video": 2}, {"family": "classical"}, "clips_per_video is for deep models"),
-        ({"compile": True}, {"family": "classical"}, "compile is for deep models"),
-        ({"step_seconds": 1.0}, {"family": "classical"}, "step_seconds is for deep models"),
-        ({"precision": "bfloat16"}, {"family": "classical"}, "precision is for deep models"),
+        (
+            {"embedding": True},
+            {"family": "classical"},
+            "--embedding has no effect on m",
+        ),
+        (
+            {"clips_per_video": 2},
+            {"family": "classical"},
+            "--clips-per-video has no effect on m",
+        ),
+        ({"compile": True}, {"family": "classical"}, "--compile has no effect on m"),
+        (
+            {"step_seconds": 1.0},
+            {"family": "classical"},
+            "--step-seconds has no effect on m",
+        ),
+        (
+            {"precision": "bfloat16"},
+            {"family": "classical"},
+            "--precision has no effect on m",
+        ),
     ],
 )
 def test_what_a_model_cannot_do_is_told(
@@ -553,9 +569,10 @@ def test_the_caps_of_the_job_are_those_of_a_classical_model_too(tmp_path: Path) 
     save_classical(folder, made.info, made.pipeline)
     path = write_video(tmp_path / "a.mp4", num_frames=30)
     settings = LabelSettings(model=folder, model_digest=name_and_digest(folder)[1])
-    short = dataclasses.replace(settings, limits=Limits(max_seconds=0.5))
-    for asked, kind in ((settings, None), (short, "too_large")):
-        row = answer(labeller.label_videos(dataclasses.asdict(asked))(planned(path)))
+    limits = Limits(max_seconds=0.5)
+    short = dataclasses.replace(settings, options=LabelOptions(limits=limits))
+    for each, kind in ((settings, None), (short, "too_large")):
+        row = answer(labeller.label_videos(dataclasses.asdict(each))(planned(path)))
         assert row["error_kind"] == kind
 
 

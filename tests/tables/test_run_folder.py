@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from vidray import storage
 from vidray.errors import UserError
 from vidray.storage import join
+from vidray.tables import versions
 from vidray.tables.run_folder import OWNED, Kind, RunFolder
 
 CHECKPOINTS = "_checkpoints"
@@ -278,17 +281,27 @@ def expected(kind: Kind, state: str, overwrite: bool) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_in_every_state(place: str, kind: Kind) -> None:
-    for number, (state, make) in enumerate(STATES.items()):
+def test_every_kind_in_every_state(tmp_path: Path, kind: Kind) -> None:
+    for state in STATES:
         for overwrite in (False, True):
-            out = join(place, f"{number}-{overwrite}")
-            make(kind, out)
-            told = expected(kind, state, overwrite)
-            if told in ("free", "running", "finished"):
-                keeps = told != "free" or (kind == "label" and "kind" in state and not overwrite)
-                _check_claimed(folder_of(kind, out), overwrite, told, keeps=keeps)
-            else:
-                _check_refused(folder_of(kind, out), overwrite, told)
+            _check(str(tmp_path / f"{state} {overwrite}"), kind, state, overwrite)
+
+
+# Each takes some hundred requests; the kinds that are left out differ in names.
+@pytest.mark.parametrize("kind", ["features", "label", "study"])
+def test_every_state_in_a_bucket(s3_bucket: str, kind: Kind) -> None:
+    for number, state in enumerate(STATES):
+        _check(join(s3_bucket, str(number)), kind, state, state == "unfinished")
+
+
+def _check(out: str, kind: Kind, state: str, overwrite: bool) -> None:
+    STATES[state](kind, out)
+    told = expected(kind, state, overwrite)
+    if told in ("free", "running", "finished"):
+        keeps = told != "free" or (kind == "label" and "kind" in state and not overwrite)
+        _check_claimed(folder_of(kind, out), overwrite, told, keeps=keeps)
+    else:
+        _check_refused(folder_of(kind, out), overwrite, told)
 
 
 def _check_refused(folder: RunFolder, overwrite: bool, told: str) -> None:
@@ -325,6 +338,105 @@ def _check_claimed(folder: RunFolder, overwrite: bool, told: str, *, keeps: bool
     assert json.loads(end["run.json"])["state"] == "finished"
     assert not any(name.startswith(("_work/", "_checkpoints/")) for name in end)
     assert folder.claim() == "finished"
+
+
+# What run.json held until November 2026.
+_OLD: dict[Kind, dict[str, Any]] = {
+    "features": {"table": "features", "videos": "/v", "digest": "d1", "config": {"seed": 1}},
+    "clips": {"table": "clips", "videos": "/v", "digest": "d1", "config": {"seed": 1}},
+    "label": {"kind": "label", "set": "m-1", "config": {"seed": 5}},
+    "model": {"kind": "model", "digest": "d1", "config": {"seed": 1}},
+    "evaluation": {"kind": "evaluation", "config": {"seed": 5}},
+    "study": {"kind": "study", "settings": {"seed": 1, "clips": "c"}, "asked": {"folds": 3}},
+    "search": {"kind": "search", "settings": {"seed": 1}, "asked": {"trials": 3}},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("state", ["running", "finished"])
+def test_a_folder_of_an_older_vidray_is_gone_on_with(
+    tmp_path: Path, kind: Kind, state: str
+) -> None:
+    place = str(tmp_path)
+    folder = folder_of(kind, place)
+    values = {"state": state, **_OLD[kind], "versions": versions.of(())}
+    storage.write_bytes(folder.path("run.json"), json.dumps(values).encode())
+    work(folder)
+    before = contents(place)
+    assert folder.claim() == state
+    assert before.keys() <= contents(place).keys() | {f"{name}/set=x" for name in OWNED[kind]}
+    if kind in ("study", "search"):
+        assert folder.settings == _OLD[kind]["settings"]
+    with pytest.raises(UserError, match="choose another --out"):
+        folder_of(OTHER.get(kind, "clips"), place).claim(overwrite=True)
+
+
+# Kills, links, and other processes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_overwriting_that_is_killed_is_ended_by_the_next_run(tmp_path: Path, kind: Kind) -> None:
+    """A model whose files were half removed was taken for finished."""
+    remove = storage.remove_tree
+    for calls in range(len(OWNED[kind]) + 2):
+        folder = folder_of(kind, str(tmp_path / str(calls)))
+        finished(folder)
+        left = calls
+
+        def dies(uri: str, *, inside: str) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            remove(uri, inside=inside)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(storage, "remove_tree", dies)
+            try:
+                folder.overwrite()
+            except KeyboardInterrupt:
+                assert calls < len(OWNED[kind]) + 2
+        whole = {name for name in OWNED[kind] if storage.exists(folder.path(name))}
+        state = folder.claim()
+        kept = {name for name in OWNED[kind] if storage.exists(folder.path(name))}
+        assert kept == (whole if state == "finished" else set()), calls
+        assert (state == "finished") == (calls == 0), calls
+
+
+def test_a_link_is_removed_and_what_it_leads_to_is_not(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "keep.txt").write_text("mine")
+    for kind in KINDS:
+        folder = folder_of(kind, str(tmp_path / kind))
+        folder.claim()
+        for name in OWNED[kind]:
+            Path(folder.path(name)).symlink_to(victim)
+        before = (tmp_path / kind / "run.json").read_bytes()
+        (victim / f"{kind}.json").write_bytes(before)
+        (tmp_path / kind / "run.json").unlink()
+        (tmp_path / kind / "run.json").symlink_to(victim / f"{kind}.json")
+        assert folder.claim(overwrite=True) == "free"
+        folder.finish()
+        assert (victim / "keep.txt").read_text() == "mine"
+        assert (victim / f"{kind}.json").read_bytes() == before
+        (tmp_path / kind / "run.json").unlink()
+        (tmp_path / kind / "run.json").symlink_to(tmp_path / "nowhere")
+        with pytest.raises(UserError, match=r"run\.json is damaged \(it is a link to nothing\)"):
+            folder.claim(overwrite=True)
+
+
+@pytest.mark.parametrize("kind", ["features", "label", "study"])
+def test_of_many_starts_at_once_one_has_the_folder(place: str, kind: Kind) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        same = list(pool.map(lambda _: folder_of(kind, join(place, "a")).claim(), range(8)))
+        assert sorted(same) == ["free", *["running"] * 7]
+        out = join(place, "b")
+        starts = [pool.submit(folder_of(kind, out, seed).claim) for seed in range(8)]
+    told = [str(start.exception() or start.result()) for start in starts]
+    assert told.count("free") == 1
+    others = "running" if kind in OF_ANY_SETTINGS else "other settings"
+    assert sum(others in one for one in told) == 7
 
 
 def contents(out: str) -> dict[str, bytes]:

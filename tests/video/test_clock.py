@@ -115,7 +115,7 @@ def test_windows_of_a_constant_rate_are_by_index(
     times, rate = made
     settings = _windows(window, window * share)
     clock = Clock.of(times, frames_per_second=rate)
-    windows, bounds = window_frames(clock, settings, length)
+    windows, bounds = window_frames(clock, settings, ClipSettings(frames_per_clip=length))
     span, step = max(1, round(window * rate)), max(1, round(window * share * rate))
     begins = window_begins(len(times), span, step)
     within = sampling.uniform(num_frames=min(span, len(times)), count=length)
@@ -197,7 +197,9 @@ def test_windows_span_seconds(times: Times, window: float, share: float, length:
     step = window * share
     whole = end_of(times)
     assume(whole / step < 500)
-    frames, bounds = window_frames(Clock.of(times), _windows(window, step), length)
+    frames, bounds = window_frames(
+        Clock.of(times), _windows(window, step), ClipSettings(frames_per_clip=length)
+    )
     assert 0 <= frames.min() <= frames.max() < len(times)
     span = min(window, whole)
     assert np.allclose(bounds[:, 1] - bounds[:, 0], span, atol=CLOSE)

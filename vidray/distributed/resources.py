@@ -90,8 +90,3 @@ class PredictorChoice:
         each = self.gpus_per_predictor or 0
         if each > 1 and each % 1:
             raise UserError(f"gpus_per_predictor is {each}: a part of one, or whole ones")
-
-    @property
-    def is_given(self) -> bool:
-        """Whether it asks for any."""
-        return bool(self.predictors or self.gpus_per_predictor)

@@ -101,12 +101,14 @@ class Evaluation:
         selection: of the videos, as in the model's training.
         gives_splits: whether the data give splits of their own.
         knows_recordings: whether any judged video's recording is known.
+        is_as_trained: whether these are the videos, labels and splits of the model's training.
     """
 
     metrics: dict[str, Any]
     selection: Selection
     gives_splits: bool
     knows_recordings: bool
+    is_as_trained: bool
 
 
 def evaluate(
@@ -163,7 +165,13 @@ def evaluate(
         selection=examples.selection,
         gives_splits=given.gives_splits,
         knows_recordings=any(judged.groups),
+        is_as_trained=_is_as_trained(model, given),
     )
+
+
+def _is_as_trained(model: Model, given: Examples) -> bool:
+    trained_on = apply(given, Selection.from_info(model.info)).digest
+    return bool(model.info.get("data_digest", trained_on) == trained_on)
 
 
 def device_of(wanted: Device) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from vidray.errors import UserError
+from vidray.flags import Flat
 from vidray.learning.selection import Selection
-from vidray.learning.train_config import Flat, FoldSettings, LearningSettings
+from vidray.learning.train_config import FoldSettings, LearningSettings
 from vidray.models import names
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,17 @@ from vidray.distributed import training
 from vidray.evaluation import judging, plots
 from vidray.evaluation.drawing import save_figure
 from vidray.learning import recordings
-from vidray.learning.deep_job import DeepJob, make_network, model_info
-from vidray.learning.epochs import EpochRow, best_epoch
+from vidray.learning.deep_job import DeepJob, make_job, make_network, model_info
+from vidray.learning.epochs import EpochRow, OnRows, best_epoch
 from vidray.learning.examples import Examples
 from vidray.learning.recordings import Demand
-from vidray.learning.train_config import ClassicalSettings, FoldSettings, Workers
-from vidray.models import classical, importance
+from vidray.learning.train_config import (
+    ClassicalSettings,
+    FoldSettings,
+    LearningSettings,
+    Workers,
+)
+from vidray.models import classical, importance, names
 from vidray.models.cross_validation import cross_validate
 from vidray.models.folder import Model, save_classical, save_deep
 from vidray.models.matrices import family_columns, feature_names
@@ -33,7 +38,6 @@ from vidray.tables import digests, versions
 from vidray.tables.run_folder import RunFolder
 
 _MEANS = ("accuracy", "macro_f1", "macro_auc", "log_loss")
-OnRows = Callable[[list[dict[str, Any]]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +83,7 @@ class ClassicalLesson:
 
     def check(self) -> None:
         """Raise UserError where the recordings are too few for what is asked for."""
-        names, train = self.examples.class_names, self.examples.of_split("train")
+        train, class_names = self.examples.of_split("train"), self.examples.class_names
         demand = Demand(
             folds=self.folds.folds,
             repeats=self.folds.repeats,
@@ -87,24 +91,24 @@ class ClassicalLesson:
             seed=self.seed,
             left_out=self.examples.selection.without_classes,
         )
-        recordings.check(train.targets(names), train.groups, names, demand)
+        recordings.check(train.targets(class_names), train.groups, class_names, demand)
 
     def teach(self, run: RunFolder) -> Taught:
         """Fit, judge, and fill the folder."""
         began = time.monotonic()
-        names = self.examples.class_names
+        class_names = self.examples.class_names
         train, val = self.examples.of_split("train"), self.examples.of_split("val")
         pipeline = fit(
-            self.model, train, names, seed=self.seed, calibrated=self.settings.calibrated
+            self.model, train, class_names, seed=self.seed, calibrated=self.settings.calibrated
         )
         fitted = time.monotonic() - began
         metrics: dict[str, Any] = {"val": None, "cross_validation": None}
         if len(val.table):
             found = classical.predict(pipeline, val.matrix())
-            metrics["val"] = judging.judge(val.table, found).metrics(names)
+            metrics["val"] = judging.judge(val.table, found).metrics(class_names)
         if self.folds.folds:
             metrics["cross_validation"] = self._cross_validation(train)
-        save_fitted(run.out, self.model, pipeline, self.examples, names, self.examples.digest)
+        save_fitted(run.out, self.model, pipeline, self.examples, class_names, self.examples.digest)
         write_json(run.path("metrics.json"), metrics)
         write_json(run.path("importance.json"), self._importance(pipeline))
         seconds = {"training": fitted, "all": time.monotonic() - began}
@@ -112,19 +116,20 @@ class ClassicalLesson:
 
     def _cross_validation(self, train: Examples) -> dict[str, Any]:
         """Every video of split train judged by models that saw no video of its recording."""
-        names = self.examples.class_names
+        class_names = self.examples.class_names
         found = cross_validate(
             self.model,
             train.matrix(),
-            train.targets(names),
+            train.targets(class_names),
             train.groups,
-            names,
+            class_names,
             seed=self.seed,
             folds=self.folds.folds,
             repeats=self.folds.repeats,
             calibrated=self.settings.calibrated,
         )
-        repeats = [judging.judge(train.table, one).metrics(names) for one in found.probabilities]
+        judged = (judging.judge(train.table, one) for one in found.probabilities)
+        repeats = [one.metrics(class_names) for one in judged]
         means = {key: _mean([repeat[key] for repeat in repeats]) for key in _MEANS}
         return {**means, "repeats": repeats, "folds": found.metrics}
 
@@ -198,6 +203,43 @@ class DeepLesson:
 
 
 Lesson = ClassicalLesson | DeepLesson
+
+
+def lesson_of(
+    model: str,
+    examples: Examples,
+    settings: LearningSettings,
+    *,
+    folds: FoldSettings,
+    on_rows: OnRows,
+) -> Lesson:
+    """What trains the model of this name.
+
+    Args:
+        examples: features for a classical model, clips for a deep one; with splits.
+        folds: of a classical model's cross-validation.
+        on_rows: see ``DeepLesson``.
+
+    Raises:
+        UserError: what is asked for can't be trained from these clips.
+    """
+    if model in names.CLASSICAL:
+        return ClassicalLesson(
+            model=model,
+            examples=examples,
+            settings=settings.classical,
+            folds=folds,
+            seed=settings.seed,
+        )
+    job = make_job(
+        model,
+        examples,
+        examples.class_names,
+        deep=settings.deep,
+        training=settings.training,
+        augmentation=settings.augmentation,
+    )
+    return DeepLesson(job=job, examples=examples, workers=settings.workers, on_rows=on_rows)
 
 
 def model_run(lesson: Lesson, *, data: str, out: str) -> RunFolder:

@@ -67,6 +67,12 @@ def print_evaluation(settings: JudgeSettings, out: str, found: Evaluation) -> No
     groups = metrics["num_groups"]
     print(f"{metrics['num_videos']} videos of split {settings.split}, {groups} recordings")
     Console(width=WIDTH).print(table)
+    is_given = found.selection.split_fractions is None and settings.split != "all"
+    if is_given and not found.is_as_trained:
+        print(
+            "note: these are not the videos, or not the splits, that the model was trained with: "
+            f"what it has learnt from must not be in split {settings.split}"
+        )
     if not found.knows_recordings:
         print(
             "note: no recordings known: each video counts as its own, and the intervals are too "

@@ -24,6 +24,7 @@ from vidray.features.material import (
 )
 from vidray.tables import digests, rows, schema
 from vidray.video import decoders, quality, sampling
+from vidray.video.choice import FrameChoice
 from vidray.video.clock import Clock, Stretch
 from vidray.video.decode import Frames, Limits, Request, Video
 from vidray.video.decoders import Decoder
@@ -52,7 +53,8 @@ class Settings:
     decoder: Decoder = "pyav"
     """Decoder; where the chosen one is not known to be exact, PyAV reads. The row says so."""
     max_sampled_frames: int = 300
-    """Frames looked at per video, one a second; a longer video is sampled more sparsely."""
+    """Frames looked at per video; one that gives more is sampled more sparsely."""
+    choice: FrameChoice = dataclasses.field(default_factory=FrameChoice)
     limits: Limits = dataclasses.field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -69,13 +71,14 @@ class Settings:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Settings:
         """The settings that ``dataclasses.asdict`` was taken of."""
-        limits = Limits(**values["limits"])
-        return cls(**{**values, "families": tuple(values["families"]), "limits": limits})
+        given = {**values, "families": tuple(values["families"])}
+        given["limits"] = Limits(**values["limits"])
+        return cls(choice=FrameChoice.taken_from(given), **given)
 
     @property
     def digest(self) -> str:
         """Twelve hex digits that change when the numbers of a row may."""
-        return digests.of([_VERSION, asdict(self)])
+        return digests.of([_VERSION, self.choice.without_default(asdict(self))])
 
     @property
     def schema(self) -> pa.Schema:
@@ -118,7 +121,8 @@ def _read(
     stretch, bursts = Stretch.of_row(video), _bursts(settings)
     with storage.opened(video["uri"], video["size_bytes"]) as source:
         with clock("decode"), Video(source, limits=settings.limits) as opened:
-            plan = partial(_requests, settings=settings, stretch=stretch)
+            draw = video["size_bytes"]
+            plan = partial(_requests, settings=settings, stretch=stretch, draw=draw)
             read, decoder = decoders.read_planned(opened, source, plan, decoder=settings.decoder)
             probe, damage = opened.probe(), opened.damage
         heard = None
@@ -143,18 +147,29 @@ def _bursts(settings: Settings) -> list[Bursts]:
     return [wanted for wanted in _looks_at(settings) if isinstance(wanted, Bursts)]
 
 
-def _requests(video: Video, settings: Settings, stretch: Stretch) -> list[Request]:
+def _requests(video: Video, settings: Settings, stretch: Stretch, draw: int) -> list[Request]:
     """Frames for the families and for quality, a few as stored for quality, then the bursts."""
     clock = Clock.of_video(video, stretch)
-    every_second = frames_a_second_apart(clock, most=settings.max_sampled_frames)
+    sampled = _sampled(clock, settings, draw)
     frame_bytes = 3 * video.header.width_px * video.header.height_px
     most_stored = max(1, min(_MOST_STORED, _STORED_BYTES // frame_bytes))
-    few = every_second[sampling.dense(num_frames=len(every_second), max_frames=most_stored)]
+    few = sampled[sampling.dense(num_frames=len(sampled), max_frames=most_stored)]
     return [
-        Request(every_second, WIDTH_PX, HEIGHT_PX, "opencv_area"),
+        Request(sampled, WIDTH_PX, HEIGHT_PX, "opencv_area"),
         Request(few, resize="as_stored"),
         *(bursts.request(clock) for bursts in _bursts(settings)),
     ]
+
+
+def _sampled(clock: Clock, settings: Settings, draw: int) -> sampling.Indices:
+    """The frames that are looked at, ``int64 (T,)``, strictly increasing."""
+    most = settings.max_sampled_frames
+    if settings.choice.sampling is None:
+        return frames_a_second_apart(clock, most=most)
+    ticks = settings.choice.of_video(
+        num_ticks=clock.num_ticks, ticks_per_second=clock.ticks_per_second, most=most, draw=draw
+    )
+    return np.unique(clock.frames(ticks))
 
 
 def _enhanced(pixels: NDArray[np.uint8], mode: Enhance) -> tuple[NDArray[np.uint8], float]:

@@ -167,8 +167,9 @@ def _by_clips(
             return {**labelled, **damage, "duration_seconds": seconds}
         with clock("decode"):
             cut = _short(model, options)
+            draw = video["size_bytes"]
             pixels, _, decoder = clips.read_clips(
-                opened, source, cut, stretch=stretch, crops=options.crops
+                opened, source, cut, stretch=stretch, crops=options.crops, draw=draw
             )
             damage = dataclasses.asdict(opened.damage)
     with clock("predict"):
@@ -212,7 +213,7 @@ def _stream_windows(
 ) -> dict[str, Any]:
     with clock("decode"):
         times = Clock.of_video(opened, stretch)
-    windows, bounds = window_frames(times, options, model.clip.frames_per_clip)
+    windows, bounds = window_frames(times, options, model.clip)
     # Where a frame stays on the screen for long, window after window is the same: asked once.
     chosen, which = np.unique(windows, axis=0, return_inverse=True)
     cut = clips.stream_clips(opened, list(chosen), model.clip, crops=options.crops)
@@ -237,10 +238,10 @@ def _stream_windows(
 
 
 def window_frames(
-    times: Clock, options: LabelOptions, frames_per_clip: int
+    times: Clock, options: LabelOptions, clip: ClipSettings
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The frames of each window, ``int64 (W, frames_per_clip)``, and its begin and end in seconds,
-    ``float64 (W, 2)``.
+    """The frames of each window, ``int64 (W, frames_per_clip)``, chosen as those that the model
+    learnt from, and its begin and end in seconds, ``float64 (W, 2)``.
     """
     span, step = (
         max(1, round(seconds * times.ticks_per_second))
@@ -248,7 +249,12 @@ def window_frames(
     )
     begins = window_begins(times.num_ticks, span, step)
     ends = np.minimum(begins + span, times.num_ticks)
-    within = sampling.uniform(num_frames=min(span, times.num_ticks), count=frames_per_clip)
+    within = clip.choice.of_clip(
+        num_ticks=min(span, times.num_ticks),
+        ticks_per_second=times.ticks_per_second,
+        count=clip.frames_per_clip,
+        draw=0,  # The windows of a video see the same moments of their seconds.
+    )
     bounds = times.seconds(np.stack([begins, ends], axis=1))
     return times.frames(begins[:, None] + within), bounds
 

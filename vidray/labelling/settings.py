@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import pyarrow as pa
 
-from vidray import storage
+from vidray import flags, storage
 from vidray.errors import UserError, VideoError
 from vidray.labelling.commits import list_sets, read_labels
 from vidray.models.model_files import read_info
@@ -24,20 +24,20 @@ from vidray.video.decode import Limits
 from vidray.video.decoders import Decoder
 
 __all__ = [
-    "LabelOptions", "LabelSettings", "Precision", "list_sets", "name_and_digest", "read_labels",
+    "LabelOptions",
+    "LabelPrecision",
+    "LabelSettings",
+    "list_sets",
+    "name_and_digest",
+    "read_labels",
 ]  # fmt: skip
 
-Precision = Literal["float32", "bfloat16"]
+LabelPrecision = Literal["float32", "bfloat16"]
 
 _PIECE_BYTES = 4 << 20
 
 # Raised whenever the same file, model and settings give another label than before.
 _VERSION = 2
-# A classical model describes a video, whole, as those it learnt from were.
-_OF_DEEP_MODELS = (
-    "clips_per_video", "long_seconds", "window_seconds", "step_seconds", "embedding", "precision",
-    "compile", "decoder",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class LabelOptions:
     """From the beginning of a window to that of the next."""
     embedding: bool = False
     """Keep what a deep model's head sees, averaged over clips."""
-    precision: Precision = "float32"
+    precision: LabelPrecision = "float32"
     """Numbers that a deep model computes with. Half as long, bfloat16 is faster where the processor
     has it."""
     compile: bool = False
@@ -82,8 +82,8 @@ class LabelOptions:
             raise UserError(f"clips_per_video is {self.clips_per_video}: it must be 1 or more")
         if not 1 <= self.crops <= 9:
             raise UserError(f"crops is {self.crops}: it must be 1 to 9")
-        if self.precision not in get_args(Precision):
-            kinds = ", ".join(get_args(Precision))
+        if self.precision not in get_args(LabelPrecision):
+            kinds = ", ".join(get_args(LabelPrecision))
             raise UserError(f"precision is {self.precision!r}: one of {kinds}")
         decoders.check_decoder(self.decoder)
 
@@ -169,10 +169,9 @@ def check_model(options: LabelOptions, info: Mapping[str, Any]) -> None:
             f"crops is {options.crops}, and {name} has learnt from whole pictures: "
             "leave it at 1, or train on clips of --fit crop"
         )
-    for field in dataclasses.fields(options):
-        is_given = getattr(options, field.name) != field.default
-        if field.name in _OF_DEEP_MODELS and is_given and not is_deep:
-            raise UserError(f"{field.name} is for deep models, and {name} is a classical one")
+    if not is_deep:
+        # It describes a video, whole, as those it learnt from were.
+        flags.refuse_unused(options, f"{name}, a classical model", but=("crops", "limits"))
 
 
 def check_unchanged(settings: LabelSettings) -> None:

@@ -50,8 +50,8 @@ def print_commit(labels: LabelSet, number: int, rows: pa.Table, report: Mapping[
     Console(width=summary.WIDTH).print(table)
     summary.print_counts(dict(report))
     _print_cost(report)
-    folder = storage.join("labels", f"set={labels.name}")
-    print(f"commit {number}: {storage.without_secrets(labels.out)}, files in its folder {folder}")
+    out = storage.without_secrets(labels.out)
+    print(f"commit {number}: {out}, files in its folder labels/set={labels.name}")
 
 
 def _print_examples(rows: pa.Table) -> None:

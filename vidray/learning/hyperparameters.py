@@ -61,7 +61,7 @@ class Training:
     channels_last: bool = False
     """Keep channels last in memory: faster convolutions on some devices."""
     seed: int = 0
-    """Decides order, augmentation and dropout."""
+    """Decides what is drawn at random. That is order, augmentation and dropout."""
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("patience", 0)):

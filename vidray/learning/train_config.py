@@ -9,11 +9,9 @@ import tyro
 
 from vidray import flags
 from vidray.errors import UserError
+from vidray.flags import Flat
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.models import names
-
-# A flag is named after the field alone: --batch-size, not --training.batch-size.
-Flat: Any = tyro.conf.arg(name="")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,8 +48,9 @@ class Network:
             raise UserError(f"dropout is {self.dropout}: it must be 0 to 1")
 
 
-# Folders of an older vidray lack the caps that came later, and ``build`` has defaults.
-_MAY_LACK = (Limits, Network)
+# Folders of an older vidray lack the caps that came later, ``build`` has defaults, and frames could
+# not be chosen.
+_MAY_LACK = (Limits, Network, "choice")
 
 
 def read_info(model_dir: str) -> dict[str, Any]:

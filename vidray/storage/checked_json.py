@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from vidray.errors import UserError
 
 T = TypeVar("T")
+MayLack = tuple[type | str, ...]
 
 _SHOWN_CHARACTERS = 60
 # What JSON values of a plain type are called, and which they are. A bool is an int to Python.
@@ -41,14 +42,15 @@ def loads(data: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def build(kind: type[T], values: Any, where: str, *, may_lack: tuple[type, ...] = ()) -> T:
+def build(kind: type[T], values: Any, where: str, *, may_lack: MayLack = ()) -> T:
     """``kind(**values)``, after a look at every key and at the type of every value.
 
     Args:
         kind: a dataclass; its fields may be plain, literal, optional, tuples or dataclasses.
         values: what JSON gave.
         where: what errors call ``values``; keys are named below it, as ``clip.size_px``.
-        may_lack: dataclasses of which keys with a default may be missing; of others none may.
+        may_lack: dataclasses of which keys with a default may be missing, and names of such keys
+            that may be missing anywhere; no others may.
 
     Raises:
         UserError: a key is missing or unknown, or a value is not what its field takes.
@@ -63,7 +65,8 @@ def build(kind: type[T], values: Any, where: str, *, may_lack: tuple[type, ...] 
         has_default = field.default is not dataclasses.MISSING or (
             field.default_factory is not dataclasses.MISSING
         )
-        if name not in values and not (kind in may_lack and has_default):
+        is_optional = has_default and (kind in may_lack or name in may_lack)
+        if name not in values and not is_optional:
             raise UserError(f"{where}.{name} is missing")
     hints = typing.get_type_hints(kind)
     given = {
@@ -102,7 +105,7 @@ def _is_finite(value: float) -> bool:
         return False
 
 
-def _value(hint: Any, value: Any, where: str, may_lack: tuple[type, ...]) -> Any:
+def _value(hint: Any, value: Any, where: str, may_lack: MayLack) -> Any:
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, where, may_lack=may_lack)
     if typing.get_origin(hint) is tuple and isinstance(value, list):

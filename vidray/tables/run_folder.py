@@ -30,6 +30,7 @@ from vidray.errors import UserError
 from vidray.storage import checked_json, join, json_file, without_secrets
 from vidray.tables import versions
 from vidray.tables.apart import check_apart
+from vidray.tables.changes import as_json, config_changes
 
 T = TypeVar("T")
 
@@ -91,14 +92,10 @@ def check(out: str, kind: Kind, *, videos: str | None = None) -> dict[str, Any] 
     storage.check_folder(out)
     if not storage.exists(join(out, RUN)):
         names = storage.list_names(out) if storage.exists(out) else []
-        if kind == "label" and names and _are_labels(out, names):
-            return {}
-        if names:
-            found = "a model" if MODEL in names else names[0]
-            raise UserError(
-                f"{without_secrets(out)} holds {found} but no {RUN}: choose another --out"
-            )
-        return None
+        if not names:
+            return None
+        if not storage.exists(join(out, RUN)):  # Another start may have claimed it meanwhile.
+            return _without_run_json(out, kind, names)
     if storage.is_dead_link(join(out, RUN)):
         raise storage.damaged(join(out, RUN), "it is a link to nothing")
     report = read_json(out)
@@ -108,6 +105,14 @@ def check(out: str, kind: Kind, *, videos: str | None = None) -> dict[str, Any] 
             "choose another --out"
         )
     return report
+
+
+def _without_run_json(out: str, kind: Kind, names: list[str]) -> dict[str, Any]:
+    """The empty run.json of a folder of labels, if it is one; UserError if not."""
+    if kind == "label" and _are_labels(out, names):
+        return {}
+    found = "a model" if MODEL in names else names[0]
+    raise UserError(f"{without_secrets(out)} holds {found} but no {RUN}: choose another --out")
 
 
 def read_json(out: str) -> dict[str, Any]:
@@ -165,7 +170,9 @@ class RunFolder:
             UserError: it holds anything but a run of these settings, as far as that is done, and
                 of these library versions, if there is work left.
         """
-        before = check(self.out, self.kind)
+        return self._checked(check(self.out, self.kind))
+
+    def _checked(self, before: dict[str, Any] | None) -> dict[str, Any] | None:
         if not before or before.get("state") == _REMOVING:
             return None
         if self.kind != "label":  # Which holds a set for each model and its settings.
@@ -180,13 +187,13 @@ class RunFolder:
         Raises:
             UserError: as ``check``.
         """
-        before = self.check()
-        if before is not None:
-            return before
-        if check(self.out, self.kind):  # A kill came while an earlier run was removed.
+        before = check(self.out, self.kind)
+        if before and before.get("state") == _REMOVING:  # A kill came before all was removed.
             self._remove_owned()
             self.write_run_json("running")
             return None
+        if before:
+            return self._checked(before)
         values = json_file.to_bytes(self._values("running"))
         # Of two starts at once, one claims the folder.
         return None if storage.write_once(self.path(RUN), values) else self.check()
@@ -209,7 +216,7 @@ class RunFolder:
         state: State = "finished" if before.get("state") == "finished" else "running"
         if self.kind in _GROWING:
             storage.remove_tree(self.path(SUCCESS), inside=self.out)
-            self.settings.update(_settings_in(self.out, before) | _as_json(self.settings))
+            self.settings.update(_settings_in(self.out, before) | as_json(self.settings))
             self.write_run_json("running")
         elif state == "finished":
             self._close()  # Again: a kill may have come between run.json and _SUCCESS.
@@ -307,13 +314,13 @@ class RunFolder:
             storage.write_bytes(self.path(SUCCESS), b"")
 
     def _refuse_other_settings(self, before: Mapping[str, Any]) -> None:
-        now = _as_json(self.same)
+        now = as_json(self.same)
         if self.kind in _GROWING:
-            then, mine = _settings_in(self.out, before), _as_json(self.settings)
+            then, mine = _settings_in(self.out, before), as_json(self.settings)
             both = sorted(then.keys() & mine.keys())
             changed = [f"{n}: {then[n]} -> {mine[n]}" for n in both if then[n] != mine[n]]
         elif any(before.get(name) != value for name, value in now.items()):
-            changed = _changes(before.get("config"), self.shown.get("config"))
+            changed = config_changes(before.get("config"), self.shown.get("config"))
             changed = changed or ["the data or vidray has changed"]
         else:
             return
@@ -353,32 +360,6 @@ def _settings_in(out: str, report: Mapping[str, Any]) -> dict[str, Any]:
         why = f"settings are {checked_json.shown(found)}"
         raise storage.damaged(join(out, RUN), why)
     return found
-
-
-def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back, which knows no tuples."""
-    found: dict[str, Any] = json.loads(json_file.to_bytes(values))
-    return found
-
-
-def _changes(then: object, now: object) -> list[str]:
-    """What differs of two configs, such as ``training.epochs: 30 -> 5``; flags that came since are
-    left out.
-    """
-    old = _flat(then) if isinstance(then, Mapping) else {}
-    new = _flat(_as_json(now)) if isinstance(now, Mapping) else {}
-    return [f"{name}: {old.get(name)} -> {v}" for name, v in new.items() if old.get(name, v) != v]
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings within settings by names such as ``training.epochs``."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _are_labels(out: str, names: list[str]) -> bool:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from vidray import storage
 from vidray.errors import UserError
 from vidray.tables import digests, rows, schema
-from vidray.video import decoders, sampling
+from vidray.video import decoders
+from vidray.video.choice import FrameChoice
 from vidray.video.clock import WHOLE, Clock, Stretch
 from vidray.video.decode import (
     IndexContradictedError,
@@ -52,6 +53,7 @@ class ClipSettings:
     """squash keeps the whole picture and changes its shape; crop keeps the middle square."""
     decoder: Decoder = "pyav"
     """Decoder; where the chosen one is not known to be exact, PyAV reads. The row says so."""
+    choice: FrameChoice = dataclasses.field(default_factory=FrameChoice)
     limits: Limits = dataclasses.field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -65,12 +67,13 @@ class ClipSettings:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ClipSettings:
         """The settings that ``dataclasses.asdict`` was taken of."""
-        return cls(**{**values, "limits": Limits(**values["limits"])})
+        given = {**values, "limits": Limits(**values["limits"])}
+        return cls(choice=FrameChoice.taken_from(given), **given)
 
     @property
     def digest(self) -> str:
         """Twelve hex digits that change when the pixels of a clip may."""
-        return digests.of([_VERSION, dataclasses.asdict(self)])
+        return digests.of([_VERSION, self.choice.without_default(dataclasses.asdict(self))])
 
     @property
     def schema(self) -> pa.Schema:
@@ -105,7 +108,9 @@ def _cut(video: Mapping[str, Any], settings: ClipSettings) -> list[rows.Values]:
         storage.opened(video["uri"], video["size_bytes"]) as source,
         Video(source, limits=settings.limits) as opened,
     ):
-        clips, spans, decoder = read_clips(opened, source, settings, stretch=Stretch.of_row(video))
+        clips, spans, decoder = read_clips(
+            opened, source, settings, stretch=Stretch.of_row(video), draw=video["size_bytes"]
+        )
         damage = dataclasses.asdict(opened.damage)
     return [
         {
@@ -127,6 +132,7 @@ def read_clips(
     *,
     stretch: Stretch = WHOLE,
     crops: int = 1,
+    draw: int = 0,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], str]:
     """A video's clips ``uint8 (crops * clips_per_video, T, H, W, 3)``, begin and end of each in
     seconds ``float64 (clips_per_video, 2)``, and the decoder that read them.
@@ -134,17 +140,26 @@ def read_clips(
     Args:
         stretch: the part of the video that is looked at.
         crops: squares taken of each frame, see ``squares``; those of the first crop come first.
+        draw: what random frames are drawn by: the file's size, the same wherever it lies.
 
     Raises:
         VideoError: as ``Video.read``, or the stretch holds no frame.
     """
-    plan = partial(_requests, settings=settings, stretch=stretch)
+    plan = partial(_requests, settings=settings, stretch=stretch, draw=draw)
     (frames,), decoder = decoders.read_planned(video, source, plan, decoder=settings.decoder)
     pixels = squares(frames.pixels, settings.size_px, crops)  # (crops, clips * T, H, W, 3)
     clips = pixels.reshape(-1, settings.frames_per_clip, *pixels.shape[2:])
     clock = Clock.of_video(video, stretch)
-    spans = clip_spans(clock.num_ticks, clock.ticks_per_second, settings)
+    spans = _spans(clock, settings, draw)
     return clips, clock.seconds(spans), decoder
+
+
+def _spans(clock: Clock, settings: ClipSettings, draw: int) -> NDArray[np.int64]:
+    """What each clip spans: of evenly spread or single frames all that they were taken from."""
+    if settings.choice.sampling in (None, "uniform", "random"):
+        return clip_spans(clock.num_ticks, clock.ticks_per_second, settings)
+    ticks = clip_frames(clock.num_ticks, clock.ticks_per_second, settings, draw=draw)
+    return np.stack([ticks.min(axis=1), ticks.max(axis=1) + 1], axis=1)
 
 
 def stream_clips(
@@ -174,20 +189,27 @@ def stream_clips(
         yield squares(np.stack([held[k] for k in frames.tolist()]), settings.size_px, crops)
 
 
-def _requests(video: Video, settings: ClipSettings, stretch: Stretch) -> list[Request]:
+def _requests(video: Video, settings: ClipSettings, stretch: Stretch, draw: int) -> list[Request]:
     clock = Clock.of_video(video, stretch)
-    ticks = clip_frames(clock.num_ticks, clock.ticks_per_second, settings)
+    ticks = clip_frames(clock.num_ticks, clock.ticks_per_second, settings, draw=draw)
     return [Request(clock.frames(ticks).reshape(-1), *_size_px(video, settings))]
 
 
 def clip_frames(
-    num_frames: int, frames_per_second: float, settings: ClipSettings
+    num_frames: int, frames_per_second: float, settings: ClipSettings, *, draw: int = 0
 ) -> NDArray[np.int64]:
     """The frames of each clip, or ticks: ``int64 (clips_per_video, frames_per_clip)``."""
+    spans = clip_spans(num_frames, frames_per_second, settings).tolist()
     return np.stack(
         [
-            first + sampling.uniform(num_frames=end - first, count=settings.frames_per_clip)
-            for first, end in clip_spans(num_frames, frames_per_second, settings).tolist()
+            first
+            + settings.choice.of_clip(
+                num_ticks=end - first,
+                ticks_per_second=frames_per_second,
+                count=settings.frames_per_clip,
+                draw=draw + number,
+            )
+            for number, (first, end) in enumerate(spans)
         ]
     )
 
