@@ -148,8 +148,8 @@ def _report(
         print(f"{way:12s}" + "".join(f"{cell:>16}" for cell in cells))
     if "shards" in seconds and "decode" in seconds:
         again, read = (statistics.median(seconds[way]) for way in ("decode", "shards"))
-        ratio = _ratio(seconds["decode"], seconds["shards"])
-        print(f"second epoch against decoding again: {ratio:.0f} times less time spent on data")
+        times = _ratio(seconds["decode"], seconds["shards"])
+        print(f"second epoch against decoding again: {times:.0f} times less time spent on data")
         print(
             f"cutting once, in one process: {cutting:.1f} s, paid back after "
             f"{cutting / (again - read):.1f} epochs"
@@ -267,6 +267,7 @@ class _Jpegs:
         frames = []
         for end in ends[row].tolist():
             frame = cv2.imdecode(shard[begin:end], cv2.IMREAD_COLOR)
+            assert frame is not None
             frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB, dst=frame))
             begin = end
         return np.stack(frames)

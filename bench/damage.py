@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -315,7 +315,8 @@ def _sequential(path: str) -> list[NDArray[np.uint8]]:
                 packets = container.demux(stream)
                 continue
             except av.error.FFmpegError:
-                packet = av.Packet()  # FFmpeg drains the decoder where the container breaks off.
+                # FFmpeg drains the decoder where the container breaks off.
+                packet = cast("av.Packet[av.VideoStream]", av.Packet())
                 packet.stream = stream
             with contextlib.suppress(av.error.FFmpegError):
                 frames += packet.decode()

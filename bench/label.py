@@ -127,7 +127,7 @@ def _report(found: dict[Way, list[tuple[float, list[str]]]], videos: int) -> Non
 def save_model(bench: Bench, folder: str) -> None:
     """A model folder of fresh weights."""
     torch.manual_seed(0)
-    network = {
+    network: dict[str, Any] = {
         "name": bench.model, "num_classes": len(_CLASSES), "frames": bench.frames,
         "size_px": bench.size_px,
     }  # fmt: skip

@@ -81,6 +81,7 @@ def _write(path: Path, codec: str, width_px: int, height_px: int, frames: int) -
     noise = np.random.default_rng(0).integers(0, 256, (height_px, width_px + 512, 3), np.uint8)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width_px, height_px, "yuv420p"
         if codec == "libx264":
             stream.codec_context.options = {"preset": "ultrafast", "crf": "30"}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -149,7 +150,7 @@ def _reader(examples: Examples, *, shuffled: bool) -> Read:
     return read
 
 
-def _say(rows: list[EpochRow], _save: Save) -> None:
+def _say(rows: Sequence[EpochRow], _save: Save) -> None:
     row = rows[-1]
     print(
         f"  epoch {row.epoch}: loss {row.train_loss:.3f} accuracy {row.train_accuracy:.2f}, "

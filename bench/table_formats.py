@@ -275,7 +275,7 @@ def _measure(way: Way, bench: Bench) -> None:
     rows = _labels(bench.rows, 0, 1)
     _told("first commit", lambda: way.append(rows))
     nights = [_labels(_NEW, bench.rows + k * _NEW, k + 2) for k in range(_NIGHTS)]
-    _told(f"{_NIGHTS} commits of {_NEW}", lambda: [way.append(rows) for rows in nights])
+    _told(f"{_NIGHTS} commits of {_NEW}", lambda: list(map(way.append, nights)))
     expected = bench.rows + _NIGHTS * _NEW
     found = statistics.median(_seconds(lambda: _check(way, expected)) for _ in range(bench.runs))
     print(

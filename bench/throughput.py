@@ -83,7 +83,7 @@ def main(bench: Bench) -> None:
         ways = {name: way for name, way in ways.items() if name.split(",")[0] not in bench.skip}
         if "notebooks" in ways and bench.preset == "notebook":
             print(f"worst error against the notebooks' way: {_worst_error(paths[0], settings):.1e}")
-        seconds = {name: [] for name in ways}
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(bench.runs):
             for name, way in ways.items():
                 seconds[name].append(way())
@@ -111,7 +111,7 @@ def _report(seconds: dict[str, list[float]], videos: int) -> None:
 
 def _one_process(way: Callable[..., Any], *args: Any) -> float:
     with ProcessPoolExecutor(1) as pool:
-        return pool.submit(way, *args).result()[0]
+        return float(pool.submit(way, *args).result()[0])
 
 
 def _notebooks_way(paths: list[str], enhance: str, threads: int) -> tuple[float, list[Any]]:
@@ -135,7 +135,8 @@ def _notebook_vector(path: str, enhance: str) -> NDArray[np.float64]:
             if bgr.shape[:2] != (240, 320):
                 bgr = cv2.resize(bgr, (320, 240), interpolation=cv2.INTER_AREA)
             if enhance == "always":
-                bgr = sharpen(cv2.fastNlMeansDenoisingColored(bgr, None, 5, 5, 7, 21))
+                denoised = cv2.fastNlMeansDenoisingColored(bgr, None, 5, 5, 7, 21)
+                bgr = sharpen(np.asarray(denoised, np.uint8))
             frames.append(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
         count += 1
     matrix = np.stack([reference.frame_vector(frame) for frame in frames])  # (T, 40938)
@@ -243,8 +244,8 @@ def _make_clips(folder: Path, clips: int) -> Path:
     folder.mkdir(parents=True)
     for number in range(min(clips, 32)):
         rng = np.random.default_rng(number)
-        scene = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
-        scene = cv2.resize(scene, (960, 720), interpolation=cv2.INTER_CUBIC)
+        small = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        scene = cv2.resize(small, (960, 720), interpolation=cv2.INTER_CUBIC)
         scene = np.clip(scene + rng.normal(0, 12, scene.shape), 0, 255).astype(np.uint8)
         path = np.cumsum(rng.normal(0, 2.5, (200, 2)), axis=0) + np.array([240, 320])
         with av.open(str(folder / f"clip{number:04d}.avi"), "w") as container:

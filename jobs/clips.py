@@ -11,15 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Annotated, Any
 
-from vidray import cli, storage
+from vidray import cli
 from vidray.distributed.resources import Resources
 from vidray.flags import Flat
-from vidray.sources import list_videos
-from vidray.tables import run_folder, summary, versions
-from vidray.tables.runs import Run
 from vidray.video.clips import ClipSettings
 
 
@@ -42,35 +38,19 @@ class ClipsConfig:
 
 def main(config: ClipsConfig) -> None:
     """List, cut what is not done yet, check, publish, summarise."""
-    run = _run(config)
-    # Ray takes seconds to import: not before the arguments are known to be right.
-    from vidray.distributed import pipeline
-    from vidray.learning import split_report
+    # It takes half a second to import: not before the arguments are known to be right.
+    from vidray.distributed import table_job
 
-    report = pipeline.make_run(
-        run,
-        partial(list_videos, config.videos, splits=config.split_fractions),
+    table_job.make(
+        "clips",
+        config.videos,
+        config.out,
         config.settings,
         config.resources,
-        _public(config),
+        config=_public(config),
         verb="clips",
+        split_fractions=config.split_fractions,
         overwrite=config.overwrite,
-    )
-    if config.split_fractions:
-        split_report.print_split_counts(run.read_videos())
-    summary.print_run(run, report)
-
-
-def _run(config: ClipsConfig) -> Run:
-    """The run folder, which is free or holds a run of this job."""
-    settings, out = config.settings, storage.canonical(config.out)
-    run_folder.check(out, "clips", videos=config.videos)
-    return Run(
-        out=out,
-        table="clips",
-        videos=storage.without_secrets(storage.canonical(config.videos)),
-        digest=f"{settings.digest} {config.split_fractions or 'splits as given'}",
-        libraries=(*versions.DECODING, *versions.chosen(decoder=settings.decoder)),
     )
 
 

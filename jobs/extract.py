@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Annotated, Any, Literal
 
-from vidray import cli, features, storage
+from vidray import cli, features
 from vidray.distributed.resources import Resources
 from vidray.errors import UserError
 from vidray.features.extraction import Settings
 from vidray.flags import Flat
-from vidray.sources import list_videos
-from vidray.tables import run_folder, summary, versions
-from vidray.tables.runs import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,37 +53,20 @@ class ExtractConfig:
 
 def main(config: ExtractConfig) -> None:
     """List, extract what is not done yet, show it."""
-    run = _run(config)
-    # Ray takes seconds to import: not before the arguments are known to be right.
-    from vidray.distributed import pipeline
-    from vidray.learning import split_report
+    # It takes half a second to import: not before the arguments are known to be right.
+    from vidray.distributed import table_job
 
-    report = pipeline.make_run(
-        run,
-        partial(list_videos, config.videos, splits=config.split_fractions),
+    table_job.make(
+        "features",
+        config.videos,
+        config.out,
         config.extraction,
         config.resources,
-        _public(config),
+        config=_public(config),
         verb="extract",
+        split_fractions=config.split_fractions,
+        show=config.show,
         overwrite=config.overwrite,
-    )
-    summary.print_rows(run, config.show)
-    if config.split_fractions:
-        split_report.print_split_counts(run.read_videos())
-    summary.print_run(run, report)
-
-
-def _run(config: ExtractConfig) -> Run:
-    """The run folder, which is free or holds a run of this job."""
-    settings, out = config.extraction, storage.canonical(config.out)
-    run_folder.check(out, "features", videos=config.videos)
-    own = versions.chosen(decoder=settings.decoder, enhance=settings.enhance)
-    return Run(
-        out=out,
-        table="features",
-        videos=storage.without_secrets(storage.canonical(config.videos)),
-        digest=f"{settings.digest} {config.split_fractions or 'splits as given'}",
-        libraries=(*versions.FEATURES, *own),
     )
 
 

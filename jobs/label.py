@@ -12,13 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from vidray import cli, flags, storage
+from vidray import cli
 from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.errors import UserError
 from vidray.flags import Flat
-from vidray.labelling.settings import LabelOptions, LabelSettings, check_model, name_and_digest
-from vidray.models.model_files import read_info
-from vidray.tables import run_folder
+from vidray.labelling.options import LabelOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,25 +49,17 @@ class LabelConfig:
 
 def main(config: LabelConfig) -> None:
     """Finish what was begun, list, label what is left, commit."""
-    out = storage.canonical(config.out)
-    run_folder.check(out, "label", videos=config.videos)
-    name, digest = name_and_digest(config.model)
-    info = read_info(config.model)
-    check_model(config.settings, info)
-    if info["family"] == "classical":
-        flags.refuse_unused(config.predicting, f"{name}, a classical model")
-    # Ray takes seconds to import: not before the arguments are known to be right.
+    # It takes half a second to import: not before the arguments are known to be right.
     from vidray.labelling import nights
 
-    model = storage.canonical(config.model)
-    night = nights.Night(
-        settings=LabelSettings(model=model, model_digest=digest, options=config.settings),
-        model_info=info,
-        videos=config.videos,
-        out=out,
+    night = nights.begin(
+        config.model,
+        config.videos,
+        config.out,
+        config.settings,
+        config.resources,
+        config.predicting,
         max_attempts=config.max_attempts,
-        resources=config.resources,
-        predicting=config.predicting,
         config=cli.shown_flat(config, without=("dry_run", "overwrite")),
     )
     if config.dry_run:

@@ -47,7 +47,7 @@ from vidray.models import importance
 from vidray.models.cross_validation import cross_validate
 from vidray.models.names import ModelKind
 from vidray.search import labelled_runs
-from vidray.search.settings import Metric, SearchSettings
+from vidray.search.settings import SearchSettings
 from vidray.search.trials import DeepTrials
 from vidray.sources import splits
 
@@ -720,16 +720,15 @@ def test_a_study_derives_what_a_training_derives(tmp_path: Path, capsys: Capture
 
 
 def _read(
-    *folders: Path, selection: Selection | None = None, metric: Metric = "log_loss", **more: Any
-) -> Any:
-    """What a search of classical models, or of both kinds, learns from."""
-    kinds: tuple[ModelKind, ...] = ("classical", "deep")
+    *folders: Path, selection: Selection | None = None, calibrated: bool = True
+) -> dict[ModelKind, labelled_runs.LabelledRun]:
+    classical = ClassicalSettings(calibrated=calibrated)
     settings = SearchSettings(
-        kinds=kinds[: len(folders)],
-        metric=metric,
+        kinds=("classical", "deep")[: len(folders)],
+        metric="log_loss" if calibrated else "accuracy",
         selection=selection or Selection(),
         folds=FoldSettings(folds=2, repeats=1),
-        learning=LearningSettings(classical=ClassicalSettings(**more)),
+        learning=LearningSettings(classical=classical),
     )
     return labelled_runs.read_runs([str(folder) for folder in folders], settings)
 
@@ -761,7 +760,7 @@ def test_a_search_says_what_too_little_is(tmp_path: Path) -> None:
         told = str(error.value)
         assert all(way in told for way in ways)
         assert "--folds 0" not in told  # A search has none.
-    _read(data, calibrated=False, metric="accuracy")
+    _read(data, calibrated=False)
     _read(data, selection=Selection(without_classes=("skip rope",)))
     empty = Selection(split_fractions=(0.9, 0.1, 0.0))
     with pytest.raises(UserError, match=r"in split test: derive other splits with"):

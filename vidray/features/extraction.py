@@ -22,7 +22,7 @@ from vidray.features.material import (
     Material,
     frames_a_second_apart,
 )
-from vidray.tables import digests, rows, schema
+from vidray.tables import digests, rows, schema, versions
 from vidray.video import decoders, quality, sampling
 from vidray.video.choice import FrameChoice
 from vidray.video.clock import Clock, Stretch
@@ -79,6 +79,12 @@ class Settings:
     def digest(self) -> str:
         """Twelve hex digits that change when the numbers of a row may."""
         return digests.of([_VERSION, self.choice.without_default(dataclasses.asdict(self))])
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Those that decide the numbers of a row."""
+        own = versions.chosen(decoder=self.decoder, enhance=self.enhance)
+        return (*versions.FEATURES, *own)
 
     @property
     def schema(self) -> pa.Schema:

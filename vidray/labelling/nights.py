@@ -17,17 +17,56 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidray import storage
-from vidray.distributed import capacity, pipeline
+from vidray import flags, storage
 from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.errors import JobError
 from vidray.labelling import commits, told
 from vidray.labelling.commits import LabelSet
-from vidray.labelling.settings import LabelSettings
+from vidray.labelling.options import LabelOptions
+from vidray.labelling.settings import LabelSettings, check_model, name_and_digest
 from vidray.labelling.todo import Todo
+from vidray.models.model_files import read_info
 from vidray.sources import list_videos
+from vidray.tables import run_folder
 from vidray.tables.run_folder import RunFolder
 from vidray.tables.runs import Run
+
+
+def begin(
+    model: str,
+    videos: str,
+    out: str,
+    options: LabelOptions,
+    resources: Resources,
+    predicting: PredictorChoice,
+    *,
+    max_attempts: int,
+    config: Mapping[str, Any],
+) -> Night:
+    """A night that can be: the folder is free or one of labels, and the model can do it.
+
+    Raises:
+        UserError: it cannot.
+    """
+    folder = storage.canonical(out)
+    run_folder.check(folder, "label", videos=videos)
+    name, digest = name_and_digest(model)
+    info = read_info(model)
+    check_model(options, info)
+    if info["family"] == "classical":
+        flags.refuse_unused(predicting, f"{name}, a classical model")
+    return Night(
+        settings=LabelSettings(
+            model=storage.canonical(model), model_digest=digest, options=options
+        ),
+        model_info=info,
+        videos=videos,
+        out=folder,
+        max_attempts=max_attempts,
+        resources=resources,
+        predicting=predicting,
+        config=config,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +157,9 @@ class Night:
 
     def _label(self, run: Run, listing: Callable[[], object]) -> None:
         """Work a claimed run off and commit it; ``listing`` lists the source again, if it must."""
+        # Ray takes a second to import: not where nothing is left to label.
+        from vidray.distributed import pipeline
+
         number = None
         with contextlib.suppress(pipeline.RunGoneError, FileNotFoundError):
             plan = run.read_videos()
@@ -145,6 +187,8 @@ class Night:
         """The resources with predictors, if a network is to have processes of its own."""
         if self.model_info["family"] == "classical":
             return self.resources
+        from vidray.distributed import capacity
+
         predictors = capacity.place_predictors(self.predicting, LabelSettings.PREDICTOR)
         return dataclasses.replace(self.resources, predictors=predictors)
 

@@ -9,19 +9,18 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
 from vidray import flags, storage
 from vidray.errors import UserError, VideoError
 from vidray.labelling.commits import list_sets, read_labels
+from vidray.labelling.options import LabelOptions, LabelPrecision
 from vidray.models.model_files import read_info
 from vidray.tables import digests, schema, versions
 from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
-from vidray.video import decoders
 from vidray.video.decode import Limits
-from vidray.video.decoders import Decoder
 
 __all__ = [
     "LabelOptions",
@@ -32,60 +31,10 @@ __all__ = [
     "read_labels",
 ]  # fmt: skip
 
-LabelPrecision = Literal["float32", "bfloat16"]
-
 _PIECE_BYTES = 4 << 20
 
 # Raised whenever the same file, model and settings give another label than before.
 _VERSION = 2
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelOptions:
-    """How videos are cut for the model, and how it is asked."""
-
-    clips_per_video: int | None = None
-    """Clips of a video, one from each of so many stretches of equal time. Short videos only, whose
-    probabilities are averaged; as in training if not given."""
-    crops: int = 1
-    """Squares of each frame, from edge to edge, whose probabilities are averaged; of models that
-    learnt from clips of jobs/clips.py --fit crop."""
-    long_seconds: float = 60.0
-    """A longer video is labelled window by window, and gets segments."""
-    window_seconds: float = 4.0
-    """What a window spans."""
-    step_seconds: float = 2.0
-    """From the beginning of a window to that of the next."""
-    embedding: bool = False
-    """Keep what a deep model's head sees, averaged over clips."""
-    precision: LabelPrecision = "float32"
-    """Numbers that a deep model computes with. Half as long, bfloat16 is faster where the processor
-    has it."""
-    compile: bool = False
-    """Compile a deep model first, which takes each process a minute or so and a C++ compiler:
-    networks of convolutions are 1.2 to 2.5 times as fast then. Probabilities move in their last
-    digits, and in the third one in bfloat16."""
-    decoder: Decoder = "pyav"
-    """Decoder; where the chosen one is not known to be exact, PyAV reads. Short videos only."""
-    limits: Limits = dataclasses.field(default_factory=Limits)
-
-    def __post_init__(self) -> None:
-        for name in ("window_seconds", "step_seconds"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} is {getattr(self, name)}: it must be above 0")
-        if not self.step_seconds <= self.window_seconds <= self.long_seconds:
-            raise UserError(
-                f"step_seconds, window_seconds and long_seconds are {self.step_seconds:g}, "
-                f"{self.window_seconds:g} and {self.long_seconds:g}: none may be above the next"
-            )
-        if self.clips_per_video is not None and self.clips_per_video < 1:
-            raise UserError(f"clips_per_video is {self.clips_per_video}: it must be 1 or more")
-        if not 1 <= self.crops <= 9:
-            raise UserError(f"crops is {self.crops}: it must be 1 to 9")
-        if self.precision not in get_args(LabelPrecision):
-            kinds = ", ".join(get_args(LabelPrecision))
-            raise UserError(f"precision is {self.precision!r}: one of {kinds}")
-        decoders.check_decoder(self.decoder)
 
 
 @dataclass(frozen=True, kw_only=True)

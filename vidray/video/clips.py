@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vidray import storage
 from vidray.errors import UserError
-from vidray.tables import digests, rows, schema
+from vidray.tables import digests, rows, schema, versions
 from vidray.video import decoders
 from vidray.video.choice import FrameChoice
 from vidray.video.clock import WHOLE, Clock, Stretch
@@ -74,6 +74,11 @@ class ClipSettings:
     def digest(self) -> str:
         """Twelve hex digits that change when the pixels of a clip may."""
         return digests.of([_VERSION, self.choice.without_default(dataclasses.asdict(self))])
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Those that decide the pixels of a clip."""
+        return (*versions.DECODING, *versions.chosen(decoder=self.decoder))
 
     @property
     def schema(self) -> pa.Schema:

@@ -7,31 +7,22 @@ exact, PyAV reads the video instead and the row's ``decoder`` column says so.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vidray.errors import UserError, unknown_name
 from vidray.video.decode import Frames, Request, Video
+from vidray.video.decoder_names import Decoder, check_decoder
 from vidray.video.demux import Source
 
-Decoder = Literal["pyav", "opencv", "decord"]
-DECODERS: tuple[Decoder, ...] = get_args(Decoder)
+__all__ = ["Decoder", "check_decoder", "read", "read_planned"]
+
 _DECORD_CONTAINERS = frozenset({"mov", "matroska"})
 _DECORD_CODECS = frozenset({"h264", "hevc", "vp9", "mjpeg"})
-
-
-def check_decoder(name: str) -> None:
-    """Raise UserError unless ``name`` is a decoder that is installed."""
-    if name not in DECODERS:
-        raise unknown_name("decoder", name, DECODERS)
-    if name == "decord" and importlib.util.find_spec("decord") is None:
-        raise UserError("decoder decord is not installed: pip install 'vidray[decord]'")
 
 
 def read(

@@ -1,0 +1,71 @@
+"""A job that makes a table of videos: checked, listed, made on Ray, published, told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from vidray import storage
+from vidray.distributed.resources import Resources
+from vidray.learning import split_report
+from vidray.sources import list_videos
+from vidray.tables import run_folder, summary
+from vidray.tables.runs import Run
+
+if TYPE_CHECKING:
+    from vidray.features.extraction import Settings
+    from vidray.video.clips import ClipSettings
+
+
+def make(
+    kind: Literal["features", "clips"],
+    videos: str,
+    out: str,
+    settings: Settings | ClipSettings,
+    resources: Resources,
+    *,
+    config: Mapping[str, Any],
+    verb: str,
+    split_fractions: tuple[float, float, float] | None = None,
+    show: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Make what is not made yet of the table, and say what came of it.
+
+    Args:
+        videos: the source.
+        settings: what decides a row.
+        config: what run.json shows.
+        verb: what the progress line calls it.
+        split_fractions: of splits to derive; those given if None.
+        show: rows to print.
+
+    Raises:
+        UserError: the folder holds something else, or the source is wrong.
+    """
+    folder = storage.canonical(out)
+    run_folder.check(folder, kind, videos=videos)
+    run = Run(
+        out=folder,
+        table=kind,
+        videos=storage.without_secrets(storage.canonical(videos)),
+        digest=f"{settings.digest} {split_fractions or 'splits as given'}",
+        libraries=settings.libraries,
+    )
+    # Ray takes a second to import: not for a folder that holds something else.
+    from vidray.distributed import pipeline
+
+    report = pipeline.make_run(
+        run,
+        partial(list_videos, videos, splits=split_fractions),
+        settings,
+        resources,
+        dict(config),
+        verb=verb,
+        overwrite=overwrite,
+    )
+    summary.print_rows(run, show)
+    if split_fractions:
+        split_report.print_split_counts(run.read_videos())
+    summary.print_run(run, report)
