@@ -36,7 +36,7 @@ from vidray import models, sources, storage
 from vidray.labelling.commits import read_labels
 from vidray.labelling.labeller import label_videos
 from vidray.labelling.predictor import Predictor, use_one_thread
-from vidray.labelling.settings import LabelOptions, LabelSettings, Precision, name_and_digest
+from vidray.labelling.settings import LabelOptions, LabelPrecision, LabelSettings, name_and_digest
 from vidray.models.folder import save_deep
 from vidray.models.preprocess import KINETICS, Preprocessing
 from vidray.tables import run_folder
@@ -66,7 +66,7 @@ class Bench:
     """Frames of a clip."""
     size_px: int = 112
     """Width and height of a clip."""
-    precision: Precision = "float32"
+    precision: LabelPrecision = "float32"
     """Of vidray's ways; the plain way is float32."""
     compile: bool = False
     """Whether vidray's ways compile the network."""

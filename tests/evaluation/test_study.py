@@ -21,7 +21,7 @@ from vidray import models
 from vidray.errors import UserError
 from vidray.evaluation import judging, study, study_figures, study_plan
 from vidray.evaluation.study import StudyRun
-from vidray.evaluation.study_answers import Answer, Teacher
+from vidray.evaluation.study_answers import Teacher, UnitAnswer
 from vidray.evaluation.study_plan import Unit
 from vidray.evaluation.study_settings import StudySettings
 from vidray.features import FAMILIES
@@ -242,10 +242,10 @@ def test_time_left_is_by_model() -> None:
 # Figures
 
 
-def _answers(units: list[Unit]) -> dict[str, Answer]:
+def _answers(units: list[Unit]) -> dict[str, UnitAnswer]:
     rng = np.random.default_rng(0)
     return {
-        unit.name: Answer(
+        unit.name: UnitAnswer(
             probabilities=rng.dirichlet((1, 1), len(unit.judged)),
             training_seconds=float(number),
             best_epoch=3 if unit.model == "r3d_18" else None,
@@ -507,10 +507,10 @@ def test_a_killed_study_goes_on_to_the_same_figures(
     monkeypatch.setattr(study_plan, "BASELINES", ("majority",))  # The other one takes its time.
     asked = {"models": ("knn", "svm"), "fractions": ()}
     job.main(_config(features, tmp_path / "whole", **asked))
-    answer: Callable[..., Answer] = Teacher.answer
+    answer: Callable[..., UnitAnswer] = Teacher.answer
     answered = []
 
-    def answer_five(teacher: Teacher, unit: Unit) -> Answer:
+    def answer_five(teacher: Teacher, unit: Unit) -> UnitAnswer:
         if len(answered) == 5:
             raise KeyboardInterrupt
         answered.append(unit.name)

@@ -571,8 +571,8 @@ def test_the_caps_of_the_job_are_those_of_a_classical_model_too(tmp_path: Path) 
     settings = LabelSettings(model=folder, model_digest=name_and_digest(folder)[1])
     limits = Limits(max_seconds=0.5)
     short = dataclasses.replace(settings, options=LabelOptions(limits=limits))
-    for asked_for, kind in ((settings, None), (short, "too_large")):
-        row = answer(labeller.label_videos(dataclasses.asdict(asked_for))(planned(path)))
+    for each, kind in ((settings, None), (short, "too_large")):
+        row = answer(labeller.label_videos(dataclasses.asdict(each))(planned(path)))
         assert row["error_kind"] == kind
 
 

@@ -39,7 +39,7 @@ from vidray.learning.selection import Selection
 from vidray.learning.train_config import DeepSettings, Workers
 from vidray.models import importance
 from vidray.models.cross_validation import cross_validate
-from vidray.search import data as search_data
+from vidray.search import labelled_runs
 from vidray.search.trials import DeepTrials
 from vidray.sources import splits
 
@@ -716,7 +716,7 @@ def _read(*folders: Path, selection: Selection | None = None, **changed: Any) ->
         "folds": 2, "repeats": 1, "calibrated": True, "seed": 0, "least_folds": 2,
         "uncalibrated": "--no-calibrated --metric accuracy", **changed,
     }  # fmt: skip
-    return search_data.read(
+    return labelled_runs.read(
         [str(folder) for folder in folders],
         ("classical", "deep")[: len(folders)],
         feature_families=(),

@@ -30,8 +30,8 @@ import pyarrow as pa
 
 from vidray.errors import Cap, JobError, UserError, VideoError
 
-Request = dict[str, Any]
-Work = Callable[[Request], pa.RecordBatch]
+JsonValues = dict[str, Any]  # what JSON can hold
+ChildWork = Callable[[JsonValues], pa.RecordBatch]
 Ask = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 # Imports take 2 s, or 10 with PyTorch; compiling a network one minute, or several of a transformer.
@@ -51,8 +51,8 @@ class Sandbox:
     """A child process that works on one request after another; made again whenever it dies.
 
     Args:
-        target: ``module:function``; ``function(config)`` gives the ``Work`` done in the child, or
-            ``function(config, ask)`` of a child that asks.
+        target: ``module:function``; ``function(config)`` gives the ``ChildWork`` that the child
+            does, or ``function(config, ask)`` of a child that asks.
         config: JSON values handed to it.
         asks: the child is given ``ask``; ``run`` then needs somebody who answers.
         memory_bytes: cap on the child's data (Linux ``RLIMIT_DATA``: heap and private mappings).
@@ -62,7 +62,7 @@ class Sandbox:
     def __init__(
         self,
         target: str,
-        config: Request,
+        config: JsonValues,
         *,
         memory_bytes: int,
         timeout_seconds: float,
@@ -99,7 +99,7 @@ class Sandbox:
                 message = f"the decoding process, allowed {allowed}, does not start: {why}"
                 raise JobError(message) from error
 
-    def run(self, request: Request, answer: Ask | None = None) -> pa.RecordBatch:
+    def run(self, request: JsonValues, answer: Ask | None = None) -> pa.RecordBatch:
         """The child's result for ``request``.
 
         Args:
@@ -130,7 +130,7 @@ class Sandbox:
                 raise VideoError("timeout", message, cap=cap) from None
         raise AssertionError("unreachable")
 
-    def _try(self, request: Request, answer: Ask | None) -> pa.RecordBatch:
+    def _try(self, request: JsonValues, answer: Ask | None) -> pa.RecordBatch:
         self._send(json.dumps(request).encode())
         left_seconds = self._timeout_seconds
         while True:
@@ -343,7 +343,7 @@ def _child_main(target: str, results: int, memory_bytes: int, *, asks: bool) -> 
         return
     given = [json.loads(config), *([ask] if asks else [])]
     try:
-        work: Work = find(target)(*given)
+        work: ChildWork = find(target)(*given)
     except Exception as error:
         _write(results, *_cannot_start(error, memory_bytes))
         raise

@@ -42,6 +42,7 @@ from vidray.learning.deep_job import (
 )
 from vidray.learning.epochs import (
     EpochRow,
+    OnRows,
     Validation,
     best_epoch,
 )
@@ -57,7 +58,6 @@ _LAST, _BEST = "last", "best.safetensors"
 # 912 clips/s with 4 threads, 681 with 16: they wait for each other (docs/gpu.md).
 _MOST_LOADER_THREADS = 4
 
-OnRows = Callable[[list[dict[str, Any]]], bool | None]
 # What worker 0 says to the driver: rows, or an error. The answer is whether to go on.
 Tell = Callable[[dict[str, Any]], bool]
 

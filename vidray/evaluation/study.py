@@ -33,7 +33,7 @@ from vidray import storage
 from vidray.errors import UserError
 from vidray.evaluation import plots, study_figures, study_plan
 from vidray.evaluation.drawing import save_figure
-from vidray.evaluation.study_answers import Answer, StudyVideos, Teacher
+from vidray.evaluation.study_answers import StudyVideos, Teacher, UnitAnswer
 from vidray.evaluation.study_plan import Unit
 from vidray.evaluation.study_settings import StudySettings
 from vidray.learning import split_report
@@ -160,7 +160,7 @@ def _counts(data: StudyVideos) -> dict[str, int]:
 
 def _answer_all(
     settings: StudySettings, run: StudyRun, data: StudyVideos, units: Sequence[Unit]
-) -> dict[str, Answer]:
+) -> dict[str, UnitAnswer]:
     """Every unit's answer: those of an earlier run, and the others one by one."""
     stored = {unit.name: run.read(unit, data.videos) for unit in units}
     answers = {name: answer for name, answer in stored.items() if answer is not None}
@@ -227,10 +227,10 @@ class StudyRun:
             libraries=self.libraries,
         )
 
-    def read(self, unit: Unit, videos: Examples) -> Answer | None:
+    def read(self, unit: Unit, videos: Examples) -> UnitAnswer | None:
         """The answer of an earlier run; None if there is none, or one about other videos."""
 
-        def parse(values: Mapping[str, Any]) -> Answer | None:
+        def parse(values: Mapping[str, Any]) -> UnitAnswer | None:
             if values["digest"] != _digest(unit, videos):
                 return None
             probabilities = np.array(values["probabilities"], np.float64)
@@ -238,7 +238,7 @@ class StudyRun:
             if probabilities.shape != shape or not np.isfinite(probabilities).all():
                 raise ValueError("no probabilities")
             epoch = values["best_epoch"]
-            return Answer(
+            return UnitAnswer(
                 probabilities=probabilities,
                 training_seconds=float(values["training_seconds"]),
                 best_epoch=None if epoch is None else int(epoch),
@@ -246,7 +246,7 @@ class StudyRun:
 
         return self.folder.parsed(_where(unit), parse)
 
-    def write(self, unit: Unit, videos: Examples, answer: Answer) -> None:
+    def write(self, unit: Unit, videos: Examples, answer: UnitAnswer) -> None:
         """Keep an answer, whole or not at all."""
         ids = videos.table["video_id"].to_pylist()
         values = {

@@ -29,7 +29,7 @@ from vidray.video.clips import ClipSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class UnitAnswer:
     """What came of a unit.
 
     Attributes:
@@ -102,14 +102,14 @@ class Teacher:
         self._names = data.videos.class_names
         self._y = data.videos.targets(self._names)
 
-    def answer(self, unit: Unit) -> Answer:
+    def answer(self, unit: Unit) -> UnitAnswer:
         """Raises UserError, with the unit's name, for what can't be trained."""
         try:
             return self._deep(unit) if unit.model in names.DEEP else self._classical(unit)
         except UserError as error:
             raise UserError(f"{unit.name}: {error}") from error
 
-    def _classical(self, unit: Unit) -> Answer:
+    def _classical(self, unit: Unit) -> UnitAnswer:
         x, groups = self._data.matrix(unit.model), self._data.videos.groups
         began = time.monotonic()
         fitted = classical.fit(
@@ -122,11 +122,11 @@ class Teacher:
             calibrated=self._settings.classical.calibrated,
         )
         seconds = time.monotonic() - began
-        return Answer(
+        return UnitAnswer(
             probabilities=classical.predict(fitted, x[unit.judged]), training_seconds=seconds
         )
 
-    def _deep(self, unit: Unit) -> Answer:
+    def _deep(self, unit: Unit) -> UnitAnswer:
         job = self._unit_job(unit)
         folder = storage.join(self._work, unit.name)
         began = time.monotonic()
@@ -134,7 +134,7 @@ class Teacher:
             job, folder=folder, workers=self._settings.workers, on_rows=lambda _: None
         )
         seconds = time.monotonic() - began
-        answer = Answer(
+        answer = UnitAnswer(
             probabilities=self._predict(unit, job, trained.state),
             training_seconds=seconds,
             best_epoch=trained.rows[best_epoch(trained.rows, job.training)].epoch,

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from vidray.evaluation import judging
-from vidray.evaluation.study_answers import Answer
+from vidray.evaluation.study_answers import UnitAnswer
 from vidray.evaluation.study_plan import BASELINES, Purpose, Unit
 from vidray.learning.examples import Examples
 
@@ -39,7 +39,7 @@ STUDY = pa.schema(
 def summarise(
     videos: Examples,
     units: Sequence[Unit],
-    answers: Mapping[str, Answer],
+    answers: Mapping[str, UnitAnswer],
     fractions: Sequence[float] = (),
 ) -> dict[str, Any]:
     """All figures, as JSON can hold them.
@@ -74,7 +74,9 @@ def summarise(
     }
 
 
-def _figures(videos: Examples, units: Sequence[Unit], answers: Sequence[Answer]) -> dict[str, Any]:
+def _figures(
+    videos: Examples, units: Sequence[Unit], answers: Sequence[UnitAnswer]
+) -> dict[str, Any]:
     """Of one unit, or of all folds of a repeat pooled: every video is judged once."""
     rows = np.concatenate([unit.judged for unit in units])
     probabilities = np.concatenate([answer.probabilities for answer in answers])

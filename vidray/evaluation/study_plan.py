@@ -22,11 +22,11 @@ from vidray.learning.examples import Examples
 from vidray.learning.recordings import Demand
 from vidray.learning.train_config import FoldSettings
 from vidray.models import names
+from vidray.models.arrays import RowNumbers
 from vidray.models.folds import fewest_groups, group_folds
 from vidray.sources import splits
 
 Purpose = Literal["test", "cross-validation", "learning-curve"]
-Rows = NDArray[np.int64]
 
 # Extra trees over what can be told without looking: see ``matrices.metadata_matrix``.
 METADATA = "metadata"
@@ -51,9 +51,9 @@ class Unit:
     model: str
     purpose: Purpose
     seed: int
-    train: Rows
-    val: Rows
-    judged: Rows
+    train: RowNumbers
+    val: RowNumbers
+    judged: RowNumbers
     folds: int | None = None
     repeat: int | None = None
     fold: int | None = None
@@ -118,7 +118,7 @@ def _refuse_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> None
 
 def subset(
     labels: NDArray[np.int64], groups: Sequence[str | None], *, fraction: float, seed: int
-) -> Rows:
+) -> RowNumbers:
     """A part of some videos: no group is split, classes keep their shares, each has a group.
 
     Groups are put into one seeded order in which the next is always of the class that has the
@@ -151,7 +151,7 @@ def subset(
     return np.sort(np.concatenate([np.array(of_group[group], np.int64) for group in taken]))
 
 
-def _order(counts: NDArray[np.int64], seed: int) -> tuple[Rows, int]:
+def _order(counts: NDArray[np.int64], seed: int) -> tuple[RowNumbers, int]:
     """Groups (rows of ``counts``, a column a class) in order, and where the last class comes in."""
     shuffled = np.random.default_rng(seed).permutation(len(counts))
     # A queue for each class; a group of several classes is in several, and taken once.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from vidray.evaluation import judging, plots
 from vidray.evaluation.drawing import save_figure
 from vidray.learning import recordings
 from vidray.learning.deep_job import DeepJob, make_job, make_network, model_info
-from vidray.learning.epochs import EpochRow, best_epoch
+from vidray.learning.epochs import EpochRow, OnRows, best_epoch
 from vidray.learning.examples import Examples
 from vidray.learning.recordings import Demand
 from vidray.learning.train_config import (
@@ -38,7 +38,6 @@ from vidray.tables import digests, versions
 from vidray.tables.run_folder import RunFolder
 
 _MEANS = ("accuracy", "macro_f1", "macro_auc", "log_loss")
-OnRows = Callable[[list[dict[str, Any]]], None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from vidray.errors import UserError
 from vidray.video.decoder_names import Decoder, check_decoder
 from vidray.video.frames import Limits
 
-Precision = Literal["float32", "bfloat16"]
+LabelPrecision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class LabelOptions:
     """From the beginning of a window to that of the next."""
     embedding: bool = False
     """Keep what a deep model's head sees, averaged over clips."""
-    precision: Precision = "float32"
+    precision: LabelPrecision = "float32"
     """Numbers that a deep model computes with. Half as long, bfloat16 is faster where the processor
     has it."""
     compile: bool = False
@@ -55,7 +55,7 @@ class LabelOptions:
             raise UserError(f"clips_per_video is {self.clips_per_video}: it must be 1 or more")
         if not 1 <= self.crops <= 9:
             raise UserError(f"crops is {self.crops}: it must be 1 to 9")
-        if self.precision not in get_args(Precision):
-            kinds = ", ".join(get_args(Precision))
+        if self.precision not in get_args(LabelPrecision):
+            kinds = ", ".join(get_args(LabelPrecision))
             raise UserError(f"precision is {self.precision!r}: one of {kinds}")
         check_decoder(self.decoder)

@@ -16,14 +16,19 @@ import pyarrow as pa
 from vidray import flags, storage
 from vidray.errors import UserError, VideoError
 from vidray.labelling.commits import list_sets, read_labels
-from vidray.labelling.options import LabelOptions, Precision
+from vidray.labelling.options import LabelOptions, LabelPrecision
 from vidray.models.model_files import read_info
 from vidray.tables import digests, schema, versions
 from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video.decode import Limits
 
 __all__ = [
-    "LabelOptions", "LabelSettings", "Precision", "list_sets", "name_and_digest", "read_labels",
+    "LabelOptions",
+    "LabelPrecision",
+    "LabelSettings",
+    "list_sets",
+    "name_and_digest",
+    "read_labels",
 ]  # fmt: skip
 
 _PIECE_BYTES = 4 << 20

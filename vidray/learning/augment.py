@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidray.learning.hyperparameters import Augmentation
+from vidray.models.arrays import Pixels
 from vidray.models.preprocess import fit_frames
 from vidray.video import sampling
-
-Pixels = NDArray[np.uint8]
 
 # Rec. 601: how bright a pixel looks.
 _LUMA = np.array([0.299, 0.587, 0.114])

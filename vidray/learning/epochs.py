@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidray.errors import UserError
 from vidray.learning.hyperparameters import Quantity, Training
-from vidray.models.inference import (
-    Read,
-)
+from vidray.models.inference import Read
+
+# Called after each epoch with the rows (``EpochRow`` as dicts) so far; False ends the training.
+OnRows = Callable[[list[dict[str, Any]]], bool | None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,8 @@ from torch import Tensor
 from vidray.errors import UserError
 from vidray.learning.augment import augment, mix
 from vidray.learning.hyperparameters import Augmentation
-from vidray.models.inference import Pixels, Read, Rows
+from vidray.models.arrays import Labels, Pixels, RowNumbers
+from vidray.models.inference import Read
 from vidray.models.preprocess import Preprocessing, clip_flow
 from vidray.video.steady_opencv import steady_opencv
 
@@ -51,7 +52,7 @@ class Batch(NamedTuple):
     """``float32 (n, T, H, W, 2)`` where the preprocessing wants it: for ``to_input``."""
 
 
-def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> list[Rows]:
+def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> list[RowNumbers]:
     """The rows of each batch of an epoch: every row once, in an order of (seed, epoch).
 
     Sizes differ by 1 at the most: no row is left out for the last batch to be full, and no small
@@ -68,7 +69,7 @@ def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> l
     return np.array_split(order, math.ceil(num_rows / batch_size))
 
 
-def shard(rows: Rows, rank: int, world: int) -> Rows:
+def shard(rows: RowNumbers, rank: int, world: int) -> RowNumbers:
     """The part of worker ``rank`` of ``world``: sizes differ by 1 at the most."""
     if not 0 <= rank < world:
         raise ValueError(f"rank is {rank} of world {world}: from 0 to world - 1")
@@ -81,7 +82,7 @@ class TrainingLoader:
 
     read: Read
     """Gives the stored clips; safe to call from several threads."""
-    labels: Rows
+    labels: Labels
     """``int64 (num_rows,)``: class of each row that ``read`` knows."""
     num_classes: int
     """K, the length of a target."""
@@ -137,13 +138,13 @@ class TrainingLoader:
                     return
                 yield batch
 
-    def batches(self, epoch: int) -> list[Rows]:
+    def batches(self, epoch: int) -> list[RowNumbers]:
         """The rows of each batch of the epoch, of all workers."""
         return epoch_batches(
             len(self.labels), batch_size=self.batch_size, seed=self.seed, epoch=epoch
         )
 
-    def _start(self, pool: Executor, *, epoch: int, rows: Rows) -> Callable[[], Batch]:
+    def _start(self, pool: Executor, *, epoch: int, rows: RowNumbers) -> Callable[[], Batch]:
         """Begin to make this worker's share of a batch; what is returned waits for it.
 
         Args:
@@ -174,7 +175,7 @@ class TrainingLoader:
 
         return finish
 
-    def _empty(self, rows: Rows, global_size: int) -> Batch:
+    def _empty(self, rows: RowNumbers, global_size: int) -> Batch:
         shape = (len(rows), *self.preprocessing.clip_shape)
         flow = torch.empty((*shape[:-1], 2)) if self.preprocessing.flow else None
         return Batch(
@@ -251,8 +252,8 @@ class TrainingLoader:
 
 
 def evaluation_batches(
-    read: Read, rows: Rows, preprocessing: Preprocessing, *, batch_size: int, threads: int = 4
-) -> Iterator[tuple[Rows, Tensor]]:
+    read: Read, rows: RowNumbers, preprocessing: Preprocessing, *, batch_size: int, threads: int = 4
+) -> Iterator[tuple[RowNumbers, Tensor]]:
     """Clips as they are, in the order of ``rows``, each as often as it stands there.
 
     Args:
@@ -268,12 +269,12 @@ def evaluation_batches(
     if batch_size < 1 or threads < 1:
         raise UserError(f"batch_size={batch_size}, threads={threads}: 1 or more of each")
 
-    def select(part: Rows) -> tuple[Rows, Tensor]:
+    def select(part: RowNumbers) -> tuple[RowNumbers, Tensor]:
         # torch wants an array it may write to; a view of a file is not one.
         clips = np.require(preprocessing.select(read(part)), requirements=["C", "W"])
         return part, torch.from_numpy(clips)
 
-    def start(part: Rows, pool: Executor) -> Callable[[], tuple[Rows, Tensor]]:
+    def start(part: RowNumbers, pool: Executor) -> Callable[[], tuple[RowNumbers, Tensor]]:
         return pool.submit(select, part).result
 
     parts = (rows[begin : begin + batch_size] for begin in range(0, len(rows), batch_size))

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vidray.errors import UserError
+from vidray.models.arrays import Labels
 from vidray.models.folds import calibration_folds, fewest_groups, group_folds, groups_per_class
-
-Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

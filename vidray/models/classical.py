@@ -32,8 +32,8 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 from vidray.errors import UserError
-from vidray.models.folds import Groups, Labels, Split, calibration_folds
-from vidray.models.matrices import Matrix
+from vidray.models.arrays import Labels, Matrix
+from vidray.models.folds import Groups, Split, calibration_folds
 from vidray.models.names import CLASSICAL, MAJORITY
 from vidray.models.prepared import Prepared, PreparedRows
 from vidray.models.sklearn_file import dumps, load, loads, save

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from vidray.errors import UserError
+from vidray.models.arrays import Labels, Matrix
 from vidray.models.classical import Options, checked_rows, fit, predict
-from vidray.models.folds import Groups, Labels, group_folds
-from vidray.models.matrices import Matrix
+from vidray.models.folds import Groups, group_folds
 from vidray.models.names import MOST_REPEATS
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vidray.errors import UserError
+from vidray.models.arrays import Labels
 
-Labels = NDArray[np.int64]
 Groups = Sequence[str | None]
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 _CALIBRATION_FOLDS = 5

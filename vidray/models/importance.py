@@ -19,15 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import log_loss
 
 from vidray.errors import UserError
-from vidray.models.classical import (
-    predict,
-)
-from vidray.models.folds import (
-    Labels,
-)
-from vidray.models.matrices import (
-    Matrix,
-)
+from vidray.models.arrays import Labels, Matrix
+from vidray.models.classical import predict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,11 @@ import torch.distributed
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vidray.models.arrays import Pixels, RowNumbers
 from vidray.models.names import Precision
 from vidray.models.preprocess import Preprocessing
 
-Rows = NDArray[np.int64]
-Pixels = NDArray[np.uint8]
-Read = Callable[[Rows], Pixels]
+Read = Callable[[RowNumbers], Pixels]
 """Rows ``int64 (n,)`` -> stored clips ``uint8 (n, T, H, W, 3)``; called from several threads."""
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from vidray import features
 from vidray.errors import UserError
+from vidray.models.arrays import Matrix
 
-Matrix = NDArray[np.float32]
 METADATA_COLUMNS = (
     "width_px",
     "height_px",

@@ -22,10 +22,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 
+from vidray.models.arrays import Matrix, RowNumbers
 from vidray.tables import digests
-
-Rows = NDArray[np.int64]
-Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +51,7 @@ class Prepared:
         """``int64 (N, 1)``: what a model of prepared rows is fitted to."""
         return np.arange(len(self.x))[:, None]
 
-    def rows(self, steps: Pipeline, name: str, fitted_to: Rows) -> Matrix:
+    def rows(self, steps: Pipeline, name: str, fitted_to: RowNumbers) -> Matrix:
         """All rows ``float32 (N, C)``, as ``steps``, fitted to some of them, make them.
 
         Args:
@@ -72,7 +70,7 @@ class Prepared:
                 unfinished.replace(path)
         return cast(Matrix, np.load(path, mmap_mode="r"))
 
-    def compute(self, steps: Pipeline, fitted_to: Rows) -> Matrix:
+    def compute(self, steps: Pipeline, fitted_to: RowNumbers) -> Matrix:
         """The same, not kept."""
         steps.fit(self.x[fitted_to], self.y[fitted_to])
         return np.asarray(steps.transform(self.x))

@@ -27,8 +27,8 @@ class SearchSettings:
     trials: int = 30
     """Trials of each kind, the models' defaults among them."""
     minutes: float | None = None
-    """Begin no trial after so many minutes. The kinds share them, and of both kinds each model is
-    tried once before any is tried twice."""
+    """Begin no trial after so many minutes, the start of Ray not counted. The kinds share them, and
+    of both kinds each model is tried once before any is tried twice."""
     models: tuple[str, ...] = ()
     """Names of models, such as extra_trees or r3d_18; a wrong name lists them all. They are tried
     in this order, a backbone such as resnet18 with all its poolings; if none is named, all

@@ -37,7 +37,7 @@ from vidray.tables.schema import STATUSES, VIDEOS
 # Many parts balance the work and bound what a kill loses; a part of 64 rows has 0.6 to 42 MB.
 _MOST_VIDEOS_PER_PART = 64
 _PARTS_WANTED = 64
-Table = Literal["features", "clips", "labels"]
+TableName = Literal["features", "clips", "labels"]
 # Columns whose videos are counted where they are above 0.
 _DAMAGE = ("corrupt_frames", "damaged_packets")
 
@@ -55,7 +55,7 @@ class Run:
     """
 
     out: str
-    table: Table
+    table: TableName
     videos: str
     digest: str
     libraries: tuple[str, ...] = versions.DECODING

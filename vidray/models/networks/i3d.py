@@ -22,7 +22,7 @@ STEM_KERNEL = 5
 TEMPORAL_KERNELS = ((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1))
 
 
-class Bottleneck(nn.Module):
+class InflatedBottleneck(nn.Module):
     """Three convolutions beside a shortcut; the first sees ``kernel`` frames, the second space.
 
     Args:
@@ -176,8 +176,11 @@ def _stem() -> nn.Sequential:
 
 def _layer(channels: int, width: int, *, kernels: tuple[int, ...], stride: int) -> nn.Sequential:
     """Bottlenecks, one for each of ``kernels``; the first one strides."""
-    first = Bottleneck(channels, width, kernel=kernels[0], stride=stride)
-    rest = (Bottleneck(width * EXPANSION, width, kernel=kernel, stride=1) for kernel in kernels[1:])
+    first = InflatedBottleneck(channels, width, kernel=kernels[0], stride=stride)
+    rest = (
+        InflatedBottleneck(width * EXPANSION, width, kernel=kernel, stride=1)
+        for kernel in kernels[1:]
+    )
     return nn.Sequential(first, *rest)
 
 

@@ -25,7 +25,7 @@ _DTYPES = {
     "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 
-Network = TypeVar("Network", bound=nn.Module)
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 def state_dict(weights: WeightsEnum) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ def state_dict(weights: WeightsEnum) -> dict[str, Tensor]:
     return tensors
 
 
-def filled(network: Network, weights: WeightsEnum | None) -> Network:
+def filled(network: NetworkT, weights: WeightsEnum | None) -> NetworkT:
     """``network``, a fresh one of torchvision's, with its published weights if there are any."""
     if weights is not None:
         network.load_state_dict(state_dict(weights))

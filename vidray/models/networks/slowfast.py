@@ -112,7 +112,7 @@ class PathwayPair(nn.Module):
         return slow, fast
 
 
-class Bottleneck(nn.Module):
+class SlowFastBottleneck(nn.Module):
     """1x1 -> 3x3 -> 1x1 with a shortcut; the first convolution may look over time too.
 
     Args:
@@ -213,9 +213,9 @@ def _residual_stage(index: int, width: int, depth: int, alpha: int) -> PathwayPa
 def _bottlenecks(
     in_channels: int, width: int, depth: int, temporal_kernel: int, stride: int
 ) -> nn.Sequential:
-    first = Bottleneck(in_channels, width, temporal_kernel=temporal_kernel, stride=stride)
+    first = SlowFastBottleneck(in_channels, width, temporal_kernel=temporal_kernel, stride=stride)
     more = (
-        Bottleneck(width * EXPANSION, width, temporal_kernel=temporal_kernel, stride=1)
+        SlowFastBottleneck(width * EXPANSION, width, temporal_kernel=temporal_kernel, stride=1)
         for _ in range(depth - 1)
     )
     return nn.Sequential(first, *more)
