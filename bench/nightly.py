@@ -105,7 +105,7 @@ def _write_labels(out: str, name: str, videos: pa.Table) -> None:
     arrays = [{**missing, **columns}[f.name].cast(f.type) for f in schema.LABELS]
     table = pa.table(
         arrays,
-        schema=schema.LABELS.with_metadata({"vidray.tables.runs": json.dumps([names.new_token()])}),
+        schema=schema.LABELS.with_metadata({"vidray.runs": json.dumps([names.new_token()])}),
     )
     data = parquet.parquet_bytes(table)
     where = storage.join(out, "labels", f"set={name}")

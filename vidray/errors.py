@@ -56,7 +56,7 @@ class ModelError(UserError):
 
 
 class JobError(RuntimeError):
-    """What the job cannot go on after, and no argument would mend: why, and the next step.
+    """The job cannot go on, and no argument would fix it: why, and the next step.
 
     Jobs print it on stderr and exit with 1.
     """

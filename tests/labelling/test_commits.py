@@ -530,10 +530,8 @@ def test_old_folders_go_on(labels: LabelSet) -> None:
     label(labels, videos(a="1"))
     (commit,) = labels.commits()
     rows = parquet.read_parquet(commit.uri)
-    tokens = rows.schema.metadata[b"vidray.tables.runs"]
-    old = rows.drop_columns(["cap", "cap_value"]).replace_schema_metadata(
-        {b"vidray.tables.runs": tokens}
-    )
+    tokens = rows.schema.metadata[b"vidray.runs"]
+    old = rows.drop_columns(["cap", "cap_value"]).replace_schema_metadata({b"vidray.runs": tokens})
     for name in (labels.name, "other-1"):
         where = storage.join(labels.out, "labels", f"set={name}", "commit-000001.parquet")
         storage.write_bytes(where, parquet.parquet_bytes(old))

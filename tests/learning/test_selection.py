@@ -36,10 +36,18 @@ from vidray.learning.examples import (
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.recordings import Demand
 from vidray.learning.selection import Selection
-from vidray.learning.train_config import DeepSettings, Workers
+from vidray.learning.train_config import (
+    ClassicalSettings,
+    DeepSettings,
+    FoldSettings,
+    LearningSettings,
+    Workers,
+)
 from vidray.models import importance
 from vidray.models.cross_validation import cross_validate
+from vidray.models.names import ModelKind
 from vidray.search import labelled_runs
+from vidray.search.settings import Metric, SearchSettings
 from vidray.search.trials import DeepTrials
 from vidray.sources import splits
 
@@ -711,18 +719,19 @@ def test_a_study_derives_what_a_training_derives(tmp_path: Path, capsys: Capture
     assert report["asked"]["selection"]["split_fractions"] == [0.7, 0.15, 0.15]
 
 
-def _read(*folders: Path, selection: Selection | None = None, **changed: Any) -> Any:
-    demand = {
-        "folds": 2, "repeats": 1, "calibrated": True, "seed": 0, "least_folds": 2,
-        "uncalibrated": "--no-calibrated --metric accuracy", **changed,
-    }  # fmt: skip
-    return labelled_runs.read(
-        [str(folder) for folder in folders],
-        ("classical", "deep")[: len(folders)],
-        feature_families=(),
+def _read(
+    *folders: Path, selection: Selection | None = None, metric: Metric = "log_loss", **more: Any
+) -> Any:
+    """What a search of classical models, or of both kinds, learns from."""
+    kinds: tuple[ModelKind, ...] = ("classical", "deep")
+    settings = SearchSettings(
+        kinds=kinds[: len(folders)],
+        metric=metric,
         selection=selection or Selection(),
-        demand=Demand(**demand),
+        folds=FoldSettings(folds=2, repeats=1),
+        learning=LearningSettings(classical=ClassicalSettings(**more)),
     )
+    return labelled_runs.read_runs([str(folder) for folder in folders], settings)
 
 
 def test_both_families_of_a_search_are_split_alike(tmp_path: Path, capsys: Captured) -> None:
@@ -752,7 +761,7 @@ def test_a_search_says_what_too_little_is(tmp_path: Path) -> None:
         told = str(error.value)
         assert all(way in told for way in ways)
         assert "--folds 0" not in told  # A search has none.
-    _read(data, calibrated=False)
+    _read(data, calibrated=False, metric="accuracy")
     _read(data, selection=Selection(without_classes=("skip rope",)))
     empty = Selection(split_fractions=(0.9, 0.1, 0.0))
     with pytest.raises(UserError, match=r"in split test: derive other splits with"):

@@ -18,6 +18,7 @@ from vidray import storage
 from vidray.errors import UserError
 from vidray.evaluation.study_settings import StudySettings
 from vidray.models.folder import save_classical
+from vidray.search.settings import SearchSettings
 from vidray.storage import join
 from vidray.tables import run_folder
 from vidray.tables.apart import check_apart
@@ -138,7 +139,9 @@ def _jobs(videos: str, model: str, out: str) -> dict[str, tuple[Callable[[Any], 
         ),
         "search": (
             search.main,
-            search.SearchConfig(data=(data,), families=("classical",), out=out, overwrite=True),
+            search.SearchConfig(
+                data=(data,), search=SearchSettings(kinds=("classical",)), out=out, overwrite=True
+            ),
         ),
     }
 

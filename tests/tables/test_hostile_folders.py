@@ -28,7 +28,7 @@ from vidray.tables import run_folder, versions
 from vidray.tables.run_folder import RunFolder
 from vidray.tables.runs import Run
 
-_RUNS = b"vidray.tables.runs"
+_RUNS = b"vidray.runs"
 
 
 @pytest.fixture

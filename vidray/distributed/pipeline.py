@@ -71,16 +71,16 @@ def _run(
 ) -> Iterator[pa.Table]:
     """One task per block on as many workers as allowed; results as they come.
 
-    Nothing is warmed up before. ``bench/ray_use.py``, 150 videos of a second on two busy CPUs, one
-    round: seconds from ``ray.init`` to the first video in work, from there to the last part, and
-    CPU-seconds of all processes:
+    Nothing is warmed up before. ``bench/ray_use.py``, 150 videos of a second, features, two CPUs
+    that other work kept busy: what follows ``ray.init``, to the first video in work + to the last
+    part, in units of that very ``ray.init``, which the other work slows down alike; CPU-seconds.
 
-        tasks, nothing set or warmed up           4.1 + 5.7   13.8
-        workers started beside Ray Data           4.9 + 6.4   14.0
-        workers and Ray Data's actors warmed up  11.0 + 4.8   14.6
-        plain ray.remote and ray.wait             5.0 + 6.4   11.5
-
-    So Ray Data costs a job some 2 CPU-seconds, of two actors that it starts.
+        plain ray.remote and ray.wait             0.4 + 0.5            11.5
+        tasks, nothing set                        0.4 + 0.6            13.8
+        as here                                   0.5 + 0.5, 0.8 + 0.3 18.0, 16.6
+        workers and Ray Data's actors warmed up   1.0 + 0.4            14.6
+        a pool of actors, ActorPoolStrategy       1.4 + 0.5, 1.1 + 0.3 16.7, 28.6
+        the same for rows, and a writer of parts  2.1 + 0.9, 1.5 + 0.7 13.4, 15.7
     """
     import ray.data  # Here: half a second, which a job with nothing to do need not wait for.
 

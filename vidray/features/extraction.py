@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, get_args
 
@@ -26,7 +26,7 @@ from vidray.tables import digests, rows, schema, versions
 from vidray.video import decoders, quality, sampling
 from vidray.video.choice import FrameChoice
 from vidray.video.clock import Clock, Stretch
-from vidray.video.decode import Limits, Request, Video
+from vidray.video.decode import Frames, Limits, Request, Video
 from vidray.video.decoders import Decoder
 from vidray.video.enhance import enhance
 from vidray.video.sound import read_sound
@@ -78,7 +78,7 @@ class Settings:
     @property
     def digest(self) -> str:
         """Twelve hex digits that change when the numbers of a row may."""
-        return digests.of([_VERSION, self.choice.without_default(dataclasses.asdict(self))])
+        return digests.of([_VERSION, self.choice.without_default(asdict(self))])
 
     @property
     def libraries(self) -> tuple[str, ...]:
@@ -110,39 +110,38 @@ def _describe(
     video: Mapping[str, Any], settings: Settings, clock: rows.Stopwatch
 ) -> dict[str, Any]:
     """Probe, quality, features and the decoder used."""
-    stretch, bursts = Stretch.of_row(video), _bursts(settings)
-    seen: dict[LooksAt, Material] = {}
-    with storage.opened(video["uri"], video["size_bytes"]) as source:
-        with clock("decode"), Video(source, limits=settings.limits) as opened:
-            draw = video["size_bytes"]
-            plan = partial(_requests, settings=settings, stretch=stretch, draw=draw)
-            read, decoder = decoders.read_planned(opened, source, plan, decoder=settings.decoder)
-            sampled, stored, *moments = read
-            probe, damage = opened.probe(), opened.damage
-        if probe.has_sound and "sound" in _looks_at(settings):
-            with clock("sound"):
-                heard = read_sound(
-                    source, begin_seconds=stretch.begin_seconds, end_seconds=stretch.end_seconds
-                )
-            seen |= {} if heard is None else {"sound": (heard,)}
+    (sampled, stored), seen, of_file = _read(video, settings, clock)
     with clock("quality"):
         looks = quality.measure(sampled.pixels, stored=stored.pixels)
     with clock("enhance"):
         frames, enhanced_share = _enhanced(sampled.pixels, settings.enhance)
     with clock("describe"):
-        seen |= {
-            wanted: wanted.gather(found) for wanted, found in zip(bursts, moments, strict=True)
-        }
-        seen |= {"frames": (frames,)}
-        vectors = features.describe(seen, settings.families)
-    return {
-        **dataclasses.asdict(probe),
-        **dataclasses.asdict(damage),
-        **looks,
-        "enhanced_share": enhanced_share,
-        **vectors,
-        "decoder": decoder,
+        vectors = features.describe({"frames": (frames,), **seen}, settings.families)
+    return {**of_file, **looks, "enhanced_share": enhanced_share, **vectors}
+
+
+def _read(
+    video: Mapping[str, Any], settings: Settings, clock: rows.Stopwatch
+) -> tuple[list[Frames], dict[LooksAt, Material], dict[str, Any]]:
+    """Sampled and stored frames; bursts and sound, where families want them; the file's columns."""
+    stretch, bursts = Stretch.of_row(video), _bursts(settings)
+    with storage.opened(video["uri"], video["size_bytes"]) as source:
+        with clock("decode"), Video(source, limits=settings.limits) as opened:
+            draw = video["size_bytes"]
+            plan = partial(_requests, settings=settings, stretch=stretch, draw=draw)
+            read, decoder = decoders.read_planned(opened, source, plan, decoder=settings.decoder)
+            probe, damage = opened.probe(), opened.damage
+        heard = None
+        if probe.has_sound and "sound" in _looks_at(settings):
+            with clock("sound"):
+                heard = read_sound(
+                    source, begin_seconds=stretch.begin_seconds, end_seconds=stretch.end_seconds
+                )
+    seen: dict[LooksAt, Material] = {
+        wanted: wanted.gather(found) for wanted, found in zip(bursts, read[2:], strict=True)
     }
+    seen |= {} if heard is None else {"sound": (heard,)}
+    return read[:2], seen, {**asdict(probe), **asdict(damage), "decoder": decoder}
 
 
 def _looks_at(settings: Settings) -> list[LooksAt]:

@@ -70,7 +70,6 @@ PARTS = (
     *((name, len(STATISTICS) * length) for name, length in _RAW_PARTS),
     ("flicker", FLICKER_BINS),
 )
-LENGTH = sum(length for _, length in PARTS)
 
 Array = NDArray[np.float32]
 
@@ -86,7 +85,7 @@ def describe(
             that speeds are per frame. Steps of no more than a millisecond count as 1/25 s, too.
 
     Returns:
-        ``float32 (LENGTH,)``: the parts of ``PARTS``, each as mean, standard deviation
+        ``float32 (362,)``: the parts of ``PARTS``, each as mean, standard deviation
         (population) and maximum over all pairs of frames (straightness: over the bursts), and the
         mean flicker histogram. NaN where bursts have too few frames for a part: two are needed
         for directions, three for turns and acceleration. All NaN without a burst.

@@ -24,7 +24,6 @@ CLIP = 0.2
 
 FRAME_LENGTH = ROWS * COLUMNS * ORIENTATIONS  # 432
 PARTS = (("hog_mean", FRAME_LENGTH), ("hog_std", FRAME_LENGTH))
-LENGTH = 2 * FRAME_LENGTH  # 864
 
 
 def describe(frames: NDArray[np.uint8]) -> NDArray[np.float32]:

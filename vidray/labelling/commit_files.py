@@ -32,7 +32,8 @@ _ROWS_PER_GROUP = 50_000
 _AT_ONCE = 16
 # In a file's metadata: the runs whose rows it holds, the libraries that these were made with, and
 # the set that they belong to, which older files do not tell.
-_RUNS, _VERSIONS, _SET = b"vidray.tables.runs", b"vidray.tables.versions", b"vidray.set"
+# As old folders have them: they do not follow the modules of these names.
+_RUNS, _VERSIONS, _SET = b"vidray.runs", b"vidray.versions", b"vidray.set"
 
 
 @dataclass(frozen=True, order=True)

@@ -38,7 +38,7 @@ class Stretch:
 
     @classmethod
     def of_row(cls, video: Mapping[str, Any]) -> Stretch:
-        """That of a VIDEOS row: the whole file where it tells nothing."""
+        """The stretch of a VIDEOS row: the whole file where none is given."""
         begin, end = video.get("begin_seconds"), video.get("end_seconds")
         return cls(-math.inf if begin is None else begin, math.inf if end is None else end)
 
@@ -108,16 +108,16 @@ class Clock:
         Raises:
             VideoError: the stretch holds no frame.
         """
-        told = frames_per_second or UNKNOWN_RATE
+        stated = frames_per_second or UNKNOWN_RATE
         seconds = pts_seconds - pts_seconds[:1]
         inside = stretch.frames(seconds)
         times = seconds[inside]
         end = duration_seconds
         if end is None or end <= seconds[-1]:
-            end = 2 * seconds[-1] - seconds[-2] if len(seconds) > 1 else 1 / told
+            end = 2 * seconds[-1] - seconds[-2] if len(seconds) > 1 else 1 / stated
         gone = np.append(seconds, end)[inside.stop]
         edges = np.append(times, min(gone, stretch.end_seconds))
-        rate = _constant_rate(times, told)
+        rate = _constant_rate(times, stated)
         if rate is not None:
             return cls(inside.start, rate, np.arange(len(edges), dtype=np.int64), edges)
         ticks = np.rint((edges - edges[0]) * _TICKS_PER_SECOND).astype(np.int64)
@@ -158,12 +158,12 @@ class Clock:
         return seconds
 
 
-def _constant_rate(times: NDArray[np.float64], told: float) -> float | None:
+def _constant_rate(times: NDArray[np.float64], stated: float) -> float | None:
     """The rate at which every frame comes to half a frame; None where there is none."""
     if len(times) == 1:
-        return told
+        return stated
     rate = float((len(times) - 1) / (times[-1] - times[0]))
     off = np.abs((times - times[0]) * rate - np.arange(len(times)))  # in frames
     if off.max() >= 0.5:
         return None
-    return told if abs(told - rate) <= 0.005 * rate else rate
+    return stated if abs(stated - rate) <= 0.005 * rate else rate
