@@ -48,7 +48,7 @@ def test_labels_stand_beside_true_ones_from_all_over_the_commit(
     shown = [line.split() for line in lines[1:13]]
     assert shown[0] == ["000.mp4", "run", "sit", "0.50"]
     assert shown[-1] == ["099.mp4", "run", "run", "0.60"]
-    assert lines[13] == "75 of 100 labels are the true ones"
+    assert lines[13] == "75 of 100 labels are the true ones (videos it learnt from count too)"
     assert lines[-1] == ("commit 3: /data/labels, files in its folder labels/set=m-0123456789ab")
 
 

@@ -54,8 +54,6 @@ def start_ray(settings: TableSettings, resources: Resources) -> Work:
         UserError: the cluster cannot hold them.
     """
     connect()
-    # The job itself says what went wrong, in one line.
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     check_cluster(resources)
     work = Work.of(settings)
     if wanted := resources.predictors:
@@ -82,8 +80,7 @@ def _run(
         a pool of actors, ActorPoolStrategy       1.4 + 0.5, 1.1 + 0.3 16.7, 28.6
         the same for rows, and a writer of parts  2.1 + 0.9, 1.5 + 0.7 13.4, 15.7
     """
-    import ray.data  # Here: half a second, which a job with nothing to do need not wait for.
-
+    ray = import_ray_data()
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     # Ray ends a job in which no block ends for 30 minutes; here each video has its own timeout.
@@ -100,6 +97,18 @@ def _run(
         compute=ray.data.TaskPoolStrategy(size=_cap(resources)),
     )
     return iter(results.iter_batches(batch_size=None, batch_format="pyarrow"))
+
+
+def import_ray_data() -> Any:
+    """Ray with ``ray.data``, silent: the job itself says what went wrong, in one line.
+
+    It takes half a second, which a job with nothing to do need not wait for.
+    """
+    import ray.data
+
+    # Now: importing it sets its loggers up.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    return ray
 
 
 def _cap(resources: Resources) -> int | None:

@@ -66,7 +66,8 @@ def _print_examples(rows: pa.Table) -> None:
         table.add_row(name, row["true_label"], row["label"], f"{row['probability']:.2f}")
     Console(width=summary.WIDTH).print(table)
     right = pc.sum(pc.equal(known["true_label"], known["label"])).as_py()
-    print(f"{right} of {len(known)} labels are the true ones")
+    # Which videos the model learnt from is not known here, and of those it is nearly always right.
+    print(f"{right} of {len(known)} labels are the true ones (videos it learnt from count too)")
 
 
 def _print_cost(report: Mapping[str, Any]) -> None:
