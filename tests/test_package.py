@@ -76,6 +76,7 @@ def installed(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_a_wheel_extracts_where_there_is_no_clone(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "videos" / "run").mkdir(parents=True)
     write_video(tmp_path / "videos" / "run" / "a.mp4", num_frames=30)
     flags = ("--videos", "videos", "--out", "out", "--families", "color", "--workers", 1)
     assert "1 videos: 1 ok" in _run(installed, "extract", *flags, cwd=tmp_path)
