@@ -35,12 +35,12 @@ class EvaluateConfig:
 def main(config: EvaluateConfig) -> None:
     """Judge a model, and show what came of it."""
     # These take seconds to import: not before the arguments are known to be right.
-    from vidray.evaluation import judging, told
+    from vidray.evaluation import console, judging
 
     found = judging.evaluate(
         config.model, config.data, config.out, config.settings, overwrite=config.overwrite
     )
-    told.print_evaluation(config.settings, config.out, found)
+    console.print_evaluation(config.settings, config.out, found)
 
 
 if __name__ == "__main__":

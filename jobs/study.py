@@ -36,10 +36,10 @@ def main(config: StudyConfig) -> None:
     """Train and ask every model, then write and show what came of it."""
     # These take seconds to import: not before the arguments are known to be right.
     from vidray import storage
-    from vidray.evaluation import study, told
+    from vidray.evaluation import console, study
 
     found = study.run(config.settings, storage.canonical(config.out), overwrite=config.overwrite)
-    told.print_study(config.out, config.settings.folds, found)
+    console.print_study(config.out, config.settings.folds, found)
 
 
 if __name__ == "__main__":

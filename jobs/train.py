@@ -67,7 +67,7 @@ def main(config: TrainConfig) -> None:
     began = time.monotonic()
     # These take seconds to import: not before the arguments are known to be right.
     from vidray import storage
-    from vidray.evaluation import teaching, told
+    from vidray.evaluation import console, teaching
     from vidray.learning import tensorboard
     from vidray.learning.epoch_lines import EpochLines
 
@@ -90,7 +90,7 @@ def main(config: TrainConfig) -> None:
     if config.tensorboard:
         tensorboard.write(out, taught.rows)
     run.finish(**taught.report)
-    told.print_taught(config.model, config.out, taught, seconds=time.monotonic() - began)
+    console.print_taught(config.model, config.out, taught, seconds=time.monotonic() - began)
 
 
 def _examples(config: TrainConfig, out: str) -> Examples:

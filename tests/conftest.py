@@ -63,6 +63,7 @@ class _OneClusterFirst(LoadFileScheduling):  # type: ignore[misc]
         return "cluster" if path.endswith(_FIRST) else path
 
 
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist, too
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling:
     """Asked by pytest-xdist; its own ``xdist_group`` does nothing under pytest 9."""
     return _OneClusterFirst(config, log)

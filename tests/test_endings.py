@@ -462,6 +462,6 @@ def test_a_workers_error_that_ray_data_tells_as_text() -> None:
 
     error = RayTaskError(UserCodeException("UDF failed"))
     error.args = ("ray::map()\n  File x\nZeroDivisionError: division by zero",)
-    line, code = endings.told(error)
+    line, code = endings.line_and_code(error)
     assert code == 1
     assert line.startswith("unexpected RayTaskError: ZeroDivisionError: division by zero")

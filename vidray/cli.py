@@ -43,7 +43,7 @@ def run(config: type[Config], main: Callable[[Config], None]) -> None:
         _say_interrupted(signal.SIGINT)
         sys.exit(128 + signal.SIGINT)
     except Exception as error:  # noqa: BLE001  Whatever it is ends in one line.
-        _fail(*endings.told(error))
+        _fail(*endings.line_and_code(error))
 
 
 def _say_interrupted(number: signal.Signals) -> None:

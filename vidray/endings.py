@@ -35,7 +35,7 @@ _ERRNOS = {
     errno.EINVAL: (2, "the system does not take such a name: give another one"),
 }
 _ADDRESSES = "the addresses, and AWS_PROFILE or AWS_ACCESS_KEY_ID"
-# Errors of botocore that come of what it is told, not of what a server says.
+# Errors of botocore that come of what it was given, not of what a server says.
 _WRONG_SETTINGS = (
     "ProfileNotFound", "ConfigParseError", "ConfigNotFound", "InvalidRegionError", "NoRegionError",
     "InvalidConfigError", "ParamValidationError", "InvalidRetryConfigurationError",
@@ -43,10 +43,10 @@ _WRONG_SETTINGS = (
 )  # fmt: skip
 
 
-def told(error: BaseException) -> tuple[str, int]:
+def line_and_code(error: BaseException) -> tuple[str, int]:
     """The line that tells a person of ``error``, and the exit code of the job that it ends."""
     error = _root(error)
-    line, code = _told(error)
+    line, code = _of(error)
     return one_line(line), code
 
 
@@ -67,13 +67,13 @@ def _root(error: BaseException) -> BaseException:
         error = causes[0]
 
 
-def _told(error: BaseException) -> tuple[str, int]:
+def _of(error: BaseException) -> tuple[str, int]:
     if isinstance(error, UserError):
         return str(error), 2
     if isinstance(error, JobError):
         return str(error), 1
     if isinstance(error, OSError):
-        return _told_of_system(error)
+        return _of_system(error)
     if isinstance(error, MemoryError):
         return f"the job is out of memory: give it more, {_AGAIN}", 1
     if _is_of(error, "botocore"):
@@ -84,7 +84,7 @@ def _told(error: BaseException) -> tuple[str, int]:
     return _unexpected(error), 1
 
 
-def _told_of_system(error: OSError) -> tuple[str, int]:
+def _of_system(error: OSError) -> tuple[str, int]:
     said = _said(error)
     if isinstance(error, PermissionError):
         # A bucket's has no number.

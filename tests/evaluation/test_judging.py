@@ -1,25 +1,50 @@
 """What a model is judged on and timed on."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 
-from vidray.evaluation.judging import _videos
+from tests.videos import write_video
+from vidray.evaluation.judging import _label, _videos
 from vidray.storage import parquet
+from vidray.video.clips import ClipSettings
 
 
 def test_what_clips_of_a_stretch_are_timed_on(tmp_path: Path) -> None:
     """Evaluating times the whole way from the file: of the row's stretch, not of a clip's."""
     listed = [
-        {"video_id": "a", "begin_seconds": 5.0, "end_seconds": 9.0},
-        {"video_id": "b", "begin_seconds": None, "end_seconds": None},
-        {"video_id": "c", "begin_seconds": 1.0, "end_seconds": 2.0},
+        {"video_id": "a", "begin_seconds": 5.0, "end_seconds": 9.0, "size_bytes": 3},
+        {"video_id": "b", "begin_seconds": None, "end_seconds": None, "size_bytes": 3},
+        {"video_id": "c", "begin_seconds": 1.0, "end_seconds": 2.0, "size_bytes": 3},
     ]
     clip = {"begin_seconds": 6.0, "end_seconds": 7.0, "label": "up"}
-    for columns in (["video_id", "begin_seconds", "end_seconds"], ["video_id"]):
+    for columns in (
+        ["video_id", "size_bytes", "begin_seconds", "end_seconds"],
+        ["video_id", "size_bytes"],
+    ):
         table = pa.Table.from_pylist(listed).select(columns)
         (tmp_path / "videos.parquet").write_bytes(parquet.parquet_bytes(table))
         found = _videos(str(tmp_path), {name: {"video_id": name, **clip} for name in "ab"})
         spans = [(video["begin_seconds"], video["end_seconds"]) for video in found]
-        assert spans == ([(5.0, 9.0), (None, None)] if len(columns) == 3 else [(None, None)] * 2)
+        assert spans == ([(5.0, 9.0), (None, None)] if len(columns) == 4 else [(None, None)] * 2)
+        assert [video["size_bytes"] for video in found] == [3, 3]
         assert [video["label"] for video in found] == ["up", "up"]
+
+
+def test_a_video_that_is_gone_is_not_timed(tmp_path: Path) -> None:
+    """It came to 53 ms from file to label, 1,061 ms of it the model: rows had no size of a file,
+    which draws the frames.
+    """
+    size_bytes = write_video(tmp_path / "there.mp4", num_frames=8).stat().st_size
+    model: Any = SimpleNamespace(
+        clip=ClipSettings(frames_per_clip=4, size_px=16), predict=lambda clips: clips
+    )
+
+    def video(name: str) -> dict[str, Any]:
+        uri = str(tmp_path / name)
+        return {"uri": uri, "video_id": name, "label": "up", "size_bytes": size_bytes}
+
+    assert _label(model, [video("there.mp4")])
+    assert not _label(model, [video("there.mp4"), video("gone.mp4")])

@@ -56,7 +56,7 @@ def undisturbed(
     model: str, many: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> pa.Table:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    Job("label.py", cluster).run("--model", model, "--videos", many, "--out", out)
+    Job("label.py", cluster).call("--model", model, "--videos", many, "--out", out)
     return table(out)
 
 
@@ -119,7 +119,7 @@ def test_sigterm_to_a_job_with_a_ray_of_its_own(
     _, alive = psutil.wait_procs(started, timeout=10)
     assert not alive
     assert not sandboxes()
-    Job("label.py", cluster).run(*flags)
+    Job("label.py", cluster).call(*flags)
     assert table(out).equals(undisturbed)
     assert not list(out.rglob("*.draft"))
 
@@ -138,7 +138,7 @@ def test_ctrl_c_twice_on_a_cluster(
     assert process.returncode == 130, told
     assert one_error(told) == "error: interrupted; run the same command again to go on"
     wait_until(lambda: not sandboxes_of(many))
-    job.run(*flags)
+    job.call(*flags)
     assert table(out).equals(undisturbed)
 
 
@@ -182,7 +182,7 @@ def test_a_disk_that_fills_up_in_mid_run(
         with pytest.raises(UserError, match="holds no labels yet"):
             read_labels(str(disk / "out"))
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-        job.run(*flags)
+        job.call(*flags)
         assert table(disk / "out").equals(undisturbed)
         assert not list(disk.rglob("*.draft"))
 

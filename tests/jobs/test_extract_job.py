@@ -54,7 +54,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def extracted(clips: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished run folder of ``clips``, with what the job printed beside it."""
     out = tmp_path_factory.mktemp("extracted") / "out"
-    told = Job("extract.py", cluster).run("--videos", clips, "--out", out, "--show", 20, *_CHEAP)
+    told = Job("extract.py", cluster).call("--videos", clips, "--out", out, "--show", 20, *_CHEAP)
     (out.parent / "told.txt").write_text(told)
     return out
 
@@ -75,7 +75,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(many: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    Job("extract.py", cluster).run("--videos", many, "--out", out, *_STEADY)
+    Job("extract.py", cluster).call("--videos", many, "--out", out, *_STEADY)
     return out
 
 
@@ -146,9 +146,9 @@ def test_other_tools_read_the_table(extracted: Path) -> None:
 def test_one_block_and_forty_blocks_give_the_same_bytes(
     job: Job, many: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    job.run("--videos", many, "--out", tmp_path / "one", "--num-blocks", 1, *_STEADY)
+    job.call("--videos", many, "--out", tmp_path / "one", "--num-blocks", 1, *_STEADY)
     flags = ("--num-blocks", 40, *_STEADY)
-    job.run("--videos", many, "--out", tmp_path / "forty", *flags)
+    job.call("--videos", many, "--out", tmp_path / "forty", *flags)
     assert _table_bytes(tmp_path / "one") == _table_bytes(undisturbed)
     assert _table_bytes(tmp_path / "forty") == _table_bytes(undisturbed)
 
@@ -157,14 +157,14 @@ def test_a_bucket_gives_the_bytes_a_folder_gives(
     job: Job, clips: Path, extracted: Path, s3_bucket: str, tmp_path: Path
 ) -> None:
     s3fs.S3FileSystem().put(str(clips), f"{s3_bucket}/clips", recursive=True)
-    job.run("--videos", clips, "--out", f"{s3_bucket}/out", *_CHEAP)
+    job.call("--videos", clips, "--out", f"{s3_bucket}/out", *_CHEAP)
     for info in storage.list_files(f"{s3_bucket}/out/features"):
         mine = extracted / "features" / storage.name_of(info.uri)
         assert storage.read_bytes(info.uri) == mine.read_bytes()
     assert storage.exists(f"{s3_bucket}/out/_SUCCESS")
     assert not list(storage.list_files(f"{s3_bucket}/out/_staging", hidden=True))
 
-    job.run("--videos", f"{s3_bucket}/clips", "--out", tmp_path / "from_bucket", *_CHEAP)
+    job.call("--videos", f"{s3_bucket}/clips", "--out", tmp_path / "from_bucket", *_CHEAP)
     names = [n for n in runs.read_table(str(extracted)).column_names if n not in _PER_SOURCE]
     from_folder = runs.read_table(str(extracted), columns=names)
     from_bucket = runs.read_table(str(tmp_path / "from_bucket"), columns=names)
@@ -198,7 +198,7 @@ def test_a_killed_driver_goes_on_where_it_stopped(
     time.sleep(3)  # What is in flight on the cluster ends with its driver.
     finished = _staged(out)
     assert 10 <= len(finished) < 40
-    told = job.run("--videos", many, "--out", out, *_STEADY)
+    told = job.call("--videos", many, "--out", out, *_STEADY)
     assert f"extract: {len(finished)} of 40 were done already" in told
     assert json.loads((out / "run.json").read_text())["videos_done_before"] == len(finished)
     written = {path.name: path.stat().st_mtime_ns for path in (out / "features").iterdir()}
@@ -298,7 +298,7 @@ def test_videos_added_during_a_run_wait_for_the_next(job: Job, clips: Path, tmp_
         _wait_until((out / "videos.parquet").exists)
         process.kill()
     shutil.copyfile(source / "up" / "clip00.mp4", source / "up" / "later.mp4")
-    job.run("--videos", source, "--out", out, *_CHEAP)
+    job.call("--videos", source, "--out", out, *_CHEAP)
     assert len(runs.read_table(str(out))) == 15
 
 
@@ -370,9 +370,9 @@ def test_a_finished_folder_is_left_alone(
     source, out = tmp_path / "clips", tmp_path / "out"
     shutil.copytree(clips, source)
     given = ("--videos", source, "--out", out, *_CHEAP)
-    job.run(*given)
+    job.call(*given)
     before = _table_bytes(out)
-    assert "nothing to do" in job.run(*given)
+    assert "nothing to do" in job.call(*given)
     assert "other settings (families: " in _fails(capsys, *given[:-1], "texture")
     assert "other settings (videos: " in _fails(capsys, "--videos", source / "up", *given[2:])
     wrong = ("--videos", tmp_path / "typo", *given[2:], "--overwrite")
@@ -380,7 +380,7 @@ def test_a_finished_folder_is_left_alone(
     (source / "up" / "empty.mp4").unlink()
     assert "has changed since: 0 rows new or changed, 1 gone" in _fails(capsys, *given)
     assert _table_bytes(out) == before
-    job.run(*given, "--overwrite")
+    job.call(*given, "--overwrite")
     assert len(runs.read_table(str(out))) == 14
 
 
@@ -389,7 +389,7 @@ def test_real_clips_give_the_same_bytes_from_every_source(
     job: Job, s3_bucket: str, tmp_path: Path
 ) -> None:
     fight = FIGHT
-    job.run("--videos", fight, "--out", tmp_path / "splits", *_CHEAP)
+    job.call("--videos", fight, "--out", tmp_path / "splits", *_CHEAP)
     columns = ["uri", "status", "label", "split"]
     rows = runs.read_table(str(tmp_path / "splits"), columns=columns).to_pylist()
     assert len(rows) == 233
@@ -408,7 +408,7 @@ def test_real_clips_give_the_same_bytes_from_every_source(
         "from_csv": fight / "videos.csv",
         "from_bucket": f"{s3_bucket}/fight",
     }.items():
-        job.run("--videos", source, "--out", tmp_path / name, *_CHEAP)
+        job.call("--videos", source, "--out", tmp_path / name, *_CHEAP)
         assert _what_was_seen(tmp_path / name) == expected, name
 
 

@@ -61,7 +61,7 @@ def undisturbed(
     model: str, many: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    Job("label.py", cluster).run("--model", model, "--videos", many, "--out", out)
+    Job("label.py", cluster).call("--model", model, "--videos", many, "--out", out)
     return out
 
 
@@ -106,17 +106,17 @@ def test_nights_of_a_folder_that_grows(
     for path in sorted(videos.glob("clip*"))[3:]:
         path.unlink()
     flags = ("--model", model, "--videos", videos, "--out", out)
-    told = job.run(*flags, "--dry-run")
+    told = job.call(*flags, "--dry-run")
     assert "4 new, 41 gone" in told
     assert len(read_labels(str(out))) == 41
-    assert "4 new, 41 gone" in job.run(*flags)
-    assert "3 unchanged, 1 quarantined, 41 gone" in (told := job.run(*flags))
+    assert "4 new, 41 gone" in job.call(*flags)
+    assert "3 unchanged, 1 quarantined, 41 gone" in (told := job.call(*flags))
     assert "nothing to label" in told
 
     shutil.copyfile(many / "clip30.avi", videos / "new.avi")
     shutil.copyfile(many / "clip31.avi", videos / "clip00.avi")
     (videos / "clip01.avi").unlink()
-    assert "1 new, 1 changed, 1 unchanged, 1 quarantined, 42 gone" in job.run(*flags)
+    assert "1 new, 1 changed, 1 unchanged, 1 quarantined, 42 gone" in job.call(*flags)
     rows = {row["uri"]: row for row in read_labels(str(out)).to_pylist()}
     assert len(rows) == 46
     by_name = {Path(row["uri"]).name: row for row in read_labels(str(undisturbed)).to_pylist()}
@@ -126,7 +126,7 @@ def test_nights_of_a_folder_that_grows(
     assert sorted(row["commit"] for row in rows.values()) == [1] * 41 + [2] * 3 + [3] * 2
 
     # Another way to label is another set, and the first one stays.
-    told = job.run(*flags, "--clips-per-video", "2")
+    told = job.call(*flags, "--clips-per-video", "2")
     assert "4 new" in told
     assert len(read_labels(str(out))) == 4
 
@@ -143,7 +143,7 @@ def test_a_killed_run_is_finished_and_committed_once(
     time.sleep(3)  # What is in flight on the cluster ends with its driver.
     finished = parts(out)
     assert 5 <= finished < 41
-    told = job.run(*flags)
+    told = job.call(*flags)
     assert "going on with a run that was not finished" in told
     assert f"label: {finished} of 41 were done already" in told
     assert "nothing to label" in told
@@ -293,7 +293,7 @@ def test_a_bucket_that_fails_one_request_in_twenty(
         fs.put(str(path), f"{s3_bucket}/videos/{path.name}")
     fs.put(model, f"{s3_bucket}/model", recursive=True)
     flags = ("--model", f"{s3_bucket}/model", "--videos", f"{s3_bucket}/videos")
-    Job("label.py", cluster).run(*flags, "--out", f"{s3_bucket}/calm")
+    Job("label.py", cluster).call(*flags, "--out", f"{s3_bucket}/calm")
     # Workers have the environment of their node.
     with (
         serving() as faulty,
@@ -313,9 +313,9 @@ def test_a_bucket_and_a_classical_model(
     for name in ("clip00.avi", "clip01.avi", "text.mp4"):
         s3fs.S3FileSystem().put(str(many / name), f"{s3_bucket}/videos/{name}")
     flags = ("--videos", f"{s3_bucket}/videos", "--out", f"{s3_bucket}/out")
-    told = job.run("--model", f"{s3_bucket}/model", *flags)
+    told = job.call("--model", f"{s3_bucket}/model", *flags)
     assert re.search(r"3 videos: 2 ok, 1 failed", told)
     rows = read_labels(f"{s3_bucket}/out").to_pylist()
     assert [row["status"] for row in rows] == ["ok", "ok", "failed"]
     assert all(sum(row["probabilities"]) == pytest.approx(1) for row in rows[:2])
-    assert "2 unchanged, 1 quarantined" in job.run("--model", f"{s3_bucket}/model", *flags)
+    assert "2 unchanged, 1 quarantined" in job.call("--model", f"{s3_bucket}/model", *flags)

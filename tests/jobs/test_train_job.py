@@ -49,7 +49,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def features(videos: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("features") / "run"
-    Job("extract.py", cluster).run("--videos", videos, "--out", out, *_SPLITS)
+    Job("extract.py", cluster).call("--videos", videos, "--out", out, *_SPLITS)
     return out
 
 
@@ -57,7 +57,7 @@ def features(videos: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFa
 def clips(videos: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("clips") / "run"
     size = ("--frames-per-clip", "8", "--size-px", "32")
-    told = Job("clips.py", cluster).run("--videos", videos, "--out", out, *size, *_SPLITS)
+    told = Job("clips.py", cluster).call("--videos", videos, "--out", out, *size, *_SPLITS)
     assert "26 videos: 24 ok, 2 failed, 0 skipped" in told
     return out
 
@@ -65,7 +65,7 @@ def clips(videos: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def undisturbed(clips: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "model"
-    told = Job("train.py", cluster).run("--data", clips, "--out", out, *_DEEP)
+    told = Job("train.py", cluster).call("--data", clips, "--out", out, *_DEEP)
     assert len(re.findall(r"^epoch \d/4: loss", told, flags=re.MULTILINE)) == 4
     return out
 
@@ -97,7 +97,7 @@ def test_classical_model_from_features_to_figures(
 ) -> None:
     out = tmp_path / "model"
     flags = ("--data", features, "--model", "extra_trees", "--out", out, "--folds", "0")
-    told = job.run(*flags)
+    told = job.call(*flags)
     assert re.search(r"^ val +\d", told, flags=re.MULTILINE)
     assert {path.name for path in out.iterdir()} == {
         "model.json", "pipeline.skops", "metrics.json", "importance.json", "run.json", "_SUCCESS",
@@ -105,10 +105,10 @@ def test_classical_model_from_features_to_figures(
     importance = json.loads((out / "importance.json").read_text())
     assert [row["name"] for row in importance["families"]] == ["flow"]
     assert all(row["name"].startswith("flow.") for row in importance["features"])
-    assert "nothing to do" in job.run(*flags)
+    assert "nothing to do" in job.call(*flags)
 
     judged = tmp_path / "judged"
-    told = Job("evaluate.py", cluster).run("--model", out, "--data", features, "--out", judged)
+    told = Job("evaluate.py", cluster).call("--model", out, "--data", features, "--out", judged)
     metrics = json.loads((judged / "metrics.json").read_text())
     assert f"{metrics['accuracy']:.3f}" in told
     predictions = f"{judged}/predictions.parquet"
@@ -131,9 +131,11 @@ def test_deep_model_learns_saves_and_is_judged(
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert all(0 <= r["seconds_waiting_for_data"] <= r["seconds"] for r in history)
     flags = ("--model", undisturbed, "--data", clips, "--out", tmp_path / "judged")
-    Job("evaluate.py", cluster).run(*flags)
+    Job("evaluate.py", cluster).call(*flags)
     metrics = json.loads((tmp_path / "judged" / "metrics.json").read_text())
-    assert metrics["cost"]["parameters"] == 11_178_564  # ResNet-18 with four classes
+    cost = metrics["cost"]
+    assert cost["parameters"] == 11_178_564  # ResNet-18 with four classes
+    assert cost["end_to_end_seconds_per_video"] > cost["seconds_per_video"]
     model = models.load(str(undisturbed))
     assert model.class_names == ("bounce", "drift", "flicker", "spin")
 
@@ -143,11 +145,11 @@ def test_clips_without_splits_are_split_by_training_and_judged_so(
 ) -> None:
     clips, model, judged = tmp_path / "clips", tmp_path / "model", tmp_path / "judged"
     size = ("--frames-per-clip", "4", "--size-px", "32")
-    Job("clips.py", cluster).run("--videos", videos, "--out", clips, *size)
+    Job("clips.py", cluster).call("--videos", videos, "--out", clips, *size)
     flags = ("--model", "resnet18_avg", "--epochs", "1", "--batch-size", "8", *_SPLITS)
-    told = job.run("--data", clips, "--out", model, *flags)
+    told = job.call("--data", clips, "--out", model, *flags)
     assert "splits derived by recording" in told
-    Job("evaluate.py", cluster).run("--model", model, "--data", clips, "--out", judged)
+    Job("evaluate.py", cluster).call("--model", model, "--data", clips, "--out", judged)
     found = duckdb.sql(f"select uri from '{judged}/predictions.parquet'").fetchall()
     listed = sources.list_videos(str(videos), splits=(0.5, 0.25, 0.25))
     rows = zip(*(listed[name].to_pylist() for name in ("uri", "split")), strict=True)
@@ -165,7 +167,7 @@ def test_a_killed_driver_goes_on_to_the_same_weights(
         process.kill()
     assert not (tmp_path / "model" / "model.json").exists()
     time.sleep(3)  # What runs on the cluster ends with its driver.
-    told = job.run(*flags)
+    told = job.call(*flags)
     assert "epoch 1/4" not in told
     assert "epoch 4/4" in told
     assert _weights(tmp_path / "model") == _weights(undisturbed)
@@ -208,7 +210,7 @@ def _assert_learnt_the_same(out: Path, undisturbed: Path) -> None:
 def test_two_workers_learn_what_one_learns(
     job: Job, clips: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    job.run("--data", clips, "--out", tmp_path / "model", "--workers", "2", *_DEEP)
+    job.call("--data", clips, "--out", tmp_path / "model", "--workers", "2", *_DEEP)
     _assert_learnt_the_same(tmp_path / "model", undisturbed)
 
 
@@ -237,7 +239,7 @@ def test_model_folder_and_clips_in_a_bucket(
     s3fs.S3FileSystem().put(str(clips), f"{s3_bucket}/clips", recursive=True)
     out = f"{s3_bucket}/model"
     flags = ("--model", "resnet18_max", "--epochs", "1", "--frames", "2")
-    job.run("--data", f"{s3_bucket}/clips", "--out", out, *flags)
+    job.call("--data", f"{s3_bucket}/clips", "--out", out, *flags)
     assert storage.exists(f"{out}/_SUCCESS")
     assert not list(storage.list_files(f"{out}/_checkpoints", hidden=True))
     probabilities = models.load(out).predict(np.zeros((2, 8, 32, 32, 3), np.uint8))

@@ -602,7 +602,7 @@ def test_a_commit_names_the_libraries_that_made_it(
         # It is a part of what the claim of a run is for.
         assert deep.new_run("/v", DIGEST).versions["torch"] == "torch of tomorrow"
         label(deep, videos(a="1", b="1"))
-    one, two = (commit.told.versions for commit in deep.commits())
+    one, two = (commit.contents.versions for commit in deep.commits())
     assert one == (versions.of(("torch", "av")),)
     assert (two[0]["torch"], two[0]["av"]) == ("torch of tomorrow", "av of tomorrow")
     monkeypatch.setattr(commits, "_MOST_COMMITS", 2)

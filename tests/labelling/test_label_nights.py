@@ -99,7 +99,7 @@ def test_run_json_is_there_before_anything_else_and_names_the_libraries(
     wanted = {*versions.FEATURES, *versions.CLASSICAL, "vidray", "python"}
     assert set(told["versions"]) == wanted
     (commit,) = commits.LabelSet(out=config.out, name=told["set"]).commits()
-    assert commit.told.versions == (told["versions"],)
+    assert commit.contents.versions == (told["versions"],)
 
 
 def test_a_dry_run_writes_nothing(config: label.LabelConfig) -> None:

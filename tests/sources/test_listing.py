@@ -378,6 +378,16 @@ def test_manifest_csv(place: str, column: str) -> None:
     }
 
 
+def test_a_manifest_leaves_other_readers_their_limit() -> None:
+    """It is the whole process's: 35 characters after a short list, and nobody read a CSV again."""
+    before = csv.field_size_limit()
+    manifests.read_csv(b"path,label\na.mp4,x\n", "l.csv")
+    assert csv.field_size_limit() == before
+    long = "y" * (before + 1)
+    (entry,) = manifests.read_csv(f"path,label\na.mp4,{long}\n".encode(), "l.csv")
+    assert entry.label == long
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_encodings_and_separators(place: str, encoding: str, separator: str) -> None:

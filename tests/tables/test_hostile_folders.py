@@ -150,7 +150,7 @@ def test_a_copy_under_the_name_of_a_commit_costs_nothing(
 
 
 def test_what_says_it_holds_a_commit_and_does_not_deletes_nothing(labels: LabelSet) -> None:
-    tokens = [token for commit in labels.commits() for token in commit.told.runs]
+    tokens = [token for commit in labels.commits() for token in commit.contents.runs]
     rows = labels.commits()[0]
     liar = commit_files.read(rows, parquet.read_schema(rows.uri).names).slice(0, 1)
     data = commit_files.to_bytes(liar, [*tokens, "f" * 32])

@@ -77,7 +77,7 @@ def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> p
             receipts.append(receipt)
     except (UserError, JobError, OSError) as error:
         # By value: what is raised comes through Ray Data as a text only.
-        line, code = endings.told(error)
+        line, code = endings.line_and_code(error)
         receipts.append({"refusal": line} if code == 2 else {"failure": line})
     return pa.Table.from_pylist(receipts, schema=_RECEIPT)
 

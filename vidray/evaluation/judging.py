@@ -271,32 +271,42 @@ def _cost(
         clip_shape=shape,
         runs=3,
     )
-    whole = cost.median_seconds(lambda: _label(model, videos), runs=1) / len(videos)
+    were_read: list[bool] = []
+    seconds = cost.median_seconds(lambda: were_read.append(_label(model, videos)), runs=1)
+    whole = seconds / len(videos) if all(were_read) else None
     return {**alone, "end_to_end_seconds_per_video": whole, "timed_videos": len(videos)}
 
 
 def _videos(data: str, first: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The videos these rows are of, by video_id; a row of CLIPS tells its own stretch only."""
+    """VIDEOS rows of these rows' videos: a row of CLIPS has its own stretch, and no size."""
     listed = parquet.read_parquet(storage.join(storage.canonical(data), "videos.parquet"))
     chosen = listed.filter(pa.compute.is_in(listed["video_id"], pa.array(list(first))))
-    stretch_of = {
-        row["video_id"]: {name: row.get(name) for name in ("begin_seconds", "end_seconds")}
-        for row in chosen.to_pylist()
-    }
-    return [{**row, **stretch_of[video], "size_bytes": None} for video, row in first.items()]
+    own = ("begin_seconds", "end_seconds", "size_bytes")
+    found = {row["video_id"]: {name: row.get(name) for name in own} for row in chosen.to_pylist()}
+    return [{**row, **found[video]} for video, row in first.items()]
 
 
-def _label(model: Model, videos: list[dict[str, Any]]) -> None:
-    """From files to probabilities, in this process."""
+def _label(model: Model, videos: list[dict[str, Any]]) -> bool:
+    """From files to probabilities, in this process; whether all files could still be read.
+
+    One that cannot be read costs no time, and a figure of it would be too good.
+    """
     if isinstance(model, ClassicalModel):
         made = [extraction.describe_video(video, model.features) for video in videos]
         model.predict(pa.Table.from_batches(made))
-        return
+        return all(_is_ok(batch) for batch in made)
+    shape = (-1, model.clip.frames_per_clip, model.clip.size_px, model.clip.size_px, 3)
     for video in videos:
         batch = clips.cut_video(video, model.clip)
-        shape = (-1, model.clip.frames_per_clip, model.clip.size_px, model.clip.size_px, 3)
-        pixels = b"".join(batch["pixels"].drop_null().to_pylist())
+        if not _is_ok(batch):
+            return False
+        pixels = b"".join(batch["pixels"].to_pylist())
         model.predict(np.frombuffer(pixels, np.uint8).reshape(shape))
+    return True
+
+
+def _is_ok(batch: pa.RecordBatch) -> bool:
+    return set(batch["status"].to_pylist()) == {"ok"}
 
 
 def _write_predictions(folder: RunFolder, judged: Judged, names: Sequence[str]) -> None:

@@ -51,18 +51,18 @@ class Commit:
         return set_of(self.uri)
 
     @property
-    def told(self) -> Told:
+    def contents(self) -> Contents:
         """What the file says of itself.
 
         Raises:
             UserError: it is damaged, or not vidray's.
             FileNotFoundError: it was compacted meanwhile.
         """
-        return _told(self.uri, self.fingerprint)
+        return _contents(self.uri, self.fingerprint)
 
 
 @dataclass(frozen=True)
-class Told:
+class Contents:
     """What a committed file says of itself.
 
     Attributes:
@@ -112,7 +112,7 @@ def standing(commits: Sequence[Commit]) -> list[Commit]:
         FileNotFoundError: one was compacted meanwhile.
     """
     with ThreadPoolExecutor(_AT_ONCE) as pool:  # From a bucket each takes 0.1 s.
-        list(pool.map(lambda commit: commit.told, commits))
+        list(pool.map(lambda commit: commit.contents, commits))
     return [commit for commit in commits if not holders(commit, commits)]
 
 
@@ -128,7 +128,11 @@ def holders(commit: Commit, commits: Iterable[Commit]) -> list[Commit]:
         and commit.last <= other.last
         and (other.first, other.last) != (commit.first, commit.last)
     ]
-    return [other for other in wider if commit.told.runs and commit.told.runs < other.told.runs]
+    return [
+        other
+        for other in wider
+        if commit.contents.runs and commit.contents.runs < other.contents.runs
+    ]
 
 
 def held_by(holder: Commit, commits: Iterable[Commit]) -> list[Commit]:
@@ -146,7 +150,7 @@ def held_by(holder: Commit, commits: Iterable[Commit]) -> list[Commit]:
 
 def read(commit: Commit, columns: Sequence[str]) -> pa.Table:
     """Columns of LABELS; null where the file is older than a column."""
-    there = [name for name in columns if name in commit.told.columns]
+    there = [name for name in columns if name in commit.contents.columns]
     table = parquet.read_parquet(commit.uri, there)
     wanted = pa.schema([schema.LABELS.field(name) for name in columns])
     arrays = [
@@ -184,19 +188,19 @@ def to_bytes(
     """
     sink = io.BytesIO()
     of_set = {} if set_name is None else {_SET: set_name}
-    told = schema.LABELS.with_metadata(
+    columns = schema.LABELS.with_metadata(
         {_RUNS: json.dumps(sorted(tokens)), _VERSIONS: json.dumps(_each_once(versions)), **of_set}
     )
-    words = [field.name for field in told if pa.types.is_string(field.type)]
+    words = [field.name for field in columns if pa.types.is_string(field.type)]
     with pq.ParquetWriter(
         sink,
-        told,
+        columns,
         compression="zstd",
         use_dictionary=words,
         write_statistics=words,
         write_page_checksum=True,
     ) as writer:
-        writer.write_table(rows.cast(told), row_group_size=_ROWS_PER_GROUP)
+        writer.write_table(rows.cast(columns), row_group_size=_ROWS_PER_GROUP)
     return sink.getvalue()
 
 
@@ -207,7 +211,7 @@ def _each_once(versions: Iterable[Mapping[str, str | None]]) -> list[Mapping[str
 # A file that is there never changes: it is made by one conditional write. Should somebody put
 # another one in its place, its fingerprint is another one, too.
 @functools.lru_cache(maxsize=1024)
-def _told(uri: str, _fingerprint: str) -> Told:
+def _contents(uri: str, _fingerprint: str) -> Contents:
     found = parquet.read_schema(uri)
     metadata = found.metadata or {}
     try:
@@ -219,8 +223,8 @@ def _told(uri: str, _fingerprint: str) -> Told:
     if not all(isinstance(token, str) and names.is_token(token) for token in tokens):
         raise _not_ours(uri, "it names runs that are none")
     name = set_of(uri)
-    if (told := metadata.get(_SET, name.encode()).decode(errors="replace")) != name:
-        raise _not_ours(uri, f"it is of the set {checked_json.shown(told)}")
+    if (found := metadata.get(_SET, name.encode()).decode(errors="replace")) != name:
+        raise _not_ours(uri, f"it is of the set {checked_json.shown(found)}")
     for wanted in schema.LABELS:
         if wanted.name not in found.names:
             if not wanted.nullable:
@@ -230,7 +234,7 @@ def _told(uri: str, _fingerprint: str) -> Told:
             raise _not_ours(uri, f"its column {wanted.name} is {kind}, not {wanted.type}")
     given = versions if isinstance(versions, list) else []
     kept = tuple(one for one in given if isinstance(one, dict))
-    return Told(frozenset(tokens), kept, tuple(found.names))
+    return Contents(frozenset(tokens), kept, tuple(found.names))
 
 
 def _not_ours(uri: str, why: str) -> UserError:

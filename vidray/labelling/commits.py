@@ -141,7 +141,9 @@ class LabelSet:
     def is_committed(self, run: Run) -> bool:
         """Whether readers see the rows of ``run``."""
         token = storage.name_of(run.out)
-        return _settled(self, lambda commits: any(token in c.told.runs for c in reversed(commits)))
+        return _settled(
+            self, lambda commits: any(token in c.contents.runs for c in reversed(commits))
+        )
 
     def commit(self, run: Run, *, model_digest: str, class_names: Sequence[str] = ()) -> int | None:
         """Show the rows of a run, all parts of which are there, to readers: all at once.
@@ -189,7 +191,7 @@ class LabelSet:
         commits = self.commits()
         if len(commits) < _MOST_COMMITS:
             return False
-        told = [commit.told for commit in commits]
+        told = [commit.contents for commit in commits]
         if any(set(one.columns) - set(schema.LABELS.names) for one in told):
             return False  # A newer vidray has written more than is known here: it may compact.
         rows = pa.concat_tables([commit_files.read(c, schema.LABELS.names) for c in commits])

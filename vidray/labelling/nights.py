@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from vidray import flags, storage
 from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.errors import JobError
-from vidray.labelling import commits, told
+from vidray.labelling import commits, console
 from vidray.labelling.commits import LabelSet
 from vidray.labelling.options import LabelOptions
 from vidray.labelling.settings import LabelSettings, check_model, name_and_digest
@@ -139,7 +139,7 @@ class Night:
         began = time.monotonic()
         listed = list_videos(self.videos)
         todo = self.labels.todo(listed, max_attempts=self.max_attempts, caps=self._caps)
-        told.print_todo(todo, time.monotonic() - began)
+        console.print_todo(todo, time.monotonic() - began)
         return todo
 
     @property
@@ -177,11 +177,11 @@ class Night:
             self.labels.remove(run)  # What was written since.
             print("the run beside this one has committed")
             return
-        rows = commits.read_labels(self.out, set_name=self.labels.name, columns=told.COLUMNS)
+        rows = commits.read_labels(self.out, set_name=self.labels.name, columns=console.COLUMNS)
         mine = rows.filter(pc.equal(rows["commit"], number))
         report |= _measured(mine, report)
         self.folder.write_run_json("finished", commit=number, **report)
-        told.print_commit(self.labels, number, mine, report)
+        console.print_commit(self.labels, number, mine, report)
 
     def _placed(self) -> Resources:
         """The resources with predictors, if a network is to have processes of its own."""

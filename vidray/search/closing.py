@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from vidray import storage
-from vidray.evaluation.told import caveats
+from vidray.evaluation.console import caveats
 from vidray.models.names import ModelKind
 from vidray.progress import duration
 from vidray.search.proposals import Outcome, Trial

@@ -116,7 +116,8 @@ def read_csv(data: bytes, name: str, split: str | None = None) -> list[Entry]:
     first = next((line for line in text.splitlines() if line.strip()), "")
     # An id and a sentence (Something-Something's first version): commas belong to that.
     separator = ";" if re.match(r"\d+;", first) else max(",;\t", key=first.count)
-    csv.field_size_limit(len(text) + 1)  # its default ends the whole list for one long cell
+    # Its default ends the whole list for one long cell. It is the whole process's: only raised.
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         header = [cell.strip() for cell in next((row for row in rows if any(row)), [])]

@@ -80,14 +80,21 @@ def print_evaluation(settings: JudgeSettings, out: str, found: Evaluation) -> No
         )
     for sentence in caveats(metrics, majority["accuracy"]):
         print(f"note: {sentence}")
-    if cost := metrics["cost"]:
-        end_to_end = 1000 * cost["end_to_end_seconds_per_video"]
-        alone = 1000 * cost["seconds_per_video"]
-        print(
-            f"{end_to_end:.0f} ms a video from file to label, {alone:.1f} ms of it the model "
-            f"(measured on {cost['timed_videos']} videos)"
-        )
+    if metrics["cost"]:
+        print(_cost_line(metrics["cost"]))
     print(f"predictions, worst first: {storage.join(out, 'predictions.parquet')}")
+
+
+def _cost_line(cost: Metrics) -> str:
+    alone = 1000 * cost["seconds_per_video"]
+    on = f"measured on {cost['timed_videos']} videos"
+    if cost["end_to_end_seconds_per_video"] is None:
+        return (
+            f"{alone:.1f} ms a video for the model alone ({on}; from file to label is not known: "
+            "not all of these files are still where they were)"
+        )
+    end_to_end = 1000 * cost["end_to_end_seconds_per_video"]
+    return f"{end_to_end:.0f} ms a video from file to label, {alone:.1f} ms of it the model ({on})"
 
 
 def caveats(metrics: Metrics, majority: float) -> list[str]:

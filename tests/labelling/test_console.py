@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from vidray.labelling import told
+from vidray.labelling import console
 from vidray.labelling.commits import LabelSet
 from vidray.tables import schema
 
@@ -23,7 +23,7 @@ def _rows(number: int, true_label: str | None = "run") -> pa.Table:
         for k in range(number)
     ]  # fmt: skip
     rows.append({**rows[0], "uri": "/v/bad.mp4", "label": None, "probability": None})
-    kinds = pa.schema([schema.LABELS.field(name) for name in told.COLUMNS])
+    kinds = pa.schema([schema.LABELS.field(name) for name in console.COLUMNS])
     return pa.Table.from_pylist(rows, kinds)
 
 
@@ -42,7 +42,7 @@ def _report(videos: int, working: float) -> dict[str, Any]:
 def test_labels_stand_beside_true_ones_from_all_over_the_commit(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    told.print_commit(LABELS, 3, _rows(100), _report(101, 3.0))
+    console.print_commit(LABELS, 3, _rows(100), _report(101, 3.0))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["video", "true", "label", "label", "probability"]
     shown = [line.split() for line in lines[1:13]]
@@ -55,7 +55,7 @@ def test_labels_stand_beside_true_ones_from_all_over_the_commit(
 def test_nothing_is_compared_where_no_true_label_is_known(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    told.print_commit(LABELS, 3, _rows(100, None), _report(101, 3.0))
+    console.print_commit(LABELS, 3, _rows(100, None), _report(101, 3.0))
     assert "true" not in capsys.readouterr().out
 
 
@@ -65,5 +65,5 @@ def test_nothing_is_compared_where_no_true_label_is_known(
 def test_a_cost_is_said_from_so_much_work_on(
     videos: int, working: float, is_said: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told.print_commit(LABELS, 3, _rows(4), _report(videos, working))
+    console.print_commit(LABELS, 3, _rows(4), _report(videos, working))
     assert ("1362 CPU-seconds" in capsys.readouterr().out) == is_said

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vidray.evaluation import told
+from vidray.evaluation import console
 from vidray.evaluation.judge_settings import JudgeSettings
 from vidray.evaluation.judging import Evaluation
 from vidray.evaluation.metrics import baselines, compute_metrics
@@ -27,28 +27,28 @@ def _metrics(number: int, *, right: float, videos_each: int = 1) -> dict[str, An
 
 
 def test_a_good_model_on_many_videos_needs_no_caveat() -> None:
-    assert told.caveats(_metrics(400, right=0.9), 0.5) == []
+    assert console.caveats(_metrics(400, right=0.9), 0.5) == []
 
 
 def test_chance_is_said() -> None:
-    (sentence,) = told.caveats(_metrics(400, right=0.52), 0.5)
+    (sentence,) = console.caveats(_metrics(400, right=0.52), 0.5)
     assert sentence.startswith("hardly better than chance: guessing is right 0.50 of the time")
     # Better than half is not better than always answering the class that most videos have.
-    (sentence,) = told.caveats(_metrics(400, right=0.8), 0.8)
+    (sentence,) = console.caveats(_metrics(400, right=0.8), 0.8)
     assert "guessing is right 0.80 of the time" in sentence
     # Where the class with most training videos is rare here, one of two at random is the measure.
-    assert told.caveats(_metrics(400, right=0.52), 0.0)
+    assert console.caveats(_metrics(400, right=0.52), 0.0)
 
 
 def test_too_few_recordings_to_compare() -> None:
-    (sentence,) = told.caveats(_metrics(40, right=0.9, videos_each=2), 0.5)
+    (sentence,) = console.caveats(_metrics(40, right=0.9, videos_each=2), 0.5)
     assert sentence.startswith("20 recordings are too few to compare models whose accuracy differs")
     low, high = _metrics(40, right=0.9, videos_each=2)["intervals"]["accuracy"]
     assert f"by less than about {(high - low) / 2:.2f}" in sentence
 
 
 def test_one_recording_and_classes_of_few_videos() -> None:
-    first, second = told.caveats(_metrics(8, right=1, videos_each=8), 0.5)
+    first, second = console.caveats(_metrics(8, right=1, videos_each=8), 0.5)
     assert first.startswith("all videos are of one recording")
     assert second.startswith("2 of 2 classes have fewer than 5 videos here")
     assert second.endswith("jump 4, run 4")
@@ -71,7 +71,7 @@ def test_an_evaluation_says_what_it_rests_on(capsys: Captured) -> None:
             knows_recordings=knows,
             is_as_trained=knows,
         )
-        told.print_evaluation(JudgeSettings(), "/out", evaluation)
+        console.print_evaluation(JudgeSettings(), "/out", evaluation)
         shown = capsys.readouterr().out
         assert ("no recordings known" in shown) == (not knows)
         assert "a column group of the list of videos" in shown or knows
@@ -81,9 +81,24 @@ def test_an_evaluation_says_what_it_rests_on(capsys: Captured) -> None:
         assert "predictions, worst first: /out/predictions.parquet" in shown
 
 
+def test_the_cost_of_videos_that_are_gone_is_of_the_model_alone(capsys: Captured) -> None:
+    gone = {"end_to_end_seconds_per_video": None, "seconds_per_video": 0.01, "timed_videos": 8}
+    found = {**_metrics(40, right=0.9), "baselines": baselines(np.tile([0, 1], 20), NAMES)}
+    evaluation = Evaluation(
+        metrics={**found, "cost": gone},
+        selection=Selection(),
+        gives_splits=True,
+        knows_recordings=True,
+        is_as_trained=True,
+    )
+    console.print_evaluation(JudgeSettings(), "/out", evaluation)
+    shown = capsys.readouterr().out
+    assert "10.0 ms a video for the model alone (measured on 8 videos; from file" in shown
+
+
 def test_a_training_says_how_long_it_took_in_all(capsys: Captured) -> None:
     metrics = {"val": _metrics(40, right=0.9), "cross_validation": None}
     taught = Taught(metrics=metrics, training_seconds=4.0, report={})
-    told.print_taught("svm", str(Path("models") / "svm"), taught, seconds=150.0)
+    console.print_taught("svm", str(Path("models") / "svm"), taught, seconds=150.0)
     shown = capsys.readouterr().out
     assert "svm: 4s of training, 2m 30s in all; model folder models/svm" in shown
