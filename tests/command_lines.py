@@ -8,8 +8,7 @@ from typing import Any
 
 import tyro
 
-from tests.ray_cluster import ROOT
-
+ROOT = Path(__file__).resolve().parents[1]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
 

@@ -5,7 +5,6 @@ process group of its own and ended by a signal to that group: ``ray stop`` would
 """
 
 import contextlib
-import importlib
 import io
 import os
 import re
@@ -23,9 +22,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.command_lines import ROOT, config_of
 from vidray import cli
 
-ROOT = Path(__file__).resolve().parents[1]
 RAY = str(Path(sys.executable).with_name("ray"))
 
 
@@ -182,43 +181,40 @@ class Process(subprocess.Popen[str]):
 class Job:
     """A job's command line on a cluster."""
 
-    script: str
+    script: str  # such as jobs/extract.py
     cluster: Cluster
 
     def start(self, *flags: object) -> Process:
         return Process(
-            [sys.executable, str(ROOT / "jobs" / self.script), *map(str, flags)],
+            [sys.executable, str(ROOT / self.script), *map(str, flags)],
             env=self.cluster.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
 
-    def call(self, *flags: object) -> str:
+    def call(self, *flags: object, code: int = 0) -> str:
         """Run to the end in this process, which stays on the cluster; returns what it printed.
 
-        Ten seconds less than ``run``: nothing is imported, joined or started again.
+        Ten seconds less than ``run``: nothing is imported, joined or started again. Fails the test
+        unless it exits with ``code``.
         """
         self.cluster.join()
-        module = importlib.import_module(f"jobs.{self.script.removesuffix('.py')}")
-        config = next(
-            kind
-            for name, kind in vars(module).items()
-            if name.endswith("Config") and kind.__module__ == module.__name__
-        )
-        told = io.StringIO()
+        config = config_of(self.script)
+        told, found = io.StringIO(), 0
         with (
             pytest.MonkeyPatch.context() as patch,
             contextlib.redirect_stdout(told),
             contextlib.redirect_stderr(told),
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter("default")  # As in a process of its own, for Ray's.
+            warnings.simplefilter("ignore")  # As in a process of its own: Ray's.
             patch.setattr(sys, "argv", [self.script, *map(str, flags)])
             try:
-                cli.run(config, module.main)
+                cli.run(config, sys.modules[config.__module__].main)
             except SystemExit as stop:
-                raise AssertionError(f"exit {stop.code}: {told.getvalue()}") from stop
+                found = int(stop.code or 0)
+        assert found == code, told.getvalue()
         return told.getvalue()
 
     def run(self, *flags: object, seconds: float = 240) -> str:

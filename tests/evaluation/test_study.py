@@ -576,10 +576,10 @@ def test_a_deep_model_is_studied_on_the_same_videos(cluster: Cluster, tmp_path: 
     synthetic.make_clips(videos)
     splits = ("--split-fractions", "0.5", "0.25", "0.25")
     cut = ("--frames-per-clip", "4", "--size-px", "32", "--clips-per-video", "2", *splits)
-    Job("clips.py", cluster).call("--videos", videos, "--out", clips, *cut)
+    Job("jobs/clips.py", cluster).call("--videos", videos, "--out", clips, *cut)
     deep = ("--epochs", "2", "--batch-size", "8", "--optimizer", "sgd", "--normalise", "dataset")
     flags = ("--clips", clips, "--models", "resnet18_avg", "--out", out, *deep)
-    told = Job("study.py", cluster).call(*flags, "--folds", "0", "--fractions", "0.5", "1.0")
+    told = Job("jobs/study.py", cluster).call(*flags, "--folds", "0", "--fractions", "0.5", "1.0")
     assert "resnet18_avg.learning-curve.0.5" in told
     assert not (out / "_work").exists()
     found = json.loads((out / "study.json").read_text())
@@ -592,7 +592,7 @@ def test_a_deep_model_is_studied_on_the_same_videos(cluster: Cluster, tmp_path: 
     # The test unit is what jobs/train.py trains.
     model = tmp_path / "model"
     given = ("--data", clips, "--model", "resnet18_avg", "--out", model, *deep)
-    Job("train.py", cluster).call(*given)
+    Job("jobs/train.py", cluster).call(*given)
     test = read_clips(str(clips)).of_split("test")
     judged = judging.judge(test.table, judging.predict(models.load(str(model)), test))
     unit = json.loads((out / "units" / "resnet18_avg.test.json").read_text())

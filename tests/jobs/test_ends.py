@@ -56,7 +56,7 @@ def undisturbed(
     model: str, many: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> pa.Table:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    Job("label.py", cluster).call("--model", model, "--videos", many, "--out", out)
+    Job("jobs/label.py", cluster).call("--model", model, "--videos", many, "--out", out)
     return table(out)
 
 
@@ -119,7 +119,7 @@ def test_sigterm_to_a_job_with_a_ray_of_its_own(
     _, alive = psutil.wait_procs(started, timeout=10)
     assert not alive
     assert not sandboxes()
-    Job("label.py", cluster).call(*flags)
+    Job("jobs/label.py", cluster).call(*flags)
     assert table(out).equals(undisturbed)
     assert not list(out.rglob("*.draft"))
 
@@ -128,7 +128,7 @@ def test_ctrl_c_twice_on_a_cluster(
     cluster: Cluster, model: str, many: Path, undisturbed: pa.Table, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    job, flags = Job("label.py", cluster), ("--model", model, "--videos", many, "--out", out)
+    job, flags = Job("jobs/label.py", cluster), ("--model", model, "--videos", many, "--out", out)
     with job.start(*flags) as process:
         wait_until(lambda: parts(out) >= 3)
         for _ in range(2):
@@ -171,7 +171,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 def test_a_disk_that_fills_up_in_mid_run(
     cluster: Cluster, model: str, many: Path, undisturbed: pa.Table, tmp_path: Path
 ) -> None:
-    job = Job("label.py", cluster)
+    job = Job("jobs/label.py", cluster)
     with small_disk(tmp_path / "disk", "120k") as disk:
         flags = ("--model", model, "--videos", many, "--out", disk / "out")
         with job.start(*flags) as process:

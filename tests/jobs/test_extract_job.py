@@ -54,7 +54,9 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def extracted(clips: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The finished run folder of ``clips``, with what the job printed beside it."""
     out = tmp_path_factory.mktemp("extracted") / "out"
-    told = Job("extract.py", cluster).call("--videos", clips, "--out", out, "--show", 20, *_CHEAP)
+    told = Job("jobs/extract.py", cluster).call(
+        "--videos", clips, "--out", out, "--show", 20, *_CHEAP
+    )
     (out.parent / "told.txt").write_text(told)
     return out
 
@@ -75,13 +77,13 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(many: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    Job("extract.py", cluster).call("--videos", many, "--out", out, *_STEADY)
+    Job("jobs/extract.py", cluster).call("--videos", many, "--out", out, *_STEADY)
     return out
 
 
 @pytest.fixture
 def job(cluster: Cluster) -> Job:
-    return Job("extract.py", cluster)
+    return Job("jobs/extract.py", cluster)
 
 
 def _table_bytes(out: Path) -> dict[str, bytes]:

@@ -53,7 +53,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def job(cluster: Cluster) -> Job:
-    return Job("label.py", cluster)
+    return Job("jobs/label.py", cluster)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def undisturbed(
     model: str, many: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    Job("label.py", cluster).call("--model", model, "--videos", many, "--out", out)
+    Job("jobs/label.py", cluster).call("--model", model, "--videos", many, "--out", out)
     return out
 
 
@@ -241,10 +241,7 @@ def test_what_the_cluster_or_the_model_lacks_is_told_at_once(
     job: Job, model: str, many: Path, tmp_path: Path, flags: tuple[object, ...], told: str
 ) -> None:
     given = ("--model", model, "--videos", many, "--out", tmp_path / "out", *flags)
-    with job.start(*given) as process:
-        said, _ = process.communicate()
-    assert process.returncode == 2, said
-    assert told in said.splitlines()[-1]
+    assert told in job.call(*given, code=2).splitlines()[-1]
 
 
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="its GPU would be used")
@@ -259,7 +256,7 @@ def test_where_there_are_gpus_they_are_for_predictors(
             (("--predictors", 5, "--gpus-per-predictor", 0.4), "5 predictors of 0.4 GPUs"),
             (("--predictors", 3), "3 predictors of 1 GPUs each do not fit on the 2 GPUs"),
         ):
-            with Job("label.py", cluster).start(*flags, *more) as process:
+            with Job("jobs/label.py", cluster).start(*flags, *more) as process:
                 said, _ = process.communicate()
             assert process.returncode == 2, said
             (error,) = [line for line in said.splitlines() if line.startswith("error: ")]
@@ -275,7 +272,7 @@ def test_a_gpu_labels_as_workers_do(model: str, many: Path, tmp_path: Path, prec
         for more in ((), ("--predictors", 0)):
             out = tmp_path / str(len(found))
             given = ("--model", model, "--videos", many, "--out", out, "--precision", precision)
-            told = Job("label.py", cluster).run(*given, *more)
+            told = Job("jobs/label.py", cluster).run(*given, *more)
             assert "41 videos: 40 ok, 1 failed, 0 skipped" in told
             found.append(read_labels(str(out)).filter(pc.field("status") == "ok").sort_by("uri"))
             cost = json.loads((out / "run.json").read_text())["cost_per_thousand_videos"]
@@ -293,14 +290,14 @@ def test_a_bucket_that_fails_one_request_in_twenty(
         fs.put(str(path), f"{s3_bucket}/videos/{path.name}")
     fs.put(model, f"{s3_bucket}/model", recursive=True)
     flags = ("--model", f"{s3_bucket}/model", "--videos", f"{s3_bucket}/videos")
-    Job("label.py", cluster).call(*flags, "--out", f"{s3_bucket}/calm")
+    Job("jobs/label.py", cluster).call(*flags, "--out", f"{s3_bucket}/calm")
     # Workers have the environment of their node.
     with (
         serving() as faulty,
         running(2, variables={"AWS_ENDPOINT_URL": faulty.address}) as shaky,
     ):
         faulty.share = 0.05
-        Job("label.py", shaky).run(*flags, "--out", f"{s3_bucket}/out")
+        Job("jobs/label.py", shaky).run(*flags, "--out", f"{s3_bucket}/out")
     assert faulty.failed > 5
     assert table(f"{s3_bucket}/out").equals(table(f"{s3_bucket}/calm"))
 

@@ -12,7 +12,7 @@ import pytest
 import s3fs
 
 from tests.command_lines import scripts
-from tests.ray_cluster import ROOT, Cluster
+from tests.ray_cluster import ROOT, Cluster, Job
 from vidray.video.synthetic import make_clips
 
 _README = ROOT / "README.md"
@@ -44,19 +44,18 @@ def _commands() -> list[str]:
 
 
 @pytest.mark.timeout(900)
-def test_commands_and_snippets(tmp_path: Path, cluster: Cluster, s3_server: str) -> None:
+def test_commands_and_snippets(
+    tmp_path: Path, cluster: Cluster, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_clips(tmp_path / "runs" / "demo" / "videos")
     bucket = s3fs.S3FileSystem(endpoint_url=s3_server)
     bucket.mkdir("my-bucket")
     bucket.put(str(tmp_path / "runs" / "demo" / "videos"), "my-bucket/clips", recursive=True)
-    for folder in ("jobs", "tune"):
-        (tmp_path / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(tmp_path)
     for line in _commands():
         words = [word for word in shlex.split(line) if not word.startswith("RAY_ADDRESS=")]
         assert words[0] == "python"
-        subprocess.run(
-            [sys.executable, *words[1:]], cwd=tmp_path, env=cluster.environment, check=True
-        )
+        Job(words[1], cluster).call(*words[2:])
     snippets = [[snippet] for snippet in _all_blocks("python")]
     queries = [[_RUN_SQL, query] for query in _all_blocks("sql")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

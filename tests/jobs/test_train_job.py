@@ -49,7 +49,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def features(videos: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("features") / "run"
-    Job("extract.py", cluster).call("--videos", videos, "--out", out, *_SPLITS)
+    Job("jobs/extract.py", cluster).call("--videos", videos, "--out", out, *_SPLITS)
     return out
 
 
@@ -57,7 +57,7 @@ def features(videos: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFa
 def clips(videos: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("clips") / "run"
     size = ("--frames-per-clip", "8", "--size-px", "32")
-    told = Job("clips.py", cluster).call("--videos", videos, "--out", out, *size, *_SPLITS)
+    told = Job("jobs/clips.py", cluster).call("--videos", videos, "--out", out, *size, *_SPLITS)
     assert "26 videos: 24 ok, 2 failed, 0 skipped" in told
     return out
 
@@ -65,14 +65,14 @@ def clips(videos: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="module")
 def undisturbed(clips: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "model"
-    told = Job("train.py", cluster).call("--data", clips, "--out", out, *_DEEP)
+    told = Job("jobs/train.py", cluster).call("--data", clips, "--out", out, *_DEEP)
     assert len(re.findall(r"^epoch \d/4: loss", told, flags=re.MULTILINE)) == 4
     return out
 
 
 @pytest.fixture
 def job(cluster: Cluster) -> Job:
-    return Job("train.py", cluster)
+    return Job("jobs/train.py", cluster)
 
 
 def _weights(out: Path) -> bytes:
@@ -108,7 +108,9 @@ def test_classical_model_from_features_to_figures(
     assert "nothing to do" in job.call(*flags)
 
     judged = tmp_path / "judged"
-    told = Job("evaluate.py", cluster).call("--model", out, "--data", features, "--out", judged)
+    told = Job("jobs/evaluate.py", cluster).call(
+        "--model", out, "--data", features, "--out", judged
+    )
     metrics = json.loads((judged / "metrics.json").read_text())
     assert f"{metrics['accuracy']:.3f}" in told
     predictions = f"{judged}/predictions.parquet"
@@ -131,7 +133,7 @@ def test_deep_model_learns_saves_and_is_judged(
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert all(0 <= r["seconds_waiting_for_data"] <= r["seconds"] for r in history)
     flags = ("--model", undisturbed, "--data", clips, "--out", tmp_path / "judged")
-    Job("evaluate.py", cluster).call(*flags)
+    Job("jobs/evaluate.py", cluster).call(*flags)
     metrics = json.loads((tmp_path / "judged" / "metrics.json").read_text())
     cost = metrics["cost"]
     assert cost["parameters"] == 11_178_564  # ResNet-18 with four classes
@@ -145,11 +147,11 @@ def test_clips_without_splits_are_split_by_training_and_judged_so(
 ) -> None:
     clips, model, judged = tmp_path / "clips", tmp_path / "model", tmp_path / "judged"
     size = ("--frames-per-clip", "4", "--size-px", "32")
-    Job("clips.py", cluster).call("--videos", videos, "--out", clips, *size)
+    Job("jobs/clips.py", cluster).call("--videos", videos, "--out", clips, *size)
     flags = ("--model", "resnet18_avg", "--epochs", "1", "--batch-size", "8", *_SPLITS)
     told = job.call("--data", clips, "--out", model, *flags)
     assert "splits derived by recording" in told
-    Job("evaluate.py", cluster).call("--model", model, "--data", clips, "--out", judged)
+    Job("jobs/evaluate.py", cluster).call("--model", model, "--data", clips, "--out", judged)
     found = duckdb.sql(f"select uri from '{judged}/predictions.parquet'").fetchall()
     listed = sources.list_videos(str(videos), splits=(0.5, 0.25, 0.25))
     rows = zip(*(listed[name].to_pylist() for name in ("uri", "split")), strict=True)
@@ -223,7 +225,7 @@ def test_a_node_lost_for_good_leaves_the_others_to_finish(
     with running(cpus=1, variables=wait) as two:
         lost = two.add_node(cpus=1)
         flags = ("--data", clips, "--out", tmp_path / "model", *workers, *_DEEP)
-        with Job("train.py", two).start(*flags) as process:
+        with Job("jobs/train.py", two).start(*flags) as process:
             _wait_for_epoch(process, 3)
             assert len(ray_workers(two, ".*RayTrainWorker")) == 2
             two.kill(lost)
@@ -300,14 +302,14 @@ def test_a_gpu_trains_and_judges(videos: Path, tmp_path: Path, precision: str) -
     clips, out = tmp_path / "clips", tmp_path / "model"
     size = ("--frames-per-clip", "8", "--size-px", "32")
     with running(4, "--num-gpus=1") as cluster:
-        Job("clips.py", cluster).run("--videos", videos, "--out", clips, *size, *_SPLITS)
+        Job("jobs/clips.py", cluster).run("--videos", videos, "--out", clips, *size, *_SPLITS)
         flags = ("--data", clips, "--out", out, *_DEEP, "--precision", precision)
-        told = Job("train.py", cluster).run(*flags)
+        told = Job("jobs/train.py", cluster).run(*flags)
         assert len(re.findall(r"^epoch \d/4: loss", told, flags=re.MULTILINE)) == 4
         judged = {}
         for device in ("cuda", "cpu"):
             where = ("--out", tmp_path / device, "--device", device)
-            Job("evaluate.py", cluster).run("--model", out, "--data", clips, *where)
+            Job("jobs/evaluate.py", cluster).run("--model", out, "--data", clips, *where)
             judged[device] = json.loads((tmp_path / device / "metrics.json").read_text())
     assert judged["cuda"]["cost"]["peak_gpu_bytes"] > 0
     assert judged["cpu"]["cost"]["peak_gpu_bytes"] is None

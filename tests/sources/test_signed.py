@@ -159,7 +159,7 @@ def test_a_run_goes_on_with_signed_urls_and_no_file_holds_them(
     web: Web, cluster: Cluster, tmp_path: Path
 ) -> None:
     source, out = _manifest(web, tmp_path), tmp_path / "out"
-    job = Job("extract.py", cluster)
+    job = Job("jobs/extract.py", cluster)
     flags = ("--videos", source, "--out", out, "--families", "color", "--show", 0)
     job.run(*flags)
     assert runs.read_table(str(out))["status"].to_pylist() == ["ok"] * 4

@@ -223,8 +223,8 @@ def _contents(uri: str, _fingerprint: str) -> Contents:
     if not all(isinstance(token, str) and names.is_token(token) for token in tokens):
         raise _not_ours(uri, "it names runs that are none")
     name = set_of(uri)
-    if (found := metadata.get(_SET, name.encode()).decode(errors="replace")) != name:
-        raise _not_ours(uri, f"it is of the set {checked_json.shown(found)}")
+    if (other := metadata.get(_SET, name.encode()).decode(errors="replace")) != name:
+        raise _not_ours(uri, f"it is of the set {checked_json.shown(other)}")
     for wanted in schema.LABELS:
         if wanted.name not in found.names:
             if not wanted.nullable:
