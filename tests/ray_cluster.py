@@ -52,6 +52,8 @@ class Cluster:
                 else {"RAY_AUTH_MODE": "disabled"}
             ),
             "RAY_TMPDIR": self.folder,
+            # A node that was killed is dead after 5 looks: after 5 s, and not 15.
+            "RAY_health_check_period_ms": "1000",
             **self.variables,
         }
 

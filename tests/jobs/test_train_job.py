@@ -220,7 +220,7 @@ def test_a_node_lost_for_good_leaves_the_others_to_finish(
     clips: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     # Ray asks for as many workers as before, and for as many as are left after this wait.
-    wait = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15"}
+    wait = {"RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "8"}
     workers = ("--workers", "2", "--min-workers", "1")
     with running(cpus=1, variables=wait) as two:
         lost = two.add_node(cpus=1)
