@@ -69,16 +69,18 @@ def _run(
 ) -> Iterator[pa.Table]:
     """One task per block on as many workers as allowed; results as they come.
 
-    Nothing is warmed up before. ``bench/ray_use.py``, 150 videos of a second, features, two CPUs
-    that other work kept busy: what follows ``ray.init``, to the first video in work + to the last
-    part, in units of that very ``ray.init``, which the other work slows down alike; CPU-seconds.
+    Nothing is warmed up before. ``bench/ray_use.py --sets small --works extract``, 150 videos of a
+    second, two CPUs, Ray 2.60, medians of two or three rounds in which the ways took turns: seconds
+    after ``ray.init`` (5.3 s) to the first video in work, from there to the last part; CPU-seconds.
 
-        plain ray.remote and ray.wait             0.4 + 0.5            11.5
-        tasks, nothing set                        0.4 + 0.6            13.8
-        as here                                   0.5 + 0.5, 0.8 + 0.3 18.0, 16.6
-        workers and Ray Data's actors warmed up   1.0 + 0.4            14.6
-        a pool of actors, ActorPoolStrategy       1.4 + 0.5, 1.1 + 0.3 16.7, 28.6
-        the same for rows, and a writer of parts  2.1 + 0.9, 1.5 + 0.7 13.4, 15.7
+        plain ray.remote and ray.wait             1.9 + 3.5   12.1
+        as here                                   3.4 + 3.5   14.8
+        tasks, nothing set                        3.9 + 5.5   15.6
+        the same with a cap                       3.6 + 4.7   16.0
+        workers started while Ray Data is         3.5 + 5.0   14.8
+        workers and Ray Data's actors warmed up   4.0 + 4.4   15.7
+        a pool of actors, ActorPoolStrategy       9.1 + 4.5   17.7
+        the same for rows, and a writer of parts  6.4 + 7.5   12.1
     """
     ray = import_ray_data()
     context = ray.data.DataContext.get_current()
