@@ -242,6 +242,45 @@ def test_flags_that_are_missing_are_named_and_no_others(locale: str, tmp_path: P
     assert (done.returncode, done.stderr) == (2, wanted)
 
 
+_NEXT_STEP = " (--help lists the options)"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        # There is no flag that turns --resume off: its opposite is no help.
+        (("--no-resume",), f"Unrecognized options: --no-resume{_NEXT_STEP}"),
+        (("--resum",), f"Unrecognized options: --resum; did you mean --resume?{_NEXT_STEP}"),
+        (
+            ("--no-overwrit",),
+            f"Unrecognized options: --no-overwrit; did you mean --no-overwrite?{_NEXT_STEP}",
+        ),
+        (
+            ("--overwrit",),
+            f"Unrecognized options: --overwrit; did you mean --overwrite?{_NEXT_STEP}",
+        ),
+        (("--no-such",), f"Unrecognized options: --no-such{_NEXT_STEP}"),
+        (("--epochs", "x"), f"--epochs takes INT, not 'x'{_NEXT_STEP}"),
+        # Values that parse and are wrong say their rule: no option is missing from the line.
+        (("--dropout", "2"), "dropout is 2.0: it must be 0 or more, and below 1"),
+        (("--dropout", "inf"), "dropout is inf: it must be 0 or more, and below 1"),
+    ],
+)
+def test_wrong_flags_are_said_and_the_opposite_is_never_suggested(
+    flags: tuple[str, ...],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from jobs.train import TrainConfig
+
+    given = ("--data", "a", "--model", "c3d", "--out", "b")
+    monkeypatch.setattr(sys, "argv", ["train.py", *given, *flags])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(TrainConfig, print)
+    assert (stop.value.code, capsys.readouterr().err) == (2, f"error: {said}\n")
+
+
 def test_numbers_of_resources() -> None:
     for given in (
         {"timeout_seconds": float("nan")},

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from vidray import endings, interrupts, masking
-from vidray.errors import UserError
+from vidray.errors import UserError, closest_name
 
 Config = TypeVar("Config")
 _LARGEST = 1e15  # Of any number that a flag takes: whole ones are exact as floats, too.
@@ -110,22 +110,27 @@ def _parse(config: type[Config]) -> Config:
             return tyro.cli(config)
     except SystemExit as stop:
         if stop.code:
-            _fail(f"{_one_line(screen.getvalue())} (--help lists the options)", 2)
+            _fail(_one_line(screen.getvalue()), 2)
         raise
 
 
 def _one_line(screen: str) -> str:
-    """What tyro's framed message says, in one sentence: the flag, the value, the rule."""
+    """Tyro's framed message as one sentence: the flag, the value, the rule."""
     # A title, a rule, the message, a rule, the help text: framed where the terminal speaks UTF-8.
     lines = [line.strip("│╭╮╰╯─ ") for line in screen.strip("\n").splitlines()]
     inside = " ".join(line for line in lines[1:] if line.strip("-"))
     text = re.split(r"For full helptext|Argument helptext", inside)[0].strip()
+    if own := re.match(r"Error parsing (?!--)[\w.]+: (.+)", text):  # Of a config's own check.
+        return own[1]
+    return f"{_wrong_option(screen, text)} (--help lists the options)"
+
+
+def _wrong_option(screen: str, text: str) -> str:
     if text.startswith("Missing from"):
         # Four spaces within the frame before a flag, eight before its help, which may name others.
         missing = re.split("Unrecognized options", screen)[0]
         flags = re.findall(r"^[│ ] {5}(--[a-z][a-z-]*)", missing, re.MULTILINE)
         return f"required but not given: {', '.join(flags)}"
-    text = re.sub(r"^Error parsing (?!--)[\w.]+: ", "", text)  # Our own words on a config of ours.
     if number := re.match(r"Error parsing (\S+): invalid literal for int.*: (.+)", text):
         return f"{number[1]} takes INT, not {number[2]}"
     if number := re.match(r"Error parsing (\S+): could not convert string to float: (.+)", text):
@@ -136,8 +141,20 @@ def _one_line(screen: str) -> str:
     if value:
         kind = value[2].replace("{None}|", "").strip("{}")
         return f"{value[1]} takes {kind}, not {value[3]}"
-    guess = re.search(r"Perhaps you meant: (--\S+)", inside)
-    return f"{text.split(' Perhaps')[0]}{f'; did you mean {guess[1]}?' if guess else ''}"
+    unknown, _, guesses = text.partition(" Perhaps you meant: ")
+    meant = _meant(unknown, re.match(r"--[\w-]+(?:, --[\w-]+)*", guesses))
+    return f"{unknown}; did you mean {meant}?" if meant else unknown
+
+
+def _meant(unknown: str, guesses: re.Match[str] | None) -> str | None:
+    """The flag, of tyro's guesses, that is like the unknown one; never the opposite of a --no-."""
+    flag = re.search(r"--[\w-]+", unknown)
+    if flag is None or guesses is None:
+        return None
+    flags = guesses[0].split(", ")
+    if flag[0].startswith("--no-"):
+        flags = [name for name in flags if name.startswith("--no-")]
+    return closest_name(flag[0], flags)
 
 
 def _fail(message: str, code: int) -> NoReturn:

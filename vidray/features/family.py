@@ -52,12 +52,3 @@ class Family:
                 f"gives float32 ({self.length},)"
             )
         return vector
-
-    def part_slices(self) -> dict[str, slice]:
-        """The place of each named part in the vector, in order."""
-        slices: dict[str, slice] = {}
-        begin = 0
-        for name, length in self.parts:
-            slices[name] = slice(begin, begin + length)
-            begin += length
-        return slices

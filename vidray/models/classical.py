@@ -34,13 +34,11 @@ from threadpoolctl import threadpool_limits
 from vidray.errors import UserError
 from vidray.models.arrays import Labels, Matrix
 from vidray.models.folds import Groups, Split, calibration_folds
-from vidray.models.names import CLASSICAL, MAJORITY
+from vidray.models.names import MAJORITY
 from vidray.models.prepared import Prepared, PreparedRows
 from vidray.models.sklearn_file import dumps, load, loads, save
 
 __all__ = [
-    "MAJORITY",
-    "NAMES",
     "RowPca",
     "dumps",
     "fit",
@@ -86,7 +84,6 @@ _CLASSIFIERS: dict[str, Callable[[int, Mapping[str, Any]], Any]] = {
     ),
     MAJORITY: lambda _, own: DummyClassifier(**{"strategy": "prior", **own}),
 }
-NAMES = CLASSICAL
 
 # Trees lose by PCA (extra trees 0.80 to 0.71 accuracy), the linear model too (0.78 to 0.75).
 # Distances need it where numbers are many. Boosting looks at every number for every leaf: 163,828
@@ -168,7 +165,7 @@ def make_pipeline(
     """An unfitted model: a scikit-learn estimator of ``float (N, D)``, NaN allowed.
 
     Args:
-        name: one of NAMES, or MAJORITY.
+        name: one of names.CLASSICAL, or names.MAJORITY.
         seed: 0 or more; the same seed, rows and machine give the same model.
         calibration_splits: (train rows, test rows), the test rows together every row once, no group
             on both sides. The sigmoid is fitted to predictions for the test rows; the classifier
@@ -242,7 +239,7 @@ def fit(
     """A fitted model whose ``predict_proba`` gives ``float64 (n, K)`` in the order of the names.
 
     Args:
-        name: one of NAMES, or MAJORITY.
+        name: one of names.CLASSICAL, or names.MAJORITY.
         x: ``float32 (N, D)``, NaN where unknown.
         y: ``int (N,)``, indices into ``class_names``.
         groups: as ``group_folds`` takes them: calibration never splits one.

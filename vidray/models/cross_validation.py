@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,11 +54,6 @@ class CrossValidation:
             name: None if every[0][name] is None else float(np.mean([one[name] for one in every]))
             for name in names
         }
-
-    @property
-    def mean_probabilities(self) -> NDArray[np.float64]:
-        """``float64 (N, K)``, averaged over the repeats: an ensemble, better than one model is."""
-        return cast(NDArray[np.float64], self.probabilities.mean(axis=0))
 
 
 def cross_validate(

@@ -43,7 +43,6 @@ _IMAGE_WEIGHTS = {
     "resnet50": tv.ResNet50_Weights,
     "efficientnet_b0": tv.EfficientNet_B0_Weights,
 }
-NAMES = names.DEEP
 
 
 def build(
@@ -59,7 +58,7 @@ def build(
     """A network with its parts.
 
     Args:
-        name: one of ``NAMES``.
+        name: one of ``names.DEEP``.
         num_classes: logits.
         weights: None or ``none`` starts fresh; ``default`` starts from the architecture's published
             weights, the head apart; anything else is a safetensors file, local or in a bucket, of a
@@ -99,8 +98,8 @@ def build_model(name: str, **settings: Any) -> nn.Module:
 
 def check_name(name: str) -> None:
     """Raise UserError unless there is such a deep model."""
-    if name not in NAMES:
-        raise unknown_name("deep model", name, NAMES)
+    if name not in names.DEEP:
+        raise unknown_name("deep model", name, names.DEEP)
 
 
 def _fresh(
