@@ -147,13 +147,13 @@ def _wrong_option(screen: str, text: str) -> str:
 
 
 def _meant(unknown: str, guesses: re.Match[str] | None) -> str | None:
-    """The flag, of tyro's guesses, that is like the unknown one; never the opposite of a --no-."""
+    """The flag, of tyro's guesses, that is like the unknown one; never its opposite."""
     flag = re.search(r"--[\w-]+", unknown)
     if flag is None or guesses is None:
         return None
     flags = guesses[0].split(", ")
-    if flag[0].startswith("--no-"):
-        flags = [name for name in flags if name.startswith("--no-")]
+    if flag[0].startswith("no-", 2):
+        flags = [name for name in flags if name.startswith("no-", 2)]
     return closest_name(flag[0], flags)
 
 

@@ -42,18 +42,19 @@ _VERSION = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that decides the numbers of a row."""
+    """All settings that decide the numbers of a row."""
 
     TARGET: ClassVar[str] = "vidray.features.extraction:describe_videos"
 
     families: tuple[str, ...] = features.PRESETS["default"]
-    """Feature families, such as color and flow. Those of --preset if none is named."""
+    """Feature families, such as color and flow. If none is named, those of --preset."""
     enhance: Enhance = "off"
-    """Denoise and sharpen sampled frames: never, where quality calls for it, always."""
+    """Denoise and sharpen sampled frames: off (never), auto (frames of low quality) or always."""
     decoder: Decoder = "pyav"
-    """Decoder; where the chosen one is not known to be exact, PyAV reads. The row says so."""
+    """Decoder; PyAV reads wherever the chosen one is not known to be exact. The row names the one
+    used."""
     max_sampled_frames: int = 300
-    """Frames looked at per video; one that gives more is sampled more sparsely."""
+    """Most frames sampled per video; a video with more is sampled more sparsely."""
     choice: FrameChoice = dataclasses.field(default_factory=FrameChoice)
     limits: Limits = dataclasses.field(default_factory=Limits)
 

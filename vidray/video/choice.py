@@ -18,16 +18,17 @@ _MOST_FPS = 1000.0
 
 @dataclass(frozen=True, kw_only=True)
 class FrameChoice:
-    """Which frames are looked at; their number is another setting's."""
+    """How frames are chosen; other settings say how many."""
 
     sampling: Literal["uniform", "fps", "dense", "random", "random_clip"] | None = None
-    """How frames are chosen; if not given, spread evenly for clips, one a second for features.
-    uniform: spread evenly. fps: --fps a second. dense: adjacent frames, for features as many as may
-    be looked at. random: drawn one by one. random_clip: adjacent frames from a drawn beginning."""
+    """How frames are chosen; if not given, evenly for clips, one a second for features.
+    uniform: spread evenly. fps: --fps a second. dense: adjacent frames, for features up to
+        --max-sampled-frames. random: drawn one by one. random_clip: adjacent frames from a random
+        start."""
     fps: float | None = None
-    """Frames a second that --sampling fps takes."""
+    """Frames per second that --sampling fps takes."""
     seed: int = 0
-    """Decides what is drawn at random. Each video has a draw of its own, the same in every run."""
+    """Seed of all random draws. Each video has its own draw, the same in every run."""
 
     def __post_init__(self) -> None:
         if self.sampling == "fps" and self.fps is None:

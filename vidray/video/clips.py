@@ -37,22 +37,23 @@ _VERSION = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSettings:
-    """Everything that decides the pixels of a clip."""
+    """All settings that decide the pixels of a clip."""
 
     TARGET: ClassVar[str] = "vidray.video.clips:cut_videos"
 
     frames_per_clip: int = 16
-    """Frames of one clip; a video of fewer gives some of them more than once."""
+    """Frames per clip; a shorter video repeats some of its frames."""
     size_px: int = 112
-    """Width and height of a clip; some more than the model's leaves room for random crops."""
+    """Width and height of a clip; some more than the model takes leaves room for random crops."""
     clips_per_video: int = 1
-    """Clips of a video, one from each of so many stretches of equal time."""
+    """Clips per video, one from each of as many equal stretches of its time."""
     clip_seconds: float | None = None
-    """What a clip spans, in the middle of its stretch; the whole stretch if not given."""
+    """Length of a clip, from the middle of its stretch; the whole stretch if not given."""
     fit: Fit = "squash"
-    """squash keeps the whole picture and changes its shape; crop keeps the middle square."""
+    """How a frame becomes a square: squash changes its shape, crop keeps its middle."""
     decoder: Decoder = "pyav"
-    """Decoder; where the chosen one is not known to be exact, PyAV reads. The row says so."""
+    """Decoder; PyAV reads wherever the chosen one is not known to be exact. The row names the one
+    used."""
     choice: FrameChoice = dataclasses.field(default_factory=FrameChoice)
     limits: Limits = dataclasses.field(default_factory=Limits)
 
