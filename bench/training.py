@@ -1,4 +1,4 @@
-"""Where a training's time and memory go: waiting for data, checkpointing, number formats.
+"""Time and memory of a training: waiting for data, checkpointing, number formats.
 
     python bench/training.py --parts wait --model r3d_18        # share of a step waiting for data
     python bench/training.py --parts memory                     # gradient checkpointing, two models
@@ -57,13 +57,13 @@ class Bench:
     model: str = "r3d_18"
     """Network of ``wait`` and ``speed``."""
     frames: int = 16
-    """Frames that network is given."""
+    """Frames that the network takes."""
     size_px: int = 112
-    """Width and height it is given."""
+    """Width and height that the network takes."""
     batch_size: int = 4
-    """Clips of a step of it."""
+    """Clips of a training step."""
     clips: int = 16
-    """How many videos ``wait`` makes and learns from."""
+    """Number of videos that ``wait`` makes and learns from."""
     videos: str = ""
     """A source of videos for ``wait`` to use instead."""
     stored_px: int = 128
@@ -84,7 +84,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one training took."""
+    """Measurements of one training."""
 
     seconds_per_step: float
     bytes_before: int
@@ -124,7 +124,7 @@ def main(bench: Bench) -> None:
 def _wait(bench: Bench) -> None:
     """Epochs of clips that were cut before; the first one, which starts everything, is shown apart.
 
-    The loader alone tells how much faster a network could be before it waits.
+    The loader alone shows how much faster a network could be before it waits.
     """
     # Not at the top: with it comes Ray, which would count as memory of the other parts' processes.
     from bench.clips import cut_all
@@ -158,7 +158,7 @@ def _wait(bench: Bench) -> None:
 
 
 def _memory(bench: Bench) -> None:
-    """Without and with gradient checkpointing."""
+    """Compare training without and with gradient checkpointing."""
     for model in bench.memory_models:
         frames, size_px, batch_size = _SIZES[model]
         plain = Training(epochs=2, batch_size=batch_size)
@@ -168,7 +168,7 @@ def _memory(bench: Bench) -> None:
 
 
 def _speed(bench: Bench) -> None:
-    """Number formats and memory layouts."""
+    """Compare number formats and memory layouts."""
     plain = Training(epochs=2, batch_size=bench.batch_size)
     ways = {
         "float32": plain,
@@ -190,10 +190,10 @@ def _compare(trials: dict[str, Trial], bench: Bench) -> None:
         for name, trial in trials.items():
             try:
                 found[name].append(_in_fresh_process(trial, bench.steps))
-                told = f"{found[name][-1].seconds_per_step:.3f} s a step"
+                outcome = f"{found[name][-1].seconds_per_step:.3f} s a step"
             except UserError as error:  # No number any more: a result too, and no time to report.
-                told = f"FAILED: {error}"
-            print(f"  run {number + 1}, {name}: {told}", flush=True)
+                outcome = f"FAILED: {error}"
+            print(f"  run {number + 1}, {name}: {outcome}", flush=True)
     print(_HEAD)
     first = next(iter(found.values()))
     for name, runs in found.items():
@@ -223,7 +223,7 @@ def _in_fresh_process(trial: Trial, steps: int) -> Measured:
 
 
 def _measure(trial: Trial, steps: int) -> Measured:
-    """In a process of its own: two epochs of ``steps`` steps, of which the second counts."""
+    """Measure in a separate process: two epochs of ``steps`` steps, of which the second counts."""
     stored = np.random.default_rng(0).integers(
         0, 256, (2, trial.frames, trial.size_px, trial.size_px, 3), np.uint8
     )
@@ -266,7 +266,7 @@ def _network(trial: Trial) -> nn.Module:
 
 
 def _loader(trial: Trial, read: Read, clips: int) -> TrainingLoader:
-    """As jobs/train.py makes it, with its augmentation."""
+    """The loader as jobs/train.py makes it, with its augmentation."""
     mean, std = KINETICS
     return TrainingLoader(
         read=read,

@@ -164,7 +164,7 @@ def test_a_bug_is_told_with_its_traceback_in_a_file(
     _, said = job(monkeypatch, capsys, raising(ZeroDivisionError("of hunter2222")))
     (log,) = tmp_path.iterdir()
     assert said == (
-        f"error: unexpected ZeroDivisionError: of *** (please report it with {log}, which tells "
+        f"error: unexpected ZeroDivisionError: of *** (please report it with {log}, which shows "
         "where it happened)\n"
     )
     assert "in main" in log.read_text()
@@ -191,8 +191,8 @@ def test_nothing_from_outside_moves_the_cursor(
         (("--number", str(10**30)), "--number is 1e+30: it must be 1e+15 at the most"),
         (("--number", "nan"), "--number takes INT, not 'nan'"),
         (("--rate", "x"), "--rate takes FLOAT, not 'x'"),
-        (("--videos", "https://u:p@SECRET@h/x?k=1"), "--videos https://h/x tells a user or a pass"),
-        (("--data", "a", "s3://KEY:SEC/RET@b"), "--data s3://b tells a user or a password"),
+        (("--videos", "https://u:p@SECRET@h/x?k=1"), "--videos https://h/x holds a user name or a"),
+        (("--data", "a", "s3://KEY:SEC/RET@b"), "--data s3://b holds a user name or a password"),
     ],
 )
 def test_flags_that_no_job_takes(
@@ -441,7 +441,7 @@ def test_a_pattern_that_is_none(name: str, tmp_path: Path) -> None:
         ("AWS_ENDPOINT_URL", "localhost:9000", "is 'localhost:9000': give it as http://HOST:PORT"),
         ("AWS_ENDPOINT_URL", "http://h:port", "give it as http://HOST:PORT"),
         ("AWS_ENDPOINT_URL_S3", "ftp://h", "AWS_ENDPOINT_URL_S3 is 'ftp://h'"),
-        ("AWS_ENDPOINT_URL", "http://user:pass@h", "tells a user or a password"),
+        ("AWS_ENDPOINT_URL", "http://user:pass@h", "holds a user or a password"),
         ("AWS_MAX_ATTEMPTS", "many", "AWS_MAX_ATTEMPTS is 'many'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""From a config dataclass to a command line; a wrong argument is one line on stderr and exit 2."""
+"""Command lines from config dataclasses; a wrong argument is one line on stderr and exit 2."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vidray import endings, interrupts, masking
 from vidray.errors import UserError, closest_name
 
 Config = TypeVar("Config")
-_LARGEST = 1e15  # Of any number that a flag takes: whole ones are exact as floats, too.
+_LARGEST = 1e15  # Largest number that a flag takes: whole ones are exact as floats, too.
 
 
 def run(config: type[Config], main: Callable[[Config], None]) -> None:
@@ -52,7 +52,7 @@ def _say_interrupted(number: signal.Signals) -> None:
 
 
 def shown(config: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
-    """A config dataclass as run.json shows it: fields but ``without``, no secrets."""
+    """A config dataclass as run.json shows it: all fields but ``without``, no secrets."""
     values = dataclasses.asdict(config)
     return {n: masking.throughout(v) for n, v in values.items() if n not in without}
 
@@ -83,7 +83,7 @@ _hook_before, sys.excepthook = sys.excepthook, _hook
 
 
 def _check_values(config: Any) -> None:
-    """Raise UserError for what no flag takes: numbers without end, addresses with passwords."""
+    """Raise UserError for values that no flag takes: infinite numbers, addresses with passwords."""
     for field in dataclasses.fields(config):
         given = getattr(config, field.name)
         if dataclasses.is_dataclass(given):
@@ -97,7 +97,7 @@ def _check_values(config: Any) -> None:
                 raise UserError(f"{flag} is {value:g}: it must be {_LARGEST:g} at the most")
             if isinstance(value, str) and masking.has_password(value):
                 raise UserError(
-                    f"{flag} {value} tells a user or a password: leave them out, and give them "
+                    f"{flag} {value} holds a user name or a password: leave it out and give it "
                     "in the environment (AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
                     "AWS_SECRET_ACCESS_KEY)"
                 )

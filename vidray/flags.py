@@ -1,4 +1,4 @@
-"""Flags of dataclasses that a config holds: how they are named, and those that change nothing."""
+"""Flags of dataclasses that a config holds: their names, and a refusal of those without effect."""
 
 from __future__ import annotations
 

@@ -57,18 +57,18 @@ def _cannot_start(error: ray.exceptions.RayActorError) -> UserError:
 
 
 class Predict:
-    """An actor: holds a network and says what it sees in the clips of many workers."""
+    """An actor that holds a network and runs it on the clips of many workers."""
 
     def __init__(self, target: str, config: dict[str, Any]) -> None:
         self._answer: Ask = find(target)(config)
 
     def answer(self, question: pa.RecordBatch) -> pa.RecordBatch:
-        """See ``labeller.question``."""
+        """Answer a question made by ``wire.question``."""
         return self._answer(question)
 
 
 def ask(predictors: Sequence[Any]) -> Ask | None:
-    """Asks one after the other; each process begins with another one."""
+    """A function that asks the predictors in turn; each process begins with another one."""
     if not predictors:
         return None
     turns = itertools.count(os.getpid())
@@ -82,7 +82,7 @@ def ask(predictors: Sequence[Any]) -> Ask | None:
             # It is started again whenever it dies, unless it refuses: the model has changed.
             raise _cannot_start(error) from error
         except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, UserError):  # A fault of the model's: a person's to mend.
+            if isinstance(error.cause, UserError):  # A fault of the model: the user can fix it.
                 raise UserError(str(error.cause)) from None
             raise
         return answer

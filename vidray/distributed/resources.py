@@ -1,4 +1,4 @@
-"""What a job may use of a cluster: arithmetic and rules only. No Ray here, so that it is quick."""
+"""Resources that a job may use: arithmetic and rules only. No Ray here, so that it is quick."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Predictors:
 
     @property
     def cpus_each(self) -> int:
-        """Beside a GPU none: all of them decode."""
+        """CPUs of each predictor: 0 beside a GPU, since all CPUs decode."""
         return 0 if self.gpus_each else 1
 
 

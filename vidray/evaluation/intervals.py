@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap over recordings, intervals, and models compared in pairs."""
+"""Bootstrap over recordings: intervals of figures, and models compared in pairs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def intervals(
 
 
 def interval(values: Floats) -> list[float] | None:
-    """Of the resamples in which the figure exists."""
+    """The 2.5th and 97.5th percentile over the resamples in which the figure exists."""
     known = values[np.isfinite(values)]
     tail = 100 * (1 - LEVEL) / 2
     return np.percentile(known, [tail, 100 - tail]).tolist() if len(known) else None

@@ -71,7 +71,7 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Settings:
-        """The settings that ``dataclasses.asdict`` was taken of."""
+        """The settings from the JSON of ``dataclasses.asdict``."""
         given = {**values, "families": tuple(values["families"])}
         given["limits"] = Limits(**values["limits"])
         return cls(choice=FrameChoice.taken_from(given), **given)
@@ -83,13 +83,13 @@ class Settings:
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """Those that decide the numbers of a row."""
+        """The libraries that decide the numbers of a row."""
         own = versions.chosen(decoder=self.decoder, enhance=self.enhance)
         return (*versions.FEATURES, *own)
 
     @property
     def schema(self) -> pa.Schema:
-        """FEATURES with these families."""
+        """The FEATURES schema with these families."""
         return schema.features_schema({f: features.FAMILIES[f].length for f in self.families})
 
 
@@ -169,7 +169,7 @@ def _requests(video: Video, settings: Settings, stretch: Stretch, draw: int) -> 
 
 
 def _sampled(clock: Clock, settings: Settings, draw: int) -> sampling.Indices:
-    """The frames that are looked at, ``int64 (T,)``, strictly increasing."""
+    """The sampled frames, ``int64 (T,)``, strictly increasing."""
     most = settings.max_sampled_frames
     if settings.choice.sampling is None:
         return frames_a_second_apart(clock, most=most)

@@ -95,7 +95,7 @@ class TrainingLoader:
     seed: int
     """0 or more. Decides every batch, with the epoch."""
     rank: int = 0
-    """This worker."""
+    """Rank of this worker."""
     world: int = 1
     """Number of workers."""
     mixup_alpha: float = 0.0
@@ -241,7 +241,7 @@ class TrainingLoader:
             )
 
     def _check_shares(self) -> None:
-        """A worker without a clip in some batch would have no gradient to bring, and may hang."""
+        """Refuse batches in which a worker would have no clip: it has no gradient, and may hang."""
         rows = len(self.labels)
         least = rows // math.ceil(rows / self.batch_size)
         if least < self.world:

@@ -54,28 +54,31 @@ class Selection:
         Raises:
             UserError: it is no selection.
         """
-        told: Any = info
+        kept: Any = info
         try:
-            told = info.get("selection") or {}
-            fractions, classes = told.get("split_fractions"), told.get("without_classes", [])
+            kept = info.get("selection") or {}
+            fractions, classes = (
+                kept.get("split_fractions"),
+                kept.get("without_classes", []),
+            )
             if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
                 raise TypeError("no list of names")
             return cls(
                 split_fractions=None if fractions is None else shares.checked(fractions),
                 without_classes=tuple(classes),
-                split_bounds=_bounds(told.get("split_bounds", {})),
+                split_bounds=_bounds(kept.get("split_bounds", {})),
             )
         except (AttributeError, OverflowError, TypeError, ValueError, UserError) as error:
             raise UserError(
-                f"selection in {of} is {repr(told)[:200]}: it holds three split_fractions that sum "
+                f"selection in {of} is {repr(kept)[:200]}: it holds three split_fractions that sum "
                 "to 1, or null, a list without_classes, and split_bounds of labels, two numbers "
                 f"from 0 to 1 each; {_NEXT_STEP}"
             ) from error
 
 
-def _bounds(told: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+def _bounds(kept: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     found = {}
-    for label, (train, val) in told.items():
+    for label, (train, val) in kept.items():
         if not (math.isfinite(train) and 0 <= train <= val <= 1):
             raise ValueError("no two numbers from 0 to 1, the lesser first")
         found[label] = (float(train), float(val))

@@ -96,7 +96,7 @@ _DIMENSIONALITY: dict[str, Dimensionality] = {
 
 
 class PipelineOptions(TypedDict, total=False):
-    """What ``fit`` hands on to ``make_pipeline``, which says what they are."""
+    """Options that ``fit`` passes to ``make_pipeline``, which explains them."""
 
     dimensionality: Dimensionality | None
     scaling: Scaling
@@ -106,7 +106,7 @@ class PipelineOptions(TypedDict, total=False):
 
 
 class Options(PipelineOptions, total=False):
-    """What ``cross_validate`` hands on to ``fit``."""
+    """Options that ``cross_validate`` passes to ``fit``."""
 
     calibrated: bool
 
@@ -320,6 +320,6 @@ def checked_rows(
 
 
 def without_infinities(x: Matrix | Labels) -> Matrix:
-    """scikit-learn takes NaN for unknown, and refuses infinities."""
+    """Infinities as NaN: scikit-learn takes NaN for unknown, and refuses infinities."""
     is_infinite = np.isinf(x)
     return cast(Matrix, np.where(is_infinite, np.float32(np.nan), x) if is_infinite.any() else x)

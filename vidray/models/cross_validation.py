@@ -131,7 +131,7 @@ def _fold_metrics(labels: Labels, probabilities: NDArray[np.float64]) -> dict[st
 
 
 def _macro_auc(labels: Labels, probabilities: NDArray[np.float64]) -> float | None:
-    """One class against the rest, averaged over classes."""
+    """AUC of each class against the rest, averaged over classes."""
     if len(np.unique(labels)) < probabilities.shape[1]:
         return None
     areas = [roc_auc_score(labels == k, column) for k, column in enumerate(probabilities.T)]

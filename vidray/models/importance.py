@@ -1,4 +1,4 @@
-"""What a classical model goes by: importance of feature families and of named features.
+"""Importance of feature families and of named features for a classical model.
 
 Permutation importance (Breiman 2001; Fisher et al. 2019) on rows the model did not learn from: how
 much worse its probabilities become when columns are shuffled among the videos. It treats the model
@@ -25,7 +25,7 @@ from vidray.models.classical import predict
 
 @dataclass(frozen=True, kw_only=True)
 class Importance:
-    """How much worse a model becomes without some features: mean and spread over the shuffles.
+    """The loss of a model without some features: mean and spread over the shuffles.
 
     Args:
         name: a family, or a feature such as ``flow.hof[3]``.

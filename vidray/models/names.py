@@ -1,4 +1,4 @@
-"""What a command line may say of models. Nothing is loaded for it, PyTorch least of all."""
+"""Names of models for command lines. Imports nothing heavy, PyTorch least of all."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ DEEP = (
 )
 
 Precision = Literal["float32", "bfloat16", "float16"]
-MOST_REPEATS = 1000  # Of a cross-validation: each trains all folds.
+MOST_REPEATS = 1000  # Repeats of a cross-validation: each trains all folds.
 
 
 def check(name: str) -> None:

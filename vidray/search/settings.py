@@ -104,7 +104,7 @@ class SearchSettings:
 
     @property
     def seed(self) -> int:
-        """The seed of everything: proposals, folds, models."""
+        """The seed of proposals, folds and models."""
         return self.learning.seed
 
     @property
@@ -124,5 +124,5 @@ class SearchSettings:
 
 
 def is_loss(metric: Metric) -> bool:
-    """Whether less is better."""
+    """Whether a lower value is better."""
     return metric == "log_loss"

@@ -1,4 +1,4 @@
-"""Which frames a job looks at: the functions of ``sampling`` by the names that a user gives."""
+"""The choice of frames: the functions of ``sampling`` by their names on the command line."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class FrameChoice:
 
     @classmethod
     def taken_from(cls, values: dict[str, Any]) -> FrameChoice:
-        """The choice in settings as JSON, which it leaves; older ones have none."""
+        """Take the choice out of settings as JSON; older settings have none."""
         return cls(**values.pop("choice", {}))
 
     def without_default(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings as JSON, as they were before there was a choice, if nothing was chosen."""
+        """Settings as JSON, without the choice if it is the default, as older ones were."""
         if self == FrameChoice():
             return {name: value for name, value in values.items() if name != "choice"}
         return dict(values)
@@ -57,7 +57,7 @@ class FrameChoice:
         """Exactly ``count`` ticks, ``int64 (count,)``, some repeated where there are fewer.
 
         Args:
-            num_ticks: of the stretch that the clip is of, 1 or more.
+            num_ticks: ticks of the clip's stretch, 1 or more.
             draw: what the draw is of, such as a video's size and a clip's number.
         """
         if self.sampling == "random_clip":

@@ -67,7 +67,7 @@ class ClipSettings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ClipSettings:
-        """The settings that ``dataclasses.asdict`` was taken of."""
+        """The settings from the JSON of ``dataclasses.asdict``."""
         given = {**values, "limits": Limits(**values["limits"])}
         return cls(choice=FrameChoice.taken_from(given), **given)
 
@@ -78,12 +78,12 @@ class ClipSettings:
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """Those that decide the pixels of a clip."""
+        """The libraries that decide the pixels of a clip."""
         return (*versions.DECODING, *versions.chosen(decoder=self.decoder))
 
     @property
     def schema(self) -> pa.Schema:
-        """CLIPS with its pixels, as they cross from process to process."""
+        """The schema of CLIPS with pixels, as they cross from process to process."""
         return schema.clips_schema((self.frames_per_clip, self.size_px, self.size_px, 3))
 
 
@@ -161,7 +161,7 @@ def read_clips(
 
 
 def _spans(clock: Clock, settings: ClipSettings, draw: int) -> NDArray[np.int64]:
-    """What each clip spans: of evenly spread or single frames all that they were taken from."""
+    """The span of each clip; for spread or single frames, all that they were taken from."""
     if settings.choice.sampling in (None, "uniform", "random"):
         return clip_spans(clock.num_ticks, clock.ticks_per_second, settings)
     ticks = clip_frames(clock.num_ticks, clock.ticks_per_second, settings, draw=draw)
@@ -171,7 +171,7 @@ def _spans(clock: Clock, settings: ClipSettings, draw: int) -> NDArray[np.int64]
 def stream_clips(
     video: Video, chosen: Sequence[NDArray[np.int64]], settings: ClipSettings, *, crops: int = 1
 ) -> Iterator[NDArray[np.uint8]]:
-    """Clips of these frames, ``uint8 (crops, T, H, W, 3)`` each, of a video of any length.
+    """Yield clips of these frames, ``uint8 (crops, T, H, W, 3)`` each, of a video of any length.
 
     No more frames are held than lie between the first and the last one of a clip.
 

@@ -113,7 +113,7 @@ class Frames:
 
 @dataclass(frozen=True, kw_only=True)
 class Damage:
-    """Damage that a decoder met; None where it has looked at nothing.
+    """Damage that a decoder met; None where it has decoded nothing.
 
     Looked at is every frame of a video that is decoded sequentially, and of one that is read here
     and there no corrupt one: where the decoder marks one, the video is decoded sequentially. A
@@ -125,7 +125,7 @@ class Damage:
     corrupt_frames: int | None = None
     """Frames that the decoder marked corrupt: it made up what it could not read."""
     corrupt_share: float | None = None
-    """Of the frames looked at."""
+    """Share of corrupt frames among those looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,7 @@ class FramePooling(nn.Module):
     """An image network on every frame, pooled over time, and a head.
 
     Args:
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
         backbone: the image network.
         pooling: over time, see the module.
         head: kind of head, see ``heads.make_head``.

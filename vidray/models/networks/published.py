@@ -1,4 +1,4 @@
-"""Published weights: from the cache of PyTorch's hub, or over the network into it."""
+"""Published weights: from the cache of PyTorch's hub, downloaded into it if missing."""
 
 from __future__ import annotations
 
@@ -67,23 +67,23 @@ def read_safetensors(uri: str) -> dict[str, Tensor]:
     Raises:
         UserError: there is none, or it is of another kind: those can run code when opened.
     """
-    told = storage.without_secrets(uri)
+    shown = storage.without_secrets(uri)
     try:
         data = storage.read_bytes(uri)
     except FileNotFoundError:
-        raise UserError(f"{told} is not there: give a safetensors file, default or none") from None
+        raise UserError(f"{shown} is not there: give a safetensors file, default or none") from None
     try:
         return _tensors(data)
     except (ValueError, TypeError, KeyError, RuntimeError, struct.error) as error:
-        said = " ".join(str(error).split())[:200]  # PyTorch tells the stack of its C++.
+        said = " ".join(str(error).split())[:200]  # PyTorch adds the stack of its C++.
         raise UserError(
-            f"{told} is no safetensors file ({said}): other kinds can run code when opened and "
+            f"{shown} is no safetensors file ({said}): other kinds can run code when opened and "
             "are not; convert it with safetensors.torch.save_file"
         ) from None
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:
-    """What a file holds: a length, a header of JSON, and bytes that the header divides.
+    """The tensors of a file: a length, a header of JSON, and bytes that the header divides.
 
     safetensors' own reader copies all of it, and its process dies or hangs where memory runs out.
     """
