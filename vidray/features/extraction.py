@@ -49,7 +49,7 @@ class Settings:
     families: tuple[str, ...] = features.PRESETS["default"]
     """Feature families, such as color and flow. If none is named, those of --preset."""
     enhance: Enhance = "off"
-    """Denoise and sharpen sampled frames: off (never), auto (frames of low quality) or always."""
+    """Denoise and sharpen sampled frames: off (never), auto (blurred or noisy frames) or always."""
     decoder: Decoder = "pyav"
     """Decoder; PyAV reads wherever the chosen one is not known to be exact. The row names the one
     used."""
