@@ -46,7 +46,7 @@ class Bench:
     """Compare engines of a search."""
 
     rounds: int = 3
-    """How often each way runs; medians are printed."""
+    """Runs of each way; medians are printed."""
     trials: int = 40
     """Trials of each search."""
     epochs: int = 8

@@ -56,17 +56,17 @@ class Bench:
     """Compare ways."""
 
     rounds: int = 3
-    """How often each way runs; medians are printed."""
+    """Runs of each way; medians are printed."""
     ways: tuple[Way, ...] = tuple(WAYS)
-    """What to compare."""
+    """Ways to compare."""
     sets: tuple[Set, ...] = ("small", "large")
     """Many small videos (160x120, 1 s), few large ones (1280x720, 8 s)."""
     works: tuple[WorkName, ...] = ("extract", "predictor")
     """Features; labels by a network in each worker; labels by one predictor beside the workers."""
     small: int = 300
-    """How many small videos."""
+    """Number of small videos."""
     large: int = 8
-    """How many large videos."""
+    """Number of large videos."""
     nodes: int = 1
     """1: each job starts Ray. More: jobs join a cluster of so many raylets of one CPU."""
     one: tuple[Way, Set, WorkName, str] | None = None

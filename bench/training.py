@@ -49,7 +49,7 @@ class Bench:
     """Measure trainings."""
 
     parts: tuple[Part, ...] = ("wait", "memory", "speed")
-    """What to measure."""
+    """Measurements to make."""
     runs: int = 3
     """Epochs of ``wait``, processes of each training of the others; medians are printed."""
     steps: int = 2
@@ -74,7 +74,7 @@ class Bench:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One network, what it is given, and how it is trained."""
+    """One network, its input and its training."""
 
     model: str
     frames: int
@@ -88,14 +88,14 @@ class Measured:
 
     seconds_per_step: float
     bytes_before: int
-    """In use before the first step: the weights, on a CPU all that is imported too."""
+    """Bytes in use before the first step: the weights, on a CPU also all imports."""
     peak_bytes: int
     state_bytes: int
-    """Of the gradients and the optimizer's two numbers for each of them."""
+    """Bytes of the gradients and of the optimizer's two numbers for each of them."""
 
     @property
     def activations_bytes(self) -> int:
-        """What is left of the rise: mostly activations, and that is the least they are."""
+        """The rest of the rise: a lower bound of the activations."""
         # Without checkpointing the peak may come before there is any gradient.
         return self.peak_bytes - self.bytes_before - self.state_bytes
 

@@ -34,7 +34,7 @@ _ERRNOS = {
     errno.EINVAL: (2, "the system does not take such a name: give another one"),
 }
 _ADDRESSES = "the addresses, and AWS_PROFILE or AWS_ACCESS_KEY_ID"
-# Errors of botocore that come of what it was given, not of what a server says.
+# Errors of botocore caused by its arguments, not by a server's answer.
 _WRONG_SETTINGS = (
     "ProfileNotFound", "ConfigParseError", "ConfigNotFound", "InvalidRegionError", "NoRegionError",
     "InvalidConfigError", "ParamValidationError", "InvalidRetryConfigurationError",

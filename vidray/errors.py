@@ -22,7 +22,7 @@ ERROR_KINDS = {
     "timeout": "not finished within the seconds allowed",
     "crashed": "killed the decoding process, or met an error nobody expected",
 }
-# What may be otherwise the next time; the others are the video's own.
+# Errors that may pass by the next time; the others are the video's own.
 PASSING_KINDS = (
     "missing", "denied", "archived", "unavailable", "changed", "timeout", "crashed",
 )  # fmt: skip

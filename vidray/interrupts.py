@@ -24,7 +24,7 @@ _set_handler = signal.signal
 
 
 class Interrupted(KeyboardInterrupt):
-    """One of the signals has come."""
+    """Raised when one of the signals has come."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -39,7 +39,7 @@ class _Watch:
         self._lock = threading.Lock()
         self._said = False
         self.came: signal.Signals | None = None
-        # As nohup, or a shell that started the job in the background, wants it.
+        # Ignored signals stay ignored: nohup, or a shell with a background job, wants that.
         self.numbers = [n for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
 
     def interrupt(self, number: int, _: FrameType | None) -> None:
@@ -110,7 +110,7 @@ def handled(say: Callable[[signal.Signals], None]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # Whatever has become of it on its way: libraries answer with errors of their own.
+        # Whatever error arrives here: libraries replace the interruption by errors of their own.
         if watch.came is None:
             raise
         watch.say(watch.came)

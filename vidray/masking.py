@@ -17,7 +17,7 @@ _SECRET_WORDS = {
     "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "TOKEN", "KEY", "APIKEY", "CREDENTIAL",
     "CREDENTIALS", "PAT", "CONNSTR", "PASS", "AUTHORIZATION", "COOKIE",
 }  # fmt: skip
-# Also run together with what is before: PGPASSWORD, SECRETKEY, ACCESSTOKEN. PWD alone is a folder.
+# Also joined to the word before: PGPASSWORD, SECRETKEY, ACCESSTOKEN. PWD alone is a folder.
 _SECRET_ENDINGS = re.compile(r"(?:PASSWORD|PASSWD|SECRET|TOKEN|(?:SECRET|API|ACCESS)KEY|.[_-]PWD)$")
 # AWS_WEB_IDENTITY_TOKEN_FILE and the like say where it is, not what it is.
 _PLAIN_ENDINGS = ("_FILE", "_PATH", "_DIR", "_ID", "_NAME", "_MODE", "_TYPE", "_URI", "_URL")

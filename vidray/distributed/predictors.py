@@ -19,7 +19,7 @@ from vidray.distributed.resources import Predictors, Resources
 from vidray.distributed.sandbox import Ask, find
 from vidray.errors import UserError
 
-# That one predictor has in hand; each is of one worker, so more would be idle threads.
+# Questions that a predictor answers at once; each is of one worker, so more would be idle threads.
 _MOST_QUESTIONS = 128
 
 
@@ -52,7 +52,7 @@ def start(config: dict[str, Any], resources: Resources, wanted: Predictors) -> l
 
 def _cannot_start(error: ray.exceptions.RayActorError) -> UserError:
     reason = [line for line in str(error).splitlines() if line.strip()][-1]
-    # Without the name of its class, which is nothing to a person.
+    # Without the name of its class, which means nothing to a user.
     return UserError(f"a predictor cannot start: {reason.strip().split('Error: ', 1)[-1]}")
 
 

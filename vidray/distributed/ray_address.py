@@ -34,7 +34,7 @@ def check(address: str) -> None:
         raise UserError(f"{given}: {_HOW}, or leave it out to start Ray here")
     try:
         is_there = _speaks_http2(found["v6"] or found["host"], int(found["port"]))
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name no host can have.
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have.
         said = getattr(error, "strerror", None) or str(error)
         raise UserError(
             f"{given} and nobody answers there ({said}): {_HOW}, wait until it has started, or "

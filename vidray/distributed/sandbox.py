@@ -41,7 +41,8 @@ _ATTEMPTS = 2
 _MOST_RESULT_BYTES = 1 << 30
 # Exit status of a child whose work ran out of memory.
 _OUT_OF_MEMORY = 77
-# A library that gets no memory while it is imported may say anything: this full, that is why.
+# A library that gets no memory while it is imported may say anything: with memory this full, that
+# is the cause.
 _NEARLY_ALL = 0.9
 # The first byte of what a child sends.
 _RESULT, _QUESTION, _READY, _REFUSAL, _FAILURE = b"=", b"?", b"+", b"-", b"!"
@@ -205,7 +206,8 @@ class Sandbox:
         deadline = time.monotonic() + seconds
         (size,) = struct.unpack("<Q", self._read_exactly(8, deadline))
         if size > _MOST_RESULT_BYTES:
-            raise _ChildDiedError(-int(signal.SIGABRT))  # No row is so long: its memory is spoilt.
+            # No row is so long: the child's memory is corrupt.
+            raise _ChildDiedError(-int(signal.SIGABRT))
         return self._read_exactly(1, deadline), memoryview(self._read_exactly(size, deadline))
 
     def _read_exactly(self, size: int, deadline: float) -> bytes:
@@ -352,7 +354,7 @@ def _child_main(target: str, results: int, memory_bytes: int, *, asks: bool) -> 
         try:
             result = _serialise(work(json.loads(message)))
         except MemoryError:
-            os._exit(_OUT_OF_MEMORY)  # What is left of this heap is not to be relied on.
+            os._exit(_OUT_OF_MEMORY)  # The rest of this heap is unreliable.
         except UserError as error:  # No row: the same would be said of any other request.
             _write(results, _encoded(str(error)), _REFUSAL)
         else:

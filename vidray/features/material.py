@@ -43,7 +43,7 @@ class Bursts:
         )
 
     def request(self, clock: Clock) -> Request:
-        """The same as a request to the decoder."""
+        """The frames as a request to the decoder."""
         return Request(self.frame_indices(clock).reshape(-1), self.width_px, self.height_px)
 
     def gather(self, frames: Frames) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

@@ -214,11 +214,11 @@ def _contents(uri: str, _fingerprint: str) -> Contents:
     try:
         tokens, versions = (json.loads(metadata.get(key, b"[]")) for key in (_RUNS, _VERSIONS))
     except (ValueError, RecursionError):
-        raise _not_ours(uri, "what it says of itself is damaged") from None
+        raise _not_ours(uri, "its metadata is damaged") from None
     if _RUNS not in metadata or not isinstance(tokens, list):
         raise _not_ours(uri, "it does not say which runs it holds")
     if not all(isinstance(token, str) and names.is_token(token) for token in tokens):
-        raise _not_ours(uri, "it names runs that are none")
+        raise _not_ours(uri, "it names runs by impossible names")
     name = set_of(uri)
     if (other := metadata.get(_SET, name.encode()).decode(errors="replace")) != name:
         raise _not_ours(uri, f"it is of the set {checked_json.shown(other)}")

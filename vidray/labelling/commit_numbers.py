@@ -57,8 +57,8 @@ def take(out: str, run: str) -> int:
             return number
         if time.monotonic() > waited.setdefault(number, time.monotonic() + _MOST_WAITING_SECONDS):
             raise UserError(
-                f"{storage.without_secrets(_where(out, number))} is in the way of a commit and no "
-                "note of one: move it away, and start the job again"
+                f"{storage.without_secrets(_where(out, number))} is in the way of a commit and is "
+                "not a note of one: move it away, and start the job again"
             )
         time.sleep(_POLL_SECONDS)
 

@@ -169,8 +169,8 @@ class LabelSet:
                 number = attempt
             elif self._last_commit() < attempt:
                 raise UserError(
-                    f"{storage.without_secrets(where)} is in the way of a commit and is none: move "
-                    "it away, and start the job again"
+                    f"{storage.without_secrets(where)} is in the way of a commit and is not one: "
+                    "move it away, and start the job again"
                 )
         commit_numbers.let_go(self.out, token)
         self.remove(run)

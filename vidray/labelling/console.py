@@ -23,7 +23,7 @@ COLUMNS = (
 )  # fmt: skip
 _MOST_LABELS = 20
 _MOST_EXAMPLES = 12
-# Of fewer videos, done in less time, starting and stopping is most of the cost: 20 clips of half a
+# For fewer videos, or less time, starting and stopping is most of the cost: 20 clips of half a
 # second came to 1,362 CPU-seconds a thousand, and 2,000 of them to a tenth.
 _ENOUGH_VIDEOS, _ENOUGH_SECONDS = 200, 60.0
 

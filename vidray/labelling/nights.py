@@ -113,7 +113,7 @@ class Night:
     def work(self, *, overwrite: bool = False) -> None:
         """Finish unfinished runs, then label and commit until nothing is left."""
         if overwrite:
-            list_videos(self.videos)  # Nothing goes for a wrong source.
+            list_videos(self.videos)  # A wrong source removes nothing.
             self.folder.overwrite()
         source, digest = self._source, self.settings.digest
         begun = self.labels.unfinished(source, digest)
@@ -174,7 +174,7 @@ class Night:
         if number is None:
             if not self.labels.is_committed(run):
                 raise JobError(f"{run.out} has vanished and was not committed: start the job again")
-            self.labels.remove(run)  # What was written since.
+            self.labels.remove(run)  # Parts written since.
             print("the run beside this one has committed")
             return
         rows = commits.read_labels(self.out, set_name=self.labels.name, columns=console.COLUMNS)

@@ -75,9 +75,9 @@ class LabelSettings:
         """The schema of LABELS before the commit."""
         return schema.LABELLED
 
-    def libraries(self, family: str) -> tuple[str, ...]:
-        """The libraries that decide the label of a model of ``family``."""
-        own = versions.DEEP if family == "deep" else (*versions.FEATURES, *versions.CLASSICAL)
+    def libraries(self, kind: str) -> tuple[str, ...]:
+        """The libraries that decide the label of a model of this kind."""
+        own = versions.DEEP if kind == "deep" else (*versions.FEATURES, *versions.CLASSICAL)
         return (*versions.DECODING, *own, *versions.chosen(decoder=self.options.decoder))
 
 
@@ -94,7 +94,7 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
         try:
             size_bytes = storage.file_info(where).size_bytes
             digest.update(f"{file} {size_bytes}\n".encode())
-            # In pieces: how large it is says whoever made it.
+            # In pieces: the file's maker decides its size.
             with storage.open_binary(where, size_bytes=size_bytes) as opened:
                 while piece := opened.read(_PIECE_BYTES):
                     digest.update(piece)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
 
 @dataclass(frozen=True, kw_only=True)
 class DeepJob:
-    """Everything that decides the weights of a deep model.
+    """All settings that decide the weights of a deep model.
 
     Args:
         data: run folder of clips.

@@ -89,7 +89,7 @@ class TrainingLoader:
     preprocessing: Preprocessing
     """Frames and size of a clip, and whether its flow is wanted."""
     augmentation: Augmentation
-    """How far a clip may be changed."""
+    """Limits of the random changes of a clip."""
     batch_size: int
     """Clips in a batch, over all workers: the greatest number, see ``epoch_batches``."""
     seed: int
@@ -107,7 +107,7 @@ class TrainingLoader:
     prefetch: int = 2
     """Batches made ahead of the one in use."""
     seconds_waiting: float = field(default=0.0, init=False)
-    """How long the consumer has waited for batches of this epoch, the first one included."""
+    """Seconds that the consumer has waited for batches of this epoch, the first one included."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads", "prefetch", "world", "num_classes"):

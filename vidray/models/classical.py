@@ -59,7 +59,7 @@ KEPT_VARIANCE = 0.95
 # on two busy cores 186 rows took ten times as long with them.
 _ROWS_WORTH_THREADS = 10_000
 
-_NEIGHBORS = 9  # Of knn; all there are where a table is smaller.
+_NEIGHBORS = 9  # Neighbours of knn; all rows where a table has fewer.
 
 # Name -> (seed, parameters) -> classifier. Defaults by 5-fold cross-validation over recordings of
 # the 362 flow numbers of 233 fight clips.
@@ -265,7 +265,7 @@ def fit(
     with _threads_worth(len(matrix)):
         model.fit(matrix, labels)
     if splits is not None:
-        model.cv = None  # Rows of this table: of no use to whoever loads the model.
+        model.cv = None  # Rows of this table, which a loaded model does not need.
     return model
 
 

@@ -39,7 +39,7 @@ from vidray.video.clips import ClipSettings
 
 # A thousand rounding errors of float64, and no more.
 _MOST_OFF = 1e-6
-_NEXT_STEP = "get it again from whoever trained it, or train it again"
+_NEXT_STEP = "get a new copy of it, or train it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,8 +203,8 @@ def load(model_dir: str, *, device: str = "cpu") -> Model:
     """
     uri = storage.canonical(model_dir)
     info = read_info(model_dir)
-    load_family = _load_classical if info["family"] == "classical" else _load_deep
-    return load_family(uri, info, device)
+    load_kind = _load_classical if info["family"] == "classical" else _load_deep
+    return load_kind(uri, info, device)
 
 
 def _load_classical(uri: str, info: dict[str, Any], _: str) -> ClassicalModel:

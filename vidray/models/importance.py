@@ -130,7 +130,7 @@ def by_feature(
 
 
 def answer_correlation(probabilities: NDArray[np.float64], x: Matrix) -> NDArray[np.float64]:
-    """How closely each feature goes along with a model's answers: ``float64 (D,)``, 0 to 1.
+    """Correlation of each feature with a model's answers: ``float64 (D,)``, 0 to 1.
 
     The largest absolute Pearson correlation, over the classes, with the logarithm of the class's
     probability. NaN counts as the feature's mean; a constant feature has 0.

@@ -78,7 +78,7 @@ def read_info(model_dir: str) -> dict[str, Any]:
     except (VideoError, ValueError) as error:  # A UserError is a ValueError, too.
         raise UserError(
             f"{storage.without_secrets(where)} is not what a training writes: {error}; get the "
-            "model again from whoever trained it, or train it again"
+            "model again from its author, or train it again"
         ) from None
     checked: dict[str, Any] = info
     return checked

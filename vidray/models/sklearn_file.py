@@ -24,7 +24,7 @@ from vidray import storage
 from vidray.errors import UserError
 from vidray.storage import checked_json
 
-# What zipfile, NumPy's header and JSON say of what they cannot read.
+# Errors of zipfile, NumPy's header and JSON for data that they cannot read.
 _DAMAGES = (
     zipfile.BadZipFile, KeyError, ValueError, TypeError, SyntaxError, EOFError, OSError,
     NotImplementedError, RuntimeError, OverflowError, struct.error,
@@ -171,7 +171,7 @@ def _check_types(data: bytes, source: str) -> None:
 def _foreign(source: str, what: str) -> UserError:
     return UserError(
         f"{source} holds what no model of vidray is made of: {what}; it is not loaded, since it "
-        "could run code: get the model from whoever trained it, or train again"
+        "could run code: get the model from its author, or train again"
     )
 
 

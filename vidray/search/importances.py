@@ -9,7 +9,7 @@ import optuna
 
 from vidray.search.proposals import Trial
 
-# What a forest of trees makes of fewer trials is noise.
+# With fewer trials, a forest of trees fits noise.
 _LEAST_TRIALS = 8
 
 

@@ -101,7 +101,7 @@ def run(search: Search, *, asked: Mapping[str, Any], overwrite: bool) -> Found:
     settings = search.settings
     connect()
     folder = _claim(search, asked, overwrite)
-    trials = _tried(search, folder, time.monotonic())  # Ray starts on nobody's time.
+    trials = _tried(search, folder, time.monotonic())  # Ray's start does not count.
     storage.write_bytes(folder.path("trials.parquet"), parquet.parquet_bytes(to_table(trials)))
     best = winners.hand_over(
         folder, search.runs, trials, metric=settings.metric, seed=settings.seed

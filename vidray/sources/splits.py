@@ -99,7 +99,7 @@ def assign(
     """The same table with ``split`` by ``bounds``.
 
     Args:
-        bounds: of ``balance``, of these videos or of those from which the split was derived first.
+        bounds: from ``balance``, for these videos or those from which the split was first derived.
             A class without is split at the fractions: they are met in expectation only.
         table, fractions, seed, root: as of ``derive_splits``.
     """
@@ -117,7 +117,7 @@ def assign(
 
 
 def apportion(number: int, shares: Fractions, *, test_first: bool) -> tuple[int, int, int]:
-    """How many of a class's recordings go to train, val and test: largest remainders.
+    """Number of a class's recordings for train, val and test, by largest remainders.
 
     A class with enough for all three is in all three, and keeps two to learn from, since a
     calibration leaves recordings out.

@@ -30,7 +30,7 @@ LIBRARIES = {
     "dropbox": "dropboxdrivefs",
     "gdrive": "gdrive_fsspec",
 }
-# What fsspec opens that is no storage: files in files, caches of them, this machine's programs.
+# Protocols of fsspec that are no storage: files in files, caches, this machine's programs.
 INDIRECT = frozenset(
     {"async_wrapper", "asynclocal", "asyncwrapper", "blockcache", "cached", "dask", "data", "dir"}
     | {"dvc", "filecache", "generic", "git", "jlab", "jupyter", "libarchive", "pyscript"}

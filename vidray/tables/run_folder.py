@@ -65,7 +65,7 @@ OWNED: dict[Kind, tuple[str, ...]] = {
     ),
     "labels": ("labels", "videos.parquet", "_staging"),
 }  # fmt: skip
-# What only the work needs; finishing removes it.
+# Files that only the work needs; finishing removes them.
 _WORK: dict[Kind, str] = {"model": "_checkpoints", "study": "_work", "search": "_work"}
 # Kinds whose settings may be more, or fewer, from run to run: a study with models added goes on.
 _GROWING = ("study", "search")
@@ -116,7 +116,7 @@ def _without_run_json(out: str, kind: Kind, names: list[str]) -> dict[str, Any]:
 
 
 def read_json(out: str) -> dict[str, Any]:
-    """What a folder's run.json holds.
+    """The content of a folder's run.json.
 
     Raises:
         FileNotFoundError: there is none.

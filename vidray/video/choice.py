@@ -58,7 +58,7 @@ class FrameChoice:
 
         Args:
             num_ticks: ticks of the clip's stretch, 1 or more.
-            draw: what the draw is of, such as a video's size and a clip's number.
+            draw: decides the draw, such as a video's size and a clip's number.
         """
         if self.sampling == "random_clip":
             seed = self._seed(draw)
@@ -81,7 +81,7 @@ class FrameChoice:
 
         Args:
             num_ticks: 1 or more.
-            draw: what the draw is of, such as a video's size.
+            draw: decides the draw, such as a video's size.
         """
         count = min(most, num_ticks)
         if self.sampling == "uniform":

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-# What the times of a container are: when frames are shown; when packets are decoded; or a clock
-# that starts anywhere and may be set anew at any moment.
+# Kinds of times in a container: when frames are shown; when packets are decoded; or a clock that
+# starts anywhere and may be reset at any moment.
 TimeKind = Literal["shown", "decoded", "broadcast"]
 _KIND_OF_FORMAT: dict[str, TimeKind] = {
     "avi": "decoded", "asf": "decoded", "mpegts": "broadcast", "mpeg": "broadcast",

@@ -162,7 +162,7 @@ def _two_stream(kind: str, num_classes: int, head: dict[str, Any], _: dict[str, 
     return built, lambda: from_resnet(published.state_dict(weights), network)
 
 
-# By the first word of the name.
+# First word of a model's name -> its builder.
 _OWN: dict[str, Callable[[str, int, dict[str, Any], dict[str, int]], _Filled]] = {
     "c3d": _c3d,
     "slowfast": _slowfast,

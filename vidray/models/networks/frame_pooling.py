@@ -52,7 +52,7 @@ class AttentionPooling(nn.Module):
         )
 
     def weights(self, features: Tensor) -> Tensor:
-        """How much frames count: ``float (N, T, D)`` -> ``float (N, T)``, each row summing to 1."""
+        """Weights of the frames: ``float (N, T, D)`` -> ``float (N, T)``, each row summing to 1."""
         scores: Tensor = self.score(features)  # (N, T, 1)
         return scores.squeeze(-1).softmax(dim=1)
 

@@ -105,7 +105,7 @@ def _tensor(name: str, entry: dict[str, Any], stored: memoryview) -> Tensor:
     dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
     begin, end = entry["data_offsets"]
     if any(type(number) is not int or number < 0 for number in (*shape, begin, end)):
-        raise ValueError(f"{checked_json.shown(name)} has a shape or a place that is none")
+        raise ValueError(f"{checked_json.shown(name)} has an invalid shape or place")
     if end > len(stored) or math.prod(shape) * dtype.itemsize != end - begin:
         raise ValueError(f"{checked_json.shown(name)} does not have the bytes of its shape")
     if begin == end:

@@ -248,7 +248,7 @@ def to_groups(patches: Tensor, parts: Parts, *, strided: bool = False) -> Tensor
 def from_groups(
     groups: Tensor, parts: Parts, shape: torch.Size, *, strided: bool = False
 ) -> Tensor:
-    """What ``to_groups`` cut, put together again: -> ``shape``, (N, T, R, C, D)."""
+    """The inverse of ``to_groups``: -> ``shape``, (N, T, R, C, D)."""
     cut, order = _cut(shape, parts, strided), _order(strided)
     back = sorted(range(len(order)), key=order.__getitem__)
     return groups.reshape([cut[axis] for axis in order]).permute(back).reshape(shape)

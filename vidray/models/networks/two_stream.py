@@ -166,7 +166,7 @@ def split_streams(clip: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def flow_indices(frames: int) -> NDArray[np.int64]:
-    """Which fields of a clip of ``frames`` the network sees: ``int64 (10,)``.
+    """The flow fields of a clip of ``frames`` that the network takes: ``int64 (10,)``.
 
     Ten adjacent ones between the 11 frames in the middle, so that the middle frame is the sixth of
     them. A shorter clip has fewer fields, and some are seen more than once.
