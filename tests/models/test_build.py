@@ -110,7 +110,7 @@ def test_parameters_as_published(name: str, millions: float) -> None:
             {"head": "lnear"},
             "head 'lnear' is unknown: did you mean linear? One of linear, ",
         ),
-        ({"num_classes": 1}, "num_classes is 1: a classifier tells 2 or more apart"),
+        ({"num_classes": 1}, "num_classes is 1: a classifier needs 2 or more classes"),
         ({"num_classes": 0}, "num_classes is 0"),
         (
             {"name": "timesformer_divided", "frames": 2, "size_px": 40},
