@@ -1,4 +1,4 @@
-"""Does a label job end as if nothing had happened? Kill whatever it runs on, again and again.
+"""A label job that is killed again and again, compared with one that is not.
 
     python bench/chaos.py                    # 1,000 small videos, ten kills
     python bench/chaos.py --bucket           # in an S3 of this machine that fails 5 % of requests
@@ -40,20 +40,21 @@ from vidray.labelling.commits import read_labels
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Kill and compare."""
+    """Kill a label job and compare its table."""
 
     videos: int = 1000
-    """How many to make."""
+    """Number of videos to make."""
     kills: int = 10
-    """How many times something dies."""
+    """Number of kills."""
     seed: int = 0
-    """Decides what dies, and when."""
+    """Seed that decides what is killed, and when."""
     most_seconds: float = 4.0
-    """Until the next kill, at most."""
+    """Most seconds until the next kill."""
     bucket: bool = False
-    """Videos, model and labels in a bucket."""
+    """Keep videos, model and labels in a bucket."""
     share: float = 0.05
-    """Of the bucket's requests that fail: with a 503, with half of a body, or done but not said."""
+    """Share of the bucket's requests that fail: with a 503, with half of a body, or done without an
+    answer."""
 
 
 def main(bench: Bench) -> None:
@@ -85,8 +86,8 @@ def main(bench: Bench) -> None:
         calm, disturbed = _table(f"{where}/calm"), _table(f"{where}/out")
         assert calm is not None
         assert disturbed is not None
-        told = ", ".join(f"{number} {what}" for what, number in killed.items())
-        print(f"killed: {told}; {seconds:.0f} s, undisturbed {calm_seconds:.0f} s")
+        listed = ", ".join(f"{number} {what}" for what, number in killed.items())
+        print(f"killed: {listed}; {seconds:.0f} s, undisturbed {calm_seconds:.0f} s")
         print(f"rows: {len(disturbed)} of {len(calm)}; equal: {disturbed.equals(calm)}")
         sys.exit(not disturbed.equals(calm))
 
@@ -127,7 +128,7 @@ def _disturbed(
     flags: tuple[object, ...],
     where: str,
 ) -> Counter[str]:
-    """Run, kill, run again, until a run ends by itself; what was killed."""
+    """Run, kill and run again until a run ends by itself; returns what was killed."""
     rng = random.Random(bench.seed)  # noqa: S311  (nobody attacks a benchmark)
     killed: Counter[str] = Counter()
     process = job.start(*flags)

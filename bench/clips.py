@@ -67,27 +67,27 @@ class Bench:
     """Compare what an epoch's data costs."""
 
     clips: int = 256
-    """How many videos to make."""
+    """Number of videos to make."""
     videos: str = ""
-    """A source of videos to use instead of making some."""
+    """Source of videos to use instead of making some."""
     runs: int = 3
     """Rounds; medians are printed."""
     batch_size: int = 16
-    """Clips of a batch."""
+    """Clips per batch."""
     frames_per_clip: int = 16
-    """Frames of a clip."""
+    """Frames per clip."""
     size_px: int = 112
     """Width and height of a clip."""
     threads: int = 1
-    """Readers of shards, jpeg and decode; Ray Data takes every CPU there is."""
+    """Threads that read shards, jpeg and decode; Ray Data takes every CPU."""
     shuffle_buffer: int = 256
     """Clips that Ray Data shuffles among each other."""
     compression: Literal["none", "snappy", "zstd"] = "none"
-    """Of the Parquet files."""
+    """Compression of the Parquet files."""
     jpeg_quality: int = 95
-    """1 to 100."""
+    """JPEG quality, 1 to 100."""
     cold: bool = False
-    """Put the files out of the page cache before each epoch: data that memory can't hold."""
+    """Drop the files from the page cache before each epoch, like data larger than memory."""
     skip: tuple[Way, ...] = ()
     """Ways to leave out."""
 
@@ -126,7 +126,7 @@ def main(bench: Bench) -> None:
 
 
 class _Took(NamedTuple):
-    """One epoch, and the part of it until there was a batch at all."""
+    """Seconds of an epoch, and until its first batch."""
 
     seconds: float
     seconds_to_first: float
@@ -184,7 +184,7 @@ def cut_all(
     *,
     splits: tuple[float, float, float] | None = None,
 ) -> float:
-    """What ``jobs/clips.py`` does, in this process and without Ray; returns the seconds it took.
+    """Cut clips as ``jobs/clips.py`` does, in this process, without Ray; returns the seconds.
 
     Videos without a label get one: reading them costs the same.
     """
@@ -240,7 +240,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _check(clips: Clips, folder: Path) -> None:
-    """Every layout holds the same clips."""
+    """Check that every layout holds the same clips."""
     first = np.arange(min(len(clips), 4))
     wanted = clips.read(first)
     stored = pq.read_table(folder / "parquet" / "part-00000.parquet", columns=["pixels"])
@@ -252,7 +252,7 @@ def _check(clips: Clips, folder: Path) -> None:
 
 
 class _Jpegs:
-    """What ``_write_jpeg`` wrote, read as ``shards.Clips`` reads."""
+    """A reader of the files of ``_write_jpeg``, like ``shards.Clips``."""
 
     def __init__(self, folder: Path) -> None:
         self._shards = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("part-*"))]
@@ -274,7 +274,7 @@ class _Jpegs:
 
 
 class _Decoding:
-    """Videos read from their first frame to their last, whatever is wanted of them."""
+    """A reader that decodes each video from its first frame to its last."""
 
     def __init__(self, table: pa.Table, bench: Bench) -> None:
         self._paths = table["uri"].to_pylist()
@@ -297,7 +297,7 @@ class _Decoding:
 
 @contextmanager
 def _reading(read: Read, threads: int) -> Iterator[Epoch]:
-    """Batch after batch; several threads share each one."""
+    """Yield batch after batch; several threads share each one."""
     if threads == 1:
         yield lambda batches: map(read, batches)
         return
@@ -313,7 +313,7 @@ def _reading(read: Read, threads: int) -> Iterator[Epoch]:
 
 @contextmanager
 def _ray_data(folder: Path, bench: Bench) -> Iterator[Epoch]:
-    """Ray is there for its own rounds only: idle, it still takes some of the CPU."""
+    """Start Ray for its own rounds only: idle, it still takes some of the CPU."""
     capacity.connect()
     ray.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)

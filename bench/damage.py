@@ -1,4 +1,4 @@
-"""Are damaged videos told as damaged? Thousands of damages, each through the job's own sandbox.
+"""Thousands of damaged videos through the job's own sandbox: is the damage reported?
 
     python bench/damage.py                     # 500 damages, about two minutes
     python bench/damage.py --damages 10000
@@ -8,7 +8,7 @@ Small videos of 27 kinds are damaged: bytes flipped, zeroed, cut off, cut out, d
 dropped. Each is described as ``jobs/extract.py`` does, and then read again, all of it and single
 frames, beside a plain sequential decode. What must never happen is a finding: no row, a hang, an
 error nobody expected, times that do not rise, or status ok with other frames than the sequential
-decode's and no damage told. Exit code 1 where there is one.
+decode's and no damage reported. Exit code 1 where there is one.
 """
 
 from __future__ import annotations
@@ -56,29 +56,29 @@ _SETTINGS = Settings(families=("color",))
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Damage, decode, compare."""
+    """Damage videos, decode them, compare."""
 
     damages: int = 500
-    """How many."""
+    """Number of damaged videos."""
     workers: int = 2
-    """Sandboxes at once."""
+    """Sandboxes that run at the same time."""
     seed: int = 0
-    """Decides every damage, together with its number."""
+    """Seed that decides every damage, together with its number."""
     num_frames: int = 30
-    """Of each video."""
+    """Frames of each video."""
     timeout_seconds: float = 60.0
     """A video that takes longer is a finding."""
     as_long: bool = False
-    """Read by the packet index, as long videos are: what it cannot tell is damage in a group of
-    pictures that holds no wanted frame."""
+    """Read by the packet index, as long videos are: it cannot show damage in a group of pictures
+    that holds no wanted frame."""
     only: int | None = None
-    """The number of a damage, to do again."""
+    """Number of a damage to repeat."""
     keep: bool = False
-    """Leave the damaged files of findings."""
+    """Keep the damaged files of findings."""
 
 
 def main(bench: Bench) -> None:
-    """Print what became of each kind, and the findings."""
+    """Print the outcomes of each kind, and the findings."""
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="damage-"))
     sources = _write_sources(folder, bench.num_frames)
@@ -148,8 +148,8 @@ def _show(rows: list[dict[str, Any]], findings: list[dict[str, Any]]) -> None:
     for title, key in (("kind", "kind"), ("damage", "how")):
         print(f"\n{title:15s} {'outcomes'}")
         for value in sorted({row[key] for row in rows}):
-            told = Counter(row["outcome"] for row in rows if row[key] == value)
-            print(f"{value:15s} " + ", ".join(f"{n} {what}" for what, n in told.most_common()))
+            counts = Counter(row["outcome"] for row in rows if row[key] == value)
+            print(f"{value:15s} " + ", ".join(f"{n} {what}" for what, n in counts.most_common()))
     print("\nall             " + str(dict(Counter(row["outcome"] for row in rows).most_common())))
     for row in findings:
         print(f"finding: {row['number']} {row['kind']} {row['how']}: {row['finding']}")
@@ -166,7 +166,7 @@ def _flip(path: Path, rng: random.Random) -> bytes:
 
 
 def _flip_header(path: Path, rng: random.Random) -> bytes:
-    """In the first or last 600 bytes, where most containers describe themselves."""
+    """Flip bytes in the first or last 600, where most containers describe themselves."""
     data = bytearray(path.read_bytes())
     for _ in range(rng.choice((1, 2, 5))):
         place = rng.randrange(min(600, len(data)))
@@ -199,7 +199,7 @@ def _double(path: Path, rng: random.Random) -> bytes:
 
 
 def _drop_packets(path: Path, rng: random.Random) -> bytes:
-    """Of a transport stream packets of 188 bytes, of others packets of the video stream."""
+    """Drop packets: of 188 bytes from a transport stream, of the video stream from others."""
     data = path.read_bytes()
     share = rng.choice((0.02, 0.1, 0.4))
     if path.suffix == ".ts":
@@ -240,7 +240,7 @@ _DAMAGES: dict[str, Callable[[Path, random.Random], bytes]] = {
 
 
 def judge_videos(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], pa.RecordBatch]:
-    """The work of a sandbox: path -> what became of it, a batch of one row."""
+    """The work of a sandbox: path -> its outcome, a batch of one row."""
     av.logging.set_level(None)
     if config["as_long"]:
         readers._SHORT_PIXELS = 0
@@ -257,13 +257,13 @@ def _outcome(request: Mapping[str, Any]) -> dict[str, Any]:
         is_odd = row["error_kind"] == "crashed"
         finding = f"crashed: {row['error_message']}" if is_odd else ""
         return {"outcome": row["error_kind"], "finding": finding}
-    is_told = bool(row["damaged_packets"] or row["corrupt_frames"])
-    outcome = "ok, damage told" if is_told else "ok, nothing noticed"
+    is_noticed = bool(row["damaged_packets"] or row["corrupt_frames"])
+    outcome = "ok, damage reported" if is_noticed else "ok, nothing noticed"
     return {"outcome": outcome, "finding": _what_is_wrong(path, request["seed"])}
 
 
 def _what_is_wrong(path: str, seed: int) -> str:
-    """How what vidray reads differs from a sequential decode; empty where it does not."""
+    """The difference between vidray's frames and a sequential decode; empty if there is none."""
     oracle = _sequential(path)
     with Video(path) as video:
         (every,), _ = decoders.read_planned(video, path, _everything, decoder="pyav")

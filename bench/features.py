@@ -1,4 +1,4 @@
-"""How fast each part of the notebooks' families is against the library call it replaces.
+"""Speed of each part of the notebooks' families against the library call it replaces.
 
     python bench/features.py [--video FILE]
 

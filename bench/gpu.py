@@ -1,4 +1,4 @@
-"""What a GPU does for vidray: training, memory, labelling, agreement, waiting, and the jobs.
+"""Measurements on a GPU: training, memory, labelling, agreement, waiting, and the jobs.
 
     bench/gpu.sh                                          # this file, and the tests that need a GPU
     python bench/gpu.py --parts speed --networks r3d_18   # one part of one network
@@ -91,8 +91,8 @@ def _summary(figures: Figures) -> None:
     rows = [row for row in figures.get("speed", []) if "clips_per_second" in row]
     for name in dict.fromkeys(row["network"] for row in rows):
         of_way = {row["way"]: row["clips_per_second"] for row in rows if row["network"] == name}
-        told = "".join(f"{of_way.get(way.name, float('nan')):25.1f}" for way in WAYS)
-        print(f"{name:24s}{told}")
+        cells = "".join(f"{of_way.get(way.name, float('nan')):25.1f}" for way in WAYS)
+        print(f"{name:24s}{cells}")
     failed = [row for row in figures.get("speed", []) if "error" in row]
     for row in failed:
         print(f"FAILED {row['network']} {row['way']}: {row['error']}")

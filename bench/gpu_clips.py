@@ -72,7 +72,7 @@ def _make_copy(given: tuple[str, int]) -> None:
 
 
 def _cut(videos: Path, out: Path, settings: ClipSettings) -> None:
-    """What jobs/clips.py does, in a pool of processes instead of on Ray."""
+    """Cut clips as jobs/clips.py does, in a pool of processes instead of on Ray."""
     import pyarrow as pa
 
     from vidray import sources
@@ -156,10 +156,10 @@ def _waiting(bench: Bench, clips: Any, rows: NDArray[np.int64], name: str, way: 
     device = torch.device(device_here())
     number = 8 if bench.tiny else 32 * 12
     found = {}
-    for told, kind in (("pinned", Pinned), ("ready", Ready), ("loader", TrainingLoader)):
+    for feed, kind in (("pinned", Pinned), ("ready", Ready), ("loader", TrainingLoader)):
         loader = loader_of(trial, _repeated(clips, rows), number, kind)
         epochs = fit(trial, loader, device)[1:]
-        found[told] = statistics.median(row.seconds for row in epochs)
+        found[feed] = statistics.median(row.seconds for row in epochs)
         waited = statistics.median(row.seconds_waiting_for_data / row.seconds for row in epochs)
         tidy()
     row: Figures = {
@@ -201,8 +201,8 @@ def _learned(bench: Bench, clips: Any, names: tuple[str, ...]) -> Figures:
     model.network.to("cpu")
     reference = logits_of(model, pixels, "float32")
     figures: Figures = {"clips": len(test)}
-    for told, found in {**logits, "CPU": reference}.items():
-        figures[told] = {
+    for name, found in {**logits, "CPU": reference}.items():
+        figures[name] = {
             "accuracy": float((found.argmax(1) == truth).mean()),
             "same_labels": float((found.argmax(1) == reference.argmax(1)).mean()),
             "largest_difference": float(np.abs(found - reference).max()),
@@ -210,12 +210,12 @@ def _learned(bench: Bench, clips: Any, names: tuple[str, ...]) -> Figures:
         }
         print("  trained r3d_18 in {0}: accuracy {accuracy:.3f}, {same_labels:.1%} of {1} labels "
               "as the CPU's, logits differ by {largest_difference:.1e} of {largest_logit:.1f}"
-              .format(told, len(test), **figures[told]), flush=True)  # fmt: skip
+              .format(name, len(test), **figures[name]), flush=True)  # fmt: skip
     return figures
 
 
 def jobs(bench: Bench, folder: Path) -> Iterator[Figures]:
-    """From videos to labels by the commands, each in a process of its own."""
+    """Run the commands from videos to labels, each in its own process."""
     try:
         import ray
     except ImportError:
@@ -245,10 +245,10 @@ def jobs(bench: Bench, folder: Path) -> Iterator[Figures]:
                        "--out", runs / "labels-cpu", "--predictors", "0"),
     }  # fmt: skip
     figures: Figures = {}
-    for told, command in commands.items():
-        figures[told] = _command(command)
-        print(f"  {told}: exit {figures[told]['exit']} after {figures[told]['seconds']:.1f} s")
-        print("\n".join(f"    {line}" for line in figures[told]["last"]), flush=True)
+    for name, command in commands.items():
+        figures[name] = _command(command)
+        print(f"  {name}: exit {figures[name]['exit']} after {figures[name]['seconds']:.1f} s")
+        print("\n".join(f"    {line}" for line in figures[name]["last"]), flush=True)
         yield figures
     figures["reports"] = _reports(runs)
     figures["labels"] = _same_labels(runs)
@@ -267,7 +267,7 @@ def _command(command: tuple[object, ...]) -> Figures:
 
 
 def _reports(runs: Path) -> Figures:
-    """What the jobs themselves say they took."""
+    """Times and speeds that the jobs themselves report."""
     figures = {}
     for name in ("features", "clips", "labels", "labels16", "labels-cpu"):
         file = runs / name / "run.json"

@@ -1,4 +1,4 @@
-"""Parts of ``bench/gpu.py``: training steps, labelling, and what precisions do to a logit."""
+"""Parts of ``bench/gpu.py``: training steps, labelling, and logits in each precision."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Bench:
     """Measure a GPU."""
 
     out: Path = Path("runs/gpu")
-    """Where gpu.json goes."""
+    """Folder for gpu.json."""
     parts: tuple[Part, ...] = PARTS
     """What to measure, in this order."""
     networks: tuple[str, ...] = tuple(SIZES)
@@ -80,7 +80,7 @@ class Bench:
     runs: int = 3
     """Measurements of each; medians are printed."""
     tiny: bool = False
-    """Small clips, few of them, one network: to see that it runs."""
+    """Use a few small clips and one network, to see that it runs."""
 
 
 @dataclass(frozen=True)
@@ -237,20 +237,20 @@ def tidy() -> None:
 
 
 def _print_speed(row: Figures) -> None:
-    told = f"  {row['network']:20s} {row['way']:26s}"
+    line = f"  {row['network']:20s} {row['way']:26s}"
     if "error" in row:
-        print(f"{told} {row['error']}", flush=True)
+        print(f"{line} {row['error']}", flush=True)
         return
     peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**30:7.2f} GiB"
     print(
-        f"{told}{row['batch']:4d} clips {row['clips_per_second']:9.1f} clips/s "
+        f"{line}{row['batch']:4d} clips {row['clips_per_second']:9.1f} clips/s "
         f"{row['times_float32']:6.2f} x {peak}  (spread {row['spread']:.1%})",
         flush=True,
     )
 
 
 def fresh_model(bench: Bench, name: str, device: str) -> DeepModel:
-    """Fresh, with a head that gives no zeros and ones."""
+    """A fresh model whose head gives no zeros and ones."""
     frames, size_px, _ = _size(bench, name)
     torch.manual_seed(0)
     built = models.build(name, num_classes=CLASSES, frames=frames, size_px=size_px)
@@ -355,16 +355,16 @@ def agree(bench: Bench, _: Path) -> Iterator[list[Figures]]:
         reference = logits_of(model, pixels, "float32")
         model.network.to(device_here())
         row: Figures = {"network": name}
-        for told, precision, tf32 in _ARITHMETIC:
+        for precision_name, precision, tf32 in _ARITHMETIC:
             if precision == "float16" and not torch.cuda.is_available():
                 continue
             torch.backends.cudnn.allow_tf32 = tf32
             found = logits_of(model, pixels, precision)
             torch.backends.cudnn.allow_tf32 = True
-            row[told] = float(np.abs(found - reference).max() / np.abs(reference).max())
+            row[precision_name] = float(np.abs(found - reference).max() / np.abs(reference).max())
         rows.append(row)
-        told = ", ".join(f"{key} {value:.1e}" for key, value in row.items() if key != "network")
-        print(f"  {name:20s} of the largest logit: {told}", flush=True)
+        listed = ", ".join(f"{key} {value:.1e}" for key, value in row.items() if key != "network")
+        print(f"  {name:20s} of the largest logit: {listed}", flush=True)
         tidy()
         yield rows
 

@@ -55,9 +55,9 @@ class Bench:
     """Compare ways to label."""
 
     clips: int = 64
-    """How many clips to make."""
+    """Number of clips to make."""
     videos: str = ""
-    """A source of videos to use instead."""
+    """Source of videos to use instead of making some."""
     runs: int = 3
     """Rounds; medians are printed."""
     model: str = "r3d_18"
@@ -67,7 +67,7 @@ class Bench:
     size_px: int = 112
     """Width and height of a clip."""
     precision: LabelPrecision = "float32"
-    """Of vidray's ways; the plain way is float32."""
+    """Precision of vidray's ways; the plain way is float32."""
     compile: bool = False
     """Whether vidray's ways compile the network."""
     workers: int = 2

@@ -38,9 +38,9 @@ def main() -> None:
             path = Path(folder) / file
             _write(path, codec, width_px, height_px, frames)
             for gib in (2.0, 0.5):
-                told, peak_bytes, seconds = _describe(path, settings, gib)
+                outcome, peak_bytes, seconds = _describe(path, settings, gib)
                 peak = f"peak {peak_bytes / 2**20:5.0f} MiB"
-                print(f"{name:30s} cap {gib} GiB: {peak}, {seconds:5.1f} s, {told}", flush=True)
+                print(f"{name:30s} cap {gib} GiB: {peak}, {seconds:5.1f} s, {outcome}", flush=True)
 
 
 def _describe(path: Path, settings: Settings, gib: float) -> tuple[str, int, float]:
@@ -67,14 +67,14 @@ def _describe(path: Path, settings: Settings, gib: float) -> tuple[str, int, flo
     video = {"video_id": "v", "uri": str(path), "size_bytes": 0, "fingerprint": ""}
     try:
         row = box.run(video).to_pylist()[0]
-        told = f"{row['status']}, {row['num_frames']} frames {row['error_message'] or ''}"
+        outcome = f"{row['status']}, {row['num_frames']} frames {row['error_message'] or ''}"
     except VideoError as error:
-        told = f"{error.kind}: {error.message}"
+        outcome = f"{error.kind}: {error.message}"
     seconds = time.perf_counter() - began
     stop.set()
     watcher.join()
     box.close()
-    return told, peak[0], seconds
+    return outcome, peak[0], seconds
 
 
 def _write(path: Path, codec: str, width_px: int, height_px: int, frames: int) -> None:

@@ -1,9 +1,9 @@
-"""Is it motion that is learnt? A 3D network against frame pooling that sees its frames shuffled.
+"""A test that motion is learnt: a 3D network against frame pooling with shuffled frames.
 
     python bench/motion.py            # generated classes that differ in motion only
     python bench/motion.py --models r3d_18 resnet18_lstm --epochs 30
 
-Every class shows the same scenes: one frame tells nothing (see ``vidray.video.synthetic``). Clips
+Every class shows the same scenes: one frame says nothing (see ``vidray.video.synthetic``). Clips
 of a second are cut, scenes are kept whole by the split, both networks start fresh and are trained
 alike; what is printed is the accuracy over the test split's videos. Some minutes on two cores.
 """
@@ -49,9 +49,9 @@ class Bench:
     clips_per_class: int = 120
     """Videos made of each of the four classes."""
     models: tuple[str, ...] = ("s3d",)
-    """Trained on frames in order."""
+    """Models trained on frames in order."""
     shuffled: tuple[str, ...] = ("resnet18_avg",)
-    """Trained and judged on frames in an order drawn for each clip."""
+    """Models trained and judged on frames in an order drawn for each clip."""
     clips_per_video: int = 2
     """Clips cut of each video."""
     frames: int = 12
@@ -68,7 +68,7 @@ class Bench:
             channels_last=True,
         )
     )
-    """How both are trained."""
+    """Training of both models."""
 
 
 def main(bench: Bench) -> None:
@@ -94,7 +94,7 @@ def main(bench: Bench) -> None:
 
 
 def _accuracy(name: str, examples: Examples, bench: Bench, *, shuffled: bool) -> float:
-    """Of the test split's videos, clips of a video averaged."""
+    """Accuracy on the videos of split test, clips of a video averaged."""
     names = examples.class_names
     mean, std = KINETICS
     preprocessing = Preprocessing(

@@ -41,7 +41,7 @@ _NEW = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Label next to nothing."""
+    """Label a table with nothing new, then with ten new videos."""
 
     videos: int = 1_000_000
     """Files listed, and rows of the table."""

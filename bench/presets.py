@@ -1,4 +1,4 @@
-"""How well each feature family and preset tells classes apart, on groups never seen in training.
+"""Accuracy of each feature family and preset, on groups never seen in training.
 
     python bench/presets.py --videos DIR [--cache FILE] [--quick]
 
@@ -7,7 +7,7 @@ videos have groups; those without one, or of the group ``unknown``, are left out
 from the same code as ``jobs/extract.py``; ``--cache`` keeps them in a Parquet file. Each model is
 fitted 15 times: stratified 5-fold cross-validation that never splits a group, three shuffles.
 Nothing is tuned. Prints accuracy and AUC (means over the 15 folds) beside what the majority class
-and the metadata alone reach, and how well the features tell the metadata, which they should not.
+and the metadata alone reach, and how well the features predict the metadata, which they should not.
 About 3 minutes of extraction for 233 clips and 25 of fitting, on one core. Needs scikit-learn.
 """
 
@@ -201,7 +201,7 @@ def main() -> None:
     print(f"with 50 principal components: {', '.join(small)}")
     report("preset notebook", notebook, truth, small)
 
-    print("\nwhat the features tell of the metadata (extra trees; near the majority is good)")
+    print("\nhow well the features predict the metadata (extra trees; near the majority is good)")
     flow = family_matrix(table, "flow")
     for name, matrix in (
         ("flow", flow),
@@ -210,11 +210,13 @@ def main() -> None:
             np.hstack([family_matrix(table, f) for f in features.PRESETS["default"]]),
         ),
     ):
-        for told, known in (("wide frames", shape[:, 0]), ("high frame rate", rate[:, 0])):
+        for target, known in (("wide frames", shape[:, 0]), ("high frame rate", rate[:, 0])):
             high = known > np.median(known)
             accuracy, area = cross_validate(matrix, high, groups, extra_trees)
             most = max(high.mean(), 1 - high.mean())
-            print(f"{name:<16}{told:<18}{accuracy:.3f} {area:.3f}, majority {most:.3f}", flush=True)
+            print(
+                f"{name:<16}{target:<18}{accuracy:.3f} {area:.3f}, majority {most:.3f}", flush=True
+            )
 
 
 if __name__ == "__main__":

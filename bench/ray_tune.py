@@ -1,4 +1,4 @@
-"""What the search's way to use Ray Tune costs against Tune's own OptunaSearch and ASHA.
+"""Cost of the search's own use of Ray Tune against Tune's OptunaSearch and ASHA.
 
     python bench/ray_tune.py                 # 40 short trials of 8 epochs, on every CPU
 
@@ -46,13 +46,13 @@ class Bench:
     """Compare engines of a search."""
 
     rounds: int = 3
-    """How often each way runs; medians are printed."""
+    """Runs of each way; medians are printed."""
     trials: int = 40
-    """Of each search."""
+    """Trials of each search."""
     epochs: int = 8
     """Reports of each trial; 1 is a classical one's."""
     seconds: float = 0.2
-    """What a trial sleeps in all, on average."""
+    """Seconds that a trial sleeps in all, on average."""
 
 
 def main(bench: Bench) -> None:
@@ -172,7 +172,7 @@ def _remote(bench: Bench, at_once: int) -> list[Settings]:
     @ray.remote(num_cpus=1)
     def run(settings: Settings) -> float:
         scores: list[float] = []
-        _work(settings, bench.epochs, bench.seconds, lambda told: scores.append(told["score"]))
+        _work(settings, bench.epochs, bench.seconds, lambda report: scores.append(report["score"]))
         return scores[-1]
 
     proposals = _proposals(bench, at_once)

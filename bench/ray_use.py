@@ -1,4 +1,4 @@
-"""What Ray costs a job, and what each way to use Ray Data costs: start, work, CPU-seconds.
+"""Cost of Ray for a job, and of each way to use Ray Data: start, work, CPU-seconds.
 
     python bench/ray_use.py                          # a Ray of its own, on this machine
     python bench/ray_use.py --nodes 2                # joins a cluster of two raylets of one CPU
@@ -56,17 +56,17 @@ class Bench:
     """Compare ways."""
 
     rounds: int = 3
-    """How often each way runs; medians are printed."""
+    """Runs of each way; medians are printed."""
     ways: tuple[Way, ...] = tuple(WAYS)
-    """What to compare."""
+    """Ways to compare."""
     sets: tuple[Set, ...] = ("small", "large")
     """Many small videos (160x120, 1 s), few large ones (1280x720, 8 s)."""
     works: tuple[WorkName, ...] = ("extract", "predictor")
     """Features; labels by a network in each worker; labels by one predictor beside the workers."""
     small: int = 300
-    """How many small videos."""
+    """Number of small videos."""
     large: int = 8
-    """How many large videos."""
+    """Number of large videos."""
     nodes: int = 1
     """1: each job starts Ray. More: jobs join a cluster of so many raylets of one CPU."""
     one: tuple[Way, Set, WorkName, str] | None = None
@@ -122,8 +122,8 @@ def _compare(
         # Each begins once where the others have not: a neighbour's load is nobody's in particular.
         for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
             found[way].append(_in_fresh_process(way, videos, work, folder, cluster))
-            told = {name: found[way][-1][name] for name in ("init", "first", "work", "cpu")}
-            print(f"  {videos} {work} {way}: {told}", file=sys.stderr, flush=True)
+            listed = {name: found[way][-1][name] for name in ("init", "first", "work", "cpu")}
+            print(f"  {videos} {work} {way}: {listed}", file=sys.stderr, flush=True)
     where = f"{bench.nodes} nodes of 1 CPU" if cluster else f"{os.cpu_count()} CPUs"
     print(f"\n{getattr(bench, videos)} {videos} videos, {work}, {where}: seconds")
     names = ("init", "first", "work", "all", "cpu")
@@ -191,7 +191,7 @@ def _measure(way: Way, videos: Set, work: WorkName, folder: str) -> dict[str, An
 
 
 def _cpu_seconds(pids: list[int]) -> float:
-    """Used by these processes and all below them that still run, and those they waited for."""
+    """CPU-seconds of these processes, their running children, and those they waited for."""
     total = 0.0
     for pid in pids:
         parent = psutil.Process(pid)

@@ -6,8 +6,8 @@
 Their way is GridSearchCV, one model after another in one process: 54 fits of SVMs, 36 of forests,
 72 of nearest neighbours, each with its own imputation, scaling and PCA. Both sides have the same
 folds over whole recordings and the same PCA (by the Gram matrix; scikit-learn's own takes 15 times
-as long on such rows, which is told apart and not counted). vidray's time is that of the whole
-command, Ray's start, the winner's model folder and its evaluation included. Some minutes.
+as long on such rows, which is listed separately and not counted). vidray's time is that of the
+whole command, Ray's start, the winner's model folder and its evaluation included. Some minutes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Bench:
     features: str
     """Finished run of jobs/extract.py with splits."""
     models: tuple[str, ...] = tuple(NOTEBOOK)
-    """Of svm, random_forest and knn."""
+    """Models to search, of svm, random_forest and knn."""
 
 
 def main(bench: Bench) -> None:

@@ -10,7 +10,7 @@ after a writer died before its commit, and after two writers that looked at the 
 committed the same thousand videos.
 """
 
-# ruff: noqa: D102  (``Way`` tells what its methods are)
+# ruff: noqa: D102  (``Way`` explains its methods)
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ class Bench:
     """Commit labels in several table formats."""
 
     rows: int = 1_000_000
-    """Of the first commit."""
+    """Rows of the first commit."""
     runs: int = 3
     """Times the state is read; the median is printed."""
     only: str = ""
-    """One way, in this process; the others not."""
+    """Run one way only, in this process."""
     folder: str = ""
-    """Where ``only`` writes."""
+    """Folder that ``only`` writes."""
 
 
 class Way(Protocol):
@@ -61,13 +61,13 @@ class Way(Protocol):
         """Commit."""
 
     def state(self) -> pa.Table:
-        """What is compared with a listing, of the newest commits."""
+        """The rows of the newest commits that are compared with a listing."""
 
     def compact(self) -> None:
-        """One file of many."""
+        """Merge many files into one."""
 
     def die(self, rows: pa.Table) -> None:
-        """All of a commit but the last request."""
+        """Do all of a commit but the last request."""
 
     def race(self, rows: pa.Table) -> None:
         """Two writers look, then both commit these rows."""
@@ -273,16 +273,16 @@ def main(bench: Bench) -> None:
 
 def _measure(way: Way, bench: Bench) -> None:
     rows = _labels(bench.rows, 0, 1)
-    _told("first commit", lambda: way.append(rows))
+    _print_cost("first commit", lambda: way.append(rows))
     nights = [_labels(_NEW, bench.rows + k * _NEW, k + 2) for k in range(_NIGHTS)]
-    _told(f"{_NIGHTS} commits of {_NEW}", lambda: list(map(way.append, nights)))
+    _print_cost(f"{_NIGHTS} commits of {_NEW}", lambda: list(map(way.append, nights)))
     expected = bench.rows + _NIGHTS * _NEW
     found = statistics.median(_seconds(lambda: _check(way, expected)) for _ in range(bench.runs))
     print(
         f"  state of all: {found:.2f} s, peak {(memory.peak_bytes() or 0) / 2**30:.2f} GiB",
         flush=True,
     )
-    _told("compaction", way.compact)
+    _print_cost("compaction", way.compact)
     _plain(bench, "after it", expected)
     way.die(_labels(_NEW, expected, 17))
     _check(way, expected)
@@ -334,7 +334,7 @@ def _tried(work: Callable[[], object]) -> None:
         print(f"  the second writer: {type(error).__name__}", flush=True)
 
 
-def _told(what: str, work: Callable[[], object]) -> None:
+def _print_cost(what: str, work: Callable[[], object]) -> None:
     print(f"  {what}: {_seconds(work):.2f} s", flush=True)
 
 

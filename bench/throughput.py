@@ -49,7 +49,7 @@ class Bench:
     """Compare throughputs."""
 
     clips: int = 16
-    """How many clips to make."""
+    """Number of clips to make."""
     runs: int = 3
     """Rounds; medians are printed."""
     enhance: Literal["off", "always"] = "off"
@@ -59,7 +59,7 @@ class Bench:
     workers: int = 2
     """Processes of vidray's ways; the notebooks ran one."""
     videos: str = ""
-    """A folder of clips to use instead of making some."""
+    """Folder of clips to use instead of making some."""
     skip: tuple[Literal["notebooks", "pool", "ray", "decode"], ...] = ()
     """Ways to leave out."""
 

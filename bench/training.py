@@ -1,4 +1,4 @@
-"""Where a training's time and memory go: waiting for data, checkpointing, number formats.
+"""Time and memory of a training: waiting for data, checkpointing, number formats.
 
     python bench/training.py --parts wait --model r3d_18        # share of a step waiting for data
     python bench/training.py --parts memory                     # gradient checkpointing, two models
@@ -49,7 +49,7 @@ class Bench:
     """Measure trainings."""
 
     parts: tuple[Part, ...] = ("wait", "memory", "speed")
-    """What to measure."""
+    """Measurements to make."""
     runs: int = 3
     """Epochs of ``wait``, processes of each training of the others; medians are printed."""
     steps: int = 2
@@ -57,13 +57,13 @@ class Bench:
     model: str = "r3d_18"
     """Network of ``wait`` and ``speed``."""
     frames: int = 16
-    """Frames that network is given."""
+    """Frames that the network takes."""
     size_px: int = 112
-    """Width and height it is given."""
+    """Width and height that the network takes."""
     batch_size: int = 4
-    """Clips of a step of it."""
+    """Clips of a training step."""
     clips: int = 16
-    """How many videos ``wait`` makes and learns from."""
+    """Number of videos that ``wait`` makes and learns from."""
     videos: str = ""
     """A source of videos for ``wait`` to use instead."""
     stored_px: int = 128
@@ -74,7 +74,7 @@ class Bench:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One network, what it is given, and how it is trained."""
+    """One network, its input and its training."""
 
     model: str
     frames: int
@@ -84,18 +84,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class Measured:
-    """What one training took."""
+    """Measurements of one training."""
 
     seconds_per_step: float
     bytes_before: int
-    """In use before the first step: the weights, on a CPU all that is imported too."""
+    """Bytes in use before the first step: the weights, on a CPU also all imports."""
     peak_bytes: int
     state_bytes: int
-    """Of the gradients and the optimizer's two numbers for each of them."""
+    """Bytes of the gradients and of the optimizer's two numbers for each of them."""
 
     @property
     def activations_bytes(self) -> int:
-        """What is left of the rise: mostly activations, and that is the least they are."""
+        """The rest of the rise: a lower bound of the activations."""
         # Without checkpointing the peak may come before there is any gradient.
         return self.peak_bytes - self.bytes_before - self.state_bytes
 
@@ -124,7 +124,7 @@ def main(bench: Bench) -> None:
 def _wait(bench: Bench) -> None:
     """Epochs of clips that were cut before; the first one, which starts everything, is shown apart.
 
-    The loader alone tells how much faster a network could be before it waits.
+    The loader alone shows how much faster a network could be before it waits.
     """
     # Not at the top: with it comes Ray, which would count as memory of the other parts' processes.
     from bench.clips import cut_all
@@ -158,7 +158,7 @@ def _wait(bench: Bench) -> None:
 
 
 def _memory(bench: Bench) -> None:
-    """Without and with gradient checkpointing."""
+    """Compare training without and with gradient checkpointing."""
     for model in bench.memory_models:
         frames, size_px, batch_size = _SIZES[model]
         plain = Training(epochs=2, batch_size=batch_size)
@@ -168,7 +168,7 @@ def _memory(bench: Bench) -> None:
 
 
 def _speed(bench: Bench) -> None:
-    """Number formats and memory layouts."""
+    """Compare number formats and memory layouts."""
     plain = Training(epochs=2, batch_size=bench.batch_size)
     ways = {
         "float32": plain,
@@ -190,10 +190,10 @@ def _compare(trials: dict[str, Trial], bench: Bench) -> None:
         for name, trial in trials.items():
             try:
                 found[name].append(_in_fresh_process(trial, bench.steps))
-                told = f"{found[name][-1].seconds_per_step:.3f} s a step"
+                outcome = f"{found[name][-1].seconds_per_step:.3f} s a step"
             except UserError as error:  # No number any more: a result too, and no time to report.
-                told = f"FAILED: {error}"
-            print(f"  run {number + 1}, {name}: {told}", flush=True)
+                outcome = f"FAILED: {error}"
+            print(f"  run {number + 1}, {name}: {outcome}", flush=True)
     print(_HEAD)
     first = next(iter(found.values()))
     for name, runs in found.items():
@@ -223,7 +223,7 @@ def _in_fresh_process(trial: Trial, steps: int) -> Measured:
 
 
 def _measure(trial: Trial, steps: int) -> Measured:
-    """In a process of its own: two epochs of ``steps`` steps, of which the second counts."""
+    """Measure in a separate process: two epochs of ``steps`` steps, of which the second counts."""
     stored = np.random.default_rng(0).integers(
         0, 256, (2, trial.frames, trial.size_px, trial.size_px, 3), np.uint8
     )
@@ -266,7 +266,7 @@ def _network(trial: Trial) -> nn.Module:
 
 
 def _loader(trial: Trial, read: Read, clips: int) -> TrainingLoader:
-    """As jobs/train.py makes it, with its augmentation."""
+    """The loader as jobs/train.py makes it, with its augmentation."""
     mean, std = KINETICS
     return TrainingLoader(
         read=read,

@@ -37,7 +37,7 @@ class ClipsConfig:
 
 
 def main(config: ClipsConfig) -> None:
-    """List, cut what is not done yet, check, publish, summarise."""
+    """List the videos, cut what is not done yet, check, publish, summarise."""
     # It takes half a second to import: not before the arguments are known to be right.
     from vidray.distributed import table_job
 

@@ -33,7 +33,7 @@ class EvaluateConfig:
 
 
 def main(config: EvaluateConfig) -> None:
-    """Judge a model, and show what came of it."""
+    """Judge a model, and show the result."""
     # These take seconds to import: not before the arguments are known to be right.
     from vidray.evaluation import console, judging
 

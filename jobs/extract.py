@@ -30,7 +30,8 @@ class ExtractConfig:
     out: str
     """Folder to write, local or in a bucket."""
     preset: Literal["default", "notebook"] = "default"
-    """Default choices, or those of the notebooks. Feature families: flow, or 163,828 numbers."""
+    """Default choices, or those of the notebooks. The feature families: flow, or the notebooks'
+    five with 163,828 numbers."""
     split_fractions: tuple[float, float, float] | None = None
     """Derive train, val and test of these shares, never splitting a recording."""
     show: int = 0
@@ -46,13 +47,13 @@ class ExtractConfig:
 
     @property
     def extraction(self) -> Settings:
-        """What decides the numbers of a row: families are those named, or the preset's."""
+        """The settings that decide a row's numbers, with the named families or the preset's."""
         families = self.settings.families or features.PRESETS[self.preset]
         return dataclasses.replace(self.settings, families=families)
 
 
 def main(config: ExtractConfig) -> None:
-    """List, extract what is not done yet, show it."""
+    """List the videos, extract what is not done yet, show the table."""
     # It takes half a second to import: not before the arguments are known to be right.
     from vidray.distributed import table_job
 

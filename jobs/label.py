@@ -2,7 +2,7 @@
 
     python jobs/label.py --model s3://b/model --videos s3://b/clips --out s3://b/labels
 
-Needs a model folder of either family (jobs/train.py). A run commits all its labels at once; killed
+Needs a model folder of either kind (jobs/train.py). A run commits all its labels at once; killed
 at any moment and started again, it goes on where it stopped. Started twice at once, both share the
 work. With nothing new it does nothing.
 """
@@ -30,9 +30,10 @@ class LabelConfig:
     out: str
     """Folder to write, local or in a bucket. Every run adds labels to it."""
     max_attempts: int = 3
-    """A video that failed so often, for a reason that may pass, is left alone until it changes."""
+    """Times a video is tried if it fails for a reason that may pass; then it waits until it
+    changes."""
     dry_run: bool = False
-    """Say what would be labelled, and label nothing."""
+    """List what would be labelled, and label nothing."""
     overwrite: bool = False
     """Start afresh: remove what an earlier run left in the folder first. Labels of other models go,
     too."""
@@ -48,7 +49,7 @@ class LabelConfig:
 
 
 def main(config: LabelConfig) -> None:
-    """Finish what was begun, list, label what is left, commit."""
+    """Finish an unfinished run, list the videos, label what is left, commit."""
     # It takes half a second to import: not before the arguments are known to be right.
     from vidray.labelling import nights
 

@@ -1,4 +1,4 @@
-"""Compare models fairly: every family on the same videos, the same folds, the same test set.
+"""Compare models fairly: all on the same videos, the same folds, the same test set.
 
     python jobs/study.py --features runs/features --clips runs/clips --out runs/study
         --models extra_trees svm resnet18_avg r3d_18 --fractions 0.1 0.25 0.5 1.0
@@ -33,7 +33,7 @@ class StudyConfig:
 
 
 def main(config: StudyConfig) -> None:
-    """Train and ask every model, then write and show what came of it."""
+    """Train every model, judge it, write and show the results."""
     # These take seconds to import: not before the arguments are known to be right.
     from vidray import storage
     from vidray.evaluation import console, study

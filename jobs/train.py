@@ -32,19 +32,19 @@ class TrainConfig:
     """Train one model, classical or deep."""
 
     data: str
-    """Finished run of jobs/extract.py for classical models, of jobs/clips.py for deep ones. Split
-    train is learnt from, val judged on; where the data give no splits, they are derived (see
+    """Finished run of jobs/extract.py for classical models, of jobs/clips.py for deep ones. The
+    model learns from split train and is judged on val; splits that the data lack are derived (see
     --split-fractions)."""
     model: str
-    """Name of a model, such as extra_trees or r3d_18; a wrong name lists them all."""
+    """Name of a model, such as extra_trees or r3d_18; a wrong name lists all of them."""
     out: str
     """Folder to write, local or in a bucket. It becomes a model folder."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Go on with an unfinished training of the same settings, as happens without the flag too."""
+    """Continue an unfinished training with the same settings; this is also the default."""
     overwrite: bool = False
     """Start afresh: remove what an earlier run left in the folder first."""
     tensorboard: bool = False
-    """Write the curves of a deep model for TensorBoard too; needs the extra of that name."""
+    """Also write a deep model's curves for TensorBoard; needs the extra tensorboard."""
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     folds: Annotated[FoldSettings, Flat] = field(default_factory=FoldSettings)
     learning: Annotated[LearningSettings, Flat] = field(default_factory=LearningSettings)
@@ -94,7 +94,7 @@ def main(config: TrainConfig) -> None:
 
 
 def _examples(config: TrainConfig, out: str) -> Examples:
-    """What is learnt from and judged on, with splits; those of a training that is gone on with."""
+    """The labelled videos with splits; an unfinished training keeps the splits it had."""
     from vidray.learning import split_report
     from vidray.learning.examples import read_clips, read_features, select
     from vidray.tables import run_folder

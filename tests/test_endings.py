@@ -164,7 +164,7 @@ def test_a_bug_is_told_with_its_traceback_in_a_file(
     _, said = job(monkeypatch, capsys, raising(ZeroDivisionError("of hunter2222")))
     (log,) = tmp_path.iterdir()
     assert said == (
-        f"error: unexpected ZeroDivisionError: of *** (please report it with {log}, which tells "
+        f"error: unexpected ZeroDivisionError: of *** (please report it with {log}, which shows "
         "where it happened)\n"
     )
     assert "in main" in log.read_text()
@@ -191,8 +191,8 @@ def test_nothing_from_outside_moves_the_cursor(
         (("--number", str(10**30)), "--number is 1e+30: it must be 1e+15 at the most"),
         (("--number", "nan"), "--number takes INT, not 'nan'"),
         (("--rate", "x"), "--rate takes FLOAT, not 'x'"),
-        (("--videos", "https://u:p@SECRET@h/x?k=1"), "--videos https://h/x tells a user or a pass"),
-        (("--data", "a", "s3://KEY:SEC/RET@b"), "--data s3://b tells a user or a password"),
+        (("--videos", "https://u:p@SECRET@h/x?k=1"), "--videos https://h/x holds a user name or a"),
+        (("--data", "a", "s3://KEY:SEC/RET@b"), "--data s3://b holds a user name or a password"),
     ],
 )
 def test_flags_that_no_job_takes(
@@ -240,6 +240,45 @@ def test_flags_that_are_missing_are_named_and_no_others(locale: str, tmp_path: P
     )
     wanted = "error: required but not given: --out, --source (--help lists the options)\n"
     assert (done.returncode, done.stderr) == (2, wanted)
+
+
+_NEXT_STEP = " (--help lists the options)"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        # There is no flag that turns --resume off: its opposite is no help.
+        (("--no-resume",), f"Unrecognized options: --no-resume{_NEXT_STEP}"),
+        (("--resum",), f"Unrecognized options: --resum; did you mean --resume?{_NEXT_STEP}"),
+        (
+            ("--no-overwrit",),
+            f"Unrecognized options: --no-overwrit; did you mean --no-overwrite?{_NEXT_STEP}",
+        ),
+        (
+            ("--overwrit",),
+            f"Unrecognized options: --overwrit; did you mean --overwrite?{_NEXT_STEP}",
+        ),
+        (("--no-such",), f"Unrecognized options: --no-such{_NEXT_STEP}"),
+        (("--epochs", "x"), f"--epochs takes INT, not 'x'{_NEXT_STEP}"),
+        # Values that parse and are wrong say their rule: no option is missing from the line.
+        (("--dropout", "2"), "dropout is 2.0: it must be 0 or more, and below 1"),
+        (("--dropout", "inf"), "dropout is inf: it must be 0 or more, and below 1"),
+    ],
+)
+def test_wrong_flags_are_said_and_the_opposite_is_never_suggested(
+    flags: tuple[str, ...],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from jobs.train import TrainConfig
+
+    given = ("--data", "a", "--model", "c3d", "--out", "b")
+    monkeypatch.setattr(sys, "argv", ["train.py", *given, *flags])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(TrainConfig, print)
+    assert (stop.value.code, capsys.readouterr().err) == (2, f"error: {said}\n")
 
 
 def test_numbers_of_resources() -> None:
@@ -402,7 +441,7 @@ def test_a_pattern_that_is_none(name: str, tmp_path: Path) -> None:
         ("AWS_ENDPOINT_URL", "localhost:9000", "is 'localhost:9000': give it as http://HOST:PORT"),
         ("AWS_ENDPOINT_URL", "http://h:port", "give it as http://HOST:PORT"),
         ("AWS_ENDPOINT_URL_S3", "ftp://h", "AWS_ENDPOINT_URL_S3 is 'ftp://h'"),
-        ("AWS_ENDPOINT_URL", "http://user:pass@h", "tells a user or a password"),
+        ("AWS_ENDPOINT_URL", "http://user:pass@h", "holds a user or a password"),
         ("AWS_MAX_ATTEMPTS", "many", "AWS_MAX_ATTEMPTS is 'many'"),
     ],
 )

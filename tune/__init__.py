@@ -1,1 +1,1 @@
-"""Which settings: the command that searches them, and the spaces it searches."""
+"""Hyperparameter search: the command, and the spaces it searches."""

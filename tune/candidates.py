@@ -63,7 +63,7 @@ def in_order(settings: SearchSettings, kind: ModelKind) -> tuple[str, ...]:
 def space_of(
     settings: SearchSettings, kind: ModelKind, examples: Examples, models: Sequence[str]
 ) -> SearchSpace:
-    """What there is to try.
+    """The search space.
 
     Args:
         examples: what the models learn from.

@@ -34,22 +34,22 @@ class SearchConfig:
     """Search hyperparameters of classical and deep models."""
 
     data: tuple[str, ...]
-    """Finished run of jobs/extract.py for classical models, of jobs/clips.py for deep ones. Both
-    for both, or a folder that holds them as ``features`` and ``clips``; where they give no splits,
-    these are derived (see --split-fractions)."""
+    """Finished run of jobs/extract.py for classical models, of jobs/clips.py for deep ones. For
+    both kinds give both, or a folder that holds them as ``features`` and ``clips``; splits that the
+    data lack are derived (see --split-fractions)."""
     out: str
     """Folder to write, local or in a bucket."""
     overwrite: bool = False
     """Start afresh: remove what an earlier run left in the folder first."""
     search: Annotated[SearchSettings, Flat]
-    """What is searched."""
+    """The search space, the metric and the limits."""
 
     def __post_init__(self) -> None:
         candidates.check_models(self.search)
 
 
 def main(config: SearchConfig) -> None:
-    """Search each kind, hand over the best of each, show what came of it."""
+    """Search each kind, write the best model of each, show the results."""
     settings, out = config.search, storage.canonical(config.out)
     before = run_folder.check(out, "search")
     # What these import takes seconds: arguments are checked before them, data before Ray.

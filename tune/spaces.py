@@ -1,4 +1,4 @@
-"""What is searched: for every model its hyperparameters, as Optuna is asked for them.
+"""The search spaces: the hyperparameters of every model, as Optuna is asked for them.
 
 A space is a function of an Optuna trial: it asks for values by name and returns the settings that a
 trial of ``tune/search.py`` trains with. To search something else, change a line here: ranges are
@@ -94,7 +94,7 @@ CLASSICAL: dict[str, Callable[[Trial], dict[str, Any]]] = {
     "extra_trees": extra_trees,
 }
 
-# Where the library's models stand now, in the names above: tried before anything else.
+# The models' defaults in the names above: tried before anything else.
 _PLAIN = {"dimensionality": "none", "scaling": "standard"}
 _FOREST = {
     "n_estimators": 300, "max_depth": None, "min_samples_leaf": 2, "max_features": "sqrt",
@@ -113,7 +113,7 @@ _CLASSICAL_DEFAULTS: dict[str, dict[str, Any]] = {
     "extra_trees": {**_FOREST, **_PLAIN},
 }  # fmt: skip
 
-# The notebooks' grids: 18 + 12 + 24 settings. What they do not name is as in their pipeline.
+# The notebooks' grids: 18 + 12 + 24 settings. All other settings are those of their pipeline.
 NOTEBOOK: dict[str, dict[str, Sequence[Any]]] = {
     "svm": {"C": [0.1, 1, 10], "kernel": ["linear", "rbf"], "gamma": ["scale", 0.01, 0.001]},
     "random_forest": {
@@ -171,7 +171,7 @@ def _families(trial: Trial, model: str, families: Sequence[str]) -> list[str]:
 
 
 def classical_defaults(models: Sequence[str], families: Sequence[str]) -> list[dict[str, Any]]:
-    """What ``jobs/train.py`` trains if nothing else is said, in the names of the space."""
+    """The default settings of ``jobs/train.py``, in the names of the space."""
     everything = {"families": "all"} if len(families) > 1 else {}
     return [
         {"model": name, **_named(name, _CLASSICAL_DEFAULTS[name] | everything)} for name in models
@@ -288,7 +288,7 @@ def deep(
             "frames": lambda: trial.suggest_categorical(f"{model}.frames", _lengths(stored)),
             "trained": lambda: trial.suggest_categorical(f"{model}.trained", _PARTS),
         }
-        if not pretrained:  # Then nothing of the network is worth keeping as it is.
+        if not pretrained:  # Fresh weights: no layer is worth freezing.
             del asked["trained"]
         found = {name: ask() for name, ask in asked.items() if name not in fixed}
         if "stride" not in fixed:
@@ -331,7 +331,7 @@ def _stride(trial: Trial, model: str, frames: int | None, stored: Stored) -> int
 def deep_defaults(
     models: Sequence[str], stored: Stored, *, pretrained: bool, fixed: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """What ``jobs/train.py`` trains if nothing else is said, in the names of the space."""
+    """The default settings of ``jobs/train.py``, in the names of the space."""
     values: dict[str, Any] = {
         "learning_rate": 1e-3, "weight_decay": 0.05, "schedule": "cosine", "label_smoothing": 0.1,
         "batch_size": 16, "head": "linear", "crop_px": stored.size_px, "frames": stored.frames,

@@ -1,4 +1,4 @@
-"""From a config dataclass to a command line; a wrong argument is one line on stderr and exit 2."""
+"""Command lines from config dataclasses; a wrong argument is one line on stderr and exit 2."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from vidray import endings, interrupts, masking
-from vidray.errors import UserError
+from vidray.errors import UserError, closest_name
 
 Config = TypeVar("Config")
-_LARGEST = 1e15  # Of any number that a flag takes: whole ones are exact as floats, too.
+_LARGEST = 1e15  # Largest number that a flag takes: whole ones are exact as floats, too.
 
 
 def run(config: type[Config], main: Callable[[Config], None]) -> None:
@@ -52,7 +52,7 @@ def _say_interrupted(number: signal.Signals) -> None:
 
 
 def shown(config: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
-    """A config dataclass as run.json shows it: fields but ``without``, no secrets."""
+    """A config dataclass as run.json shows it: all fields but ``without``, no secrets."""
     values = dataclasses.asdict(config)
     return {n: masking.throughout(v) for n, v in values.items() if n not in without}
 
@@ -83,7 +83,7 @@ _hook_before, sys.excepthook = sys.excepthook, _hook
 
 
 def _check_values(config: Any) -> None:
-    """Raise UserError for what no flag takes: numbers without end, addresses with passwords."""
+    """Raise UserError for values that no flag takes: infinite numbers, addresses with passwords."""
     for field in dataclasses.fields(config):
         given = getattr(config, field.name)
         if dataclasses.is_dataclass(given):
@@ -97,7 +97,7 @@ def _check_values(config: Any) -> None:
                 raise UserError(f"{flag} is {value:g}: it must be {_LARGEST:g} at the most")
             if isinstance(value, str) and masking.has_password(value):
                 raise UserError(
-                    f"{flag} {value} tells a user or a password: leave them out, and give them "
+                    f"{flag} {value} holds a user name or a password: leave it out and give it "
                     "in the environment (AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
                     "AWS_SECRET_ACCESS_KEY)"
                 )
@@ -110,22 +110,27 @@ def _parse(config: type[Config]) -> Config:
             return tyro.cli(config)
     except SystemExit as stop:
         if stop.code:
-            _fail(f"{_one_line(screen.getvalue())} (--help lists the options)", 2)
+            _fail(_one_line(screen.getvalue()), 2)
         raise
 
 
 def _one_line(screen: str) -> str:
-    """What tyro's framed message says, in one sentence: the flag, the value, the rule."""
+    """Tyro's framed message as one sentence: the flag, the value, the rule."""
     # A title, a rule, the message, a rule, the help text: framed where the terminal speaks UTF-8.
     lines = [line.strip("│╭╮╰╯─ ") for line in screen.strip("\n").splitlines()]
     inside = " ".join(line for line in lines[1:] if line.strip("-"))
     text = re.split(r"For full helptext|Argument helptext", inside)[0].strip()
+    if own := re.match(r"Error parsing (?!--)[\w.]+: (.+)", text):  # Of a config's own check.
+        return own[1]
+    return f"{_wrong_option(screen, text)} (--help lists the options)"
+
+
+def _wrong_option(screen: str, text: str) -> str:
     if text.startswith("Missing from"):
         # Four spaces within the frame before a flag, eight before its help, which may name others.
         missing = re.split("Unrecognized options", screen)[0]
         flags = re.findall(r"^[│ ] {5}(--[a-z][a-z-]*)", missing, re.MULTILINE)
         return f"required but not given: {', '.join(flags)}"
-    text = re.sub(r"^Error parsing (?!--)[\w.]+: ", "", text)  # Our own words on a config of ours.
     if number := re.match(r"Error parsing (\S+): invalid literal for int.*: (.+)", text):
         return f"{number[1]} takes INT, not {number[2]}"
     if number := re.match(r"Error parsing (\S+): could not convert string to float: (.+)", text):
@@ -136,8 +141,20 @@ def _one_line(screen: str) -> str:
     if value:
         kind = value[2].replace("{None}|", "").strip("{}")
         return f"{value[1]} takes {kind}, not {value[3]}"
-    guess = re.search(r"Perhaps you meant: (--\S+)", inside)
-    return f"{text.split(' Perhaps')[0]}{f'; did you mean {guess[1]}?' if guess else ''}"
+    unknown, _, guesses = text.partition(" Perhaps you meant: ")
+    meant = _meant(unknown, re.match(r"--[\w-]+(?:, --[\w-]+)*", guesses))
+    return f"{unknown}; did you mean {meant}?" if meant else unknown
+
+
+def _meant(unknown: str, guesses: re.Match[str] | None) -> str | None:
+    """The flag, of tyro's guesses, that is like the unknown one; never its opposite."""
+    flag = re.search(r"--[\w-]+", unknown)
+    if flag is None or guesses is None:
+        return None
+    flags = guesses[0].split(", ")
+    if flag[0].startswith("no-", 2):
+        flags = [name for name in flags if name.startswith("no-", 2)]
+    return closest_name(flag[0], flags)
 
 
 def _fail(message: str, code: int) -> NoReturn:

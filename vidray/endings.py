@@ -1,7 +1,6 @@
-"""How a job ends that does not end well: any error becomes one line and an exit code.
-
-2 is what a person can mend (an argument, a setting of the environment, a file of ours that is
-damaged), 1 what has failed (a full disk, a storage that does not answer, a bug of vidray).
+"""How a job fails: any error becomes one line and an exit code. Exit code 2 is for errors that the
+user can fix: an argument, a setting of the environment, a damaged file of ours. Exit code 1 is for
+failures: a full disk, a storage that does not answer, a bug of vidray.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ _ERRNOS = {
     errno.ESTALE: (1, f"the network disk has changed: mount it again, {_AGAIN}"),
     errno.EROFS: (2, "the disk is read-only: choose a folder that can be written"),
     errno.ENAMETOOLONG: (2, "the name is too long: give a shorter one"),
-    errno.ELOOP: (2, "a link leads back to itself: mend it, or give another path"),
+    errno.ELOOP: (2, "a link leads back to itself: fix it, or give another path"),
     errno.ENOTDIR: (2, "a part of the path is a file, not a folder: give another path"),
     errno.EISDIR: (2, "it is a folder, not a file: give another path"),
     errno.EINVAL: (2, "the system does not take such a name: give another one"),
 }
 _ADDRESSES = "the addresses, and AWS_PROFILE or AWS_ACCESS_KEY_ID"
-# Errors of botocore that come of what it was given, not of what a server says.
+# Errors of botocore caused by its arguments, not by a server's answer.
 _WRONG_SETTINGS = (
     "ProfileNotFound", "ConfigParseError", "ConfigNotFound", "InvalidRegionError", "NoRegionError",
     "InvalidConfigError", "ParamValidationError", "InvalidRetryConfigurationError",
@@ -44,7 +43,7 @@ _WRONG_SETTINGS = (
 
 
 def line_and_code(error: BaseException) -> tuple[str, int]:
-    """The line that tells a person of ``error``, and the exit code of the job that it ends."""
+    """The line that says ``error`` to the user, and the exit code of the job that it ends."""
     error = _root(error)
     line, code = _of(error)
     return one_line(line), code
@@ -57,13 +56,13 @@ def one_line(text: str) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What a worker raised, of what Ray and Ray Train make of it."""
+    """The error a worker raised, out of the wrappers of Ray and Ray Train."""
     while True:
         of_workers = getattr(error, "worker_failures", None) or {}
         inner = [getattr(error, "cause", None), *(of_workers.values() if of_workers else ())]
         causes = [cause for cause in inner if isinstance(cause, BaseException)]
         if not causes or type(causes[0]).__name__ == "UserCodeException":
-            return error  # Ray Data's word for any error of ours, which it tells as a text.
+            return error  # Ray Data's wrapper of any error of ours, which it holds as text.
         error = causes[0]
 
 
@@ -105,7 +104,7 @@ def _of_system(error: OSError) -> tuple[str, int]:
 
 
 def _no_answer(error: OSError) -> bool:
-    """Whether there was nobody at the other end, or not for long."""
+    """Whether the other end did not answer, or broke the connection."""
     every = (error, error.__cause__)
     names = ("Connect", "ConnectionClosed", "Timeout", "HTTPClientError", "EndpointConnection")
     return any(
@@ -125,7 +124,7 @@ def _said(error: OSError) -> str:
 
 
 def _last_words(error: BaseException) -> str:
-    """Of an error that tells a worker's traceback: its end."""
+    """The last line of an error that holds a worker's traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # Ray Data ends with its own words, and with advice.
     raised = [line for line in lines if re.match(r"(?!.*UserCode)[\w.]+(Error|Exception): ", line)]
@@ -137,8 +136,8 @@ def _is_of(error: BaseException, library: str) -> bool:
 
 
 def _unexpected(error: BaseException) -> str:
-    """A bug of vidray, or of what it builds on: the traceback is for who reports it."""
-    # Of a worker's, Ray tells the traceback.
+    """The line for a bug; it names a file with the traceback to report."""
+    # For a worker's error, Ray gives the traceback.
     said = " ".join(str(error).split())[:300] if "\n" not in str(error) else _last_words(error)
     line = f"unexpected {type(error).__name__}: {said}"
     text = without_secrets("".join(traceback.format_exception(error)))
@@ -148,4 +147,4 @@ def _unexpected(error: BaseException) -> str:
             file.write(text)
     except OSError:  # A full disk is no reason to be silent.
         return f"{line} (please report it)"
-    return f"{line} (please report it with {path}, which tells where it happened)"
+    return f"{line} (please report it with {path}, which shows where it happened)"

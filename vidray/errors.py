@@ -1,10 +1,10 @@
-"""The errors vidray raises on purpose: for the person at the keyboard, for a job, for a row."""
+"""The errors vidray raises on purpose: for the user, for a job, for a row."""
 
 import difflib
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-# error_kind -> what it says to the person who reads the row.
+# error_kind -> its meaning.
 ERROR_KINDS = {
     "missing": "listed, but gone when it was opened",
     "denied": "the storage refused to hand it over",
@@ -22,7 +22,7 @@ ERROR_KINDS = {
     "timeout": "not finished within the seconds allowed",
     "crashed": "killed the decoding process, or met an error nobody expected",
 }
-# What may be otherwise the next time; the others are the video's own.
+# Errors that may pass by the next time; the others are the video's own.
 PASSING_KINDS = (
     "missing", "denied", "archived", "unavailable", "changed", "timeout", "crashed",
 )  # fmt: skip
@@ -36,12 +36,12 @@ class UserError(ValueError):
 
 
 def closest_name(name: str, known: Iterable[str]) -> str | None:
-    """The one of the known names that was perhaps meant; None where none is like it."""
+    """The known name that was perhaps meant; None where none is similar."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error that there is no such decoder, model, ... (``kind``): which there are."""
+    """The error for an unknown decoder, model, ... (``kind``); it lists the known ones."""
     known = list(known)
     meant = closest_name(name, known)
     one_of = f"did you mean {meant}? One of" if meant else "one of"
@@ -49,9 +49,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 class ModelError(UserError):
-    """A fault of the model, met while a video is worked on: it stops the job and is no video's row.
-
-    Models are input: no video can be labelled by one whose answers are no probabilities.
+    """A fault of the model, met while a video is labelled: it stops the job and is no video's row.
+    A model is input: one whose outputs are no probabilities can label no video.
     """
 
 
@@ -63,19 +62,19 @@ class JobError(RuntimeError):
 
 
 class Cap(NamedTuple):
-    """What a video was over: its name, such as ``max_pixels``, and its value then."""
+    """The limit a video was over: its name, such as ``max_pixels``, and its value then."""
 
     name: str
     value: float
 
 
 class VideoError(Exception):
-    """Why one video has no result: becomes ``error_kind`` and ``error_message`` of its row.
+    """The reason why a video has no result: ``error_kind`` and ``error_message`` of its row.
 
     Args:
         kind: one of ``ERROR_KINDS``.
         message: one sentence, without the path (the row has it already).
-        cap: that the video is over; a job with a higher one tries again.
+        cap: the limit that the video is over; a job with a higher one tries again.
     """
 
     def __init__(self, kind: str, message: str, *, cap: Cap | None = None) -> None:
@@ -87,5 +86,5 @@ class VideoError(Exception):
         self.cap = cap
 
     def __reduce__(self) -> tuple[type["VideoError"], tuple[str, str], dict[str, Any]]:
-        # An exception is pickled by its one message unless told; this one crosses process pools.
+        # By default an exception is pickled by its message alone; this one crosses process pools.
         return VideoError, (self.kind, self.message), {"cap": self.cap}

@@ -1,4 +1,4 @@
-"""Flags of dataclasses that a config holds: how they are named, and those that change nothing."""
+"""Flags of dataclasses that a config holds: their names, and a refusal of those without effect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tyro
 
 from vidray.errors import UserError
 
-# Of a dataclass that a config holds: a flag is named after its field alone, --size-px and not
+# Marks a dataclass in a config: a flag is named after its field alone, --size-px and not
 # --settings.size-px, however deep it lies.
 Flat: Any = tyro.conf.OmitArgPrefixes
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a job in one way: unwound, in time, with one line.
+"""Ctrl-C, SIGTERM and SIGHUP end a job the same way: unwound, in time, with one line.
 
 ``ray job stop`` kills three seconds after SIGTERM. So the signal is raised in the main thread as
 ``Interrupted``, and where that has not ended the process soon (it may be deep in C), a thread does.
@@ -24,7 +24,7 @@ _set_handler = signal.signal
 
 
 class Interrupted(KeyboardInterrupt):
-    """One of the signals has come."""
+    """Raised when one of the signals has come."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -34,12 +34,12 @@ class Interrupted(KeyboardInterrupt):
 class _Watch:
     """The signals of one ``handled`` block."""
 
-    def __init__(self, tell: Callable[[signal.Signals], None]) -> None:
-        self._tell = tell
+    def __init__(self, say: Callable[[signal.Signals], None]) -> None:
+        self._say = say
         self._lock = threading.Lock()
-        self._told = False
+        self._said = False
         self.came: signal.Signals | None = None
-        # As nohup, or a shell that started the job in the background, wants it.
+        # Ignored signals stay ignored: nohup, or a shell with a background job, wants that.
         self.numbers = [n for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]
 
     def interrupt(self, number: int, _: FrameType | None) -> None:
@@ -48,21 +48,21 @@ class _Watch:
             self.came = signal.Signals(number)
             raise Interrupted(number)
 
-    def tell(self, number: signal.Signals) -> bool:
+    def say(self, number: signal.Signals) -> bool:
         """Say once that the job has been interrupted; whether it was said now."""
         with self._lock:
-            told, self._told = self._told, True
-        if not told:
-            self._tell(number)
-        return not told
+            said, self._said = self._said, True
+        if not said:
+            self._say(number)
+        return not said
 
     def end_in_time(self, signals: int) -> None:
-        """A thread: wait for a signal, give the main thread its time, and end the process."""
+        """Wait, in a thread, for a signal, give the main thread its time, and end the process."""
         while number := os.read(signals, 1):
             if number[0] not in self.numbers:
                 continue
             time.sleep(_SECONDS_TO_UNWIND)
-            if not self.tell(signal.Signals(number[0])):
+            if not self.say(signal.Signals(number[0])):
                 time.sleep(_SECONDS_TO_CLOSE)  # It is at its end, and Ray's processes are ending.
             for pid in _descendants(os.getpid()):
                 with contextlib.suppress(ProcessLookupError):
@@ -71,7 +71,7 @@ class _Watch:
 
 
 def _descendants(pid: int) -> list[int]:
-    """The processes that this one has started, and they, and so on (Linux)."""
+    """All processes that this one has started, directly or indirectly (Linux)."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -88,16 +88,16 @@ _watches: list[_Watch] = []  # One at the most.
 
 
 @contextlib.contextmanager
-def handled(tell: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Raise ``Interrupted`` at the first signal, then have ``tell`` called once and exit.
+def handled(say: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Raise ``Interrupted`` at the first signal, then have ``say`` called once and exit.
 
-    The exit status is 128 + the signal's number, as of a process that it killed. Signals are not
-    for other libraries while this lasts, and for nobody once one has come: the process is ending.
+    The exit status is 128 + the signal's number, as of a process that it killed. Other libraries
+    get no signals inside the block, and nobody gets any after the first: the process is ending.
     """
     if _watches or threading.current_thread() is not threading.main_thread():
         yield
         return
-    watch = _Watch(tell)
+    watch = _Watch(say)
     before = {number: signal.getsignal(number) for number in watch.numbers}
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
@@ -110,10 +110,10 @@ def handled(tell: Callable[[signal.Signals], None]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # Whatever has become of it on its way: libraries answer with errors of their own.
+        # Whatever error arrives here: libraries replace the interruption by errors of their own.
         if watch.came is None:
             raise
-        watch.tell(watch.came)
+        watch.say(watch.came)
         sys.exit(128 + watch.came)
     finally:
         if watch.came is None:
@@ -132,7 +132,7 @@ def take() -> None:
 
 
 def _set_others(number: int, handler: Any) -> Any:
-    """In place of ``signal.signal``: Ray, Ray Train and Ray Tune set handlers of their own."""
+    """Replacement of ``signal.signal``: Ray, Ray Train and Ray Tune set handlers of their own."""
     if any(number in watch.numbers for watch in _watches):
         return signal.getsignal(number)
     return _set_handler(number, handler)
@@ -144,7 +144,7 @@ def _give_back() -> None:
 
 
 def _leave_to_parent() -> None:
-    """In a forked child, whose signals are not the job's."""
+    """Reset the handlers in a forked child, whose signals are not the job's."""
     for watch in _watches:
         _give_back()
         signal.set_wakeup_fd(-1)

@@ -1,4 +1,4 @@
-"""Secrets taken out of what is shown, logged or stored: URLs, and what the environment keeps."""
+"""Removal of secrets (in URLs, from the environment) from all that is shown, logged or stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SECRET_WORDS = {
     "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "TOKEN", "KEY", "APIKEY", "CREDENTIAL",
     "CREDENTIALS", "PAT", "CONNSTR", "PASS", "AUTHORIZATION", "COOKIE",
 }  # fmt: skip
-# Also run together with what is before: PGPASSWORD, SECRETKEY, ACCESSTOKEN. PWD alone is a folder.
+# Also joined to the word before: PGPASSWORD, SECRETKEY, ACCESSTOKEN. PWD alone is a folder.
 _SECRET_ENDINGS = re.compile(r"(?:PASSWORD|PASSWD|SECRET|TOKEN|(?:SECRET|API|ACCESS)KEY|.[_-]PWD)$")
 # AWS_WEB_IDENTITY_TOKEN_FILE and the like say where it is, not what it is.
 _PLAIN_ENDINGS = ("_FILE", "_PATH", "_DIR", "_ID", "_NAME", "_MODE", "_TYPE", "_URI", "_URL")
@@ -34,7 +34,7 @@ _URL = re.compile(
 )
 # What closes a quotation or a sentence is no part of a URL.
 _CLOSING = "\"'`)]}>,.;:"
-# In a URL that has lost its scheme and host, as some libraries tell it.
+# In a URL without its scheme and host, as some libraries show it.
 _SIGNED = re.compile(
     r"(?<=[?&])((?:x-(?:amz|goog)-[\w-]+|awsaccesskeyid|sig|signature|(?:\w+_)?token|"
     r"(?:\w+_)?(?:key|secret|password)))=[^\s&\"']*",
@@ -51,8 +51,8 @@ def without_secrets(text: str) -> str:
 
     From URLs go users and passwords (all up to the last ``@`` of the authority), and queries and
     fragments; of buckets, whose keys and globs may hold ``?`` and ``#``, only those with a ``=``.
-    Values of variables of the environment whose names tell that they are secret, of eight
-    characters or more, and users and passwords in URLs among the variables, become ``***``.
+    Values of environment variables whose names mark them as secret, of eight characters or more,
+    and users and passwords in URLs among the variables, become ``***``.
     """
     text = _URL.sub(_masked, text)
     text = _SIGNED.sub(r"\1=***", text)
@@ -73,7 +73,7 @@ def throughout(value: Any) -> Any:
 
 
 def has_password(uri: str) -> bool:
-    """Whether a URI tells a password, or a user to a storage that has no user names."""
+    """Whether a URI holds a password, or a user for a storage that has no user names."""
     url = _URL.match(uri)
     if url is None or url["scheme"].lower() in _LOCAL:
         return False
@@ -97,7 +97,7 @@ def _masked(url: re.Match[str]) -> str:
 
 
 def _split_user(rest: str) -> tuple[str, str]:
-    """What stands before the host, and all from the host on."""
+    """The part before the host, and all from the host on."""
     authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
     user, at, _ = authority.rpartition("@")
     if not at and re.match(r"[^:\[]+:(?!\d*[\"'`)\]}>,.;:]*$)", authority):
@@ -107,7 +107,7 @@ def _split_user(rest: str) -> tuple[str, str]:
 
 
 def _variables() -> Iterator[tuple[str, str]]:
-    """Those variables of the environment that may hold a secret."""
+    """The environment variables that may hold a secret."""
     for name, value in os.environ.items():
         is_long = len(value) >= _LEAST_LENGTH
         if (is_long and _names_secret(name)) or ("://" in value and "@" in value):
@@ -125,7 +125,7 @@ def _names_secret(name: str) -> bool:
 
 @lru_cache(maxsize=8)
 def _secrets(variables: tuple[tuple[str, str], ...]) -> list[str]:
-    """What must not be seen, in every way it is written, the longest first."""
+    """All secrets, in every way they are written, the longest first."""
     found: set[str] = set()
     for name, value in variables:
         if url := _URL.match(value):
@@ -135,7 +135,7 @@ def _secrets(variables: tuple[tuple[str, str], ...]) -> list[str]:
         # The path of a key is no secret; an address may be one, as those of web hooks are.
         if _names_secret(name) and not os.path.exists(value):
             found |= {value, value.strip(), *_PARTS_OF_CONNECTION.findall(value)}
-            # A key of many lines may be told as one line, or one of its lines.
+            # A key of many lines may be shown as one line, or as one of its lines.
             lines = value.split()
             found |= {" ".join(lines), *(line for line in lines if len(line) >= _LEAST_IN_LINES)}
     found |= {urllib.parse.unquote(secret) for secret in found}
@@ -145,7 +145,7 @@ def _secrets(variables: tuple[tuple[str, str], ...]) -> list[str]:
 
 
 def _spellings(secret: str) -> set[str]:
-    """As it is, percent-encoded, and as Python and JSON quote it."""
+    """A secret as it is, percent-encoded, and as Python and JSON quote it."""
     encoded = {
         quote(secret, safe=safe)
         for quote in (urllib.parse.quote, urllib.parse.quote_plus)

@@ -1,4 +1,4 @@
-"""How much memory this process holds, as the system counts it: resident, mapped files included."""
+"""Memory of this process as the system counts it: resident, mapped files included."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 
 def resident_bytes() -> int | None:
-    """Bytes held now; None where the system does not tell."""
+    """Bytes held now; None where the system does not say."""
     return _status_bytes("VmRSS")
 
 
 def peak_bytes() -> int | None:
-    """The most bytes held so far, or since ``reset_peak``; None where the system does not tell."""
+    """The most bytes held so far, or since ``reset_peak``; None where the system does not say."""
     if sys.platform == "darwin":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     # Linux's ru_maxrss begins with the memory of the process that started this one.
@@ -22,7 +22,7 @@ def peak_bytes() -> int | None:
 
 
 def reset_peak() -> bool:
-    """Let the peak begin anew from what is held now; False where that cannot be done."""
+    """Reset the peak to what is held now; False where that cannot be done."""
     try:
         Path("/proc/self/clear_refs").write_text("5")  # proc(5)
     except OSError:

@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, a line now and then in a log."""
+"""Progress of a long job: a bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS_BETWEEN_LINES = 15.0
 
 
 class Meter:
-    """Counts videos done and failed, and says when the rest will be done. A context manager.
+    """Counts videos done and failed, and shows the time left. A context manager.
 
     Args:
         what: the verb of the job, such as ``extract``.

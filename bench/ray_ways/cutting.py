@@ -1,4 +1,4 @@
-"""What a sandbox does where pixels go through Ray Data: a video in, a row for each clip out."""
+"""The sandbox's work where pixels go through Ray Data: a video in, a row for each clip out."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _RAY_DATA_ACTORS = ("_dataset_stats_actor", "AutoscalingCoordinator", "Autoscali
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a way has to make: ``blocks`` of VIDEOS with ``part``, into parts of ``run``."""
+    """The work of a way: ``blocks`` of VIDEOS with ``part``, into parts of ``run``."""
 
     folder: str
     blocks: list[pa.Table]
@@ -99,14 +99,14 @@ def _blocks(plan: pa.Table, workers: int) -> list[pa.Table]:
 
 
 def _make_parts(block: pa.Table, job: Job) -> pa.Table:
-    """In a worker: what every way but ``stream`` does."""
+    """Make parts in a worker, as every way but ``stream`` does."""
     worker.started_sandbox(job.work, job.resources)
     _note_begin(job.folder)
     return worker.make_parts(block, run=job.run, work=job.work, resources=job.resources)
 
 
 def _note_begin(folder: str) -> None:
-    """When this process had its first video in work."""
+    """Note when this process began its first video."""
     try:
         with Path(folder, "begun", str(os.getpid())).open("x") as note:
             note.write(str(time.time()))
@@ -124,7 +124,7 @@ def _with_predictors(job: Job) -> Job:
 
 
 def _bare(job: Job) -> Job:
-    """What a task needs; not the blocks of all."""
+    """The job without its blocks, which a task does not need."""
     return dataclasses.replace(job, blocks=[])
 
 

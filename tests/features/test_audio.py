@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.features.test_flow import part_slices
 from tests.sounds import tone, voice_like
 from vidray.features import audio
 from vidray.features.audio import FAMILY
@@ -80,7 +81,7 @@ def test_gain_shifts_every_band_and_only_the_first_coefficient() -> None:
 
 def test_silence_is_the_floor() -> None:
     found = FAMILY(np.zeros(SAMPLE_RATE, np.float32))
-    slices = FAMILY.part_slices()
+    slices = part_slices(FAMILY)
     np.testing.assert_allclose(found[slices["log_mel"]][:64], -100.0, atol=1e-3)
     np.testing.assert_allclose(found[slices["mfcc_slope"]], 0.0, atol=1e-3)
     assert np.isfinite(found).all()

@@ -161,7 +161,6 @@ def test_family_checks_its_parts_and_its_result() -> None:
         Family(looks_at="frames", describe=describe, parts=(("a", 1), ("a", 1)))
     family = Family(looks_at="frames", describe=describe, parts=(("a", 1), ("b", 2)))
     assert family.length == 3
-    assert family.part_slices() == {"a": slice(0, 1), "b": slice(1, 3)}
     assert family(np.zeros(3, np.uint8)).shape == (3,)
     with pytest.raises(ValueError, match=r"float32 \(3,\)"):
         family(np.zeros(4, np.uint8))

@@ -9,9 +9,20 @@ import pytest
 from numpy.typing import NDArray
 
 from vidray.features import flow
+from vidray.features.family import Family
 from vidray.features.flow import FAMILY
 
-SLICES = FAMILY.part_slices()
+
+def part_slices(family: Family) -> dict[str, slice]:
+    """The place of each named part in the family's numbers."""
+    ends = list(itertools.accumulate(length for _, length in family.parts))
+    return {
+        name: slice(end - length, end)
+        for (name, length), end in zip(family.parts, ends, strict=True)
+    }
+
+
+SLICES = part_slices(FAMILY)
 PARTS = dict(FAMILY.parts)
 FIELD = (flow.FIELD_HEIGHT, flow.FIELD_WIDTH)
 

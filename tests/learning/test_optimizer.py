@@ -16,9 +16,8 @@ from vidray.learning.deep_job import DeepJob, make_network
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
 from vidray.learning.optimizer import decayed, make_optimizer
-from vidray.models.names import FLOW_MODELS
+from vidray.models.names import DEEP, FLOW_MODELS
 from vidray.models.networks.build import (
-    NAMES,
     build,
     set_trained,
 )
@@ -48,7 +47,7 @@ def slow(names: tuple[str, ...]) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("name", slow(NAMES))
+@pytest.mark.parametrize("name", slow(DEEP))
 def test_matrices_and_kernels_decay_and_nothing_else(name: str) -> None:
     network = build(name, num_classes=3, frames=8, size_px=SIDE_PX).network
     found = make_optimizer(network, Training(weight_decay=0.3)).param_groups
@@ -141,7 +140,7 @@ def test_frozen_batch_norm_is_the_same_in_parts() -> None:
     assert relative_difference("resnet18_attention", trained="head") < 1e-4
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in WITHOUT_BATCH_NORM])
+@pytest.mark.parametrize("name", [name for name in DEEP if name not in WITHOUT_BATCH_NORM])
 def test_batch_norm_in_parts_is_refused(name: str) -> None:
     network = build(name, num_classes=3).network
     told = "accumulate is 2 and the network trains batch norm.*: give --accumulate 1"

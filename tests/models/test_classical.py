@@ -22,12 +22,14 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
+from tests.features.test_flow import part_slices
 from vidray import features
 from vidray.errors import UserError
 from vidray.models import classical, importance
 from vidray.models.cross_validation import cross_validate
 from vidray.models.folds import group_folds
 from vidray.models.matrices import family_columns, feature_names, metadata_matrix, to_matrix
+from vidray.models.names import CLASSICAL, MAJORITY
 from vidray.tables import schema
 
 THREE = ("a", "b", "c")
@@ -111,7 +113,7 @@ def test_each_column_has_a_name_and_each_family_its_columns() -> None:
     names = feature_names(["temporal", "flow"])
     columns = family_columns(["temporal", "flow"])
     assert len(names) == len(set(names)) == 4 + features.FAMILIES["flow"].length
-    begin = features.FAMILIES["flow"].part_slices()["hof"].start
+    begin = part_slices(features.FAMILIES["flow"])["hof"].start
     assert names[4 + begin + 3] == "flow.hof[3]"
     assert [names[k].split(".")[0] for k in columns["flow"]] == ["flow"] * len(columns["flow"])
     np.testing.assert_array_equal(columns["temporal"], [0, 1, 2, 3])
@@ -193,7 +195,7 @@ def test_too_few_groups_for_the_folds() -> None:
         group_folds(y, ["x"] * 3, folds=2, seed=0, class_names=("a", "b"))
 
 
-@pytest.mark.parametrize("name", classical.NAMES)
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_each_model_learns_and_its_probabilities_are_in_class_order(name: str) -> None:
     x, y, groups = _made(180)
     train, test = np.arange(120), np.arange(120, 180)
@@ -241,7 +243,7 @@ def test_calibrated_probabilities_are_nearer_the_truth_than_raw_ones() -> None:
     assert (certain.sum(axis=1) == 1).all()
 
 
-@pytest.mark.parametrize("name", classical.NAMES)
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_unknown_constant_and_duplicate_columns(name: str) -> None:
     x, y, groups = _made()
     x[::4, 2] = np.nan
@@ -288,7 +290,7 @@ def test_cross_validation_is_of_rows_left_out() -> None:
     auc = roc_auc_score(y[test], expected, multi_class="ovr", average="macro")
     assert row["macro_auc"] == pytest.approx(auc)
     assert len(found.metrics) == 6
-    np.testing.assert_allclose(found.mean_probabilities.sum(axis=1), 1)
+    np.testing.assert_allclose(found.probabilities.sum(axis=2), 1)
 
 
 def test_cross_validation_in_threads_gives_the_same_bits() -> None:
@@ -335,7 +337,7 @@ def test_neighbours_are_no_more_than_there_are_rows() -> None:
 def test_the_majority_baseline_is_the_share_of_each_class() -> None:
     y = np.array([0] * 14 + [1] * 6)
     x = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
-    found = cross_validate(classical.MAJORITY, x, y, None, ("a", "b"), seed=0, folds=2, repeats=1)
+    found = cross_validate(MAJORITY, x, y, None, ("a", "b"), seed=0, folds=2, repeats=1)
     np.testing.assert_allclose(found.probabilities[0], np.tile([0.7, 0.3], (20, 1)))
 
 
@@ -431,7 +433,7 @@ for name in sys.argv[1:]:
 """
 
 
-@pytest.mark.parametrize("name", [*classical.NAMES, classical.MAJORITY])
+@pytest.mark.parametrize("name", [*CLASSICAL, MAJORITY])
 @pytest.mark.parametrize("dimensionality", ["pca", "select", "none"])
 def test_a_model_comes_back_to_the_last_bit(name: str, dimensionality: Any) -> None:
     x, y, groups = _made()
@@ -449,7 +451,7 @@ def test_a_model_comes_back_to_the_last_bit(name: str, dimensionality: Any) -> N
 def test_models_come_back_to_the_last_bit_in_a_new_process(tmp_path: Path) -> None:
     x, y, groups = _made()
     np.save(tmp_path / "x.npy", x)
-    models = {name: _fit(name, x, y, groups) for name in classical.NAMES}
+    models = {name: _fit(name, x, y, groups) for name in CLASSICAL}
     for name, model in models.items():
         classical.save(model, str(tmp_path / f"{name}.skops"))
     place = {**os.environ, "PYTHONPATH": str(Path.cwd())}

@@ -30,10 +30,10 @@ from vidray.learning.loader import TrainingLoader
 from vidray.models import classical
 from vidray.models.folder import ClassicalModel, DeepModel, load, save_classical, save_deep, softmax
 from vidray.models.matrices import to_matrix
-from vidray.models.names import FLOW_MODELS
+from vidray.models.names import CLASSICAL, DEEP, FLOW_MODELS
 from vidray.models.networks import published
 from vidray.models.networks.architecture import Architecture
-from vidray.models.networks.build import NAMES, build
+from vidray.models.networks.build import build
 from vidray.models.preprocess import IMAGENET, Preprocessing
 from vidray.storage.json_file import write_json
 from vidray.tables import schema
@@ -177,7 +177,7 @@ def _seeded() -> Iterator[None]:
     [
         # A hundred million weights, made twice and written to disk.
         pytest.param(name, marks=pytest.mark.slow) if name.startswith("timesformer") else name
-        for name in NAMES
+        for name in DEEP
     ],
 )
 def test_a_deep_model_predicts_the_same_in_another_process(
@@ -243,7 +243,7 @@ def fitted(name: str) -> ClassicalModel:
     )
 
 
-@pytest.mark.parametrize("name", classical.NAMES)
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_a_classical_model_predicts_the_same_in_another_process(
     name: str, tmp_path: Path, predict_elsewhere: Predict
 ) -> None:

@@ -225,7 +225,7 @@ def test_what_is_wrong_is_named(
         with pytest.raises(UserError, match=told) as caught:
             read(folder)  # type: ignore[operator]
         assert f"{folder}/model.json is not what a training writes: " in str(caught.value)
-        assert str(caught.value).endswith("; get the model again from whoever trained it, or "
+        assert str(caught.value).endswith("; get the model again from its author, or "
                                           "train it again")  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tests.models.test_classical import FEW, _made
-from vidray.models import classical
 from vidray.models.cross_validation import cross_validate
+from vidray.models.names import CLASSICAL
 from vidray.models.prepared import Prepared
 
 NAMES = ("a", "b", "c")
@@ -25,7 +25,7 @@ def _prepared(folder: Path, **made: Any) -> tuple[Prepared, Any, Any]:
 
 
 @pytest.mark.parametrize("dimensionality", ["none", "pca", "select"])
-@pytest.mark.parametrize("name", classical.NAMES)
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_the_same_answers_as_of_the_rows_themselves(
     name: str, dimensionality: Any, tmp_path: Path
 ) -> None:

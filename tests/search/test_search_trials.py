@@ -26,7 +26,7 @@ from vidray.learning.train_config import DeepSettings, Workers
 from vidray.models import classical
 from vidray.models.cross_validation import cross_validate
 from vidray.models.matrices import to_matrix
-from vidray.models.networks.build import NAMES
+from vidray.models.names import CLASSICAL, DEEP
 from vidray.search.conductor import _Conductor
 from vidray.search.importances import importances
 from vidray.search.plots import importance_bars, search_curve
@@ -177,7 +177,7 @@ def test_a_grid_is_tried_once_from_end_to_end() -> None:
 # Spaces
 
 
-@pytest.mark.parametrize("name", classical.NAMES)
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_first_come_the_defaults_of_the_library(name: str) -> None:
     (first,) = spaces.classical_defaults([name], ["motion", "flow"])
     proposals = Proposals(
@@ -197,7 +197,7 @@ def test_first_come_the_defaults_of_the_library(name: str) -> None:
     assert parameters(ours) == parameters(plain)
 
 
-@pytest.mark.parametrize("name", classical.NAMES)
+@pytest.mark.parametrize("name", CLASSICAL)
 def test_every_classical_setting_can_be_trained(name: str) -> None:
     rng = np.random.default_rng(0)
     y = np.arange(60) % 2
@@ -250,7 +250,7 @@ def test_deep_settings_begin_with_the_defaults_and_fit_the_stored_clips() -> Non
     assert {s["model"] for s in tried} == {
         "s3d", "resnet18_avg", "resnet18_max", "resnet18_attention", "resnet18_lstm",
     }  # fmt: skip
-    assert {s["model"] for s in tried} <= set(NAMES)
+    assert {s["model"] for s in tried} <= set(DEEP)
     assert {(s["frames"], s["stride"]) for s in tried} == {(16, None), (8, None), (8, 1)}
     assert {s["crop_px"] for s in tried} == {112, 80}
     assert "trained" not in tried[0]

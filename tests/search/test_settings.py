@@ -7,8 +7,7 @@ import pytest
 from tune import candidates, spaces
 from vidray.errors import UserError
 from vidray.learning.train_config import ClassicalSettings, LearningSettings
-from vidray.models import classical
-from vidray.models.names import ModelKind
+from vidray.models.names import CLASSICAL, ModelKind
 from vidray.search.settings import SearchSettings
 
 
@@ -39,7 +38,7 @@ def test_families_are_feature_families(capsys: pytest.CaptureFixture[str]) -> No
 def test_each_model_is_tried_the_quick_ones_first_unless_the_user_names_them() -> None:
     listed = candidates.models_of(_settings(), "classical")
     tried = candidates.in_order(_settings(), "classical")
-    assert set(listed) == set(tried) == set(classical.NAMES)
+    assert set(listed) == set(tried) == set(CLASSICAL)
     assert tried[0] == "logistic_regression"
     assert tried.index("extra_trees") < tried.index("gradient_boosting")
     named = _settings(models=("extra_trees", "knn", "extra_trees"))

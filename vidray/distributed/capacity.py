@@ -1,4 +1,4 @@
-"""The cluster: joined or started, how much of it there is, and how many workers fit into it."""
+"""The cluster: joining or starting it, its capacity, and how many workers fit."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def connect() -> None:
 
 
 def say(waiting_for: str) -> None:
-    """Tell a person who waits what for."""
+    """Print what the user is waiting for."""
     print(waiting_for, file=sys.stderr, flush=True)
 
 
 def _tidy_sessions() -> None:
-    """Note whose Ray's folder is, and remove those of jobs that died."""
+    """Note the owner of Ray's folder, and remove folders of dead jobs."""
     here = ray.get_runtime_context()
     ray_sessions.note(os.path.join(here.get_temp_dir(), here.get_session_name()))
     ray_sessions.remove_dead(here.get_temp_dir())
@@ -146,12 +146,12 @@ def check_cluster(resources: Resources) -> None:
 
 
 def nodes() -> list[dict[str, float]]:
-    """What each live node has: ``CPU``, ``GPU``, ``memory`` in bytes."""
+    """The resources of each live node: ``CPU``, ``GPU``, ``memory`` in bytes."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def places(each: Mapping[str, float]) -> int:
-    """Processes of so much that the cluster holds; none takes from two nodes."""
+    """Number of processes with resources ``each`` that the cluster holds; none spans two nodes."""
     wanted = {kind: number for kind, number in each.items() if number}
     return sum(
         min(int(node.get(kind, 0) // number) for kind, number in wanted.items()) for node in nodes()
@@ -159,12 +159,12 @@ def places(each: Mapping[str, float]) -> int:
 
 
 def num_gpus() -> float:
-    """Of the whole cluster."""
+    """GPUs of the whole cluster."""
     return float(ray.cluster_resources().get("GPU", 0.0))
 
 
 def predictors_that_fit(gpus_each: float) -> int:
-    """On the GPUs of the cluster; none spreads over two GPUs unless it takes whole ones."""
+    """Predictors that fit on the cluster's GPUs; none spans two GPUs unless it takes whole ones."""
     if gpus_each <= 1:
         return places({"GPU": 1}) * int(1 / gpus_each + 1e-9)
     return places({"GPU": gpus_each})
@@ -194,7 +194,7 @@ def place_predictors(choice: PredictorChoice, target: str) -> Predictors | None:
 
 
 def workers_at_once(resources: Resources) -> int:
-    """How many tasks run at once: as many as fit on the cluster, at most as many as asked for."""
+    """Tasks that run at once: as many as fit on the cluster, at most the number asked for."""
     fit = workers_that_fit(resources)
     return min(resources.workers or fit, fit)
 
@@ -208,5 +208,5 @@ def workers_that_fit(resources: Resources) -> int:
 
 
 def _processes(resources: Resources) -> int:
-    """Of a CPU and a worker's memory each."""
+    """Number of processes, each with a CPU and a worker's memory, that the cluster holds."""
     return places({"CPU": 1, "memory": resources.memory_bytes})

@@ -19,7 +19,7 @@ from vidray.distributed.resources import Predictors, Resources
 from vidray.distributed.sandbox import Ask, find
 from vidray.errors import UserError
 
-# That one predictor has in hand; each is of one worker, so more would be idle threads.
+# Questions that a predictor answers at once; each is of one worker, so more would be idle threads.
 _MOST_QUESTIONS = 128
 
 
@@ -52,23 +52,23 @@ def start(config: dict[str, Any], resources: Resources, wanted: Predictors) -> l
 
 def _cannot_start(error: ray.exceptions.RayActorError) -> UserError:
     reason = [line for line in str(error).splitlines() if line.strip()][-1]
-    # Without the name of its class, which is nothing to a person.
+    # Without the name of its class, which means nothing to a user.
     return UserError(f"a predictor cannot start: {reason.strip().split('Error: ', 1)[-1]}")
 
 
 class Predict:
-    """An actor: holds a network and says what it sees in the clips of many workers."""
+    """An actor that holds a network and runs it on the clips of many workers."""
 
     def __init__(self, target: str, config: dict[str, Any]) -> None:
         self._answer: Ask = find(target)(config)
 
     def answer(self, question: pa.RecordBatch) -> pa.RecordBatch:
-        """See ``labeller.question``."""
+        """Answer a question made by ``wire.question``."""
         return self._answer(question)
 
 
 def ask(predictors: Sequence[Any]) -> Ask | None:
-    """Asks one after the other; each process begins with another one."""
+    """A function that asks the predictors in turn; each process begins with another one."""
     if not predictors:
         return None
     turns = itertools.count(os.getpid())
@@ -82,7 +82,7 @@ def ask(predictors: Sequence[Any]) -> Ask | None:
             # It is started again whenever it dies, unless it refuses: the model has changed.
             raise _cannot_start(error) from error
         except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, UserError):  # A fault of the model's: a person's to mend.
+            if isinstance(error.cause, UserError):  # A fault of the model: the user can fix it.
                 raise UserError(str(error.cause)) from None
             raise
         return answer

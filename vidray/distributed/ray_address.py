@@ -1,4 +1,4 @@
-"""Which cluster RAY_ADDRESS names, asked before Ray does: it tries a wrong one for minutes."""
+"""A check of RAY_ADDRESS before Ray reads it: Ray tries a wrong one for minutes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vidray.errors import UserError
 
 LOCAL, AUTO = "local", "auto"
 _SECONDS_TO_ANSWER = 10.0
-_HOW = "give the head node as HOST:PORT (its port is 6379 unless it was told another)"
+_HOW = "give the head node as HOST:PORT (its port is 6379 unless set otherwise)"
 # A frame of HTTP/2: length, type 4 (settings), flags, stream 0.
 _NO_SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _HOST_AND_PORT = re.compile(
@@ -22,26 +22,26 @@ def check(address: str) -> None:
     """Raise UserError unless ``address`` is ``local``, ``auto``, or HOST:PORT and answers."""
     if address in (LOCAL, AUTO):
         return
-    told = f"RAY_ADDRESS is {address!r}"
+    given = f"RAY_ADDRESS is {address!r}"
     if address.startswith("ray://"):
         raise UserError(
-            f"{told}: jobs do not run through Ray Client; {_HOW}, or use ray job submit"
+            f"{given}: jobs do not run through Ray Client; {_HOW}, or use ray job submit"
         )
     if re.match(r"https?://", address):
-        raise UserError(f"{told}, which is a dashboard: that is for ray job submit; here {_HOW}")
+        raise UserError(f"{given}, which is a dashboard: that is for ray job submit; here {_HOW}")
     found = _HOST_AND_PORT.fullmatch(address)
     if found is None or not 0 < int(found["port"]) < 65536:
-        raise UserError(f"{told}: {_HOW}, or leave it out to start Ray here")
+        raise UserError(f"{given}: {_HOW}, or leave it out to start Ray here")
     try:
         is_there = _speaks_http2(found["v6"] or found["host"], int(found["port"]))
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name no host can have.
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have.
         said = getattr(error, "strerror", None) or str(error)
         raise UserError(
-            f"{told} and nobody answers there ({said}): {_HOW}, wait until it has started, or "
+            f"{given} and nobody answers there ({said}): {_HOW}, wait until it has started, or "
             "leave it out to start Ray here"
         ) from error
     if not is_there:
-        raise UserError(f"{told}, where something else answers than Ray's head: {_HOW}")
+        raise UserError(f"{given}, where something else answers than Ray's head: {_HOW}")
 
 
 def _speaks_http2(host: str, port: int) -> bool:

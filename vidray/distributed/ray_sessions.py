@@ -1,7 +1,7 @@
-"""Ray leaves a folder of logs and sockets for each cluster it starts: those of our dead jobs go.
+"""Removal of the folders of logs and sockets that Ray leaves behind, for dead jobs of ours.
 
 A job notes its process in the folder of the cluster that it has started. Only folders with such a
-note are removed, once the process is gone, and a day later: until then the logs tell why.
+note are removed, once the process is gone, and a day later: until then the logs show why.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _KEPT_SECONDS = 24 * 3600.0
 def note(session: str) -> None:
     """Note in the folder of a Ray session that it is this process's."""
     pid = os.getpid()
-    with contextlib.suppress(OSError):  # A full disk is told by what needs it more.
-        told = {"pid": pid, "started": _started(pid), "where": _where()}
-        Path(session, _NOTE).write_text(json.dumps(told))
+    with contextlib.suppress(OSError):  # Others report a full disk.
+        contents = {"pid": pid, "started": _started(pid), "where": _where()}
+        Path(session, _NOTE).write_text(json.dumps(contents))
 
 
 def remove_dead(sessions: str) -> None:
@@ -51,13 +51,13 @@ def _is_dead(session: Path) -> bool:
 
 
 def _where() -> str:
-    """Where this process's number counts: containers and machines may share the folder."""
+    """The place where this process's number is valid: machines may share the folder."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot} {os.readlink('/proc/self/ns/pid')}"
 
 
 def _started(pid: int) -> str:
-    """When a process began, in ticks since the machine did; "" of one that is gone."""
+    """The start of a process, in ticks since the machine's start; "" if the process is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:

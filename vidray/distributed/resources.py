@@ -1,4 +1,4 @@
-"""What a job may use of a cluster: arithmetic and rules only. No Ray here, so that it is quick."""
+"""Resources that a job may use: arithmetic and rules only. No Ray here, so that it is quick."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ class Predictors:
 
     @property
     def cpus_each(self) -> int:
-        """Beside a GPU none: all of them decode."""
+        """CPUs of each predictor: 0 beside a GPU, since all CPUs decode."""
         return 0 if self.gpus_each else 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What each worker of the job may use."""
+    """Resources of the job and limits of each worker."""
 
     workers: int | None = None
-    """Processes that share the work; the result does not depend on their number. One for each CPU
-    of the cluster if not given."""
+    """Processes that share the work; the result does not depend on their number. If not given, one
+    for each CPU of the cluster."""
     memory_gib: float = 2.0
-    """Memory of one worker; a video that needs more fails as out_of_memory."""
+    """Memory of one worker in GiB; a video that needs more fails as out_of_memory."""
     timeout_seconds: float = 600.0
-    """A video that takes longer fails as timeout."""
+    """Most seconds that a video may take; a slower one fails as timeout."""
     num_blocks: int | None = None
-    """Ray tasks in all; the result does not depend on it."""
+    """Number of Ray tasks; the result does not depend on it."""
     predictors: Annotated[Predictors | None, tyro.conf.Suppress] = None
-    """Beside the workers; None: each worker has the network itself."""
+    """Processes beside the workers that hold the network; None: each worker holds it itself."""
 
     def __post_init__(self) -> None:
         least = {"workers": 1, "memory_gib": _LEAST_MEMORY_GIB, "timeout_seconds": 0.001}
@@ -75,13 +75,13 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorChoice:
-    """Where a deep model is held: by every worker, or by processes of its own."""
+    """Which processes hold a deep model: every worker, or predictors beside the workers."""
 
     predictors: int | None = None
-    """Processes that hold a deep model while workers decode; one on each GPU if not given, and
-    without GPUs none: every worker has the model itself."""
+    """Processes that hold a deep model while workers decode; with 0 every worker holds it. If not
+    given, one on each GPU, and 0 without GPUs."""
     gpus_per_predictor: float | None = None
-    """1 if not given, or 0 where the cluster has no GPU."""
+    """GPUs of each predictor; if not given, 1, or 0 where the cluster has no GPU."""
 
     def __post_init__(self) -> None:
         for name in ("predictors", "gpus_per_predictor"):

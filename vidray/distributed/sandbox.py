@@ -36,12 +36,13 @@ Ask = Callable[[pa.RecordBatch], pa.RecordBatch]
 
 # Imports take 2 s, or 10 with PyTorch; compiling a network one minute, or several of a transformer.
 _START_SECONDS = 600.0
-# A crash may be the machine's fault (out of memory, an operator's kill): one more try tells.
+# A crash may be the machine's fault (out of memory, an operator's kill): one more try shows it.
 _ATTEMPTS = 2
 _MOST_RESULT_BYTES = 1 << 30
 # Exit status of a child whose work ran out of memory.
 _OUT_OF_MEMORY = 77
-# A library that gets no memory while it is imported may say anything: this full, that is why.
+# A library that gets no memory while it is imported may say anything: with memory this full, that
+# is the cause.
 _NEARLY_ALL = 0.9
 # The first byte of what a child sends.
 _RESULT, _QUESTION, _READY, _REFUSAL, _FAILURE = b"=", b"?", b"+", b"-", b"!"
@@ -91,7 +92,7 @@ class Sandbox:
                 return
             except (TimeoutError, _ChildDiedError) as error:
                 self.close()
-                # Killed (by an operator, or for the machine's memory): one more try tells.
+                # Killed (by an operator, or for the machine's memory): one more try shows it.
                 if attempt < _ATTEMPTS and isinstance(error, _ChildDiedError) and error.code < 0:
                     continue
                 why = str(error) or f"not ready after {_START_SECONDS:g} seconds"
@@ -107,7 +108,7 @@ class Sandbox:
 
         Raises:
             VideoError: timeout; out_of_memory; crashed, after a second try in a fresh process.
-            UserError: the target refuses its config, or all further work: a person must mend it.
+            UserError: the target refuses its config, or all further work: the user must fix it.
         """
         for attempt in range(1, _ATTEMPTS + 1):
             self.start()  # What keeps the child from starting is no fault of the video's.
@@ -201,11 +202,12 @@ class Sandbox:
             raise JobError(f"{self._target} cannot start: {_text(said)}")
 
     def _read(self, seconds: float) -> tuple[bytes, memoryview]:
-        """What kind of message comes next, and what it says."""
+        """Read the next message: its kind and its content."""
         deadline = time.monotonic() + seconds
         (size,) = struct.unpack("<Q", self._read_exactly(8, deadline))
         if size > _MOST_RESULT_BYTES:
-            raise _ChildDiedError(-int(signal.SIGABRT))  # No row is so long: its memory is spoilt.
+            # No row is so long: the child's memory is corrupt.
+            raise _ChildDiedError(-int(signal.SIGABRT))
         return self._read_exactly(1, deadline), memoryview(self._read_exactly(size, deadline))
 
     def _read_exactly(self, size: int, deadline: float) -> bytes:
@@ -277,14 +279,14 @@ def _deserialise(payload: bytes | memoryview) -> pa.RecordBatch:
 
 
 def _die_with_parent() -> None:
-    """A hung decoder cannot notice that its parent is gone: have the kernel kill it (Linux)."""
+    """Let the kernel kill this process with its parent: a hung decoder can't notice (Linux)."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def _cannot_start(error: Exception, memory_bytes: int) -> tuple[bytes, bytes]:
-    """What the parent is told, and whether as a refusal: a person can mend that."""
+    """The message for the parent, and whether it is a refusal, which the user can fix."""
     if isinstance(error, UserError):
         return _encoded(str(error)), _REFUSAL
     if _is_out_of_memory(error) or _data_bytes() > _NEARLY_ALL * memory_bytes:
@@ -301,7 +303,7 @@ def _encoded(text: str) -> bytes:
 
 
 def _data_bytes() -> int:
-    """What RLIMIT_DATA counts of this process (Linux)."""
+    """Bytes that RLIMIT_DATA counts of this process (Linux)."""
     if sys.platform != "linux":
         return 0
     pages = int(Path("/proc/self/statm").read_text().split()[5])
@@ -309,7 +311,7 @@ def _data_bytes() -> int:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether that is why something could not be loaded; libraries say it in many ways."""
+    """Whether lack of memory is the cause; libraries say it in many ways."""
     said = str(error).lower()
     return (
         isinstance(error, MemoryError)
@@ -352,7 +354,7 @@ def _child_main(target: str, results: int, memory_bytes: int, *, asks: bool) -> 
         try:
             result = _serialise(work(json.loads(message)))
         except MemoryError:
-            os._exit(_OUT_OF_MEMORY)  # What is left of this heap is not to be relied on.
+            os._exit(_OUT_OF_MEMORY)  # The rest of this heap is unreliable.
         except UserError as error:  # No row: the same would be said of any other request.
             _write(results, _encoded(str(error)), _REFUSAL)
         else:

@@ -1,4 +1,4 @@
-"""A job that makes a table of videos: checked, listed, made on Ray, published, told."""
+"""A job that makes a table of videos: checked, listed, made on Ray, published, summarised."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def make(
     show: int = 0,
     overwrite: bool = False,
 ) -> None:
-    """Make what is not made yet of the table, and say what came of it.
+    """Make the missing parts of the table, and print the result.
 
     Args:
         videos: the source.
         settings: what decides a row.
         config: what run.json shows.
         verb: what the progress line calls it.
-        split_fractions: of splits to derive; those given if None.
+        split_fractions: fractions of splits to derive; None keeps the given splits.
         show: rows to print.
 
     Raises:

@@ -1,8 +1,8 @@
-"""What runs in a Ray worker: the videos of a block, one after another in its sandbox, into parts.
+"""The task of a Ray worker: process a block's videos in a sandbox and write them as parts.
 
 A finished part is written to the run folder by the worker itself, so frames and features never
-cross the object store, and no video can take the worker down with it. What goes back through Ray
-is one small receipt per part.
+cross the object store, and no video can take the worker down with it. Only one small receipt per
+part goes back through Ray.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vidray.tables.runs import Run
 
 
 class TableSettings(Protocol):
-    """What a table is made with: a dataclass of values that JSON can hold."""
+    """Settings of a table: a dataclass of values that JSON can hold."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
     TARGET: ClassVar[str]
@@ -35,16 +35,16 @@ class TableSettings(Protocol):
 
     @property
     def digest(self) -> str:
-        """Changes when a row may."""
+        """A digest that changes when a row may."""
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the rows."""
+        """The schema of the rows."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker must know of the settings.
+    """The part of the settings that a worker needs.
 
     Not these themselves: with their modules it would load what only its sandbox needs, PyTorch
     among it (2 s).
@@ -64,7 +64,7 @@ class Work:
 
 
 def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> pa.Table:
-    """Runs in a Ray worker: parts of the table are written, their receipts come back.
+    """Write a block's parts of the table, in a Ray worker; returns their receipts.
 
     A part that is there (the task is a retry) is not done again.
     """
@@ -85,7 +85,7 @@ def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> p
 def _make_and_write(
     part: int, block: pa.Table, run: Run, work: Work, resources: Resources
 ) -> dict[str, Any] | None:
-    """The receipt of a part that is there now; None: the run is not there any more."""
+    """The receipt of a written part; None if the run is gone."""
     table, seconds, began_at = run.read_part(part), dict[str, float](), time.time()
     if table is None:
         if not run.is_there():
@@ -110,7 +110,7 @@ _RECEIPT = pa.schema(
         # When its first video was begun: Unix time, by the clock of the node.
         ("began_at", pa.float64()),
         ("seconds", pa.string()),
-        # What a person must mend, or what has failed; the other columns are null then.
+        # What the user must fix, or what has failed; the other columns are null then.
         ("refusal", pa.string()),
         ("failure", pa.string()),
     ]
@@ -136,7 +136,7 @@ _sandboxes: dict[str, Sandbox] = {}
 
 
 def started_sandbox(work: Work, resources: Resources) -> Sandbox:
-    """One per Ray worker process, kept from task to task: its imports take 1 to 2 seconds."""
+    """The sandbox of this Ray worker, kept from task to task: its imports take 1 to 2 seconds."""
     asks = bool(work.predictors)
     limits = [resources.memory_bytes, resources.timeout_seconds]
     key = json.dumps([work.target, work.config, asks, *limits])

@@ -1,4 +1,4 @@
-"""How good a model is, how sure that is, what it costs, and how models compare."""
+"""Evaluation: a model's figures, their intervals, its cost, and comparisons of models."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ __all__ = ["compute_metrics"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import scikit-learn only for those who compute: a command line needs only the settings."""
+    """Import scikit-learn only for computations: a command line needs only the settings."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module("vidray.evaluation.metrics"), name)

@@ -1,4 +1,4 @@
-"""What trainings, evaluations and studies tell a person at their end, on stdout."""
+"""Summaries of trainings, evaluations and studies, printed at their end."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from vidray.tables.summary import WIDTH, Table
 
 Metrics = Mapping[str, Any]
 
-# An accuracy whose interval is wider tells few models apart: 0.2 is that of 0.8 on 60 videos.
+# An accuracy whose interval is wider separates few models: 0.2 is that of 0.8 on 60 videos.
 _WIDEST_INTERVAL = 0.2
 _MOST_CLASSES = 5  # named in one line
 _FEW_VIDEOS = 5  # of a class: one more right moves its recall by 0.2
 
 
 def print_taught(model: str, out: str, taught: Taught, *, seconds: float) -> None:
-    """How good the model is, as far as its training knows, and how long that took.
+    """Print the model's validation figures and how long the training took.
 
     Args:
         seconds: of the whole job.
@@ -53,7 +53,7 @@ def print_taught(model: str, out: str, taught: Taught, *, seconds: float) -> Non
 
 
 def print_evaluation(settings: JudgeSettings, out: str, found: Evaluation) -> None:
-    """Figures, what they are worth, and what the model costs."""
+    """Print the figures, their caveats, and the model's cost."""
     _print_selection(settings, found.selection, instead=found.gives_splits)
     metrics = found.metrics
     table = Table("figure", "value", "95 %", box=None)
@@ -98,7 +98,7 @@ def _cost_line(cost: Metrics) -> str:
 
 
 def caveats(metrics: Metrics, majority: float) -> list[str]:
-    """What the figures do not show, a sentence each; none where they show what they say.
+    """The caveats of the figures, a sentence each; none where there is no doubt.
 
     Args:
         metrics: of ``compute_metrics``.
@@ -135,7 +135,7 @@ def caveats(metrics: Metrics, majority: float) -> list[str]:
 
 
 def _print_selection(settings: JudgeSettings, selection: Selection, *, instead: bool) -> None:
-    """Which videos are judged, where the data alone do not say."""
+    """Print which videos are judged, where the data alone do not show it."""
     if selection.split_fractions is not None and settings.split != "all":
         shares = " ".join(f"{share:g}" for share in selection.split_fractions)
         ignored = ", instead of those that the data give" if instead else ""
@@ -148,7 +148,7 @@ def _print_selection(settings: JudgeSettings, selection: Selection, *, instead: 
 
 
 def print_study(out: str, folds: FoldSettings, study: Study) -> None:
-    """A table each of the test, the cross-validation and the learning curve."""
+    """Print a table each of the test, the cross-validation and the learning curve."""
     found, counts = study.figures, study.counts
     if counts["left_out"]:
         print(f"{counts['left_out']} videos are not in both runs, and were left out")

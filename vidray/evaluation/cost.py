@@ -1,4 +1,4 @@
-"""What a model costs: parameters, operations, size, seconds and memory."""
+"""The cost of a model: parameters, operations, size, seconds and memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def measure_cost(
     clip_shape: Sequence[int] = (),
     runs: int = 5,
 ) -> dict[str, int | float | None]:
-    """What a model costs: ``parameters, flops_per_clip, size_bytes, seconds_per_video,
+    """The cost of a model: ``parameters, flops_per_clip, size_bytes, seconds_per_video,
     frames_per_second, peak_ram_bytes, peak_gpu_bytes``; null for what does not apply.
 
     Measure each model in a process of its own: memory that an earlier model gave back to Python but
@@ -61,7 +61,7 @@ def measure_cost(
 
 
 def num_parameters(network: nn.Module) -> int:
-    """Numbers that a network has learnt or was given; batch-norm statistics do not count."""
+    """Parameters of a network, frozen ones included; batch-norm statistics do not count."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -115,7 +115,7 @@ def median_seconds(call: Callable[[], object], *, runs: int = 5) -> float:
 
 @dataclass
 class PeakMemory:
-    """What ``peak_memory`` found; null before the block ends and for what cannot be measured."""
+    """The result of ``peak_memory``; null before the block ends and for what cannot be measured."""
 
     ram_bytes: int | None = None
     gpu_bytes: int | None = None

@@ -1,7 +1,7 @@
-"""What every picture has in common: colours, frames, names as text, PNG files.
+"""Common parts of all plots: colours, frames, names as text, PNG files.
 
 Figures are made without matplotlib's global state, so any thread may draw. Colours are Okabe and
-Ito's eight, which colour-blind readers can tell apart, always with a second sign (marker or dash).
+Ito's eight, which colour-blind readers can distinguish, always with a second sign (marker or dash).
 """
 
 from __future__ import annotations

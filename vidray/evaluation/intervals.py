@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap over recordings, intervals, and models compared in pairs."""
+"""Bootstrap over recordings: intervals of figures, and models compared in pairs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 # Counts: float32 holds them exactly up to 16 million, in half the time of float64.
 Weights = NDArray[np.float32]
-LEVEL = 0.95  # of the intervals
+LEVEL = 0.95  # resamples of an interval
 # Resamples at a time: the weights of 10,000 videos then have 4 MB.
 _BLOCK = 100
 
@@ -48,7 +48,7 @@ def intervals(
 
 
 def interval(values: Floats) -> list[float] | None:
-    """Of the resamples in which the figure exists."""
+    """The 2.5th and 97.5th percentile over the resamples in which the figure exists."""
     known = values[np.isfinite(values)]
     tail = 100 * (1 - LEVEL) / 2
     return np.percentile(known, [tail, 100 - tail]).tolist() if len(known) else None
@@ -91,7 +91,7 @@ def _resampled_macro(
 
 
 def _comparisons(truth: Integers, scores: Floats) -> list[tuple[Any, Any]]:
-    """For each class with positives and negatives, what adds up weights for ``_resampled_auc``.
+    """Matrices that add up weights for ``_resampled_auc``, for each class with both labels.
 
     The m different scores of the positives cut all scores into 2 m + 1 slots: slot 2 k + 1 is the
     k-th score itself, slot 2 k lies below it. Sorted once; each resample only changes weights.

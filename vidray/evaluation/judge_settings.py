@@ -1,4 +1,4 @@
-"""What of a model is judged, as a command line takes it. Nothing heavy is imported for it."""
+"""Settings of an evaluation, as flags. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class JudgeSettings:
     """Which videos a model is judged on, and how."""
 
     split: Literal["train", "val", "test", "all"] = "test"
-    """Which videos: of a split as in the model's training, derived again by recording where they
-    were derived then; or all of them, of data that the model has never seen."""
+    """Split to judge on, the same as in the model's training; all is for data that the model has
+    never seen. Splits that the training derived are derived again, by recording."""
     without_classes: tuple[str, ...] = ()
-    """Classes to leave out. They come beside those that training left out: ones it has not seen."""
+    """Classes to leave out. Those that training left out are left out here, too."""
     timed_videos: int = 8
-    """Videos whose way from file to label is timed; 0 leaves the cost out."""
+    """Videos that are timed from file to label; 0 turns the cost off."""
     device: Device = "auto"
-    """Where a deep model predicts; a GPU where there is one."""
+    """Device on which a deep model predicts; auto takes a GPU where there is one."""
 
     def __post_init__(self) -> None:
         if self.timed_videos < 0:

@@ -94,11 +94,11 @@ def judge(table: pa.Table, probabilities: NDArray[np.float64]) -> Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What came of ``evaluate``.
+    """The result of ``evaluate``.
 
     Attributes:
         metrics: as metrics.json holds them.
-        selection: of the videos, as in the model's training.
+        selection: the videos' selection, as in the model's training.
         gives_splits: whether the data give splits of their own.
         knows_recordings: whether any judged video's recording is known.
         is_as_trained: whether these are the videos, labels and splits of the model's training.
@@ -119,13 +119,13 @@ def evaluate(
     *,
     overwrite: bool = False,
 ) -> Evaluation:
-    """Predict, judge, measure, draw, and write it all down.
+    """Predict, judge, measure, draw, and write all results.
 
     Args:
         model_dir: the model folder.
         data: a finished run of what the model learns from.
         out: the folder to write.
-        settings: what of the model is judged.
+        settings: which videos are judged, and how.
         overwrite: remove an earlier evaluation from the folder first.
 
     Raises:
@@ -183,21 +183,21 @@ def device_of(wanted: Device) -> str:
 
 
 def _selection(model: Model, settings: JudgeSettings) -> Selection:
-    """As in the model's training, without the classes that it has not seen."""
+    """The selection of the model's training, without the classes that it has not seen."""
     selection = Selection.from_info(model.info)
     left_out = dict.fromkeys((*selection.without_classes, *settings.without_classes))
     return dataclasses.replace(selection, without_classes=tuple(left_out))
 
 
 def _nothing_to_judge(data: str, split: str, examples: Examples) -> str:
-    """Why a split is empty, and what can be judged instead."""
+    """The error of an empty split: the reason, and what can be judged instead."""
     where = storage.without_secrets(data)
     empty = f"{where} has no labelled video in split {split}"
     there = Counter(examples.table["split"].to_pylist())
-    told = ", ".join(f"{number} in {name}" for name, number in there.items() if name)
-    if told:
+    counts = ", ".join(f"{number} in {name}" for name, number in there.items() if name)
+    if counts:
         other = "choose another --split, or other --split-fractions for jobs/train.py"
-        return f"{empty} ({told}): {other}"
+        return f"{empty} ({counts}): {other}"
     return (
         f"{empty}, nor in any: the model was trained on given splits, and these data give none; "
         "--split all judges on all of them, if the model has seen none in its training"
@@ -205,18 +205,18 @@ def _nothing_to_judge(data: str, split: str, examples: Examples) -> str:
 
 
 def _refuse_unknown_classes(chosen: Examples, model: Model) -> None:
-    """Nothing it could answer would be right: whoever leaves such videos out should know."""
+    """Refuse classes that the model cannot answer; the user may leave them out on purpose."""
     labels = Counter(chosen.table["label"].to_pylist())
     if unknown := sorted(labels.keys() - set(model.class_names)):
-        told = ", ".join(f"{name!r} ({labels[name]} rows)" for name in unknown[:3])
+        listed = ", ".join(f"{name!r} ({labels[name]} rows)" for name in unknown[:3])
         raise UserError(
-            f"the model does not know {len(unknown)} of the {len(labels)} classes: {told}; leave "
+            f"the model does not know {len(unknown)} of the {len(labels)} classes: {listed}; leave "
             f"them out with --without-classes {' '.join(map(shlex.quote, unknown))}"
         )
 
 
 def _examples(model: Model, data: str) -> Examples:
-    """What the model was trained to take; UserError where it was made otherwise."""
+    """The rows the model takes; UserError where they were made with other settings."""
     if isinstance(model, ClassicalModel):
         examples = read_features(data, model.families)
         # Families are columns: others may lie beside the model's own.
@@ -248,7 +248,7 @@ def _baselines(judged: Judged, examples: Examples, model: Model) -> dict[str, An
 def _cost(
     model: Model, model_dir: str, chosen: Examples, data: str, timed_videos: int
 ) -> dict[str, Any] | None:
-    """End to end (file to label) and the model alone, on a few videos of the split."""
+    """The cost end to end (file to label) and of the model alone, on a few videos of the split."""
     if not timed_videos:
         return None
     ids = list(dict.fromkeys(chosen.table["video_id"].to_pylist()))[:timed_videos]
@@ -278,7 +278,7 @@ def _cost(
 
 
 def _videos(data: str, first: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """VIDEOS rows of these rows' videos: a row of CLIPS has its own stretch, and no size."""
+    """VIDEOS rows of these rows' videos; a row of CLIPS has its own stretch and no size."""
     listed = parquet.read_parquet(storage.join(storage.canonical(data), "videos.parquet"))
     chosen = listed.filter(pa.compute.is_in(listed["video_id"], pa.array(list(first))))
     own = ("begin_seconds", "end_seconds", "size_bytes")
@@ -287,7 +287,7 @@ def _videos(data: str, first: dict[str, dict[str, Any]]) -> list[dict[str, Any]]
 
 
 def _label(model: Model, videos: list[dict[str, Any]]) -> bool:
-    """From files to probabilities, in this process; whether all files could still be read.
+    """Label the videos in this process, from files; whether all files could still be read.
 
     One that cannot be read costs no time, and a figure of it would be too good.
     """

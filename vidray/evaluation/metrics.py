@@ -1,7 +1,7 @@
-"""How good a model is and how sure that is: numbers that fit into ``metrics.json``.
+"""Figures of a model and their intervals, as ``metrics.json`` holds them.
 
-A row is one video: ``average_views`` makes one row of several clips. What cannot be told, such as
-the AUC of a class without an example, is null, never 0 or NaN.
+A row is one video: ``average_views`` makes one row of several clips. What cannot be computed, such
+as the AUC of a class without an example, is null, not 0 or NaN.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def baselines(
     train_labels: ArrayLike | None = None,
     groups: Sequence[str | None] | None = None,
 ) -> dict[str, Any]:
-    """What needs no model: always answering the class with the most training videos.
+    """The baseline that needs no model: always answer the class with the most training videos.
 
     Args:
         y_true: (N,) class names or indices.

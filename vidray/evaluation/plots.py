@@ -1,4 +1,4 @@
-"""Pictures of a model's figures: titles that say what to look for, units on the axes."""
+"""Plots of a model's figures: titles that say what to look for, units on the axes."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def training_curve(history: Rows) -> Figure:
 
 
 def confusion(matrix: ArrayLike, class_names: Sequence[str]) -> Figure:
-    """Which class is taken for which: a row for each true class, a share of it in each cell.
+    """The confusion matrix: a row for each true class, a share of it in each cell.
 
-    Up to 20 classes the cells hold numbers of videos; beyond, the most frequent confusion is told
-    in the title.
+    Up to 20 classes the cells hold numbers of videos; beyond, the title names the most frequent
+    confusion.
 
     Args:
         matrix: int (K, K), rows true, columns predicted.
@@ -136,7 +136,8 @@ def precision_recall(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 
 def calibration(bins: Rows, *, ece: float) -> Figure:
-    """Whether a probability of 0.8 is right in 80 % of cases, and how often it is given.
+    """The calibration curve: is a probability of 0.8 right in 80 % of cases, and how often is it
+    given?
 
     Args:
         bins: ``evaluation.curves(...)["calibration"]``.
@@ -149,7 +150,7 @@ def calibration(bins: Rows, *, ece: float) -> Figure:
     middles = (_column(bins, "low") + _column(bins, "high")) / 2
     widths = _column(bins, "high") - _column(bins, "low")
     upper.plot([0, 1], [0, 1], ":", color=GREY, label="perfectly calibrated")
-    # A bin of 3 videos can hardly be on the line: two standard errors tell what chance explains.
+    # A bin of 3 videos can hardly be on the line: two standard errors show what chance explains.
     spread = 2 * np.sqrt(confidence * (1 - confidence) / np.maximum(counts, 1))
     upper.fill_between(
         confidence,

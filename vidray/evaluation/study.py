@@ -51,7 +51,7 @@ CURVE = "learning_curve"
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What came of a study.
+    """The result of a study.
 
     Attributes:
         figures: as study.json holds them, without the counts.
@@ -63,7 +63,7 @@ class Study:
 
 
 def run(settings: StudySettings, out: str, *, overwrite: bool) -> Study:
-    """Train and ask every model, then write what came of it.
+    """Train and judge every model, then write the results.
 
     Raises:
         UserError: what is asked for can't be done with these videos, or the folder holds something
@@ -109,7 +109,7 @@ def _write(folder: RunFolder, found: Study) -> None:
 
 
 def _read(settings: StudySettings, recorded: Mapping[str, Any] | None) -> StudyVideos:
-    """Both runs, videos that are not in both left out."""
+    """Read both runs, without the videos that only one of them has."""
     families = settings.learning.classical.families
     features = settings.features and read_features(settings.features, families)
     clips = settings.clips and read_clips(settings.clips)
@@ -124,7 +124,7 @@ def _read(settings: StudySettings, recorded: Mapping[str, Any] | None) -> StudyV
 
 
 def _deciding(settings: StudySettings, data: StudyVideos) -> dict[str, Any]:
-    """What every answer depends on."""
+    """The settings that every answer depends on."""
     found: dict[str, Any] = {
         "seed": settings.learning.seed,
         "videos": data.videos.digest,
@@ -161,7 +161,7 @@ def _counts(data: StudyVideos) -> dict[str, int]:
 def _answer_all(
     settings: StudySettings, run: StudyRun, data: StudyVideos, units: Sequence[Unit]
 ) -> dict[str, UnitAnswer]:
-    """Every unit's answer: those of an earlier run, and the others one by one."""
+    """Answer every unit: take the answers of an earlier run, compute the others one by one."""
     stored = {unit.name: run.read(unit, data.videos) for unit in units}
     answers = {name: answer for name, answer in stored.items() if answer is not None}
     left = [unit for unit in units if unit.name not in answers]
@@ -189,9 +189,8 @@ def _answer_all(
 
 
 def seconds_left(known: Sequence[tuple[str, float]], left: Sequence[str]) -> float:
-    """How long the units ``left`` (their models) take, by the seconds of those that are ``known``.
-
-    A model that none is known of is taken to need the mean of all.
+    """Seconds that the units ``left`` (their models) take, by the seconds of the ``known`` ones. A
+    model without known seconds counts as the mean of all.
     """
     of_model: dict[str, list[float]] = {}
     for model, seconds in known:
@@ -206,7 +205,7 @@ class StudyRun:
     """The folder of one study.
 
     Args:
-        settings: what every answer depends on (see ``RunFolder``).
+        settings: those that every answer depends on (see ``RunFolder``).
         asked: the rest of what run.json shows of the config.
         libraries: that decide the answers.
     """
@@ -218,7 +217,7 @@ class StudyRun:
 
     @property
     def folder(self) -> RunFolder:
-        """Where all of it lies."""
+        """The URI of the folder."""
         return RunFolder(
             out=self.out,
             kind="study",
@@ -247,7 +246,7 @@ class StudyRun:
         return self.folder.parsed(_where(unit), parse)
 
     def write(self, unit: Unit, videos: Examples, answer: UnitAnswer) -> None:
-        """Keep an answer, whole or not at all."""
+        """Write an answer, whole or not at all."""
         ids = videos.table["video_id"].to_pylist()
         values = {
             **dataclasses.asdict(answer),

@@ -1,4 +1,4 @@
-"""Answers of a study: the model of a unit is trained and asked for probabilities."""
+"""Answers of a study: each unit's model is trained and gives probabilities."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vidray.video.clips import ClipSettings
 
 @dataclass(frozen=True, kw_only=True)
 class UnitAnswer:
-    """What came of a unit.
+    """The answer of a unit.
 
     Attributes:
         probabilities: ``float64 (N, K)`` of the judged videos.
@@ -45,21 +45,21 @@ class UnitAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyVideos:
-    """What is compared on: the videos, and what the kinds of models are given of them."""
+    """The videos of a study, with their features and clips."""
 
     videos: Examples
     features: Examples | None
     clips: Examples | None
 
     def matrix(self, model: str) -> NDArray[np.float32]:
-        """What a classical model or a baseline is given: ``float32 (N, D)``, a row a video."""
+        """The input of a classical model or a baseline: ``float32 (N, D)``, a row per video."""
         if model == names.MAJORITY:
             return np.zeros((len(self.videos.table), 1), np.float32)
         return metadata_matrix(self._rows) if model == METADATA else self._features
 
     @cached_property
     def _rows(self) -> pa.Table:
-        """Features in the order of ``videos``."""
+        """The features in the order of ``videos``."""
         assert self.features is not None
         ids = pa.array(self.videos.table["video_id"].to_pylist(), pa.string())
         rows = pc.index_in(ids, self.features.table["video_id"].combine_chunks())
@@ -94,16 +94,16 @@ def _with_splits(examples: Examples, of_row: list[str | None]) -> Examples:
 
 
 class Teacher:
-    """Trains the model of a unit and asks it; holds what all units share."""
+    """Trains a unit's model and gets its probabilities; holds what all units share."""
 
     def __init__(self, data: StudyVideos, settings: LearningSettings, work: str) -> None:
-        """Take what is learnt from, how, and a folder for checkpoints."""
+        """Take the data, the settings, and a folder for checkpoints."""
         self._data, self._settings, self._work = data, settings, work
         self._names = data.videos.class_names
         self._y = data.videos.targets(self._names)
 
     def answer(self, unit: Unit) -> UnitAnswer:
-        """Raises UserError, with the unit's name, for what can't be trained."""
+        """The answer of a unit; UserError, with the unit's name, if it can't be trained."""
         try:
             return self._deep(unit) if unit.model in names.DEEP else self._classical(unit)
         except UserError as error:

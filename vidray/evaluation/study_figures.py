@@ -1,4 +1,4 @@
-"""Figures of a study: of all answers to its units, as JSON and as a table."""
+"""Figures of a study, from the answers of all units, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def summarise(
 def _figures(
     videos: Examples, units: Sequence[Unit], answers: Sequence[UnitAnswer]
 ) -> dict[str, Any]:
-    """Of one unit, or of all folds of a repeat pooled: every video is judged once."""
+    """Figures of one unit, or of all folds of a repeat pooled: every video is judged once."""
     rows = np.concatenate([unit.judged for unit in units])
     probabilities = np.concatenate([answer.probabilities for answer in answers])
     metrics = judging.judge(videos.table.take(rows), probabilities).metrics(videos.class_names)

@@ -28,7 +28,7 @@ from vidray.sources import splits
 
 Purpose = Literal["test", "cross-validation", "learning-curve"]
 
-# Extra trees over what can be told without looking: see ``matrices.metadata_matrix``.
+# Extra trees over the metadata alone: see ``matrices.metadata_matrix``.
 METADATA = "metadata"
 BASELINES = (names.MAJORITY, METADATA)
 _CALIBRATED = (*names.CLASSICAL, METADATA)
@@ -37,7 +37,7 @@ _COLUMNS = ("video_id", "uri", "fingerprint", "label", "split", "group")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Unit:
-    """One model to train and to ask. Videos are rows of the table they were planned for.
+    """One model to train and judge. Videos are rows of the table they were planned for.
 
     Attributes:
         seed: of folds and model; the same for all models.
@@ -61,7 +61,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Such as ``svm.cross-validation.5-folds.repeat-0.fold-2``: that of its file."""
+        """The name, also of its file, such as ``svm.cross-validation.5-folds.repeat-0.fold-2``."""
         parts = [self.model, self.purpose]
         if self.purpose == "cross-validation":
             parts += [f"{self.folds}-folds", f"repeat-{self.repeat}", f"fold-{self.fold}"]
@@ -74,18 +74,18 @@ def common_videos(sources: Sequence[Examples]) -> Examples:
     """The videos that every source has, one row each, sorted by id.
 
     Raises:
-        UserError: none are common, sources tell different things of one, or a recording is in two
+        UserError: no video is common, sources contradict each other, or a recording is in two
             splits.
     """
     tables = [source.table.select(list(_COLUMNS)) for source in sources]
-    told = [{row["video_id"]: row for row in table.to_pylist()} for table in tables]
+    rows_by_id = [{row["video_id"]: row for row in table.to_pylist()} for table in tables]
     giving = next((k for k, source in enumerate(sources) if source.gives_splits), None)
     if giving is not None:
-        for source, rows in zip(sources, told, strict=True):
+        for source, rows in zip(sources, rows_by_id, strict=True):
             if not source.gives_splits:  # It says nothing of them: the other's count.
-                for video in rows.keys() & told[giving].keys():
-                    rows[video]["split"] = told[giving][video]["split"]
-    first, *others = told
+                for video in rows.keys() & rows_by_id[giving].keys():
+                    rows[video]["split"] = rows_by_id[giving][video]["split"]
+    first, *others = rows_by_id
     shared = sorted(set(first).intersection(*others))
     if not shared:
         raise UserError(
@@ -119,7 +119,7 @@ def _refuse_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> None
 def subset(
     labels: NDArray[np.int64], groups: Sequence[str | None], *, fraction: float, seed: int
 ) -> RowNumbers:
-    """A part of some videos: no group is split, classes keep their shares, each has a group.
+    """A part of the videos: no group is split, classes keep their shares, each has a group.
 
     Groups are put into one seeded order in which the next is always of the class that has the
     smallest share so far; a subset is the beginning of that order whose number of videos is the
@@ -180,7 +180,7 @@ def plan(
     seed: int,
     calibrated: bool = True,
 ) -> list[Unit]:
-    """All units, in the order in which they are worth having.
+    """All units, the most useful ones first.
 
     Args:
         videos: what ``common_videos`` returned.
@@ -268,7 +268,7 @@ def _check_parts(
     class_names: Sequence[str],
     left_out: Sequence[str],
 ) -> None:
-    """Parts of split train are calibrated on recordings left out too: said now, not after hours."""
+    """Check that parts of split train can be calibrated too: now, not after hours."""
     for unit in units:
         if unit.purpose != "learning-curve" or unit.model not in _CALIBRATED:
             continue

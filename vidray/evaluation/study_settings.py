@@ -1,4 +1,4 @@
-"""What a study compares, as a command line takes it. Nothing that takes long is imported for it."""
+"""Settings of a study, as flags. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from vidray.models import names
 
 @dataclass(frozen=True, kw_only=True)
 class StudySettings:
-    """Which models are compared, on what."""
+    """The models to compare and the runs they learn from."""
 
     models: tuple[str, ...]
-    """Names of models, such as extra_trees or r3d_18; a wrong name lists them all."""
+    """Names of models, such as extra_trees or r3d_18; a wrong name lists all of them."""
     features: str | None = None
-    """Finished run of jobs/extract.py: for classical models, and for the baseline of metadata."""
+    """Finished run of jobs/extract.py, for classical models and the metadata baseline."""
     clips: str | None = None
-    """Finished run of jobs/clips.py over the same videos: for deep models."""
+    """Finished run of jobs/clips.py over the same videos, for deep models."""
     fractions: tuple[float, ...] = ()
-    """Of split train, for the learning curve: subsets of whole recordings, each within the next."""
+    """Shares of split train for the learning curve; each part holds whole recordings and the
+    smaller parts."""
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     folds: Annotated[FoldSettings, Flat] = field(default_factory=FoldSettings)
     learning: Annotated[LearningSettings, Flat] = field(default_factory=LearningSettings)
@@ -45,10 +46,10 @@ class StudySettings:
 
     @property
     def classical_models(self) -> list[str]:
-        """In the order given, each once."""
+        """The names in the order given, each once."""
         return [name for name in dict.fromkeys(self.models) if name in names.CLASSICAL]
 
     @property
     def deep_models(self) -> list[str]:
-        """In the order given, each once."""
+        """The names in the order given, each once."""
         return [name for name in dict.fromkeys(self.models) if name in names.DEEP]

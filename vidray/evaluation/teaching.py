@@ -42,14 +42,14 @@ _MEANS = ("accuracy", "macro_f1", "macro_auc", "log_loss")
 
 @dataclass(frozen=True, kw_only=True)
 class Taught:
-    """What came of a lesson.
+    """The result of a lesson.
 
     Attributes:
         metrics: as metrics.json holds them: ``val``, null without such a split, and
             ``cross_validation`` of a classical model or ``best_epoch`` of a deep one.
         training_seconds: of the training alone, without judging.
-        report: what run.json says of it.
-        rows: of a deep model, an epoch each.
+        report: its part of run.json.
+        rows: epochs of a deep model.
     """
 
     metrics: dict[str, Any]
@@ -76,7 +76,7 @@ class ClassicalLesson:
     libraries = versions.CLASSICAL
 
     def deciding(self) -> dict[str, Any]:
-        """All that the model folder depends on, beside the data."""
+        """All settings that the model depends on, beside the data."""
         groups = (self.settings, self.folds)
         own = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
         return own | {"seed": self.seed}
@@ -94,7 +94,7 @@ class ClassicalLesson:
         recordings.check(train.targets(class_names), train.groups, class_names, demand)
 
     def teach(self, run: RunFolder) -> Taught:
-        """Fit, judge, and fill the folder."""
+        """Fit the model, judge it, and fill the folder."""
         began = time.monotonic()
         class_names = self.examples.class_names
         train, val = self.examples.of_split("train"), self.examples.of_split("val")
@@ -115,7 +115,7 @@ class ClassicalLesson:
         return Taught(metrics=metrics, training_seconds=fitted, report={"seconds": seconds})
 
     def _cross_validation(self, train: Examples) -> dict[str, Any]:
-        """Every video of split train judged by models that saw no video of its recording."""
+        """Judge every video of split train by models that saw no video of its recording."""
         class_names = self.examples.class_names
         found = cross_validate(
             self.model,
@@ -134,7 +134,7 @@ class ClassicalLesson:
         return {**means, "repeats": repeats, "folds": found.metrics}
 
     def _importance(self, pipeline: Any) -> dict[str, Any]:
-        """Of families and of features, where possible on videos that were not learnt from."""
+        """Importance of families and features, if possible on videos not learnt from."""
         val, families = self.examples.of_split("val"), self.examples.families
         split = "val" if len(val.table) > 1 else "train"
         held_out = self.examples.of_split(split)
@@ -170,18 +170,18 @@ class DeepLesson:
 
     @property
     def model(self) -> str:
-        """Its name."""
+        """The model's name."""
         return str(self.job.network["name"])
 
     def deciding(self) -> dict[str, Any]:
-        """All that the model folder depends on, beside the data, whose digest says the splits."""
+        """All settings that the model depends on, beside the data and its splits."""
         return self.job.to_json() | {"splits": None}
 
     def check(self) -> None:
-        """Nothing of recordings: a network learns from one of a class, too."""
+        """Do nothing: a network learns from a single recording of a class, too."""
 
     def teach(self, run: RunFolder) -> Taught:
-        """Train, or go on with it, judge, and fill the folder."""
+        """Train or resume, judge, and fill the folder."""
         started = make_network(self.job, fresh=True)  # What is wrong is said here, and once.
         if started.loaded:
             print(started.loaded)
@@ -213,7 +213,7 @@ def lesson_of(
     folds: FoldSettings,
     on_rows: OnRows,
 ) -> Lesson:
-    """What trains the model of this name.
+    """The lesson of the model of this name.
 
     Args:
         examples: features for a classical model, clips for a deep one; with splits.
@@ -243,7 +243,7 @@ def lesson_of(
 
 
 def model_run(lesson: Lesson, *, data: str, out: str) -> RunFolder:
-    """The model folder of a lesson: another one's where anything differs that decides the model.
+    """The model folder of a lesson; it is refused where it holds a model of other settings.
 
     Args:
         data: the run folder that is learnt from, as the user has given it.
@@ -299,7 +299,7 @@ def save_fitted(
 
 
 def judge_val(model: Model, examples: Examples) -> dict[str, Any] | None:
-    """Figures on split val; None where no video is in it."""
+    """Judge on split val; None where no video is in it."""
     val = examples.of_split("val")
     if not len(val.table):
         return None

@@ -1,4 +1,4 @@
-"""Statistics over the frames of a video, of their numbers of color, texture and shape.
+"""Statistics of a video's color, texture and shape numbers over its frames.
 
 One pass over the frames serves all four families that look at single frames; a frame's 40,938
 numbers are kept for one frame only, so memory does not grow with the length of the video.
@@ -60,7 +60,7 @@ class RunningStatistics:
 
 
 class FramePass:
-    """Sees the frames of a video one after the other and gives the families that look at them.
+    """Computes the families that look at single frames, in one pass over a video's frames.
 
     Args:
         families: of ``color, texture, shape, temporal``. Only what they need is computed;

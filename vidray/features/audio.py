@@ -38,7 +38,7 @@ PARTS = (
 
 
 def describe(sound: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Statistics over time of what is heard.
+    """Statistics of the sound over time.
 
     Args:
         sound: mono ``float32 (n,)`` at 16 kHz, full scale 1. Shorter than one window of 400

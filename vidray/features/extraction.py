@@ -42,18 +42,19 @@ _VERSION = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that decides the numbers of a row."""
+    """All settings that decide the numbers of a row."""
 
     TARGET: ClassVar[str] = "vidray.features.extraction:describe_videos"
 
     families: tuple[str, ...] = features.PRESETS["default"]
-    """Feature families, such as color and flow. Those of --preset if none is named."""
+    """Feature families, such as color and flow. If none is named, those of --preset."""
     enhance: Enhance = "off"
-    """Denoise and sharpen sampled frames: never, where quality calls for it, always."""
+    """Denoise and sharpen sampled frames: off (never), auto (blurred or noisy frames) or always."""
     decoder: Decoder = "pyav"
-    """Decoder; where the chosen one is not known to be exact, PyAV reads. The row says so."""
+    """Decoder; PyAV reads wherever the chosen one is not known to be exact. The row names the one
+    used."""
     max_sampled_frames: int = 300
-    """Frames looked at per video; one that gives more is sampled more sparsely."""
+    """Most frames sampled per video; a video with more is sampled more sparsely."""
     choice: FrameChoice = dataclasses.field(default_factory=FrameChoice)
     limits: Limits = dataclasses.field(default_factory=Limits)
 
@@ -70,7 +71,7 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Settings:
-        """The settings that ``dataclasses.asdict`` was taken of."""
+        """The settings from the JSON of ``dataclasses.asdict``."""
         given = {**values, "families": tuple(values["families"])}
         given["limits"] = Limits(**values["limits"])
         return cls(choice=FrameChoice.taken_from(given), **given)
@@ -82,13 +83,13 @@ class Settings:
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """Those that decide the numbers of a row."""
+        """The libraries that decide the numbers of a row."""
         own = versions.chosen(decoder=self.decoder, enhance=self.enhance)
         return (*versions.FEATURES, *own)
 
     @property
     def schema(self) -> pa.Schema:
-        """FEATURES with these families."""
+        """The FEATURES schema with these families."""
         return schema.features_schema({f: features.FAMILIES[f].length for f in self.families})
 
 
@@ -168,7 +169,7 @@ def _requests(video: Video, settings: Settings, stretch: Stretch, draw: int) -> 
 
 
 def _sampled(clock: Clock, settings: Settings, draw: int) -> sampling.Indices:
-    """The frames that are looked at, ``int64 (T,)``, strictly increasing."""
+    """The sampled frames, ``int64 (T,)``, strictly increasing."""
     most = settings.max_sampled_frames
     if settings.choice.sampling is None:
         return frames_a_second_apart(clock, most=most)

@@ -17,7 +17,7 @@ class Family:
     """One family of features: what it looks at, how it gets its numbers, and what they are called.
 
     Args:
-        looks_at: the material that ``describe`` is called with, see ``LooksAt``.
+        looks_at: the material that ``describe`` takes, see ``LooksAt``.
         describe: material -> ``float32 (length,)``.
         parts: (name, length) of each named part, in the order of the numbers.
 
@@ -36,7 +36,7 @@ class Family:
 
     @property
     def length(self) -> int:
-        """Number of its numbers."""
+        """How many numbers it has."""
         return sum(length for _, length in self.parts)
 
     def __call__(self, *material: NDArray[Any]) -> NDArray[np.float32]:
@@ -52,12 +52,3 @@ class Family:
                 f"gives float32 ({self.length},)"
             )
         return vector
-
-    def part_slices(self) -> dict[str, slice]:
-        """The place of each named part in the vector, in order."""
-        slices: dict[str, slice] = {}
-        begin = 0
-        for name, length in self.parts:
-            slices[name] = slice(begin, begin + length)
-            begin += length
-        return slices

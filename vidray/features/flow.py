@@ -1,11 +1,11 @@
 """Motion between adjacent frames: 362 numbers from dense optical flow.
 
-Flow is DIS (Kroeger et al. 2016). What the camera does, the median flow of each pair, is taken
-away first. What is left is described by how fast it is, which way it goes (HOF, Laptev et al.
-2008), which way its borders go (MBH, Dalal et al. 2006; Wang and Schmid 2013), how it speeds up,
-how its speed flickers (ViF, Hassner et al. 2012), and how straight it is: what walks or drives
-keeps its direction for a fifth of a second, what struggles turns and comes back. On fight clips
-straightness and turns, 99 of the numbers, say more than any other part.
+Flow is DIS (Kroeger et al. 2016). The camera's motion, the median flow of each pair, is subtracted
+first. What is left is described by how fast it is, which way it goes (HOF, Laptev et al. 2008),
+which way its borders go (MBH, Dalal et al. 2006; Wang and Schmid 2013), how it speeds up, how its
+speed flickers (ViF, Hassner et al. 2012), and how straight it is: what walks or drives keeps its
+direction for a fifth of a second, what struggles turns and comes back. On fight clips straightness
+and turns, 99 of the numbers, say more than any other part.
 
 Directions are also looked at in the most active window alone, a quarter of the frame wide and a
 third high: people in a camera's view fill a small part of it, and the rest is noise.
@@ -119,7 +119,7 @@ def dense_flow(burst: NDArray[np.uint8]) -> Array:
     """
     grays: list[NDArray[Any]] = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in burst]
     fields = np.empty((len(grays) - 1, FIELD_HEIGHT, FIELD_WIDTH, 2), np.float32)
-    # 2.8 ms for 320x240; the MEDIUM preset costs 13 and Farneback 24, and neither tells more.
+    # 2.8 ms for 320x240; the MEDIUM preset costs 13 and Farneback 24, and neither is more accurate.
     method: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     for index in range(len(fields)):
         full = method.calc(grays[index], grays[index + 1], None)  # (H, W, 2)

@@ -1,4 +1,4 @@
-"""The materials of a video that a feature family may look at, and which frames those are."""
+"""The materials that a feature family may look at, and their frames."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Bursts:
     Args:
         count: moments; fewer in a short video, none in one of fewer frames than ``frames_each``.
         frames_each: adjacent frames at each moment.
-        width_px, height_px: what they are resized to.
+        width_px, height_px: the size they are resized to.
     """
 
     count: int
@@ -43,11 +43,11 @@ class Bursts:
         )
 
     def request(self, clock: Clock) -> Request:
-        """The same as a request to the decoder."""
+        """The frames as a request to the decoder."""
         return Request(self.frame_indices(clock).reshape(-1), self.width_px, self.height_px)
 
     def gather(self, frames: Frames) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-        """The answer to ``request`` as the material of a family."""
+        """The frames of ``request`` as the material of a family."""
         shape = (-1, self.frames_each)
         size = (self.height_px, self.width_px, 3)
         return frames.pixels.reshape(*shape, *size), frames.pts_seconds.reshape(shape)

@@ -20,7 +20,7 @@ from vidray.features.material import HEIGHT_PX, WIDTH_PX
 
 
 def describe(frames: NDArray[Any], families: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-    """Some of ``FAMILIES``, in one pass: name -> ``float32 (length,)``.
+    """Features of some of ``FAMILIES``, in one pass: name -> ``float32 (length,)``.
 
     Args:
         frames: ``uint8 (T, 240, 320, 3)`` RGB, in order of time.

@@ -147,7 +147,7 @@ def _close_above(
     down: int,
     right: int,
 ) -> NDArray[np.bool_]:
-    """Whether the interpolated diagonal point is >= the centre where the integers cannot tell.
+    """Whether the interpolated diagonal point is >= the centre where the integers leave it open.
 
     Mostly both are equal (flat areas, straight edges) and float64 rounding decides. scikit-image's
     result then depends on the position too: row + 0.70711 is rounded before its fraction is taken,

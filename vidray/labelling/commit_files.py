@@ -1,8 +1,8 @@
-"""The files of committed labels: their names, what they say of themselves, which of them stand.
+"""The files of committed labels: their names, their metadata, and which of them readers see.
 
 A commit is a file of exactly such a name, directly in the folder of its set; copies elsewhere or
-under other names are no commits. It says in its metadata which runs its rows are of. What is so
-named and vidray did not write is an error that names it: labels may be missing.
+under other names are no commits. Its metadata says which runs its rows are from. A file of such a
+name that vidray did not write is an error that names it: labels may be missing.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _NAME = re.compile(r"commit-(\d{6,9})(?:-(\d{6,9}))?\.parquet")
 _ROWS_PER_GROUP = 50_000
 _AT_ONCE = 16
 # In a file's metadata: the runs whose rows it holds, the libraries that these were made with, and
-# the set that they belong to, which older files do not tell.
+# the set that they belong to, which older files do not say.
 # As old folders have them: they do not follow the modules of these names.
 _RUNS, _VERSIONS, _SET = b"vidray.runs", b"vidray.versions", b"vidray.set"
 
 
 @dataclass(frozen=True, order=True)
 class Commit:
-    """A committed file: of one commit, or of ``first`` to ``last`` compacted."""
+    """A committed file: one commit, or commits ``first`` to ``last`` compacted."""
 
     first: int
     last: int
@@ -47,28 +47,25 @@ class Commit:
 
     @property
     def set_name(self) -> str:
-        """Of the set it belongs to."""
+        """The name of its set."""
         return set_of(self.uri)
 
     @property
     def contents(self) -> Contents:
-        """What the file says of itself.
-
-        Raises:
-            UserError: it is damaged, or not vidray's.
-            FileNotFoundError: it was compacted meanwhile.
+        """The file's metadata. Raises: UserError: it is damaged, or not vidray's.
+        FileNotFoundError: it was compacted meanwhile.
         """
         return _contents(self.uri, self.fingerprint)
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What a committed file says of itself.
+    """The metadata of a committed file.
 
     Attributes:
-        runs: whose rows it holds.
+        runs: those whose rows it holds.
         versions: of the libraries that its rows were made with, each set of them once.
-        columns: that are there; a file of an older or newer vidray has others.
+        columns: those it has; a file of an older or newer vidray has others.
     """
 
     runs: frozenset[str]
@@ -77,17 +74,17 @@ class Contents:
 
 
 def set_of(uri: str) -> str:
-    """The set in whose folder a file or a run lies."""
+    """The set of a file or a run, from its folder."""
     return storage.name_of(storage.parent_of(uri)).removeprefix("set=")
 
 
 def file_name(first: int, last: int) -> str:
-    """Of a commit, or of several compacted."""
+    """The file name of a commit, or of several compacted ones."""
     return f"commit-{first:06d}{f'-{last:06d}' if last != first else ''}.parquet"
 
 
 def find(out: str, set_name: str | None = None) -> list[Commit]:
-    """The committed files of one set, or of all, in order. None is opened."""
+    """The committed files of one set, or of all, in order; no file is opened."""
     labels = join(out, "labels")
     folder = labels if set_name is None else join(labels, f"set={set_name}")
     found = []
@@ -105,7 +102,7 @@ def find(out: str, set_name: str | None = None) -> list[Commit]:
 
 
 def standing(commits: Sequence[Commit]) -> list[Commit]:
-    """Those that readers see: without the ones that a compacted file of the same set holds.
+    """The files that readers see: without those that a compacted file of the same set holds.
 
     Raises:
         UserError: one of them is damaged, or not vidray's.
@@ -136,7 +133,7 @@ def holders(commit: Commit, commits: Iterable[Commit]) -> list[Commit]:
 
 
 def held_by(holder: Commit, commits: Iterable[Commit]) -> list[Commit]:
-    """Those whose rows are all in ``holder``, or newer ones of their videos: looked up."""
+    """The commits whose rows, or newer ones of their videos, are all in ``holder``."""
     columns = ["video_id", "commit"]
     newest = read(holder, columns).group_by("video_id").aggregate([("commit", "max")])
     held = []
@@ -149,7 +146,7 @@ def held_by(holder: Commit, commits: Iterable[Commit]) -> list[Commit]:
 
 
 def read(commit: Commit, columns: Sequence[str]) -> pa.Table:
-    """Columns of LABELS; null where the file is older than a column."""
+    """Read columns of LABELS; null where the file is older than a column."""
     there = [name for name in columns if name in commit.contents.columns]
     table = parquet.read_parquet(commit.uri, there)
     wanted = pa.schema([schema.LABELS.field(name) for name in columns])
@@ -161,7 +158,7 @@ def read(commit: Commit, columns: Sequence[str]) -> pa.Table:
 
 
 def newest(rows: pa.Table) -> pa.Table:
-    """Of each video the row of the highest commit."""
+    """The row of the highest commit for each video."""
     if len(rows) == len(pc.unique(rows["video_id"])):
         return rows
     # Sorted by commit, so that of the rows of a video the last one is the newest.
@@ -178,11 +175,11 @@ def to_bytes(
     *,
     set_name: str | None = None,
 ) -> bytes:
-    """The file of a commit.
+    """The bytes of a commit's file.
 
     Args:
         rows: LABELS.
-        tokens: the runs they are of.
+        tokens: the runs they are from.
         versions: of the libraries they were made with.
         set_name: the set they belong to.
     """
@@ -217,11 +214,11 @@ def _contents(uri: str, _fingerprint: str) -> Contents:
     try:
         tokens, versions = (json.loads(metadata.get(key, b"[]")) for key in (_RUNS, _VERSIONS))
     except (ValueError, RecursionError):
-        raise _not_ours(uri, "what it says of itself is damaged") from None
+        raise _not_ours(uri, "its metadata is damaged") from None
     if _RUNS not in metadata or not isinstance(tokens, list):
         raise _not_ours(uri, "it does not say which runs it holds")
     if not all(isinstance(token, str) and names.is_token(token) for token in tokens):
-        raise _not_ours(uri, "it names runs that are none")
+        raise _not_ours(uri, "it names runs by impossible names")
     name = set_of(uri)
     if (other := metadata.get(_SET, name.encode()).decode(errors="replace")) != name:
         raise _not_ours(uri, f"it is of the set {checked_json.shown(other)}")

@@ -1,4 +1,4 @@
-"""Numbers of commits: one row for all sets of a folder, each taken by one process.
+"""Commit numbers: one sequence for all sets of a folder; a process takes each number.
 
     OUT/_numbers/000017     names the run that is about to commit under this number
 
@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.1
 
 
 def last_commit(out: str) -> int:
-    """The highest number that is committed in any set of a folder; 0 if there is none."""
+    """The highest committed number in any set of a folder; 0 if there is none."""
     return max((commit.last for commit in commit_files.find(out)), default=0)
 
 
@@ -57,20 +57,20 @@ def take(out: str, run: str) -> int:
             return number
         if time.monotonic() > waited.setdefault(number, time.monotonic() + _MOST_WAITING_SECONDS):
             raise UserError(
-                f"{storage.without_secrets(_where(out, number))} is in the way of a commit and no "
-                "note of one: move it away, and start the job again"
+                f"{storage.without_secrets(_where(out, number))} is in the way of a commit and is "
+                "not a note of one: move it away, and start the job again"
             )
         time.sleep(_POLL_SECONDS)
 
 
 def is_ours(out: str, number: int) -> bool:
-    """Whether nobody has passed by a number that was taken."""
+    """Whether no later number has overtaken one that was taken."""
     last = last_commit(out)
     return last < number and max(_pending(out, last), default=(0, ""))[0] <= number
 
 
 def let_go(out: str, run: str) -> None:
-    """Remove the notes of this run, and of those that have been passed by: they are of no use."""
+    """Remove the notes of this run and of runs that others have overtaken."""
     last = last_commit(out)
     for number, whose in _taken(out):
         if whose == run or (number <= last and names.is_token(whose)):

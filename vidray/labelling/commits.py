@@ -1,4 +1,4 @@
-"""The table of labels: what is committed, what is left to label, who is at work on it.
+"""The table of labels: committed rows, videos left to label, and claims of runs at work.
 
     OUT/labels/set=MODEL-DIGEST/commit-000001.parquet   a commit is one file, there whole or not
     OUT/labels/set=…/commit-000001-000016.parquet       commits 1 to 16, compacted
@@ -58,7 +58,7 @@ class LabelSet:
 
     Args:
         out: the folder.
-        name: of the set, such as ``r3d_18-0123456789ab``.
+        name: the set's name, such as ``r3d_18-0123456789ab``.
         libraries: that decide the numbers of a label.
     """
 
@@ -70,7 +70,7 @@ class LabelSet:
         names.check_name(self.name, what="a set of labels, which begins with that of its model,")
 
     def commits(self) -> list[Commit]:
-        """What readers see, oldest first, without files whose rows are in a compacted one.
+        """The commits that readers see, oldest first, without those that a compacted file holds.
 
         Raises:
             UserError: a file that is named as a commit is damaged, or not vidray's.
@@ -80,12 +80,12 @@ class LabelSet:
     def todo(
         self, videos: pa.Table, *, max_attempts: int, caps: Mapping[str, float] | None = None
     ) -> Todo:
-        """The part of VIDEOS that has no label yet, has changed, or failed and may succeed now.
+        """The videos that have no label yet, have changed, or failed and may succeed now.
 
         Args:
             max_attempts: a video that failed as often with the same content is left alone, unless
                 it was over a cap that has risen since.
-            caps: as they are now, by the name that a row tells.
+            caps: current values by name; rows name the cap they were over.
         """
         last_commit = self._last_commit()
         before = commit_files.newest(_read(self, [*STATE, "commit"])).drop_columns("commit")
@@ -131,7 +131,7 @@ class LabelSet:
         return run if run is not None and run.is_there() else None
 
     def _claimed(self, like: Run) -> Run | None:
-        """The run that is claimed for the source and settings of this one."""
+        """The claimed run with the source and settings of this one."""
         try:
             token = _token_in(self._claim_uri(like))
         except FileNotFoundError:
@@ -146,7 +146,7 @@ class LabelSet:
         )
 
     def commit(self, run: Run, *, model_digest: str, class_names: Sequence[str] = ()) -> int | None:
-        """Show the rows of a run, all parts of which are there, to readers: all at once.
+        """Publish the rows of a run whose parts are all written, in one step.
 
         Args:
             class_names: of the model, in the order of its probabilities.
@@ -169,21 +169,21 @@ class LabelSet:
                 number = attempt
             elif self._last_commit() < attempt:
                 raise UserError(
-                    f"{storage.without_secrets(where)} is in the way of a commit and is none: move "
-                    "it away, and start the job again"
+                    f"{storage.without_secrets(where)} is in the way of a commit and is not one: "
+                    "move it away, and start the job again"
                 )
         commit_numbers.let_go(self.out, token)
         self.remove(run)
         return number
 
     def remove(self, run: Run) -> None:
-        """Let go of a run's claim, if it has not gone to another run, and of its folder."""
+        """Remove a run's folder, and its claim unless another run has it."""
         if self._claimed(run) == run:
             storage.remove_tree(self._claim_uri(run), inside=self.out)
         storage.remove_tree(run.out, inside=self.out)
 
     def compact(self) -> bool:
-        """Make one file of many; of each video the newest row stays.
+        """Merge many files into one; the newest row of each video stays.
 
         A reader sees the old files, all, or the new one: its newest rows are the same.
         """
@@ -191,12 +191,12 @@ class LabelSet:
         commits = self.commits()
         if len(commits) < _MOST_COMMITS:
             return False
-        told = [commit.contents for commit in commits]
-        if any(set(one.columns) - set(schema.LABELS.names) for one in told):
+        contents = [commit.contents for commit in commits]
+        if any(set(one.columns) - set(schema.LABELS.names) for one in contents):
             return False  # A newer vidray has written more than is known here: it may compact.
         rows = pa.concat_tables([commit_files.read(c, schema.LABELS.names) for c in commits])
-        tokens = frozenset[str]().union(*(one.runs for one in told))
-        made_with = [one for each in told for one in each.versions]
+        tokens = frozenset[str]().union(*(one.runs for one in contents))
+        made_with = [one for each in contents for one in each.versions]
         last = max(commit.last for commit in commits)
         name = commit_files.file_name(commits[0].first, last)
         newest = commit_files.newest(rows).sort_by(ORDER)
@@ -206,9 +206,7 @@ class LabelSet:
         return True
 
     def remove_leftovers(self) -> None:
-        """Remove what late processes of committed runs wrote after these were tidied up, and what
-        killed ones had begun to write.
-        """
+        """Remove files that late or killed processes left."""
         folder = self._runs()
         for name in (self.out, self._uri(), folder, join(self.out, "_numbers")):
             storage.remove_drafts(name)
@@ -220,7 +218,7 @@ class LabelSet:
             storage.remove_tree(join(folder, token), inside=self.out)
 
     def _all_claimed(self) -> set[str]:
-        """The runs that claims name."""
+        """The runs that the claims name."""
         folder, tokens = self._runs(), set()
         for info in storage.list_files(folder):
             if info.uri.endswith(".claim") and storage.parent_of(info.uri) == folder:
@@ -229,7 +227,7 @@ class LabelSet:
         return tokens
 
     def _remove_compacted(self) -> None:
-        """Files whose rows are known to be in another one, row by row."""
+        """Remove files whose rows are known to be in another file, row by row."""
         commits = commit_files.find(self.out, self.name)
         with contextlib.suppress(FileNotFoundError):  # A process beside this one does the same.
             for holder in commits:
@@ -296,7 +294,7 @@ def list_sets(out: str) -> list[str]:
 
 
 def _settled(labels: LabelSet, look: Callable[[list[Commit]], T]) -> T:
-    """What ``look`` makes of the commits that stand; again where they are compacted meanwhile."""
+    """The result of ``look`` on the current commits; repeated if they are compacted meanwhile."""
     for _ in range(_MOST_READS):
         try:
             return look(commit_files.standing(commit_files.find(labels.out, labels.name)))
@@ -330,7 +328,7 @@ def _rows_of(run: Run) -> pa.Table:
 def _commit_bytes(
     rows: pa.Table, run: Run, number: int, model_digest: str, class_names: Sequence[str] = ()
 ) -> bytes:
-    """The rows of a run as a committed file, with what all of them share."""
+    """The rows of a run as a committed file, with the values they share."""
     classes = _class_column(class_names, rows["probabilities"])
     now = datetime.datetime.now(datetime.UTC)
     for name, value in (
@@ -363,7 +361,7 @@ def _class_column(class_names: Sequence[str], probabilities: pa.ChunkedArray) ->
 
 
 def _token_in(uri: str) -> str:
-    """The run that a claim names."""
+    """The token of the run that a claim names."""
     try:
         text = storage.read_bytes(uri).decode(errors="replace")
     except IsADirectoryError:

@@ -1,4 +1,4 @@
-"""What a label job tells a person, on stdout."""
+"""Messages of a label job, on stdout."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from vidray.progress import duration
 from vidray.tables import summary
 from vidray.tables.summary import Table
 
-# Of LABELS, what is told of.
+# The columns of LABELS that the messages need.
 COLUMNS = (
     "uri", "true_label", "label", "probability", "duration_seconds", "commit",
 )  # fmt: skip
 _MOST_LABELS = 20
 _MOST_EXAMPLES = 12
-# Of fewer videos, done in less time, starting and stopping is most of the cost: 20 clips of half a
+# For fewer videos, or less time, starting and stopping is most of the cost: 20 clips of half a
 # second came to 1,362 CPU-seconds a thousand, and 2,000 of them to a tenth.
 _ENOUGH_VIDEOS, _ENOUGH_SECONDS = 200, 60.0
 
 
 def print_todo(todo: Todo, seconds: float) -> None:
-    """How many videos are new, changed and so on, and how long it took to know."""
+    """Print how many videos are new, changed and so on, and how long the comparison took."""
     kinds = ", ".join(f"{number} {kind}" for kind, number in todo.counts.items() if number)
     print(f"{kinds or 'no videos'} ({duration(seconds)} to list and compare)")
     if not len(todo.plan):
@@ -37,11 +37,11 @@ def print_todo(todo: Todo, seconds: float) -> None:
 
 
 def print_commit(labels: LabelSet, number: int, rows: pa.Table, report: Mapping[str, Any]) -> None:
-    """Labels, some of them beside the true ones where these are known, counts, cost, the place.
+    """Print examples of labels (beside true ones, where known), counts, cost and the table's place.
 
     Args:
         rows: ``COLUMNS`` of the commit.
-        report: what run.json says.
+        report: the content of run.json.
     """
     _print_examples(rows)
     table = Table("label", "videos", box=None)
@@ -55,7 +55,7 @@ def print_commit(labels: LabelSet, number: int, rows: pa.Table, report: Mapping[
 
 
 def _print_examples(rows: pa.Table) -> None:
-    """True label, label and probability, of videos spread over the commit."""
+    """Print true label, label and probability of videos spread over the commit."""
     known = rows.filter(pc.and_(rows["true_label"].is_valid(), rows["label"].is_valid()))
     if not len(known):
         return

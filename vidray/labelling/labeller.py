@@ -1,4 +1,4 @@
-"""One video in, one LABELS row out, by a model of either family. No Ray here.
+"""One video in, one LABELS row out, by a model of either kind. No Ray here.
 
 short video       the very clips the model was judged on ──> probabilities, averaged
 long video        windows, a few in memory at a time ──────> probabilities, averaged, and
@@ -43,7 +43,7 @@ _WINDOWS_AT_ONCE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class ClipModel:
-    """A network, here or elsewhere: how videos are cut for it, and whom to ask.
+    """A network in this process or another one, and how videos are cut for it.
 
     Attributes:
         clip: how a video is cut into the clips it takes.
@@ -112,7 +112,7 @@ def label_video(
             values = _by_clips(video, model, settings.options, clock)
         else:
             values = _by_features(video, model, clock)
-        # The label must be of the content that the fingerprint of the row tells.
+        # The label must belong to the content that the row's fingerprint names.
         if storage.file_info(video["uri"]).fingerprint != video["fingerprint"]:
             raise VideoError("changed", "replaced by another file since it was listed")
         return [values]
@@ -134,15 +134,17 @@ def _by_features(
     with clock("predict"):
         (probabilities,) = model.predict(pa.Table.from_batches([described]))
     seconds = _seconds(row["duration_seconds"], Stretch.of_row(video))
-    told = {"duration_seconds": seconds, **{name: row[name] for name in kept}}
-    return {**_told(probabilities, model.class_names), **told}
+    columns = {"duration_seconds": seconds, **{name: row[name] for name in kept}}
+    return {**_answer_columns(probabilities, model.class_names), **columns}
 
 
 def _seconds(file_seconds: float | None, stretch: Stretch) -> float | None:
     return None if file_seconds is None else stretch.duration_seconds(file_seconds)
 
 
-def _told(probabilities: NDArray[np.float64], class_names: Sequence[str]) -> dict[str, Any]:
+def _answer_columns(
+    probabilities: NDArray[np.float64], class_names: Sequence[str]
+) -> dict[str, Any]:
     best = int(probabilities.argmax())
     return {
         "label": class_names[best],
@@ -174,16 +176,16 @@ def _by_clips(
             damage = dataclasses.asdict(opened.damage)
     with clock("predict"):
         answer = model.predict(pixels)
-    told = {"duration_seconds": seconds, "decoder": decoder, **damage}
+    columns = {"duration_seconds": seconds, "decoder": decoder, **damage}
     return {
-        **_told(answer.probabilities.mean(axis=0), model.class_names),
-        **told,
+        **_answer_columns(answer.probabilities.mean(axis=0), model.class_names),
+        **columns,
         **_embedding([answer]),
     }
 
 
 def _short(model: ClipModel, options: LabelOptions) -> ClipSettings:
-    """How a short video is cut."""
+    """The clip settings of a short video."""
     changed: dict[str, Any] = {"decoder": options.decoder, "limits": options.limits}
     if options.clips_per_video is not None:
         changed["clips_per_video"] = options.clips_per_video
@@ -230,7 +232,7 @@ def _stream_windows(
     found = np.concatenate([answer.probabilities for answer in answers])[every]
     probabilities = found.reshape(len(windows), options.crops, -1).mean(axis=1)
     return {
-        **_told(probabilities.mean(axis=0), model.class_names),
+        **_answer_columns(probabilities.mean(axis=0), model.class_names),
         **_embedding(answers, every),
         "segments": join_windows(bounds, probabilities, model.class_names),
         "decoder": "pyav",
@@ -262,7 +264,7 @@ def window_frames(
 def _embedding(
     answers: Sequence[Answer], clips: NDArray[np.int64] | slice = slice(None)
 ) -> dict[str, Any]:
-    """The column, where it is wanted: the mean over ``clips`` of all that were asked about."""
+    """The embedding column, where it is wanted: the mean over ``clips``."""
     found = [answer.embeddings for answer in answers if answer.embeddings is not None]
     return {"embedding": np.concatenate(found)[clips].mean(axis=0).tolist()} if found else {}
 

@@ -1,4 +1,4 @@
-"""A night of labelling: finish what was begun, list, claim what is left, label it, commit.
+"""A night of labelling: finish unfinished runs, list, claim what is left, label it, commit.
 
 Two nights at once share a claim and its work; whoever is first commits it.
 """
@@ -43,7 +43,7 @@ def begin(
     max_attempts: int,
     config: Mapping[str, Any],
 ) -> Night:
-    """A night that can be: the folder is free or one of labels, and the model can do it.
+    """A checked night: the folder is free or holds labels, and the model can do what is asked.
 
     Raises:
         UserError: it cannot.
@@ -71,7 +71,7 @@ def begin(
 
 @dataclass(frozen=True, kw_only=True)
 class Night:
-    """One model, one source of videos, one folder of labels, and what the work may use.
+    """One model, one source of videos, one folder of labels, and the resources.
 
     Args:
         settings: everything that decides a label.
@@ -111,9 +111,9 @@ class Night:
         )
 
     def work(self, *, overwrite: bool = False) -> None:
-        """Finish what was begun, then label and commit until nothing is left."""
+        """Finish unfinished runs, then label and commit until nothing is left."""
         if overwrite:
-            list_videos(self.videos)  # Nothing goes for a wrong source.
+            list_videos(self.videos)  # A wrong source removes nothing.
             self.folder.overwrite()
         source, digest = self._source, self.settings.digest
         begun = self.labels.unfinished(source, digest)
@@ -135,7 +135,7 @@ class Night:
         self.labels.compact()
 
     def todo(self) -> Todo:
-        """List, compare with what is committed, say what is left; nothing is written."""
+        """List the videos and print what is left to label; nothing is written."""
         began = time.monotonic()
         listed = list_videos(self.videos)
         todo = self.labels.todo(listed, max_attempts=self.max_attempts, caps=self._caps)
@@ -148,7 +148,7 @@ class Night:
 
     @property
     def _caps(self) -> dict[str, float]:
-        """Caps that rows of videos that were over one name, and what they are now."""
+        """The caps that videos can be over, with their current values."""
         return {
             **dataclasses.asdict(self.settings.options.limits),
             "memory_bytes": self.resources.memory_bytes,
@@ -156,7 +156,7 @@ class Night:
         }
 
     def _label(self, run: Run, listing: Callable[[], object]) -> None:
-        """Work a claimed run off and commit it; ``listing`` lists the source again, if it must."""
+        """Label the videos of a claimed run and commit them; ``listing`` lists the source again."""
         # Ray takes a second to import: not where nothing is left to label.
         from vidray.distributed import pipeline
 
@@ -174,7 +174,7 @@ class Night:
         if number is None:
             if not self.labels.is_committed(run):
                 raise JobError(f"{run.out} has vanished and was not committed: start the job again")
-            self.labels.remove(run)  # What was written since.
+            self.labels.remove(run)  # Parts written since.
             print("the run beside this one has committed")
             return
         rows = commits.read_labels(self.out, set_name=self.labels.name, columns=console.COLUMNS)
@@ -194,7 +194,7 @@ class Night:
 
 
 def _measured(rows: pa.Table, report: Mapping[str, Any]) -> dict[str, Any]:
-    """What run.json says of the rows of a commit."""
+    """The figures of a commit's rows for run.json."""
     seconds = pc.sum(rows["duration_seconds"]).as_py() or 0.0
     found: dict[str, Any] = {
         "labels": dict(Counter(rows["label"].drop_null().to_pylist()).most_common()),

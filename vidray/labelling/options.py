@@ -1,4 +1,4 @@
-"""How a label job is asked to label. Nothing that takes long is imported for it."""
+"""Settings of labelling, as flags. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ LabelPrecision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions:
-    """How videos are cut for the model, and how it is asked."""
+    """How videos are cut into clips, and how the model computes."""
 
     clips_per_video: int | None = None
-    """Clips of a video, one from each of so many stretches of equal time. Short videos only, whose
-    probabilities are averaged; as in training if not given."""
+    """Clips per video, one from each of as many equal stretches of its time. For short videos,
+    whose clips' probabilities are averaged; as in training if not given."""
     crops: int = 1
-    """Squares of each frame, from edge to edge, whose probabilities are averaged; of models that
-    learnt from clips of jobs/clips.py --fit crop."""
+    """Square crops per frame, from edge to edge, whose probabilities are averaged. For models that
+    learnt from clips made with jobs/clips.py --fit crop."""
     long_seconds: float = 60.0
-    """A longer video is labelled window by window, and gets segments."""
+    """Videos longer than this are labelled window by window and get segments."""
     window_seconds: float = 4.0
-    """What a window spans."""
+    """Length of a window."""
     step_seconds: float = 2.0
-    """From the beginning of a window to that of the next."""
+    """Time from the start of a window to the start of the next."""
     embedding: bool = False
-    """Keep what a deep model's head sees, averaged over clips."""
+    """Store the embedding (the input of a deep model's head), averaged over clips."""
     precision: LabelPrecision = "float32"
-    """Numbers that a deep model computes with. Half as long, bfloat16 is faster where the processor
-    has it."""
+    """Number format in which a deep model computes. On processors that support it, bfloat16 is
+    faster."""
     compile: bool = False
-    """Compile a deep model first, which takes each process a minute or so and a C++ compiler:
-    networks of convolutions are 1.2 to 2.5 times as fast then. Probabilities move in their last
-    digits, and in the third one in bfloat16."""
+    """Compile a deep model first: convolutional networks then run 1.2 to 2.5 times as fast. Each
+    process compiles for about a minute and needs a C++ compiler. Probabilities change in their last
+    digits, in bfloat16 in the third one."""
     decoder: Decoder = "pyav"
-    """Decoder; where the chosen one is not known to be exact, PyAV reads. Short videos only."""
+    """Decoder; PyAV reads wherever the chosen one is not known to be exact. For short videos
+    only."""
     limits: Limits = dataclasses.field(default_factory=Limits)
 
     def __post_init__(self) -> None:

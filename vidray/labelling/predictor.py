@@ -1,4 +1,4 @@
-"""The network of a label job: in the process that decodes, or in one of its own that many ask.
+"""The network of a label job: in the decoding process, or in one that many processes share.
 
 Clips of different videos share forward passes of one fixed size, filled up with black where too few
 are waiting: what a network says of a clip does not depend on its neighbours then, and neither does
@@ -34,13 +34,13 @@ _CLIPS_ON_GPU, _CLIPS_ON_CPU = 16, 1
 
 
 def use_one_thread() -> None:
-    """For one of as many processes as there are cores."""
+    """Limit this process to one thread: there is one process per core."""
     steady_opencv()
     torch.set_num_threads(1)
 
 
 class Predictor:
-    """Asked about clips, it answers; from several threads, too.
+    """A network that gives the ``Answer`` for clips; safe to call from several threads.
 
     Args:
         model: on the device where it is to compute.
@@ -71,7 +71,7 @@ class Predictor:
         self._forward(np.zeros(shape, np.uint8))
 
     def _compile(self) -> None:
-        """For the one size of batch."""
+        """Compile the network for the one batch size."""
         # "freezing" takes weights for constants: batch norms are folded into them and they are laid
         # out for the processor once, which is most of what is gained.
         network: Any = torch.compile(self._model.network, options={"freezing": True})
@@ -89,7 +89,7 @@ class Predictor:
         self._seen.embeddings = inputs[0].detach().float().cpu().numpy()
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Answer:
-        """Of clips ``uint8 (N, T, H, W, 3)``."""
+        """The answer for clips ``uint8 (N, T, H, W, 3)``."""
         size = self.batch_size
         parts = [self._forward(pixels[k : k + size]) for k in range(0, len(pixels), size)]
         seen = [part.embeddings for part in parts if part.embeddings is not None]
@@ -99,7 +99,7 @@ class Predictor:
         )
 
     def _forward(self, pixels: NDArray[np.uint8]) -> Answer:
-        """Of up to ``batch_size`` clips."""
+        """Run the network on up to ``batch_size`` clips."""
         missing = self.batch_size - len(pixels)
         if missing:
             black = np.zeros((missing, *pixels.shape[1:]), np.uint8)
@@ -127,7 +127,7 @@ class Batches:
             threading.Thread(target=self._serve, daemon=True).start()
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Answer:
-        """Of clips ``uint8 (N, T, H, W, 3)``; returns when all of them are answered."""
+        """The answer for clips ``uint8 (N, T, H, W, 3)``; returns when all are answered."""
         asked: list[Future[Answer]] = [Future() for _ in pixels]
         for clip, future in zip(pixels, asked, strict=True):
             self._waiting.put((clip, future))
@@ -139,7 +139,7 @@ class Batches:
         )
 
     def _serve(self) -> None:
-        """In a thread: what crosses to a GPU on one stream does not wait for another's kernels."""
+        """Run batches in a thread: a GPU copy on one stream does not wait for another's kernels."""
         if self._predictor.on_gpu:
             torch.cuda.set_stream(torch.cuda.Stream())
         while True:
@@ -177,7 +177,7 @@ def answer_questions(config: Mapping[str, Any]) -> Callable[[pa.RecordBatch], pa
     on_gpu = torch.cuda.is_available()
     if not on_gpu and os.environ.get("CUDA_VISIBLE_DEVICES"):
         raise UserError(
-            "it was given a GPU that PyTorch cannot use: mend the driver of its node, "
+            "it was given a GPU that PyTorch cannot use: fix the driver of its node, "
             "or give --gpus-per-predictor 0"
         )
     if not on_gpu:

@@ -1,4 +1,4 @@
-"""What decides a label, and the labels that are there. No Ray here, and no PyTorch.
+"""The settings that decide a label. No Ray here, and no PyTorch.
 
 ``labeller`` makes them, ``commits`` keeps them.
 """
@@ -39,7 +39,7 @@ _VERSION = 2
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSettings:
-    """Everything that decides the label of a video.
+    """All settings that decide the label of a video.
 
     Attributes:
         model: its folder, local or in a bucket.
@@ -56,7 +56,7 @@ class LabelSettings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> LabelSettings:
-        """The settings that ``dataclasses.asdict`` was taken of."""
+        """The settings from the JSON of ``dataclasses.asdict``."""
         given = values["options"]
         options = LabelOptions(**{**given, "limits": Limits(**given["limits"])})
         return cls(**{**values, "options": options})
@@ -72,12 +72,12 @@ class LabelSettings:
 
     @property
     def schema(self) -> pa.Schema:
-        """LABELS before the commit."""
+        """The schema of LABELS before the commit."""
         return schema.LABELLED
 
-    def libraries(self, family: str) -> tuple[str, ...]:
-        """Those that decide the label of a model of ``family``."""
-        own = versions.DEEP if family == "deep" else (*versions.FEATURES, *versions.CLASSICAL)
+    def libraries(self, kind: str) -> tuple[str, ...]:
+        """The libraries that decide the label of a model of this kind."""
+        own = versions.DEEP if kind == "deep" else (*versions.FEATURES, *versions.CLASSICAL)
         return (*versions.DECODING, *own, *versions.chosen(decoder=self.options.decoder))
 
 
@@ -94,15 +94,15 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
         try:
             size_bytes = storage.file_info(where).size_bytes
             digest.update(f"{file} {size_bytes}\n".encode())
-            # In pieces: how large it is says whoever made it.
+            # In pieces: the file's maker decides its size.
             with storage.open_binary(where, size_bytes=size_bytes) as opened:
                 while piece := opened.read(_PIECE_BYTES):
                     digest.update(piece)
         except VideoError as error:
             if error.kind == "missing":
                 continue  # A model has weights or a pipeline.
-            told = f"{storage.without_secrets(where)} cannot be read: {error.message}"
-            raise UserError(f"{told}; mend it, or name another model folder") from error
+            problem = f"{storage.without_secrets(where)} cannot be read: {error.message}"
+            raise UserError(f"{problem}; fix it, or name another model folder") from error
     return str(info["name"]), digest.hexdigest()[:12]
 
 
@@ -110,7 +110,7 @@ def check_model(options: LabelOptions, info: Mapping[str, Any]) -> None:
     """Raise UserError where a model cannot do what ``options`` ask for.
 
     Args:
-        info: of its model.json.
+        info: its model.json.
     """
     name, is_deep = info["name"], info["family"] == "deep"
     if options.crops > 1 and not (is_deep and info["clip"]["fit"] == "crop"):

@@ -1,4 +1,4 @@
-"""The part of a listing that is left to label, by what is committed."""
+"""The videos of a listing that are left to label."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ORDER = [("uri", "ascending"), ("video_id", "ascending")]
 
 @dataclass(frozen=True)
 class Todo:
-    """What a listing asks for."""
+    """The videos of a listing that are left to label, and counts of all."""
 
     plan: pa.Table
     """Rows to label: VIDEOS with ``true_label`` for ``label``, and ``attempts``, this one too."""
@@ -28,7 +28,7 @@ class Todo:
     """Videos that are new, changed, retried; unchanged, quarantined (failed for good), gone (no
     longer listed; their labels stay)."""
     last_commit: int
-    """The newest one it takes account of."""
+    """The newest commit it takes into account."""
 
 
 def left_to_do(
@@ -47,7 +47,7 @@ def left_to_do(
         last_commit: the newest one that ``before`` takes account of.
         max_attempts: a video that failed as often with the same content is left alone, unless
             it was over a cap that has risen since.
-        caps: as they are now, by the name that a row tells.
+        caps: current values by name; rows name the cap they were over.
     """
     # Only what is compared is joined: a million videos with all their columns are 0.2 GB more.
     both = (

@@ -1,4 +1,4 @@
-"""Clips and answers as Arrow batches: from the process that decodes to that of the network."""
+"""Clips and answers as Arrow batches, between the decoding process and the network's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vidray.video.clips import ClipSettings
 
 @dataclass(frozen=True)
 class Answer:
-    """What a network says of clips: probabilities ``float64 (N, K)``, and what its head saw,
+    """A network's output for clips: probabilities ``float64 (N, K)``, and what its head saw,
     ``float32 (N, D)``, where that is wanted.
     """
 

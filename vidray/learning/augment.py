@@ -104,7 +104,7 @@ def _blend(clip: Pixels, partner: Pixels, share: float) -> Pixels:
 def _cut(
     clip: Pixels, partner: Pixels, share: float, rng: np.random.Generator
 ) -> tuple[Pixels, float]:
-    """The clip with a box of its partner, and the share of the area that is left to it."""
+    """The clip with a box of its partner, and the share of its area that stays."""
     height, width = clip.shape[1:3]
     side = math.sqrt(1 - share)
     middle_y, middle_x = rng.random(2) * (height, width)
@@ -127,7 +127,7 @@ def _stretch(
     augmentation: Augmentation,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Which stored frames are shown: ``int64 (count,)``, not decreasing."""
+    """The stored frames to show: ``int64 (count,)``, not decreasing."""
     share, place = 1 - augmentation.temporal_jitter * rng.random(), rng.random()
     if stride is not None:
         rest = num_frames - (count - 1) * stride - 1

@@ -1,4 +1,4 @@
-"""What a training needs to go on as if it had not stopped, in files that cannot run code.
+"""Checkpoints: all that a training needs to resume exactly, in files that cannot run code.
 
     FOLDER/
       network.safetensors    the state dict of the network
@@ -204,7 +204,7 @@ def _split(network: nn.Module, optimizer: Optimizer) -> tuple[dict[str, Tensor],
 def _join(
     folder: Path, network: nn.Module, optimizer: Optimizer, header: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What ``_split`` took apart, as a state dict of ``optimizer``."""
+    """A state dict of ``optimizer`` from the parts that ``_split`` made."""
     if header["kind"] != type(optimizer).__name__:
         raise UserError(
             f"the checkpoint {folder} is of the optimizer {header['kind']}, not of "
@@ -241,7 +241,7 @@ def _check_groups(
     optimizer: Optimizer,
     indices: Mapping[str, int],
 ) -> None:
-    """The same parameters in the same groups, with the same options."""
+    """Check that the groups hold the same parameters with the same options."""
     names = list(indices)
     before = {name: index for index, group in enumerate(saved) for name in group["params"]}
     after: dict[str, int] = {}
@@ -269,7 +269,7 @@ def _check_state(
     tensors: Mapping[str, Tensor],
     parameters: Mapping[str, Tensor],
 ) -> None:
-    """Each tensor listed is there and belongs to a parameter of its shape, or is a number."""
+    """Check that each listed tensor exists and has its parameter's shape, or is a number."""
     different = []
     extra = [name for name in tensors if name not in listed]
     for full_name, tensor in tensors.items():
@@ -301,7 +301,7 @@ def _laid_out(value: Any, like: Tensor) -> Any:
 
 
 def _as_before(value: Any, old: Any) -> Any:
-    """JSON has lists only; betas are a tuple."""
+    """A value of JSON as the tuple that it was: betas, for example."""
     return tuple(value) if isinstance(old, tuple) and isinstance(value, list) else value
 
 
@@ -325,7 +325,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
 
 
 def _wrong_keys(header: Mapping[str, Any]) -> Iterator[str]:
-    """What ``save`` writes and is missing, or is something else."""
+    """Keys of ``save`` that are missing or hold something else."""
     for name, kind in _KEYS.items():
         value: Any = header
         for key in name.split("."):
@@ -353,7 +353,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _publish(path: Path, write: Callable[[Path], object]) -> None:
-    """Whole or not at all, and on the disk before the next file is begun."""
+    """Write a file whole or not at all, and to the disk before the next one begins."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     write(draft)
     with open(draft, "rb") as file:

@@ -1,4 +1,4 @@
-"""What trains a deep model, as data: the job and what it leaves. No Ray here."""
+"""The job that trains a deep model, as data, and its result. No Ray here."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
 
 @dataclass(frozen=True, kw_only=True)
 class DeepJob:
-    """Everything that decides the weights of a deep model.
+    """All settings that decide the weights of a deep model.
 
     Args:
         data: run folder of clips.
@@ -59,12 +59,12 @@ class DeepJob:
     splits: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """For Ray's workers."""
+        """The job as JSON values, for Ray's workers."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DeepJob:
-        """The job that ``to_json`` was taken of."""
+        """The job of these JSON values."""
         parts = {
             "class_names": tuple(values["class_names"]),
             "training": Training(**values["training"]),
@@ -76,7 +76,7 @@ class DeepJob:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves: the best epoch's state dict, and a row per epoch."""
+    """The result of a training: the best epoch's state dict, and a row per epoch."""
 
     state: dict[str, torch.Tensor]
     rows: list[EpochRow]
@@ -91,7 +91,7 @@ def make_job(
     training: Training,
     augmentation: Augmentation,
 ) -> DeepJob:
-    """What the workers are told.
+    """The job that the workers get.
 
     Args:
         model: one of ``names.DEEP``.
@@ -178,7 +178,7 @@ def labelled_rows(
 
 
 def model_info(job: DeepJob, examples: Examples) -> dict[str, Any]:
-    """model.json of what ``job`` trains from clips ``examples``."""
+    """model.json of the model that ``job`` trains from clips ``examples``."""
     return {
         "family": "deep",
         "name": job.network["name"],

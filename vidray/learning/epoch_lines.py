@@ -9,7 +9,7 @@ from vidray.progress import duration
 
 
 class EpochLines:
-    """Prints what an epoch did, and how long those to come take."""
+    """Prints the figures of each epoch and the time left."""
 
     def __init__(self, epochs: int) -> None:
         """Take the number of epochs in all."""

@@ -1,4 +1,4 @@
-"""Epochs: what each came to, which is the best, and when to stop."""
+"""Epochs: their figures, the best one, and when to stop."""
 
 from __future__ import annotations
 
@@ -30,35 +30,36 @@ class Validation:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochRow:
-    """What one epoch did; a line of the training curve. The same on all workers."""
+    """Figures of one epoch: a row of the training curve. The same on all workers."""
 
     epoch: int
     """1 for the first."""
     train_loss: float
     """Mean over the clips as they were seen: augmented, smoothed, weighted."""
     train_accuracy: float
-    """Of the same clips, before each step."""
+    """Accuracy on the same clips, before each step."""
     val_loss: float | None
     """Mean cross-entropy of the validation clips, neither smoothed nor weighted."""
     val_accuracy: float | None
     learning_rate: float
-    """Of the last step."""
+    """Learning rate of the last step."""
     seconds: float
-    """Spent training, waiting included, of the slowest worker."""
+    """Seconds of training, waiting included, of the slowest worker."""
     seconds_waiting_for_data: float
     """The part of ``seconds`` in which there was no batch yet, of the worker that waited most."""
     seconds_validating: float
     steps: int
     clips_per_second: float
-    """Of all workers together, while training."""
+    """Clips per second of all workers together, while training."""
     peak_memory_bytes: int
-    """Of the worker that took most: GPU memory of the epoch, on the CPU all of the process's."""
+    """Peak memory of the worker that took most: GPU memory of the epoch, or on the CPU the
+    process's."""
 
 
 def best_epoch(rows: Sequence[EpochRow], training: Training) -> int:
     """Index into ``rows`` of the one to keep: best by ``training.keep``, of equals the earliest.
 
-    Without validation it is the last: nothing says that another was better.
+    Without validation it is the last one.
     """
     if not rows or rows[-1].val_loss is None:
         return len(rows) - 1
@@ -66,7 +67,7 @@ def best_epoch(rows: Sequence[EpochRow], training: Training) -> int:
 
 
 def should_stop(rows: Sequence[EpochRow], training: Training) -> bool:
-    """Whether ``patience`` epochs have gone by without a better one."""
+    """Whether ``patience`` epochs have passed without a better one."""
     if not training.patience or not rows:
         return False
     return len(rows) - 1 - _best(rows, training.stop_on) >= training.patience

@@ -1,4 +1,4 @@
-"""What both families learn from: labelled rows of a finished run, by split, and what came of it."""
+"""Examples: labelled rows of a finished run, by split, for both kinds of models."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _SHARES_TO_TRY = (
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Labelled videos and what a model is given of each.
+    """Labelled videos with the features or clips that a model takes.
 
     Attributes:
         table: FEATURES or CLIPS, ok and labelled rows only; ``row`` of CLIPS is for ``clips``.
         families: feature families of a FEATURES table; none for clips.
-        settings: how the rows were made, as run.json tells.
+        settings: how the rows were made, as run.json says.
         clips: where the pixels are; None for features.
-        source: what the videos were found in, as run.json tells.
+        source: where the videos were found, as run.json says.
         selection: how ``table`` was made of what the run holds.
         listed: VIDEOS of the run, those that could not be read too; None where they are not known.
     """
@@ -97,8 +97,8 @@ class Examples:
             counts = splits.count(other.table)
             found = {split for own in counts.values() for split in own}
             if all("train" in own for own in counts.values()) and found >= {"val", "test"}:
-                told = " ".join(map(str, fractions))
-                return f"derive other splits with --split-fractions {told}, "
+                shares = " ".join(map(str, fractions))
+                return f"derive other splits with --split-fractions {shares}, "
         return ""
 
     @property
@@ -111,12 +111,12 @@ class Examples:
 
     @property
     def gives_splits(self) -> bool:
-        """Whether any video is in one."""
+        """Whether any video is in a split."""
         return bool(self.table["split"].null_count < len(self.table))
 
     @property
     def assigned_splits(self) -> dict[str, str] | None:
-        """video_id -> split of videos that are in one; None where the data themselves tell it."""
+        """video_id -> split of videos that are in one; None where the data have them."""
         if self.selection == Selection():
             return None
         ids, of_row = (self.table[name].to_pylist() for name in ("video_id", "split"))
@@ -208,7 +208,7 @@ def read_clips(data: str) -> Examples:
 def select(
     examples: Examples, selection: Selection, *, recorded: Mapping[str, Any] | None = None
 ) -> Examples:
-    """What is learnt from: splits are derived where the data give none, or where asked for.
+    """The selected examples; splits are derived where the data give none, or where asked for.
 
     Args:
         recorded: what a job of before, which this one goes on with, holds under ``selection``: its
@@ -253,7 +253,7 @@ def _root(examples: Examples) -> str | None:
 
 
 def apply(examples: Examples, selection: Selection) -> Examples:
-    """The same selection as in a training, of these data: nothing is decided anew.
+    """The selection of an earlier training, applied to these data; nothing is decided anew.
 
     Raises:
         UserError: a recording is in two given splits.
@@ -271,7 +271,7 @@ def apply(examples: Examples, selection: Selection) -> Examples:
 
 
 def _placed(own: Mapping[str | None, tuple[int, int]]) -> str:
-    """Such as ``2 recordings in test``."""
+    """A text such as ``2 recordings in test``."""
     parts = [
         f"{number} recording{'s' * (number != 1)} in {split or 'no split'}"
         for split, (_, number) in own.items()
@@ -304,7 +304,7 @@ def _report(uri: str, table: str, job: str) -> dict[str, Any]:
 def _settings(
     uri: str, report: dict[str, Any], name: str, read: Callable[[dict[str, Any]], object]
 ) -> dict[str, Any]:
-    """How the rows were made, as run.json tells; UserError where nobody could make them so."""
+    """The settings of the rows, from run.json; UserError where they are impossible."""
     try:
         values: dict[str, Any] = report["config"][name]
         read(values)
@@ -318,11 +318,11 @@ def _labelled(table: pa.Table, data: str) -> pa.Table:
     labelled = table.filter(kept)
     if not len(labelled):
         counts = Counter(table["status"].to_pylist())
-        told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
+        listed = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
         unlabelled = f"{table['label'].null_count} of {len(table)} rows have no label"
         raise UserError(
             f"{storage.without_secrets(data)} has no video that is both ok and labelled "
-            f"({told or 'no row'}; {unlabelled}): see error_message of the failed ones, and give "
+            f"({listed or 'no row'}; {unlabelled}): see error_message of the failed ones, and give "
             "the others labels by a folder each class or a column label"
         )
     return labelled

@@ -1,4 +1,4 @@
-"""What decides a training: the loop, and how far clips are changed; checked when it is made."""
+"""Settings of a training and of its augmentation, checked when made."""
 
 from __future__ import annotations
 
@@ -17,51 +17,53 @@ Schedule = Literal["cosine", "step", "constant"]
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """How a deep model is trained."""
+    """Hyperparameters of the training of a deep model."""
 
     epochs: int = 30
-    """Times every training clip is seen."""
+    """Passes over all training clips."""
     batch_size: int = 16
-    """Clips a step learns from, on all workers together."""
+    """Clips of one training step, over all workers together."""
     learning_rate: float = 1e-3
-    """Of the steps after the warm-up; the schedule lowers it."""
+    """Learning rate after the warm-up; the schedule lowers it from there."""
     optimizer: OptimizerKind = "adamw"
-    """adamw, adam (weight decay as a part of the gradient) or sgd (momentum 0.9)."""
+    """Optimizer: adamw, adam (weight decay in the gradient) or sgd (momentum 0.9)."""
     weight_decay: float = 0.05
-    """Pulls the matrices and kernels of layers towards 0; biases, norms, class tokens and tables of
-    positions are left alone."""
+    """Weight decay of layer matrices and kernels; not of biases, norms, class tokens or position
+    tables."""
     schedule: Schedule = "cosine"
-    """cosine (to 0), step (a tenth after 1/2 and again after 3/4 of the steps) or constant."""
+    """Learning-rate schedule: cosine (to 0), step (a tenth after 1/2 and 3/4 of the steps) or
+    constant."""
     warmup_epochs: float = 1.0
-    """Epochs over which the learning rate rises evenly; half of the training at the most."""
+    """Epochs in which the learning rate rises evenly; at most half of the training."""
     label_smoothing: float = 0.1
-    """Share of each target spread evenly over all classes."""
+    """Share of each target that is spread evenly over all classes."""
     accumulate: int = 1
-    """Parts a worker's share of a batch is cut into: less memory, the same gradient. Not for a
-    network that trains batch norm, whose statistics are of the whole batch."""
+    """Micro-batches of a worker's share of a batch: less memory, the same gradient. Not for a
+    network that trains batch norm, whose statistics need the whole batch."""
     precision: Precision = "float32"
-    """Numbers that a deep model computes with. Half as long, bfloat16 and float16 (GPU only) take
-    less memory and time; weights stay float32."""
+    """Number format in which a deep model computes. Half as long, bfloat16 and float16 (GPU only)
+    take less memory and time; weights stay float32."""
     checkpointing: bool = False
-    """Compute activations again in the backward pass and not keep them: less memory, more time."""
+    """Recompute activations in the backward pass instead of keeping them: less memory, more
+    time."""
     patience: int = 0
-    """Stop after this many epochs without a better validation; 0 never stops early."""
+    """Stop after this many epochs without a better validation result; 0 never stops early."""
     stop_on: Quantity = "loss"
-    """What must get better: the validation's loss or accuracy."""
+    """Validation figure that early stopping watches: loss or accuracy."""
     keep: Quantity = "accuracy"
-    """By what the epoch whose weights are kept is chosen; of equal accuracy the lower loss."""
+    """Validation figure that chooses the epoch to keep; lower loss breaks ties of accuracy."""
     class_weights: bool = False
-    """Every class counts the same in the loss, however few clips it has."""
+    """Weight the loss so that every class counts the same, however few its clips."""
     clip_gradient_norm: float = 0.0
-    """Longest gradient a step follows; 0 is no limit."""
+    """Largest norm of the gradient; longer ones are clipped, 0 is no limit."""
     mixup_alpha: float = 0.0
-    """Blend pairs of clips, the share from Beta(alpha, alpha); 0 is off."""
+    """Mixup: blend pairs of clips by a share from Beta(alpha, alpha); 0 is off."""
     cutmix_alpha: float = 0.0
-    """Paste a box of another clip, its share of the area from Beta(alpha, alpha); 0 is off."""
+    """CutMix: paste a box of another clip, its area from Beta(alpha, alpha); 0 is off."""
     channels_last: bool = False
-    """Keep channels last in memory: faster convolutions on some devices."""
+    """Store tensors channels-last: faster convolutions on some devices."""
     seed: int = 0
-    """Decides what is drawn at random. That is order, augmentation and dropout."""
+    """Seed of all random draws. In a training: order, augmentation and dropout."""
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("patience", 0)):
@@ -96,27 +98,27 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How far a training clip may be changed. The defaults are light: for hundreds of videos."""
+    """Random changes of training clips. The defaults are light: for hundreds of videos."""
 
     temporal_jitter: float = 0.2
-    """A stretch of the stored frames is shown, at a random place: 1 - this, to all, of them. With a
-    stride the stretch is given, and any amount lets it begin anywhere."""
+    """Show a random part of the stored frames, from 1 - this of them up to all. With a stride the
+    part's length is fixed, and any value above 0 lets it begin anywhere."""
     scale: tuple[float, float] = (0.6, 1.0)
-    """Least and greatest share of the middle square's area that is shown."""
+    """Least and greatest share of the middle square's area that a random crop shows."""
     aspect: tuple[float, float] = (0.8, 1.25)
-    """Least and greatest width by height of what is shown."""
+    """Least and greatest aspect ratio (width / height) of a random crop."""
     flip: float = 0.5
     """Probability of a mirror image; 0 where left and right are different classes."""
     rotation_degrees: float = 5.0
-    """Greatest turn, either way."""
+    """Greatest random rotation, in either direction."""
     brightness: float = 0.2
-    """Every pixel times 1 - this to 1 + this."""
+    """Random brightness: pixels times 1 - this to 1 + this."""
     contrast: float = 0.2
-    """Distances from mid-gray times 1 - this to 1 + this."""
+    """Random contrast: distances from mid-gray times 1 - this to 1 + this."""
     saturation: float = 0.2
-    """Distances from the gray that looks as bright times 1 - this to 1 + this."""
+    """Random saturation: distances from equally bright gray times 1 - this to 1 + this."""
     hue_degrees: float = 5.0
-    """Greatest turn of the colour circle, either way; 120 makes red green."""
+    """Greatest random shift of hue, in either direction; 120 turns red into green."""
 
     def __post_init__(self) -> None:
         for name in ("temporal_jitter", "brightness", "contrast", "saturation"):
@@ -141,7 +143,7 @@ class Augmentation:
 
     @classmethod
     def none(cls) -> Augmentation:
-        """Nothing is changed: what is left is ``Preprocessing.select``."""
+        """Settings that change nothing: clips are as ``Preprocessing.select`` gives them."""
         return cls(
             temporal_jitter=0.0,
             scale=(1.0, 1.0),

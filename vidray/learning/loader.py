@@ -89,13 +89,13 @@ class TrainingLoader:
     preprocessing: Preprocessing
     """Frames and size of a clip, and whether its flow is wanted."""
     augmentation: Augmentation
-    """How far a clip may be changed."""
+    """Limits of the random changes of a clip."""
     batch_size: int
     """Clips in a batch, over all workers: the greatest number, see ``epoch_batches``."""
     seed: int
     """0 or more. Decides every batch, with the epoch."""
     rank: int = 0
-    """This worker."""
+    """Rank of this worker."""
     world: int = 1
     """Number of workers."""
     mixup_alpha: float = 0.0
@@ -107,7 +107,7 @@ class TrainingLoader:
     prefetch: int = 2
     """Batches made ahead of the one in use."""
     seconds_waiting: float = field(default=0.0, init=False)
-    """How long the consumer has waited for batches of this epoch, the first one included."""
+    """Seconds that the consumer has waited for batches of this epoch, the first one included."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads", "prefetch", "world", "num_classes"):
@@ -241,7 +241,7 @@ class TrainingLoader:
             )
 
     def _check_shares(self) -> None:
-        """A worker without a clip in some batch would have no gradient to bring, and may hang."""
+        """Refuse batches in which a worker would have no clip: it has no gradient, and may hang."""
         rows = len(self.labels)
         least = rows // math.ceil(rows / self.batch_size)
         if least < self.world:

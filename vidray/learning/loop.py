@@ -150,7 +150,7 @@ class _Loop:
             )
 
     def resume(self, folder: Path) -> list[EpochRow]:
-        """Go back to a checkpoint; the rows of the epochs before it."""
+        """Load a checkpoint; the rows of the epochs before it."""
         progress = checkpoints.load(folder, self.network, self.optimizer, scaler=self.scaler)
         before, rows = _settings_and_rows(folder, progress)
         now = self._settings()
@@ -167,7 +167,7 @@ class _Loop:
         return rows
 
     def save(self, folder: Path, rows: Sequence[EpochRow]) -> None:
-        """A checkpoint after the last of ``rows``."""
+        """Write a checkpoint after the last of ``rows``."""
         progress = {
             "settings": self._settings(),
             "epochs": [dataclasses.asdict(row) for row in rows],
@@ -175,7 +175,7 @@ class _Loop:
         checkpoints.save(folder, self.network, self.optimizer, progress, scaler=self.scaler)
 
     def _settings(self) -> dict[str, Any]:
-        """What the weights after an epoch depend on."""
+        """The settings that the weights after an epoch depend on."""
         return {**dataclasses.asdict(self.training), "steps_per_epoch": self.steps_per_epoch}
 
     def all_agree(self, answer: bool) -> bool:
@@ -186,7 +186,7 @@ class _Loop:
         return least[0] == 1
 
     def run_epoch(self, index: int, validation: Validation | None) -> EpochRow:
-        """One pass over the training clips, and over the validation clips."""
+        """Run one epoch: the training clips, then the validation clips."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         began = time.perf_counter()
@@ -285,7 +285,7 @@ class _Loop:
         return inputs
 
     def _synchronising(self, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Gradients of all but the last part stay in this process; they are sent together."""
+        """A context that keeps gradients in this process until the last part, which sends them."""
         if last or not isinstance(self.wrapped, DistributedDataParallel):
             return contextlib.nullcontext()
         keep: contextlib.AbstractContextManager[None] = self.wrapped.no_sync()
@@ -309,7 +309,7 @@ class _Loop:
             self.scaler.update()
 
     def _validate(self, validation: Validation | None) -> tuple[float | None, float | None]:
-        """Loss and accuracy, the same numbers in every process, so that all stop together."""
+        """Validation loss and accuracy, the same in every process, so that all stop together."""
         if validation is None:
             return None, None
         logits = predict_shared(
@@ -344,7 +344,7 @@ def _peak_memory(device: torch.device) -> float:
 def _settings_and_rows(
     folder: Path, progress: Mapping[str, Any]
 ) -> tuple[Mapping[str, Any], list[EpochRow]]:
-    """What ``save`` wrote of the epochs before; UserError where somebody has changed it."""
+    """Settings and rows that ``save`` wrote; UserError where they were changed."""
     settings, epochs = progress.get("settings"), progress.get("epochs")
     try:
         if not isinstance(settings, Mapping) or not isinstance(epochs, list):

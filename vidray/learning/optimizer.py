@@ -1,4 +1,4 @@
-"""How a step changes weights: which of them decay, and how long the step is."""
+"""The optimizer: which weights decay, and the learning rate of each step."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def predict_shared(
 
 
 def rank_here() -> int:
-    """0 where there is one process."""
+    """Rank of this process; 0 where there is only one."""
     return torch.distributed.get_rank() if batchnorm.world_size() > 1 else 0
 
 

@@ -1,4 +1,4 @@
-"""Whether each class has recordings enough for what is asked for: told before anything is trained.
+"""A check, before anything is trained, that each class has enough recordings.
 
 A fold of a cross-validation, and a fold of a calibration, leaves whole recordings out. A class of
 one recording can be learnt, but neither judged nor calibrated on another one.
@@ -21,7 +21,7 @@ from vidray.models.folds import calibration_folds, fewest_groups, group_folds, g
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What a job would do with the recordings that it learns from.
+    """A job's needs of recordings.
 
     Args:
         folds: of a cross-validation; 0 is none.
@@ -82,8 +82,8 @@ def _reason(
         more = ", ".join(f"{other!r} {count}" for count, other in others[:3])
         also = f" ({len(others)} more classes have too few: {more})" if others else ""
         need = f"{demand.folds} folds need one each" if demand.folds else "calibration needs 2"
-        told = f"group{'s' * (number != 1)} (source recording{'s' * (number != 1)})"
-        return f"class {name!r} has {number} {told}, {need}{also}"
+        unit = f"group{'s' * (number != 1)} (source recording{'s' * (number != 1)})"
+        return f"class {name!r} has {number} {unit}, {need}{also}"
     try:
         for seed, learnt in _learnt(y, groups, names, demand):
             own = [groups[row] for row in learnt]
@@ -103,7 +103,7 @@ def _reason(
 def _learnt(
     y: Labels, groups: Sequence[str | None], names: Sequence[str], demand: Demand
 ) -> Iterator[tuple[int, Labels]]:
-    """Seed and rows of each model to be trained."""
+    """The seed and the rows of each model to train."""
     yield demand.seed, np.arange(len(y))
     for seed in range(demand.seed, demand.seed + (demand.repeats if demand.folds else 0)):
         found = group_folds(y, groups, folds=demand.folds, seed=seed, class_names=names)
@@ -119,7 +119,7 @@ def _is_mixed(y: Labels, groups: Sequence[str | None]) -> bool:
 def _ways(
     y: Labels, groups: Sequence[str | None], names: Sequence[str], demand: Demand
 ) -> list[str]:
-    """Flags with which it would work, tried one by one."""
+    """Flags with which the job would work, tried one by one."""
     ways = []
     fewer = [k for k in range(demand.folds - 1, 1, -1) if k >= demand.least_folds]
     fewer += [0] if demand.folds and not demand.least_folds else []
@@ -155,7 +155,7 @@ def _ways(
 def _few(
     y: Labels, groups: Sequence[str | None], names: Sequence[str], demand: Demand
 ) -> list[str]:
-    """Classes with less than is needed, else that with the least."""
+    """The classes with too few recordings, else the one with the fewest."""
     counts = groups_per_class(y, groups, len(names))
     few = [n for n, number in zip(names, counts, strict=True) if number < demand.fewest]
     return few or [min(zip(counts, names, strict=True))[1]]

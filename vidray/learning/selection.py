@@ -1,4 +1,4 @@
-"""Which videos are learnt from, as a command line and a model folder say it."""
+"""Which videos a model learns from, as flags and as JSON of a model folder."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _NEXT_STEP = "put back what was there, or train the model again"
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which of the labelled videos are learnt from, and which are for judging."""
+    """Which labelled videos a model learns from, and which judge it."""
 
     split_fractions: shares.Fractions | None = None
-    """Derive train, val and test of these shares, never splitting a recording. By a hash of each,
-    the same every time, whatever splits the data give; if not given, theirs, and 0.7 0.15 0.15
-    where they give none."""
+    """Derive train, val and test of these shares, never splitting a recording. A hash of the
+    recording decides, so a repeated run gives the same splits. If not given, the data's own splits,
+    or 0.7 0.15 0.15 where they have none."""
     without_classes: tuple[str, ...] = ()
-    """Classes to leave out. Nothing is learnt from them, nor judged on them."""
+    """Classes to leave out. No model learns from them or is judged on them."""
     split_bounds: Annotated[Mapping[str, tuple[float, float]], tyro.conf.Suppress] = field(
         default_factory=dict
     )
-    """Of derived splits, of each class that had to be balanced: see ``splits.balance``."""
+    """Bounds of derived splits for each class that had to be balanced: see ``splits.balance``."""
 
     def __post_init__(self) -> None:
         if self.split_fractions is not None:
             shares.checked(self.split_fractions)
 
     def to_json(self) -> dict[str, Any]:
-        """As model.json and run.json hold it: without bounds where there are none."""
+        """The JSON of model.json and run.json; bounds are left out where there are none."""
         bounds = {label: list(both) for label, both in self.split_bounds.items()}
         return {
             "split_fractions": self.split_fractions and list(self.split_fractions),
@@ -45,37 +45,40 @@ class Selection:
 
     @classmethod
     def from_info(cls, info: Mapping[str, Any], *, of: str = "model.json") -> Selection:
-        """What a JSON file tells of a training; none where it tells nothing.
+        """The selection that a JSON file holds; an empty one where it holds none.
 
         Args:
-            info: what holds it under ``selection``.
+            info: the JSON that holds it under ``selection``.
             of: the file's name.
 
         Raises:
             UserError: it is no selection.
         """
-        told: Any = info
+        kept: Any = info
         try:
-            told = info.get("selection") or {}
-            fractions, classes = told.get("split_fractions"), told.get("without_classes", [])
+            kept = info.get("selection") or {}
+            fractions, classes = (
+                kept.get("split_fractions"),
+                kept.get("without_classes", []),
+            )
             if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
                 raise TypeError("no list of names")
             return cls(
                 split_fractions=None if fractions is None else shares.checked(fractions),
                 without_classes=tuple(classes),
-                split_bounds=_bounds(told.get("split_bounds", {})),
+                split_bounds=_bounds(kept.get("split_bounds", {})),
             )
         except (AttributeError, OverflowError, TypeError, ValueError, UserError) as error:
             raise UserError(
-                f"selection in {of} is {repr(told)[:200]}: it holds three split_fractions that sum "
+                f"selection in {of} is {repr(kept)[:200]}: it holds three split_fractions that sum "
                 "to 1, or null, a list without_classes, and split_bounds of labels, two numbers "
                 f"from 0 to 1 each; {_NEXT_STEP}"
             ) from error
 
 
-def _bounds(told: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+def _bounds(kept: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     found = {}
-    for label, (train, val) in told.items():
+    for label, (train, val) in kept.items():
         if not (math.isfinite(train) and 0 <= train <= val <= 1):
             raise ValueError("no two numbers from 0 to 1, the lesser first")
         found[label] = (float(train), float(val))

@@ -1,4 +1,4 @@
-"""What a person is told of splits: which there are, and what they are short of."""
+"""A report of splits: their sizes, and what they lack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_CLASSES = 20  # shown of a table with a row each
 
 
 def print_splits(examples: Examples, *, given: bool) -> None:
-    """Which splits are learnt from, and what they are short of, where the data alone do not tell.
+    """Print the splits and what they lack, where the data alone do not show it.
 
     Args:
         examples: as selected.
@@ -46,7 +46,7 @@ def print_splits(examples: Examples, *, given: bool) -> None:
 
 
 def print_split_counts(table: pa.Table) -> None:
-    """Videos and recordings of each class in each split; of many classes the smallest."""
+    """Print videos and recordings of each class in each split; of many classes the smallest."""
     counts = splits.count(table)
     labels = sorted(label for label in counts if label)
     if not labels:

@@ -1,4 +1,4 @@
-"""The training curve as files of TensorBoard, for those who watch it there."""
+"""The training curve as TensorBoard files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check(out: str) -> None:
 
 
 def write(out: str, rows: Sequence[EpochRow]) -> None:
-    """All figures of each epoch, below ``tensorboard/``."""
+    """Write all figures of each epoch into ``tensorboard/``."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(storage.join(out, "tensorboard")) as writer:

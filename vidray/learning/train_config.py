@@ -1,4 +1,4 @@
-"""How models are trained, as command lines take it. Nothing that takes long is imported for it."""
+"""Settings of training, as flags. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class FoldSettings:
     """Cross-validation."""
 
     folds: int = 5
-    """Folds of the cross-validation; no recording is in two. 0 leaves it out."""
+    """Folds of the cross-validation; a recording is in one fold only. 0 turns it off."""
     repeats: int = 3
-    """Times it is done, each with other folds."""
+    """Times the cross-validation is repeated, each time with other folds."""
 
     def __post_init__(self) -> None:
         if self.folds < 0 or self.folds == 1:
@@ -35,10 +35,10 @@ class ClassicalSettings:
     """Classical models only."""
 
     families: tuple[str, ...] = ()
-    """Feature families, such as color and flow. All that were extracted if none is named."""
+    """Feature families, such as color and flow. If none is named, all that were extracted."""
     calibrated: bool = True
-    """Turn scores into probabilities, by recordings left out: each class needs two. Without, only
-    the label of svm has a meaning."""
+    """Calibrate probabilities on left-out recordings; each class needs two recordings. Without it,
+    use only the label of svm, not its probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,21 +46,21 @@ class DeepSettings:
     """Deep models only."""
 
     weights: str = "none"
-    """Start from none, from the published ones (default), or from a safetensors file."""
+    """Initial weights: none, the published ones (default), or a safetensors file."""
     head: Literal["linear", "layernorm_dropout_linear"] = "linear"
-    """What maps features to classes."""
+    """Last layers of a deep model, which map features to classes."""
     dropout: float = 0.5
-    """Before the last layer of layernorm_dropout_linear."""
+    """Dropout rate before the last layer of the head layernorm_dropout_linear."""
     trained: str = "all"
-    """all, head, or last_N_blocks and the head."""
+    """Layers that are trained: all, head, or last_N_blocks (with the head)."""
     frames: int | None = None
-    """Frames the network is given; as many as are stored if not given."""
+    """Frames of a clip that the network takes; all stored frames if not given."""
     stride: int | None = None
-    """Stored frames from one of them to the next; spread over all stored ones if not given."""
+    """Step between taken frames, in stored frames; evenly over the clip if not given."""
     crop_px: int | None = None
-    """Width and height it is given; as stored if not given."""
+    """Width and height of the network's input; the stored size if not given."""
     normalise: Literal["kinetics", "imagenet", "dataset"] = "kinetics"
-    """Whose mean and standard deviation of colours; dataset measures split train."""
+    """Source of the colour mean and standard deviation; dataset measures them on split train."""
 
     def __post_init__(self) -> None:
         for name in ("frames", "stride", "crop_px"):
@@ -73,22 +73,21 @@ class DeepSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Workers:
-    """Who trains a deep model: how long it takes, and nothing that comes of it."""
+    """Workers that train a deep model: they change the time, not the result."""
 
     workers: int = 1
-    """Processes that share the work; the result does not depend on their number. Each has a part of
-    every batch."""
+    """Processes that share the work; the result does not depend on their number. Each worker takes
+    a part of every batch."""
     min_workers: int | None = None
-    """Go on with as few when a node is lost; waits for all of them if not given."""
+    """Fewest workers to continue with after a node is lost; if not given, wait for all."""
     gpu: bool | None = None
-    """A GPU for each worker; where there are enough if not given."""
+    """One GPU for each worker; if not given, where the cluster has enough."""
     max_failures: int = 3
-    """How often workers are started again after one died."""
+    """Restarts of the workers after one has died."""
     most_cpus: Annotated[int | None, tyro.conf.Suppress] = None
-    """Of one worker; its share of the cluster if not given."""
+    """CPUs of one worker, at most; its share of the cluster if not given."""
     in_process: Annotated[bool, tyro.conf.Suppress] = False
-    """The one worker is the process that trains: nothing is started, and there is no checkpoint to
-    go on from."""
+    """Train in the calling process as the one worker; there is no checkpoint to resume from."""
 
     def __post_init__(self) -> None:
         if self.in_process and self.workers > 1:
@@ -104,7 +103,7 @@ class Workers:
 
 @dataclass(frozen=True, kw_only=True)
 class LearningSettings:
-    """How models of both kinds are trained."""
+    """Settings of training, of both kinds of models."""
 
     classical: Annotated[ClassicalSettings, Flat] = field(default_factory=ClassicalSettings)
     deep: Annotated[DeepSettings, Flat] = field(default_factory=DeepSettings)
@@ -114,19 +113,19 @@ class LearningSettings:
 
     @property
     def seed(self) -> int:
-        """Of everything."""
+        """The seed of all models."""
         return self.training.seed
 
     def deciding_deep(self) -> dict[str, Any]:
-        """Flat: all that what a deep model learns depends on, beside the clips."""
+        """Every setting, flat, that decides a deep model beside the clips."""
         groups = (self.deep, self.training, self.augmentation)
         return {name: value for group in groups for name, value in asdict(group).items()}
 
     def refuse_flags_of_deep_models(self, because: str) -> None:
-        """Raise UserError where one is given; the seed is of classical models too.
+        """Raise UserError where one is given; the seed is for classical models too.
 
         Args:
-            because: what it has no effect on.
+            because: what the flag has no effect on.
         """
         for group in (self.deep, self.training, self.augmentation, self.workers):
             flags.refuse_unused(group, because, but=("seed",))

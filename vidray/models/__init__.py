@@ -23,7 +23,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import PyTorch only for those who build or load: a driver that only lists does not."""
+    """Import PyTorch only to build or load a model: a driver that only lists does not."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _HOMES[name]

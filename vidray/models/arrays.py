@@ -1,4 +1,4 @@
-"""What arrays are called wherever numbers or clips are handed around."""
+"""Type names of arrays."""
 
 import numpy as np
 from numpy.typing import NDArray

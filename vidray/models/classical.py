@@ -34,13 +34,11 @@ from threadpoolctl import threadpool_limits
 from vidray.errors import UserError
 from vidray.models.arrays import Labels, Matrix
 from vidray.models.folds import Groups, Split, calibration_folds
-from vidray.models.names import CLASSICAL, MAJORITY
+from vidray.models.names import MAJORITY
 from vidray.models.prepared import Prepared, PreparedRows
 from vidray.models.sklearn_file import dumps, load, loads, save
 
 __all__ = [
-    "MAJORITY",
-    "NAMES",
     "RowPca",
     "dumps",
     "fit",
@@ -61,7 +59,7 @@ KEPT_VARIANCE = 0.95
 # on two busy cores 186 rows took ten times as long with them.
 _ROWS_WORTH_THREADS = 10_000
 
-_NEIGHBORS = 9  # Of knn; all there are where a table is smaller.
+_NEIGHBORS = 9  # Neighbours of knn; all rows where a table has fewer.
 
 # Name -> (seed, parameters) -> classifier. Defaults by 5-fold cross-validation over recordings of
 # the 362 flow numbers of 233 fight clips.
@@ -86,7 +84,6 @@ _CLASSIFIERS: dict[str, Callable[[int, Mapping[str, Any]], Any]] = {
     ),
     MAJORITY: lambda _, own: DummyClassifier(**{"strategy": "prior", **own}),
 }
-NAMES = CLASSICAL
 
 # Trees lose by PCA (extra trees 0.80 to 0.71 accuracy), the linear model too (0.78 to 0.75).
 # Distances need it where numbers are many. Boosting looks at every number for every leaf: 163,828
@@ -99,7 +96,7 @@ _DIMENSIONALITY: dict[str, Dimensionality] = {
 
 
 class PipelineOptions(TypedDict, total=False):
-    """What ``fit`` hands on to ``make_pipeline``, which says what they are."""
+    """Options that ``fit`` passes to ``make_pipeline``, which explains them."""
 
     dimensionality: Dimensionality | None
     scaling: Scaling
@@ -109,7 +106,7 @@ class PipelineOptions(TypedDict, total=False):
 
 
 class Options(PipelineOptions, total=False):
-    """What ``cross_validate`` hands on to ``fit``."""
+    """Options that ``cross_validate`` passes to ``fit``."""
 
     calibrated: bool
 
@@ -168,7 +165,7 @@ def make_pipeline(
     """An unfitted model: a scikit-learn estimator of ``float (N, D)``, NaN allowed.
 
     Args:
-        name: one of NAMES, or MAJORITY.
+        name: one of names.CLASSICAL, or names.MAJORITY.
         seed: 0 or more; the same seed, rows and machine give the same model.
         calibration_splits: (train rows, test rows), the test rows together every row once, no group
             on both sides. The sigmoid is fitted to predictions for the test rows; the classifier
@@ -242,7 +239,7 @@ def fit(
     """A fitted model whose ``predict_proba`` gives ``float64 (n, K)`` in the order of the names.
 
     Args:
-        name: one of NAMES, or MAJORITY.
+        name: one of names.CLASSICAL, or names.MAJORITY.
         x: ``float32 (N, D)``, NaN where unknown.
         y: ``int (N,)``, indices into ``class_names``.
         groups: as ``group_folds`` takes them: calibration never splits one.
@@ -268,7 +265,7 @@ def fit(
     with _threads_worth(len(matrix)):
         model.fit(matrix, labels)
     if splits is not None:
-        model.cv = None  # Rows of this table: of no use to whoever loads the model.
+        model.cv = None  # Rows of this table, which a loaded model does not need.
     return model
 
 
@@ -323,6 +320,6 @@ def checked_rows(
 
 
 def without_infinities(x: Matrix | Labels) -> Matrix:
-    """scikit-learn takes NaN for unknown, and refuses infinities."""
+    """Infinities as NaN: scikit-learn takes NaN for unknown, and refuses infinities."""
     is_infinite = np.isinf(x)
     return cast(Matrix, np.where(is_infinite, np.float32(np.nan), x) if is_infinite.any() else x)

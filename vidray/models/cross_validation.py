@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,11 +54,6 @@ class CrossValidation:
             name: None if every[0][name] is None else float(np.mean([one[name] for one in every]))
             for name in names
         }
-
-    @property
-    def mean_probabilities(self) -> NDArray[np.float64]:
-        """``float64 (N, K)``, averaged over the repeats: an ensemble, better than one model is."""
-        return cast(NDArray[np.float64], self.probabilities.mean(axis=0))
 
 
 def cross_validate(
@@ -136,7 +131,7 @@ def _fold_metrics(labels: Labels, probabilities: NDArray[np.float64]) -> dict[st
 
 
 def _macro_auc(labels: Labels, probabilities: NDArray[np.float64]) -> float | None:
-    """One class against the rest, averaged over classes."""
+    """AUC of each class against the rest, averaged over classes."""
     if len(np.unique(labels)) < probabilities.shape[1]:
         return None
     areas = [roc_auc_score(labels == k, column) for k, column in enumerate(probabilities.T)]

@@ -4,7 +4,7 @@ MODEL_DIR/
 model.json           what it is: name, classes, preprocessing down to the pixel, versions
 weights.safetensors  a deep model's state dict,
 pipeline.skops       or a classical model's fitted pipeline
-metrics.json         how it did on the validation split (after jobs/train.py)
+metrics.json its figures on the validation split (after jobs/train.py)
 history.json         the training curve as data; curve.png draws it (deep)
 run.json, _SUCCESS   how it was trained; _SUCCESS is written last
 """
@@ -39,7 +39,7 @@ from vidray.video.clips import ClipSettings
 
 # A thousand rounding errors of float64, and no more.
 _MOST_OFF = 1e-6
-_NEXT_STEP = "get it again from whoever trained it, or train it again"
+_NEXT_STEP = "get a new copy of it, or train it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,14 +83,14 @@ class DeepModel:
         batch_size: int = 8,
         precision: Precision = "float32",
     ) -> NDArray[np.float64]:
-        """The same of clips that ``read`` gives, batch after batch: ``Clips.read``."""
+        """``predict`` for clips that ``read`` gives batch by batch, such as ``Clips.read``."""
         if precision not in get_args(Precision):
             kinds = ", ".join(get_args(Precision))
             raise UserError(f"precision is {precision!r}: one of {kinds}")
         if not len(rows):
             return np.zeros((0, len(self.class_names)))
         logits = predict_logits(
-            _Told(self.network, self.name),
+            _Guarded(self.network, self.name),
             (read(rows[k : k + batch_size]) for k in range(0, len(rows), batch_size)),
             preprocessing=self.preprocessing,
             device=next(self.network.parameters()).device,
@@ -127,10 +127,10 @@ class ClassicalModel:
         return self.predict_matrix(to_matrix(table, self.families))
 
     def predict_matrix(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The same of rows ``float32 (N, D)``, as ``matrices.to_matrix`` makes them."""
+        """``predict`` for rows ``float32 (N, D)``, as ``matrices.to_matrix`` makes them."""
         from vidray.models import classical
 
-        with _told_as_the_models(self.name):
+        with _as_model_errors(self.name):
             found = classical.predict(self.pipeline, x)
         return _checked(found, self.name, self.class_names)
 
@@ -138,22 +138,22 @@ class ClassicalModel:
 Model = DeepModel | ClassicalModel
 
 
-class _Told(nn.Module):
-    """A network whose errors are told as the model's."""
+class _Guarded(nn.Module):
+    """A network whose errors become ModelError."""
 
     def __init__(self, network: nn.Module, name: str) -> None:
         super().__init__()
         self.network, self.name = network, name
 
     def forward(self, inputs: Tensor) -> Tensor:
-        with _told_as_the_models(self.name):
+        with _as_model_errors(self.name):
             logits: Tensor = self.network(inputs)
         return logits
 
 
 @contextlib.contextmanager
-def _told_as_the_models(name: str) -> Iterator[None]:
-    """Raise ModelError for whatever goes wrong; lack of memory apart, which is the machine's."""
+def _as_model_errors(name: str) -> Iterator[None]:
+    """Raise ModelError for any error but lack of memory, which is the machine's fault."""
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError):
@@ -171,7 +171,7 @@ def _told_as_the_models(name: str) -> Iterator[None]:
 def _checked(
     probabilities: NDArray[np.float64], name: str, class_names: tuple[str, ...]
 ) -> NDArray[np.float64]:
-    """``probabilities`` if they are some: (N, K), finite, none negative, each row summing to 1."""
+    """``probabilities``, checked: (N, K), finite, none negative, each row summing to 1."""
     if probabilities.ndim != 2 or probabilities.shape[1] != len(class_names):
         outputs = probabilities.shape[1] if probabilities.ndim == 2 else 0
         raise ModelError(
@@ -203,8 +203,8 @@ def load(model_dir: str, *, device: str = "cpu") -> Model:
     """
     uri = storage.canonical(model_dir)
     info = read_info(model_dir)
-    load_family = _load_classical if info["family"] == "classical" else _load_deep
-    return load_family(uri, info, device)
+    load_kind = _load_classical if info["family"] == "classical" else _load_deep
+    return load_kind(uri, info, device)
 
 
 def _load_classical(uri: str, info: dict[str, Any], _: str) -> ClassicalModel:
@@ -237,8 +237,8 @@ def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
         if tensor.is_floating_point() and not tensor.isfinite().all()
     ]
     if wrong:
-        told = f"{storage.without_secrets(where)} holds NaN or infinity in {len(wrong)} tensors"
-        raise UserError(f"{told}, {wrong[0]} among them: {_NEXT_STEP}")
+        problem = f"{storage.without_secrets(where)} holds NaN or infinity in {len(wrong)} tensors"
+        raise UserError(f"{problem}, {wrong[0]} among them: {_NEXT_STEP}")
     return DeepModel(
         name=info["name"],
         class_names=tuple(info["class_names"]),
@@ -255,13 +255,13 @@ def _check_size(where: str, network: nn.Module) -> None:
     try:
         size_bytes = storage.file_info(where).size_bytes
     except VideoError as error:
-        told = storage.without_secrets(where)
-        raise UserError(f"{told} cannot be read: {error.message}") from None
+        shown = storage.without_secrets(where)
+        raise UserError(f"{shown} cannot be read: {error.message}") from None
     widest = torch.finfo(torch.float64).bits // 8
     most = widest * sum(tensor.numel() for tensor in network.state_dict().values()) + (1 << 20)
     if size_bytes > most:
-        told = f"{storage.without_secrets(where)} has {size_bytes} bytes"
-        raise UserError(f"{told}, and weights of this model {most} at the most: {_NEXT_STEP}")
+        problem = f"{storage.without_secrets(where)} has {size_bytes} bytes"
+        raise UserError(f"{problem}, and weights of this model {most} at the most: {_NEXT_STEP}")
 
 
 def _part(uri: str, name: str) -> str:

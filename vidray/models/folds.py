@@ -67,7 +67,7 @@ def fewest_groups(y: Labels, groups: Groups | None, class_names: Sequence[str]) 
 
 
 def groups_per_class(y: Labels, groups: Groups | None, classes: int) -> list[int]:
-    """How many groups each of so many classes has; a row without a group is a group of its own."""
+    """Number of groups of each class; a row without a group is a group of its own."""
     return _groups_per_class(y, _group_codes(groups, len(y)), classes)
 
 

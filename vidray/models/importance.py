@@ -1,4 +1,4 @@
-"""What a classical model goes by: importance of feature families and of named features.
+"""Importance of feature families and of named features for a classical model.
 
 Permutation importance (Breiman 2001; Fisher et al. 2019) on rows the model did not learn from: how
 much worse its probabilities become when columns are shuffled among the videos. It treats the model
@@ -25,7 +25,7 @@ from vidray.models.classical import predict
 
 @dataclass(frozen=True, kw_only=True)
 class Importance:
-    """How much worse a model becomes without some features: mean and spread over the shuffles.
+    """The loss of a model without some features: mean and spread over the shuffles.
 
     Args:
         name: a family, or a feature such as ``flow.hof[3]``.
@@ -130,7 +130,7 @@ def by_feature(
 
 
 def answer_correlation(probabilities: NDArray[np.float64], x: Matrix) -> NDArray[np.float64]:
-    """How closely each feature goes along with a model's answers: ``float64 (D,)``, 0 to 1.
+    """Correlation of each feature with a model's answers: ``float64 (D,)``, 0 to 1.
 
     The largest absolute Pearson correlation, over the classes, with the logarithm of the class's
     probability. NaN counts as the feature's mean; a constant feature has 0.

@@ -1,4 +1,4 @@
-"""From stored clips to logits: the one way in training, judging and labelling."""
+"""Logits of stored clips, computed the same way in training, judging and labelling."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def predict_logits(
 
 
 def _moved(pixels: Tensor, device: torch.device) -> Tensor:
-    """Bytes to a GPU from memory that it reads itself, while it computes something else."""
+    """Pixels on the device; to a GPU from pinned memory, while it computes something else."""
     if device.type != "cuda":
         return pixels.to(device)
     return pixels.pin_memory().to(device, non_blocking=True)
@@ -79,7 +79,7 @@ def autocast(
 
 
 def to_channels_last(network: nn.Module) -> None:
-    """The kernels of 2D and 3D convolutions; ``Module.to`` can only do one of the two."""
+    """Set 2D and 3D convolutions channels-last; ``Module.to`` can only do one of the two."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in network.parameters():
         if parameter.ndim in formats:

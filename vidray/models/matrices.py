@@ -84,10 +84,10 @@ def family_columns(families: Sequence[str]) -> dict[str, NDArray[np.int64]]:
 
 
 def metadata_matrix(table: pa.Table) -> Matrix:
-    """What can be told without looking: ``float32 (N, 5)``, in the order of METADATA_COLUMNS.
+    """Metadata as ``float32 (N, 5)``, in the order of METADATA_COLUMNS.
 
-    A model of these alone is the baseline: what it reaches is how the clips were collected, not
-    what they show. Nulls become NaN.
+    A model of metadata alone is the baseline: it knows how the clips were collected, not what they
+    show. Nulls become NaN.
     """
     columns = [table.column(name).cast(pa.float32()) for name in METADATA_COLUMNS]
     return np.column_stack([column.to_numpy() for column in columns]).astype(np.float32)

@@ -30,7 +30,7 @@ _MOST_CLASSES = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """What ``models.build`` makes a network of; its weights are in a file of their own."""
+    """Arguments of ``models.build`` for a network; its weights are in a file of their own."""
 
     name: str
     num_classes: int
@@ -78,14 +78,14 @@ def read_info(model_dir: str) -> dict[str, Any]:
     except (VideoError, ValueError) as error:  # A UserError is a ValueError, too.
         raise UserError(
             f"{storage.without_secrets(where)} is not what a training writes: {error}; get the "
-            "model again from whoever trained it, or train it again"
+            "model again from its author, or train it again"
         ) from None
     checked: dict[str, Any] = info
     return checked
 
 
 def _what_else(folder: str) -> str:
-    """What a folder without model.json is, as far as that is known."""
+    """The content of a folder without model.json, as far as it is known."""
     try:
         report = run_folder.read_json(storage.canonical(folder))
     except (UserError, OSError):
@@ -98,7 +98,7 @@ def _what_else(folder: str) -> str:
 
 
 def _check(info: Any) -> None:
-    """Raise UserError unless ``info`` describes a model of either family."""
+    """Raise UserError unless ``info`` describes a model of either kind."""
     if not isinstance(info, Mapping):
         raise UserError(f"it is {checked_json.shown(info)}: it must be an object")
     family = info.get("family")

@@ -1,4 +1,4 @@
-"""What a command line may say of models. Nothing is loaded for it, PyTorch least of all."""
+"""Names of models for command lines. Imports nothing heavy, PyTorch least of all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vidray.errors import unknown_name
 
 ModelKind = Literal["classical", "deep"]
 
-MAJORITY = "majority"  # A baseline: no model that anybody would name.
+MAJORITY = "majority"  # A baseline, not a model to choose.
 # In the order of ``classical``, which makes them.
 CLASSICAL = (
     "svm",
@@ -18,7 +18,7 @@ CLASSICAL = (
     "gradient_boosting",
     "extra_trees",
 )
-# Networks of images on every frame, and how their features are pooled over time.
+# Image networks applied to every frame, and the pooling of their features over time.
 BACKBONES = ("resnet18", "resnet50", "efficientnet_b0")
 POOLINGS = ("avg", "max", "attention", "lstm")
 # Networks that take optical flow beside the colours.
@@ -43,7 +43,7 @@ DEEP = (
 )
 
 Precision = Literal["float32", "bfloat16", "float16"]
-MOST_REPEATS = 1000  # Of a cross-validation: each trains all folds.
+MOST_REPEATS = 1000  # Repeats of a cross-validation: each trains all folds.
 
 
 def check(name: str) -> None:

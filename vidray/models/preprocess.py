@@ -1,4 +1,4 @@
-"""From stored pixels to what a network is given; one object for training, judging and labelling.
+"""Preprocessing of stored pixels for a network; the same in training, judging and labelling.
 
 Stored clips are ``uint8 (N, T, H, W, 3)``, RGB. ``Preprocessing.select`` takes the frames and the
 size the network wants, still ``uint8``; ``Preprocessing.to_input`` makes the normalised float, on
@@ -42,22 +42,22 @@ KINETICS: tuple[Colour, Colour] = ((0.43216, 0.394666, 0.37645), (0.22803, 0.221
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """What is done to a stored clip before a network sees it.
+    """The preprocessing of a stored clip for a network.
 
     ``dataclasses.asdict`` and ``from_json`` are the way to JSON and back.
     """
 
     num_frames: int
-    """Frames a network is given."""
+    """Frames that the network takes."""
     size_px: int
-    """Width and height a network is given."""
+    """Width and height that the network takes."""
     mean: Colour
-    """Of red, green, blue, for pixels between 0 and 1: taken off."""
+    """Mean of red, green, blue (pixels from 0 to 1), which is subtracted."""
     std: Colour
-    """The same: divided by, after."""
+    """Standard deviation of the same, by which is divided afterwards."""
     stride: int | None = None
-    """From one of them to the next, in stored frames, around the middle; None spreads them evenly
-    over all that are stored."""
+    """Step between taken frames, in stored frames, around the middle; None spreads them evenly over
+    all stored frames."""
     flow: bool = False
     """Two more channels behind the colours: ``clip_flow`` of the same pixels."""
 
@@ -79,7 +79,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """The one that ``dataclasses.asdict`` was taken of; JSON knows no tuples."""
+        """The preprocessing from the JSON of ``dataclasses.asdict``; JSON has no tuples."""
         colours = {name: tuple(values[name]) for name in ("mean", "std")}
         return cls(**{**values, **colours})
 
@@ -90,7 +90,7 @@ class Preprocessing:
 
     @property
     def span(self) -> int:
-        """Stored frames from the first to the last that is given, least."""
+        """The least number of stored frames, from the first to the last taken one."""
         return 1 if self.stride is None else (self.num_frames - 1) * self.stride + 1
 
     def select(self, clips: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -123,11 +123,11 @@ class Preprocessing:
 
     @property
     def clip_shape(self) -> tuple[int, int, int, int]:
-        """(T, H, W, 3) of what ``select`` gives."""
+        """The shape (T, H, W, 3) of clips from ``select``."""
         return self.num_frames, self.size_px, self.size_px, 3
 
     def to_input(self, clips: Tensor, flow: Tensor | None = None) -> Tensor:
-        """What a network takes, on the device of ``clips``.
+        """The network's input, on the device of ``clips``.
 
         Args:
             clips: ``uint8 (N, T, H, W, 3)``.
@@ -229,7 +229,7 @@ def _check_colour(name: str, values: Colour) -> None:
 
 
 def clip_flow(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """How far each pixel moves until the next frame, by DIS (Kroeger et al. 2016).
+    """Motion of each pixel until the next frame, by DIS (Kroeger et al. 2016).
 
     OpenCV runs it on as many threads as ``cv2.setNumThreads`` allows: a process that shares the
     machine with others sets 1.

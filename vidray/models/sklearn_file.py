@@ -24,7 +24,7 @@ from vidray import storage
 from vidray.errors import UserError
 from vidray.storage import checked_json
 
-# What zipfile, NumPy's header and JSON say of what they cannot read.
+# Errors of zipfile, NumPy's header and JSON for data that they cannot read.
 _DAMAGES = (
     zipfile.BadZipFile, KeyError, ValueError, TypeError, SyntaxError, EOFError, OSError,
     NotImplementedError, RuntimeError, OverflowError, struct.error,
@@ -99,7 +99,7 @@ def load(path: str) -> Any:
 
 
 def dumps(model: Any) -> bytes:
-    """A fitted model of ``classical`` as the bytes of a skops file.
+    """The bytes of a skops file of a fitted model of ``classical``.
 
     Raises:
         UserError: it holds a type that ``loads`` would refuse.
@@ -171,7 +171,7 @@ def _check_types(data: bytes, source: str) -> None:
 def _foreign(source: str, what: str) -> UserError:
     return UserError(
         f"{source} holds what no model of vidray is made of: {what}; it is not loaded, since it "
-        "could run code: get the model from whoever trained it, or train again"
+        "could run code: get the model from its author, or train again"
     )
 
 
@@ -196,7 +196,7 @@ def _check_sizes(archive: zipfile.ZipFile, file_bytes: int, source: str) -> None
 
 
 def _array_bytes(file: IO[bytes]) -> int:
-    """What the array of an npy file takes, by its header."""
+    """Bytes of the array in an npy file, by its header."""
     version = np.lib.format.read_magic(file)
     read = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -222,7 +222,7 @@ def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
 
 
 def _kind(node: dict[str, Any]) -> tuple[str, str]:
-    """(loader, type) of an object."""
+    """The (loader, type) of an object."""
     return str(node.get("__loader__")), f"{node.get('__module__')}.{node.get('__class__')}"
 
 

@@ -1,4 +1,4 @@
-"""What a search prints at its end: the winners, and how far to trust them."""
+"""The summary at a search's end: the winners, and how far to trust them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def show(found: Found, search: Search) -> None:
 def _judged_on(
     kind: ModelKind, winner: Mapping[str, Any] | None
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """Name and figures of whatever the winner was judged on; a deep one was chosen on split val."""
+    """The data that judged the winner, and its figures; a deep one was chosen on split val."""
     if winner is None:
         return []
     chosen_by = [("cross-validation", winner["search"])] if kind == "classical" else []
@@ -75,7 +75,7 @@ def _figures(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def doubts(found: Found, models: Mapping[ModelKind, Sequence[str]]) -> list[str]:
-    """Why the winners may not be the best, a sentence each.
+    """Reasons why the winners may not be the best, a sentence each.
 
     Args:
         models: names that each kind was chosen from.
@@ -93,7 +93,7 @@ def doubts(found: Found, models: Mapping[ModelKind, Sequence[str]]) -> list[str]
 
 
 def _too_few(kind: ModelKind, trials: Sequence[Trial], models: Sequence[str]) -> str | None:
-    """A backbone such as resnet18 is tried where any of its poolings is."""
+    """The doubt that trials are too few; a backbone counts as tried if any of its poolings is."""
     finished = [trial for trial in trials if trial.state != "failed"]
     tried = {trial.params["model"] for trial in trials}
     untried = [name for name in models if name not in tried]

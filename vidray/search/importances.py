@@ -1,4 +1,4 @@
-"""How much each hyperparameter of a search mattered."""
+"""Importance of each hyperparameter of a search."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import optuna
 
 from vidray.search.proposals import Trial
 
-# What a forest of trees makes of fewer trials is noise.
+# With fewer trials, a forest of trees fits noise.
 _LEAST_TRIALS = 8
 
 
 def importances(trials: Sequence[Trial], *, seed: int) -> dict[str, dict[str, float]]:
-    """How much of the scores' variance each parameter explains (fANOVA, Hutter 2014).
+    """The share of the scores' variance that each parameter explains (fANOVA, Hutter 2014).
 
     Args:
         trials: of one kind.
@@ -56,7 +56,7 @@ def _fanova(trials: Sequence[Trial], seed: int) -> dict[str, float]:
 
 
 def _distribution(values: Sequence[Any]) -> optuna.distributions.BaseDistribution:
-    """What the values were drawn from, as far as they show: wide ranges are logarithmic."""
+    """The distribution of the values, as far as they show it: wide ranges are logarithmic."""
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
         low, high = float(min(values)), float(max(values))
         return optuna.distributions.FloatDistribution(low, high, log=low > 0 and high / low > 50)

@@ -1,4 +1,4 @@
-"""What a search learns from: a finished run for each kind, the same splits, all of it checked."""
+"""The data of a search: a finished run for each kind, with the same splits, checked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LEARNS_FROM: dict[ModelKind, tuple[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledRun:
-    """What one kind of models learns from: a run folder and its labelled rows."""
+    """The data of one kind of models: a run folder and its labelled rows."""
 
     uri: str
     examples: Examples
@@ -41,7 +41,7 @@ def read_runs(
     *,
     recorded: Mapping[str, Any] | None = None,
 ) -> dict[ModelKind, LabelledRun]:
-    """The run of each kind; prints how it is split where the data do not say.
+    """Read the run of each kind; print how it is split where the data do not say.
 
     Args:
         folders: run folders, or folders that hold them as ``features`` and ``clips``.
@@ -107,7 +107,7 @@ def _run_folders(folders: Sequence[str]) -> list[str]:
 
 
 def _check_splits(run: LabelledRun) -> None:
-    """What is searched by must be there before the first trial, not after the last."""
+    """Check, before the first trial, that the splits the search needs are there."""
     _ = run.examples.class_names
     for split in ("val", "test"):
         if not len(run.examples.of_split(split).table):
@@ -118,7 +118,7 @@ def _check_splits(run: LabelledRun) -> None:
 
 
 def _refuse_two_splits(kinds: Sequence[Examples]) -> None:
-    """Kinds are compared, so a video must not be learnt from by one and judged by the other."""
+    """Refuse kinds with different splits: one would learn from videos that judge the other."""
     first, *others = (
         dict(zip(*(one.table[name].to_pylist() for name in ("uri", "split")), strict=True))
         for one in kinds

@@ -1,4 +1,4 @@
-"""Pictures of a search: every trial's score, and which hyperparameters mattered."""
+"""Plots of a search: every trial's score, and the importance of hyperparameters."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _search_trials(axes: Axes, trials: Sequence[Trial], *, lowest: bool) -> None
 
 
 def _leave_out_far_ones(axes: Axes, scores: Sequence[float]) -> None:
-    """A log loss of 300 would press all others into one line."""
+    """Cut the axis: a log loss of 300 would press all other scores into one line."""
     if scores and max(scores) > 3 * np.median(scores):
         low = min(scores)
         axes.set_ylim(low - 0.05 * (3 * np.median(scores) - low), 3 * np.median(scores))
@@ -101,7 +101,7 @@ def _search_epochs(axes: Axes, trials: Sequence[Trial]) -> None:
 
 
 def importance_bars(shares: Mapping[str, Mapping[str, float]]) -> Figure:
-    """How much each hyperparameter mattered: a bar each, a panel for each model.
+    """The importance of hyperparameters: a bar for each, a panel for each model.
 
     Args:
         shares: model -> parameter -> share of the variance of its scores.

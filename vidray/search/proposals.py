@@ -1,4 +1,4 @@
-"""What a search tries next, and what came of it: no Ray here.
+"""Proposals of a search and their results. No Ray here.
 
     space ─> Proposals ──ask──> parameters and settings ─> trained and judged (conductor, trials)
                  ^                                               │
@@ -70,7 +70,7 @@ class Proposal:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What came of a proposal.
+    """The result of a proposal.
 
     Attributes:
         state: ``ok``, ``stopped`` before its last epoch, or ``failed``.
@@ -105,13 +105,13 @@ class Trial:
 
 
 def name_of(kind: ModelKind, number: int) -> str:
-    """The name of a trial, of its file and its folder."""
+    """The name of a trial, its file and its folder."""
     return f"{kind}-{number:04}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """What there is to try for one kind of models.
+    """The search space of one kind of models.
 
     Args:
         space: asks the searcher for its parameters and makes settings of them; its first parameter
@@ -126,7 +126,7 @@ class SearchSpace:
 
 
 class Proposals:
-    """What to try, one after another.
+    """Proposals, one after another.
 
     Args:
         space: what there is to try.
@@ -162,7 +162,7 @@ class Proposals:
         self._generation = generation if learns else max(limit, 1)
         self._limit = min(limit, len(space.first)) if space.is_grid else limit
         self._asked: list[optuna.Trial] = []
-        self._told: dict[int, Trial] = {}
+        self._trials: dict[int, Trial] = {}
         self._known = 0  # How many of the first trials were reported to the searcher.
 
     def __len__(self) -> int:
@@ -177,7 +177,7 @@ class Proposals:
         """The next one; None while an earlier generation is not over."""
         number = len(self._asked)
         begin = number - number % self._generation
-        if any(earlier not in self._told for earlier in range(self._known, begin)):
+        if any(earlier not in self._trials for earlier in range(self._known, begin)):
             return None
         self._tell_searcher(begin)
         asked = self._study.ask()
@@ -186,13 +186,13 @@ class Proposals:
         return Proposal(number=number, params=dict(asked.params), settings=settings)
 
     def tell(self, trial: Trial) -> None:
-        """Take what came of a proposal, in any order."""
-        self._told[trial.number] = trial
+        """Take the result of a proposal, in any order."""
+        self._trials[trial.number] = trial
 
     def _tell_searcher(self, end: int) -> None:
         """Report the trials before ``end``, in order."""
         for number in range(self._known, end):
-            trial, asked = self._told[number], self._asked[number]
+            trial, asked = self._trials[number], self._asked[number]
             if trial.score is None:
                 self._study.tell(asked, state=TrialState.FAIL)
             elif trial.state == "stopped":
@@ -205,14 +205,14 @@ class Proposals:
 
 
 def best_trial(trials: Iterable[Trial], metric: Metric) -> Trial | None:
-    """The one with the best score, of equals the first; a stopped one is none."""
+    """The trial with the best score, the first of equals; stopped ones do not count."""
     known = [trial for trial in trials if trial.state == "ok" and trial.score is not None]
     sign = 1 if is_loss(metric) else -1
     return min(known, key=lambda trial: (sign * (trial.score or 0.0), trial.number), default=None)
 
 
 def failed(proposal: Proposal, kind: ModelKind, error: str, seconds: float) -> Trial:
-    """The trial of a proposal that came to nothing."""
+    """The failed trial of a proposal."""
     return Trial(
         kind=kind,
         number=proposal.number,
@@ -225,7 +225,7 @@ def failed(proposal: Proposal, kind: ModelKind, error: str, seconds: float) -> T
 
 
 def to_table(trials: Sequence[Trial]) -> pa.Table:
-    """TRIALS, and a column for each parameter: numbers, or text where any value is none."""
+    """The TRIALS table with a column per parameter: numbers, or text where any is no number."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.params))
     rows = [
         {
@@ -264,7 +264,7 @@ def to_json(trial: Trial) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Trial:
-    """The trial that ``to_json`` was given.
+    """The trial from the JSON of ``to_json``.
 
     Raises:
         KeyError, TypeError, ValueError: it was given something else.

@@ -46,7 +46,7 @@ _LIBRARIES: dict[ModelKind, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What is searched, in which data, and where to.
+    """What to search, the data, and the output folder.
 
     Args:
         out: the folder to write.
@@ -66,7 +66,7 @@ class Search:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What came of a search.
+    """The result of a search.
 
     Args:
         trials: all of them, those of earlier runs too.
@@ -88,7 +88,7 @@ class Found:
 
 
 def run(search: Search, *, asked: Mapping[str, Any], overwrite: bool) -> Found:
-    """Search each kind, hand over the best of each, write down what came of it.
+    """Search each kind, write the best model of each, and write the results.
 
     Args:
         asked: what run.json shows beside the settings.
@@ -101,7 +101,7 @@ def run(search: Search, *, asked: Mapping[str, Any], overwrite: bool) -> Found:
     settings = search.settings
     connect()
     folder = _claim(search, asked, overwrite)
-    trials = _tried(search, folder, time.monotonic())  # Ray starts on nobody's time.
+    trials = _tried(search, folder, time.monotonic())  # Ray's start does not count.
     storage.write_bytes(folder.path("trials.parquet"), parquet.parquet_bytes(to_table(trials)))
     best = winners.hand_over(
         folder, search.runs, trials, metric=settings.metric, seed=settings.seed
@@ -133,7 +133,7 @@ def _nothing_found(trials: Sequence[Trial], table: str) -> str:
 
 
 def _claim(search: Search, asked: Mapping[str, Any], overwrite: bool) -> RunFolder:
-    """The folder, and in its settings all that a trial's result depends on."""
+    """Claim the folder, with all settings that a trial's result depends on."""
     libraries = tuple(name for kind in search.runs for name in _LIBRARIES[kind])
     folder = RunFolder(
         out=search.out,
@@ -191,7 +191,7 @@ def _at_once(search: Search, kind: ModelKind) -> int:
 
 
 def _workers(settings: SearchSettings) -> Workers:
-    """One worker is the trial's own process."""
+    """The workers of a deep trial; a single worker is the trial's own process."""
     given = settings.learning.workers
     return dataclasses.replace(given, most_cpus=_MOST_CPUS, in_process=given.workers == 1)
 
@@ -200,7 +200,7 @@ def _workers(settings: SearchSettings) -> Workers:
 
 
 def _tried(search: Search, folder: RunFolder, began: float) -> list[Trial]:
-    """All trials, kind after kind."""
+    """Run all trials, kind after kind."""
     kinds, settings = list(search.runs), search.settings
     if settings.minutes is not None and len(kinds) > 1:
         for number, kind in enumerate(kinds):
@@ -224,7 +224,7 @@ def _deadline(minutes: float | None, began: float, kinds_left: int) -> float | N
 def _try(
     search: Search, folder: RunFolder, kind: ModelKind, deadline: float | None, *, limit: int | None
 ) -> list[Trial]:
-    """The trials of one kind: the first ``limit`` of them, or all."""
+    """Run the trials of one kind: the first ``limit`` of them, or all."""
     settings, run = search.settings, search.runs[kind]
     space = search.space_of(kind, run.examples, folder.settings[f"{kind}_first"])
     wanted = len(space.first) if space.is_grid else settings.trials
@@ -291,7 +291,7 @@ def _deep_trials(search: Search, folder: RunFolder) -> DeepTrials:
 
 
 def _write(folder: RunFolder, found: Found, search: Search) -> None:
-    """search.json, its pictures, and last of all ``_SUCCESS``."""
+    """Write search.json, its pictures, and last of all ``_SUCCESS``."""
     metric = search.settings.metric
     values = {
         "metric": metric,

@@ -1,4 +1,4 @@
-"""What a search is asked for, checked before anything heavy is imported."""
+"""Settings of a search, as flags, checked before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -20,30 +20,32 @@ Metric = Literal["log_loss", "accuracy"]
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings:
-    """What is searched, by which figure and for how long."""
+    """The models to search, the metric, and the limits."""
 
     kinds: tuple[ModelKind, ...] = ()
     """Kinds of models to search: classical, deep or both."""
     trials: int = 30
-    """Trials of each kind, the models' defaults among them."""
+    """Trials of each kind; the models' default settings come first."""
     minutes: float | None = None
-    """Begin no trial after so many minutes, the start of Ray not counted. The kinds share them, and
-    of both kinds each model is tried once before any is tried twice."""
+    """Begin no trial after this many minutes; Ray's start does not count. The kinds share the time,
+    and each model is tried once before any is tried twice."""
     models: tuple[str, ...] = ()
-    """Names of models, such as extra_trees or r3d_18; a wrong name lists them all. They are tried
-    in this order, a backbone such as resnet18 with all its poolings; if none is named, all
-    classical ones, and resnet18, s3d and r3d_18."""
+    """Names of models, such as extra_trees or r3d_18; a wrong name lists all of them. They are
+    tried in this order; a backbone such as resnet18 stands for all its poolings. If none is named:
+    all classical ones, and resnet18, s3d and r3d_18."""
     metric: Metric = "log_loss"
-    """What is made best: log_loss says more of few videos, accuracy counts right answers."""
+    """Metric to optimise: log_loss separates models better on few videos, accuracy counts right
+    labels."""
     searcher: Literal["tpe", "random"] = "tpe"
-    """tpe learns from the trials before (Bergstra 2011), random does not."""
+    """How settings are proposed: tpe learns from earlier trials (Bergstra 2011), random does
+    not."""
     preset: Literal["default", "notebook"] = "default"
-    """Default choices, or those of the notebooks. Their grids of svm, random_forest and knn are
-    tried point by point."""
+    """Default choices, or those of the notebooks. The notebooks' grids of svm, random_forest and
+    knn are tried point by point."""
     early_stopping: bool = True
-    """Stop deep trials early that are not among the best third of those before (ASHA)."""
+    """Stop a deep trial that is not in the best third so far (ASHA)."""
     at_once: int | None = None
-    """Trials at once; as many as the cluster holds if not given."""
+    """Trials that run at the same time; as many as the cluster holds if not given."""
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     folds: Annotated[FoldSettings, Flat] = field(default_factory=lambda: FoldSettings(repeats=1))
     learning: Annotated[LearningSettings, Flat] = field(default_factory=LearningSettings)
@@ -81,7 +83,7 @@ class SearchSettings:
         )
 
     def _refuse_idle_flags(self) -> None:
-        """Refuse a flag that changes nothing: it is a mistake."""
+        """Refuse a flag that has no effect: it is a mistake."""
         if self.learning.training.keep != Training().keep:
             raise UserError(
                 "--keep has no effect on a search, which goes by --metric: leave it out"
@@ -102,12 +104,12 @@ class SearchSettings:
 
     @property
     def seed(self) -> int:
-        """The seed of everything: proposals, folds, models."""
+        """The seed of proposals, folds and models."""
         return self.learning.seed
 
     @property
     def decided(self) -> dict[str, Any]:
-        """Settings of deep models that the user has given: not searched."""
+        """Settings of deep models that the user has given; they are not searched."""
         given: dict[str, Any] = {}
         deep, training = self.learning.deep, self.learning.training
         for own, plain in ((deep, DeepSettings()), (training, Training())):
@@ -122,5 +124,5 @@ class SearchSettings:
 
 
 def is_loss(metric: Metric) -> bool:
-    """Whether less is better."""
+    """Whether a lower value is better."""
     return metric == "log_loss"

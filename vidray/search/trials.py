@@ -58,7 +58,7 @@ _OF_EPOCH = {"log_loss": "val_loss", "accuracy": "val_accuracy"}
 def recorded(
     run: Callable[[TrialSettings, Report], None], settings: TrialSettings, report: Report
 ) -> None:
-    """Run a trial; what it raises is its result: it is not tried again, and the next goes on."""
+    """Run a trial; an error becomes its result, so it is not tried again and the search goes on."""
     try:
         run(settings, report)
     except MemoryError as error:
@@ -70,7 +70,7 @@ def recorded(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassicalTrials:
-    """What classical trials learn from and how they are judged.
+    """The data of classical trials and their cross-validation.
 
     Args:
         x: ``float32 (N, D)`` of split train, NaN where unknown.
@@ -132,7 +132,7 @@ def classical_options(settings: TrialSettings) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class DeepTrials:
-    """What deep trials learn from and how.
+    """The data of deep trials and their training.
 
     Args:
         data: run folder of clips.
@@ -195,7 +195,7 @@ class DeepTrials:
 
 
 class _EpochReports:
-    """Epochs as Ray Tune hears of them: each once, also where a training went on from another.
+    """Reports of epochs to Ray Tune: each epoch once, also where a training was resumed.
 
     ``report`` returns when the scheduler has decided, and if that is to stop, ``stop`` is there.
     """
@@ -207,7 +207,7 @@ class _EpochReports:
         self.is_stopped = False
 
     def all_but_the_last_epoch(self, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether to go on."""
+        """Report all epochs but the last; whether to go on."""
         for end in range(self._number + 1, min(len(rows), self._settings.epochs - 1) + 1):
             self._number = end
             self._report(self._scored(rows[:end]))
@@ -217,7 +217,7 @@ class _EpochReports:
         return True
 
     def _is_to_stop(self, epoch: int) -> bool:
-        """Whether Ray Tune wants an end; a trial that starts again ends as late as before."""
+        """Whether Ray Tune wants the trial to stop; a restarted one stops where it did before."""
         return storage.exists(self._stop) and int(storage.read_bytes(self._stop)) <= epoch
 
     def whole(self, rows: Sequence[Mapping[str, Any]]) -> None:

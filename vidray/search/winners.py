@@ -120,7 +120,7 @@ def _fit(examples: Examples, winner: Trial, out: str, seed: int) -> None:
 
 
 def _test(folder: RunFolder, data: str, kind: ModelKind) -> dict[str, Any]:
-    """The winner on split test: once, and not again when a search goes on to the same winner."""
+    """Judge the winner on split test, once: not again when a resumed search has the same winner."""
     out = folder.path(f"test/{kind}")
     if storage.exists(storage.join(out, "_SUCCESS")):
         return _metrics(out)
@@ -137,7 +137,7 @@ def _metrics(folder: str) -> dict[str, Any]:
 
 
 def _copy(source: str, target: str) -> None:
-    """Every file directly in a folder, ``_SUCCESS`` last."""
+    """Copy every file directly in a folder, ``_SUCCESS`` last."""
     names = [storage.name_of(found.uri) for found in storage.list_files(source, hidden=True)]
     for name in sorted(names, key=lambda name: name == "_SUCCESS"):
         storage.write_bytes(

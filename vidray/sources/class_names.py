@@ -1,4 +1,4 @@
-"""The classes behind label indices: lists of their names, and which index is whose."""
+"""The classes of label indices: lists of names, and the name of each index."""
 
 import posixpath
 import re
@@ -13,7 +13,7 @@ _USUAL = ("classind.txt", "classes.txt", "labels.txt", "labels.json")
 
 
 def rank(path: str) -> tuple[int, str]:
-    """Which of several lists of classes is used: the lowest."""
+    """The rank of a list of classes: of several, the lowest is used."""
     name = posixpath.basename(path).lower()
     return (_USUAL.index(name) if name in _USUAL else len(_USUAL), path)
 

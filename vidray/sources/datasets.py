@@ -1,4 +1,4 @@
-"""Lists of public data sets as they are downloaded: which files they are, and which videos theirs.
+"""Split lists of public data sets, as downloaded: which files are lists, and their videos.
 
 ==================== =========================================================================
 UCF-101              ``ucfTrainTestlist/trainlist01.txt``, ``testlist01.txt``, ``classInd.txt``
@@ -47,7 +47,7 @@ class SplitList(NamedTuple):
 
 
 def split_lists(paths: Iterable[str]) -> list[list[SplitList]]:
-    """Lists of splits by their names, folder by folder, ``splits/`` first.
+    """The lists of splits, found by name, folder by folder, ``splits/`` first.
 
     Of several sets in a folder, such as UCF-101's ``01`` to ``03``, the first is taken: one with a
     train split before others, text before CSV before JSON, then by number.
@@ -61,7 +61,7 @@ def split_lists(paths: Iterable[str]) -> list[list[SplitList]]:
 
 
 def may_be_list(path: str) -> bool:
-    """Of a million texts beside videos, those whose place or name says so."""
+    """The texts that may be lists, by place or name: a million may lie beside videos."""
     if posixpath.dirname(path) in ("", "splits"):
         return True
     is_named = is_class_list(path) or bool(_best_set([path]))
@@ -163,7 +163,7 @@ def read_json(data: bytes, name: str, split: str | None = None) -> list[Entry]:
 
 
 def _annotations(item: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Kinetics' and ActivityNet's: a label and a segment, or several."""
+    """Annotations of Kinetics and ActivityNet: a label and a segment, or several."""
     given = item.get("annotations")
     several = given if isinstance(given, list) else [given]
     found: list[dict[str, Any]] = [one for one in several if isinstance(one, dict)]
@@ -210,7 +210,7 @@ def wrapper(paths: Sequence[str]) -> str:
 
 
 class Beside:
-    """Finds the videos that lists name by less than their path: by its end, by an id.
+    """Finds videos that a list names by the end of their path, or by an id.
 
     A video is meant where its path ends with all that a list says, with or without extension, and
     no other's does. So the folders above it, such as ``UCF-101/``, may be any.

@@ -1,4 +1,4 @@
-"""Folders of videos: what is in one, and the label that a path below it gives."""
+"""Folders of videos: their content, and the label that a path in them gives."""
 
 import posixpath
 import sys
@@ -21,7 +21,7 @@ from vidray.storage import FileInfo, addresses
 
 @dataclass
 class Folder:
-    """What one pass over a folder finds."""
+    """The result of one pass over a folder."""
 
     root: str
     videos: list[FileInfo] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Folder:
 def labelled(
     folder: Folder, lists: Sequence[SplitList], rows: list[Row], entries: list[Entry]
 ) -> list[Row]:
-    """Rows with class names for indices, and class folders for no label.
+    """Rows whose label indices became class names; rows without a label get their class folder.
 
     Where others have labels, an entry without one has that of its folder only where it is a class
     of theirs: of Something-Something's test list nothing is known.
@@ -77,7 +77,7 @@ def top_folder(path: str) -> str | None:
 def _class_names(
     folder: Folder, around: str, beside: str, tops: list[str | None]
 ) -> tuple[list[str], int]:
-    """Class names in order, and the index of the first; no names where nothing tells them."""
+    """Class names in order, and the index of the first; no names where they are unknown."""
     named = [path for path in folder.lists if class_names.is_class_list(path)]
     for place in (beside, "splits", ""):
         found = [path for path in named if posixpath.dirname(path) == place]

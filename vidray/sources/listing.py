@@ -1,4 +1,4 @@
-"""Where the videos are: any folder, list, glob or single file, local or in a bucket, as VIDEOS.
+"""Listing of videos: any folder, list, glob or single file, local or in a bucket, as VIDEOS.
 
 In a folder, the first of these that is there decides:
 
@@ -168,7 +168,7 @@ def _from_class_folders(folder: Folder, paths: list[str]) -> list[Row]:
     names = {top for top in tops if top is not None}
     split = manifests.split_named(storage.name_of(around)) if around else None
     if len(names) > 1 and all(map(manifests.split_named, names)):
-        # A video beside the folders, of splits or of classes, tells nothing of the others.
+        # A video beside the folders, of splits or of classes, says nothing about the others.
         return [
             Row(video, top_folder(path.partition("/")[2]), manifests.split_named(top or ""))
             for video, path, top in zip(folder.videos, paths, tops, strict=True)
@@ -205,7 +205,7 @@ def _from_manifest(uri: str) -> list[Row]:
 
 
 def _from_list(uri: str) -> list[Row]:
-    """An official list given by itself, of videos in its folder or below."""
+    """Rows of an official list given by itself, for videos in its folder or below."""
     folder = _scan(storage.parent_of(uri))
     name = storage.name_of(uri)
     (lists,) = datasets.split_lists([name]) or [[SplitList(name, None)]]
@@ -219,7 +219,7 @@ def _from_list(uri: str) -> list[Row]:
 
 
 def _from_glob(pattern: str) -> tuple[str, list[Row]]:
-    """Labels as in a folder: by the first folder below the part without wildcards."""
+    """Rows of a glob; the label is the first folder below the part without wildcards."""
     root = re.split(r"/(?=[^/]*[*?\[])", pattern, maxsplit=1)[0]
     try:
         matches = re.compile(glob_translate(pattern[len(root) + 1 :])).match
@@ -254,7 +254,7 @@ def _looked_up(
     folder: Folder | None = None,
     by_name: Sequence[Entry] = (),
 ) -> list[Row]:
-    """A row of each entry.
+    """A row for each entry.
 
     Args:
         base: the folder that paths start from.
@@ -280,13 +280,13 @@ def _looked_up(
 def _found_by_name(
     base: str, entry: Entry, known: dict[str, FileInfo], beside: Beside
 ) -> tuple[FileInfo | None, bool]:
-    """The file that is meant by less than its path, if none is at its path."""
+    """The file that an entry names by part of its path, if none is at its path."""
     at_path = known.get(f"{base.rstrip('/')}/{entry.path}")
     return (at_path, False) if at_path else beside.file_of(entry)
 
 
 def _from_split_lists(folder: Folder, lists: Sequence[SplitList], *, is_asked: bool) -> list[Row]:
-    """The videos of lists; none where lists that nobody asked for name nothing that is there."""
+    """The videos of lists; none where lists found by chance name no file that is there."""
     names = ", ".join(one.path for one in lists[:3]) + (", …" if len(lists) > 3 else "")
     try:
         entries = [entry for one in lists for entry in _read(folder, one)]

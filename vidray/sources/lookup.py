@@ -1,9 +1,9 @@
-"""From paths as people write them to files: which URI is meant, and what is really there.
+"""Lookup of paths as users write them: the URI that is meant, and the file there.
 
 A list in a bucket was written by whoever may write there. It names files in its own bucket by path
-and anything on other storages by address, but nothing of the machine that reads it. What it may not
-name, and what nothing opens, is a row all the same: size 0 and, for fingerprint, the error kind, a
-colon and the reason, which ``rows.made_by`` puts into the row.
+and anything on other storages by address, but nothing of the machine that reads it. A path it may
+not name, or that nothing opens, is a row too: size 0 and, for fingerprint, the error kind, a colon
+and the reason, which ``rows.made_by`` puts into the row.
 """
 
 import logging
@@ -45,7 +45,7 @@ class _RefusedError(Exception):
 def look_up(
     base: str, entries: Sequence[Entry], known: Mapping[str, FileInfo] | None = None
 ) -> list[FileInfo]:
-    """What is there for each entry, in order; size 0 and fingerprint "missing" for nothing.
+    """The file of each entry, in order; size 0 and fingerprint "missing" where there is none.
 
     Args:
         base: the folder that relative paths start from.
@@ -77,7 +77,7 @@ def _ask(base: str, uris: list[str], known: Mapping[str, FileInfo] | None) -> di
 
 
 def _first_there(forms: tuple[_Form, ...], found: Mapping[str, FileInfo]) -> FileInfo:
-    """The file of the first spelling that is one's, else of the last."""
+    """The file of the first spelling that exists, else of the last."""
     file = FileInfo("", 0, "missing")
     for form in forms:
         file = found[form] if isinstance(form, str) else form
@@ -87,13 +87,13 @@ def _first_there(forms: tuple[_Form, ...], found: Mapping[str, FileInfo]) -> Fil
 
 
 def _warn_of_refusals(entries: Sequence[Entry], files: Sequence[FileInfo]) -> None:
-    """One line for each reason: where it is met first, and how often."""
+    """Warn of each reason in one line: where it is met first, and how often."""
     met: dict[str, list[str]] = {}
     for entry, file in zip(entries, files, strict=True):
         _, colon, reason = file.fingerprint.partition(": ")
         if colon:
             met.setdefault(reason, []).append(entry.where)
-    # A library that is missing is always told: it is soon mended.
+    # A missing library is always reported: it is easy to install.
     for reason in sorted(met, key=lambda reason: "pip install" not in reason)[:_MOST_REASONS_TOLD]:
         places = met[reason]
         more = f" ({len(places)} entries)" if len(places) > 1 else ""
@@ -103,7 +103,7 @@ def _warn_of_refusals(entries: Sequence[Entry], files: Sequence[FileInfo]) -> No
 
 
 def nearest(uri: str) -> str:
-    """The nearest folder that is there, and the name in it that was perhaps meant."""
+    """The nearest existing folder, and the name in it that was perhaps meant."""
     missing, parent = uri, storage.parent_of(uri)
     while not storage.exists(parent) and storage.parent_of(parent) != parent:
         missing, parent = parent, storage.parent_of(parent)
@@ -118,7 +118,7 @@ def nearest(uri: str) -> str:
 
 
 def _forms(base: str, path: str) -> tuple[_Form, ...]:
-    """What a path as somebody wrote it may mean: relative to the list's folder, absolute or a URI.
+    """The possible meanings of a written path: relative to the list's folder, absolute, or a URI.
 
     In a bucket first the key as it is written ("a//b" and "./a" are keys), then what it means as a
     path.
@@ -176,7 +176,7 @@ def _meant(base: str, path: str) -> str:
 
 
 def _other_normal_form(uri: str, known: Mapping[str, FileInfo]) -> FileInfo | None:
-    """The same name in Unicode's other normal form: a Mac decomposes names, an editor does not."""
+    """The same name in Unicode's other normal form: macOS decomposes names, editors do not."""
     forms: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
     for form in forms:
         other = unicodedata.normalize(form, uri)

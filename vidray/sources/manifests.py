@@ -1,4 +1,4 @@
-"""Lists of videos that people write: CSV, Parquet, split files and class names, read leniently.
+"""Manifests: CSV, Parquet, split files and class names as users write them, read leniently.
 
 Only text comes in and entries go out; ``listing`` says what the paths mean and what is there.
 """
@@ -73,7 +73,7 @@ _SPLITS = {
 
 
 class Entry(NamedTuple):
-    """One line of a list: the path as written; None for what it does not say."""
+    """One line of a list, the path as written; None for missing values."""
 
     path: str
     label: str | None
@@ -91,13 +91,13 @@ def has_video_extension(path: str) -> bool:
 
 
 def extension_of(path: str) -> str:
-    """``.avi`` of ``a.b.AVI``; empty where there is none."""
+    """The extension in lower case, ``.avi`` of ``a.b.AVI``; empty where there is none."""
     stem, dot, extension = path.rpartition("/")[2].rpartition(".")
     return f".{extension.lower()}" if dot and stem else ""
 
 
 def split_named(name: str) -> str | None:
-    """``val`` for ``Validation`` and its like; None for a name that is no split's."""
+    """The split of a name: ``val`` for ``Validation`` and the like; None if it is no split."""
     return _SPLITS.get(name.strip().lower())
 
 
@@ -180,7 +180,7 @@ def read_lines(data: bytes, name: str, split: str | None) -> list[Entry]:
 
 
 def _refuse_frames(lines: list[str], name: str) -> None:
-    """mmaction2's rawframes lists: a path and two numbers or more in every line."""
+    """Refuse mmaction2's rawframes lists: a path and two or more numbers in every line."""
     for line in lines:
         _, *rest = re.split(r"[\s,;]+", line.strip())
         if len(rest) < 2 or not all(word.isdecimal() for word in rest):
@@ -236,7 +236,7 @@ def _line(line: str) -> tuple[str, str | None]:
 
 
 def _places(header: list[str]) -> dict[str, int | None]:
-    """Where the column of each kind is: that of the first of its names that is there at all."""
+    """The place of each kind of column: that of the first of its names in the header."""
     found = {_plain(column): k for k, column in reversed([*enumerate(header)])}
     return {
         what: next((found[name] for name in names if name in found), None)
@@ -245,13 +245,13 @@ def _places(header: list[str]) -> dict[str, int | None]:
 
 
 def _plain(column: str) -> str:
-    """``start_time`` of ``Start Time``, ``start-time`` and ``startTime``."""
+    """The plain name of a column: ``start_time`` for ``Start Time`` and ``startTime``."""
     apart = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", column.strip())
     return re.sub(r"[\s-]+", "_", apart.lower())
 
 
 def _columns(header: list[str], name: str) -> list[int | None]:
-    """Where path or id, label, split, group, begin, end and the id alone are; None: nowhere."""
+    """Places of path or id, label, split, group, begin, end and the id alone; None: not there."""
     at = _places(header)
     path = at["id"] if at["path"] is None else at["path"]
     if path is None:

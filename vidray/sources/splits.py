@@ -96,10 +96,10 @@ def assign(
     *,
     root: str | None = None,
 ) -> pa.Table:
-    """The same table with ``split`` as ``bounds`` tell.
+    """The same table with ``split`` by ``bounds``.
 
     Args:
-        bounds: of ``balance``, of these videos or of those from which the split was derived first.
+        bounds: from ``balance``, for these videos or those from which the split was first derived.
             A class without is split at the fractions: they are met in expectation only.
         table, fractions, seed, root: as of ``derive_splits``.
     """
@@ -117,7 +117,7 @@ def assign(
 
 
 def apportion(number: int, shares: Fractions, *, test_first: bool) -> tuple[int, int, int]:
-    """How many of a class's recordings go to train, val and test: largest remainders.
+    """Number of a class's recordings for train, val and test, by largest remainders.
 
     A class with enough for all three is in all three, and keeps two to learn from, since a
     calibration leaves recordings out.
@@ -140,7 +140,7 @@ def apportion(number: int, shares: Fractions, *, test_first: bool) -> tuple[int,
 
 
 def source_folder(source: str, uris: Collection[str]) -> str:
-    """The ``root`` that ``sources.list_videos(source)`` takes, told without the source being there.
+    """The ``root`` that ``sources.list_videos(source)`` takes, also if the source is gone.
 
     Args:
         source: a folder, a list, a glob or one video, as run.json has it.
@@ -155,7 +155,7 @@ def source_folder(source: str, uris: Collection[str]) -> str:
 
 
 def check_splits(table: pa.Table) -> None:
-    """Make sure that no recording is in two splits: no group, and no file of several stretches.
+    """Check that no recording is in two splits: no group, and no file of several stretches.
 
     Raises:
         UserError: names up to three recordings and the splits that each is in.
@@ -178,7 +178,7 @@ def check_splits(table: pa.Table) -> None:
 
 
 def known_recordings(table: pa.Table) -> list[str | None]:
-    """The source recording of each row, null where nothing tells: the row may be one of its own.
+    """The source recording of each row, null where it is unknown.
 
     Stretches of one file are of one recording, also where no group says so.
     """
@@ -211,7 +211,7 @@ def count(table: pa.Table) -> Counts:
 
 
 def shortcomings(table: pa.Table, fractions: Sequence[float] | None = None) -> list[str]:
-    """What splits have too little of, a sentence each.
+    """What the splits lack, a sentence each.
 
     Args:
         table: VIDEOS, or any table with its columns.
@@ -263,7 +263,7 @@ def _recordings(table: pa.Table) -> Iterable[str]:
 
 
 def _keys(table: pa.Table, root: str | None) -> Iterator[str]:
-    """What the hash of each row is of: its recording, or its path below the source's folder."""
+    """The key that is hashed for each row: its recording, or its path below the source's folder."""
     uris = cast(list[str], table.column("uri").to_pylist())
     groups = cast(list[str | None], table.column("group").to_pylist())
     folder = _shared_folder(uris) if root is None else root.rstrip("/") + "/"
@@ -278,13 +278,13 @@ def _draw(key: str, seed: int) -> float:
 
 
 def _plain(shares: Fractions) -> tuple[float, float]:
-    """Where train and val end when nothing is balanced; a share of 0 stays empty."""
+    """The ends of train and val without balancing; a share of 0 stays empty."""
     train, val, test = shares
     return train, min(train + val, 1.0) if test else 1.0
 
 
 def _nearest(draws: Sequence[float], below: int, wanted: float) -> float:
-    """The number nearest to ``wanted`` that so many of the sorted ``draws`` are below."""
+    """The bound nearest to ``wanted`` that has ``below`` of the sorted ``draws`` below it."""
     if below and wanted <= draws[below - 1]:
         return math.nextafter(draws[below - 1], 1)
     return min(wanted, draws[below]) if below < len(draws) else wanted
@@ -295,7 +295,7 @@ def _place(split: str) -> tuple[bool, int]:
 
 
 def _shared_folder(uris: list[str]) -> str:
-    """Up to and with the last slash that all have in common."""
+    """The common part of all URIs, up to and with its last slash."""
     if not uris:
         return ""
     # What the first and the last in order share, all between them share too.

@@ -1,4 +1,4 @@
-"""Rows of VIDEOS: one a video or a stretch of one, whoever names it, with the id that it keeps."""
+"""Rows of VIDEOS: one per video or stretch of one, with a stable id."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
     @property
     def key(self) -> tuple[str, float, float]:
-        """Of a video, or of a stretch of one: what there is one row for."""
+        """The key of a video or stretch: there is one row for each."""
         if self.begin_seconds is None or self.end_seconds is None:
             return self.file.uri, -1.0, -1.0
         return self.file.uri, self.begin_seconds, self.end_seconds
@@ -90,7 +90,7 @@ def _id_of(row: Row) -> str:
 
 
 def video_id(uri: str) -> str:
-    """20 hexadecimal digits of a URI in its canonical spelling.
+    """The id of a video: 20 hexadecimal digits of its canonical URI.
 
     80 bits: among a billion videos, two share an id with a probability of 4e-7.
     """
@@ -98,7 +98,7 @@ def video_id(uri: str) -> str:
 
 
 def _group_of(row: Row, root: str, in_stretches: set[str]) -> str | None:
-    """UCF-101 numbers recordings within a class: ``v_PushUps_g07_c04`` -> ``PushUps_g07``.
+    """The recording in a UCF-101 name: ``v_PushUps_g07_c04`` -> ``PushUps_g07``.
 
     A file of which there are stretches is one recording, whole or in part.
     """

@@ -1,4 +1,4 @@
-"""Which ``.webp`` files of a folder are animated: the others are still pictures, and no videos."""
+"""Animated ``.webp`` files: the others are still pictures, and no videos."""
 
 import logging
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ MOST_IN_A_BUCKET = 1000
 
 
 def animated(files: Sequence[FileInfo]) -> list[FileInfo]:
-    """Those whose header says so; of more in a bucket than are worth asking for none, with a word.
+    """The files whose header says animated; none, with a warning, if a bucket has too many.
 
     Raises:
         OSError: the storage fails.

@@ -1,4 +1,4 @@
-"""Addresses: what a URI means, how it is spelt, and what of it may be stored.
+"""Addresses: the meaning of a URI, its one spelling, and the part of it that may be stored.
 
 A URI is a local path or anything fsspec opens (``s3://bucket/key``). A local path stands for
 itself, whatever it holds; one that is not UTF-8 (or holds a NUL) is written ``file://`` and
@@ -30,7 +30,7 @@ LIBRARIES = {
     "dropbox": "dropboxdrivefs",
     "gdrive": "gdrive_fsspec",
 }
-# What fsspec opens that is no storage: files in files, caches of them, this machine's programs.
+# Protocols of fsspec that are no storage: files in files, caches, this machine's programs.
 INDIRECT = frozenset(
     {"async_wrapper", "asynclocal", "asyncwrapper", "blockcache", "cached", "dask", "data", "dir"}
     | {"dvc", "filecache", "generic", "git", "jlab", "jupyter", "libarchive", "pyscript"}
@@ -64,7 +64,7 @@ _fetched: dict[str, str] = {}
 
 
 def protocol_of(uri: str) -> str:
-    """``s3`` of ``s3://bucket``; empty for a path."""
+    """The protocol, ``s3`` of ``s3://bucket``; empty for a path."""
     match = _PROTOCOL.match(uri)
     return match[1].lower() if match else ""
 
@@ -211,7 +211,7 @@ def _unsigned(uri: str) -> str:
 
 
 def fetched(uri: str) -> str:
-    """What is asked for where ``uri`` is stored: the same, but for the signature."""
+    """The address to request for a stored ``uri``: the same with its signature."""
     return _fetched.get(uri, uri)
 
 
@@ -221,5 +221,5 @@ def signed(uri: str) -> str | None:
 
 
 def remember(uri: str, address: str) -> None:
-    """What ``signed`` gave in another process."""
+    """Keep the signed address that ``signed`` gave in another process."""
     _fetched[uri] = address

@@ -33,7 +33,7 @@ _R = TypeVar("_R")
 BLOCK_BYTES = 4 * 2**20
 BLOCKS_KEPT = 12
 PARALLEL_REQUESTS = 16
-_WRITER = "vidray-writer"  # object metadata: tells our own lost put from somebody else's
+_WRITER = "vidray-writer"  # object metadata: distinguishes our own lost put from somebody else's
 
 
 def connect(protocol: str, **options: Any) -> Any:
@@ -132,7 +132,7 @@ def _endpoint(name: str) -> str | None:
         return None
     if has_password(address):
         raise UserError(
-            f"{name} tells a user or a password, and requests are signed with keys: leave them "
+            f"{name} holds a user or a password, and requests are signed with keys: leave them "
             "out, and give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         )
     try:
@@ -146,7 +146,7 @@ def _endpoint(name: str) -> str | None:
 
 
 def _roots(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, and those that led to it."""
+    """An error and its causes."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -178,7 +178,7 @@ def _is_transient(error: BaseException) -> bool:
 
 
 def _is_broken(error: BaseException) -> bool:
-    """Whether there was no connection, or an end to it; fsspec calls a web file missing then."""
+    """Whether the connection failed or broke; fsspec calls a web file missing then."""
     broken = (ConnectionError, TimeoutError, boto.HTTPClientError)
     return isinstance(error, broken) or isinstance(error.__cause__, (OSError, *broken))
 
@@ -236,7 +236,7 @@ def open_blocks(fs: Any, path: str) -> Any:
 
 
 def video_error(error: OSError) -> VideoError:
-    """What a failure means for the row of the video."""
+    """The ``VideoError`` of a storage failure, for the row of the video."""
     if _is_archived(error):  # s3fs says PermissionError
         return VideoError("archived", "it is in an archive of the storage: restore it first")
     if _status(error) in (401, 403):  # fsspec says FileNotFoundError of a web server's refusal

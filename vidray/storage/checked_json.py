@@ -1,4 +1,4 @@
-"""JSON that a stranger may have written, as a dataclass of ours: fields say what may be there."""
+"""Untrusted JSON as a dataclass of ours, whose fields say which values are allowed."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def build(kind: type[T], values: Any, where: str, *, may_lack: MayLack = ()) -> 
 
 
 def is_text(value: str) -> bool:
-    """Whether it can be written as UTF-8: half of a surrogate pair cannot."""
+    """Whether a value is text that UTF-8 can hold: half of a surrogate pair is not."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -118,7 +118,7 @@ def _value(hint: Any, value: Any, where: str, may_lack: MayLack) -> Any:
 
 
 def _rule(hint: Any) -> tuple[str, Callable[[Any], bool]]:
-    """What a value must be, in words, and whether one is."""
+    """The rule of a type in words, and a check for it."""
     if hint in _PLAIN:
         return _PLAIN[hint]
     choices = typing.get_args(hint)

@@ -1,4 +1,4 @@
-"""What to say of a file of ours that is not as it was written."""
+"""The error for a damaged file of ours."""
 
 from __future__ import annotations
 

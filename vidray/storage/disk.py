@@ -93,7 +93,7 @@ class _Walk:
         self._behind_links: set[_Id] = set()
 
     def entries(self) -> Iterator["os.DirEntry[str]"]:
-        """Those of the folder entered last, then of those it is in."""
+        """The entries of the folder entered last, then of its parents."""
         while self._stack:
             here, entries, _ = self._stack[-1]
             entry = next(entries, None)
@@ -227,7 +227,7 @@ def rename_folder(source: str, target: str) -> None:
 
 
 def _sync_folder(folder: str) -> None:
-    """Without it a power cut can undo a rename that was reported as done."""
+    """Sync a folder: otherwise a power cut can undo a rename that was reported as done."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,5 +1,5 @@
-"""Names that become parts of paths. Whatever was stored or given is held against a strict pattern
-before it is one: a stranger may have written it.
+"""Names that become parts of paths. Each stored or given name is checked by a strict pattern first:
+it is untrusted.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
 def new_token() -> str:
-    """A name that nobody else has."""
+    """A new name that nobody else has."""
     return uuid.uuid4().hex
 
 
 def is_token(text: str) -> bool:
-    """Whether it is one of ``new_token``."""
+    """Whether the text is a token of ``new_token``."""
     return _TOKEN.fullmatch(text) is not None
 
 
 def is_name(text: str) -> bool:
-    """Whether it names one file or folder and cannot lead out of where it is put."""
+    """Whether the text names one file or folder and cannot lead out of its folder."""
     return _NAME.fullmatch(text) is not None
 
 
 def check_name(name: object, *, what: str) -> str:
-    """``name``, if it is one.
+    """``name``, after a check.
 
     Args:
         what: it is the name of, for the message.

@@ -1,6 +1,4 @@
-"""Parquet files of ours: written the same way each time; read with an eye on what others made of
-them.
-"""
+"""Parquet files of ours: written the same way each time, checked for damage when read."""
 
 from __future__ import annotations
 
@@ -77,13 +75,13 @@ def read_schema(uri: str) -> pa.Schema:
 
 
 def _refuse_pipes(uri: str) -> None:
-    """Opening a pipe would wait for a writer. Raises OSError of what is no file."""
+    """Refuse a pipe, whose opening would wait for a writer. Raises OSError if it is no file."""
     if not storage.is_bucket(uri):
         disk.size_and_fingerprint(storage.canonical(uri))
 
 
 def _raise_if_damaged(uri: str, error: Exception) -> None:
-    """Arrow tells of damage by errors of its own, or by an OSError without a number of its own."""
+    """Raise UserError for damage: Arrow has own errors for it, or an OSError without a number."""
     is_of_arrow = isinstance(error, pa.ArrowException | UnicodeDecodeError)
     # A storage that does not answer has no number either, but a cause (``buckets.call``).
     is_plain = type(error) is OSError and error.errno is None and error.__cause__ is None

@@ -225,7 +225,7 @@ def read_heads(uris: Sequence[str], size_bytes: int) -> list[bytes]:
 
 @contextlib.contextmanager
 def opened(uri: str, size_bytes: int | None = None) -> Iterator[str | BinaryIO]:
-    """What a decoder opens: a local path as it is, a file in a bucket by ``open_binary``.
+    """The source for a decoder: a local path as it is, a file in a bucket by ``open_binary``.
 
     Raises:
         VideoError: as ``open_binary``.
@@ -309,7 +309,7 @@ def _file_info(uri: str, fs: Any, path: str) -> FileInfo:
         info = buckets.call(fs.info, path)
         if info["type"] == "directory":
             raise IsADirectoryError(path)
-        size_bytes = int(info["size"] or 0)  # A web server need not say it.
+        size_bytes = int(info["size"] or 0)  # A web server may leave it out.
         return FileInfo(uri, size_bytes, buckets.fingerprint(info))
     except OSError as error:
         raise buckets.video_error(error) from error

@@ -1,4 +1,4 @@
-"""Where a job writes must lie apart from what it lists, or it would see its own output."""
+"""A check that a job's output lies apart from its input: it would list its own output."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_apart(out: str, videos: str) -> None:
 
 
 def _resolved(uri: str) -> str:
-    """Links followed, and a slash at the end: one folder is inside another if it begins with it."""
+    """A folder's real path with a slash at the end: it begins with that of any folder around it."""
     if not storage.is_bucket(uri):
         return os.path.realpath(storage.canonical(uri)).rstrip("/") + "/"
     protocol, _, path = uri.partition("://")

@@ -1,4 +1,4 @@
-"""What differs of two configs, for a person who has to choose between them."""
+"""The difference between two configs, for messages."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from vidray.storage import json_file
 
 
 def as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back, which knows no tuples."""
+    """The values as JSON gives them back: lists for tuples."""
     found: dict[str, Any] = json.loads(json_file.to_bytes(values))
     return found
 
 
 def config_changes(then: object, now: object) -> list[str]:
-    """What differs of two configs, such as ``training.epochs: 30 -> 5``; flags that came since are
-    left out.
+    """The difference between two configs, such as ``training.epochs: 30 -> 5``; flags that came
+    since are left out.
     """
     old = _flat(then) if isinstance(then, Mapping) else {}
     new = _flat(as_json(now)) if isinstance(now, Mapping) else {}
@@ -25,7 +25,7 @@ def config_changes(then: object, now: object) -> list[str]:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings within settings by names such as ``training.epochs``."""
+    """Nested settings as a flat dict, with names such as ``training.epochs``."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict):

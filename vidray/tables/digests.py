@@ -1,4 +1,4 @@
-"""Short names for settings: equal where the settings are."""
+"""Digests: short names of settings, equal where the settings are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder that a job fills: whose it is, claimed, gone on with after a kill, finished last.
+"""The folder that a job fills: its owner, its claim, resuming after a kill, and its end.
 
     OUT/
       run.json    the kind of job, its state (running, then finished), settings, versions, counts
@@ -65,7 +65,7 @@ OWNED: dict[Kind, tuple[str, ...]] = {
     ),
     "labels": ("labels", "videos.parquet", "_staging"),
 }  # fmt: skip
-# What only the work needs; finishing removes it.
+# Files that only the work needs; finishing removes them.
 _WORK: dict[Kind, str] = {"model": "_checkpoints", "study": "_work", "search": "_work"}
 # Kinds whose settings may be more, or fewer, from run to run: a study with models added goes on.
 _GROWING = ("study", "search")
@@ -116,7 +116,7 @@ def _without_run_json(out: str, kind: Kind, names: list[str]) -> dict[str, Any]:
 
 
 def read_json(out: str) -> dict[str, Any]:
-    """What a folder's run.json holds.
+    """The content of a folder's run.json.
 
     Raises:
         FileNotFoundError: there is none.
@@ -126,18 +126,18 @@ def read_json(out: str) -> dict[str, Any]:
 
 
 def kind_of(report: Mapping[str, Any]) -> Kind | None:
-    """The kind of job that wrote a run.json; None of what is no job's.
+    """The kind of job that wrote a run.json; None if no job did.
 
-    Until November 2026 features and clips told their table only.
+    Until November 2026 run.json of features and clips named the table only.
     """
-    told = {report[name] for name in ("kind", "table") if isinstance(report.get(name), str)}
-    found = [kind for kind in get_args(Kind) if told == {kind}]
+    stated = {report[name] for name in ("kind", "table") if isinstance(report.get(name), str)}
+    found = [kind for kind in get_args(Kind) if stated == {kind}]
     is_whole = isinstance(report.get("kind", ""), str)
     return found[0] if found and is_whole else None
 
 
 def described(report: Mapping[str, Any]) -> str:
-    """What a folder with this run.json holds, such as ``a study``."""
+    """The content of a folder with this run.json, in words, such as ``a study``."""
     kind = kind_of(report)
     return f"a {RUN} that no job of vidray wrote" if kind is None else _noun(kind)
 
@@ -199,11 +199,11 @@ class RunFolder:
         return None if storage.write_once(self.path(RUN), values) else self.check()
 
     def claim(self, *, overwrite: bool = False) -> State:
-        """Take the folder, or take it up again.
+        """Claim the folder, or resume its run.
 
         Returns:
-            What it was. A finished run is left as it is, but for a study or a search, which may
-            have been asked for more.
+            The state it was in. A finished run stays as it is, except for a study or a search,
+            which may have been asked for more.
 
         Raises:
             UserError: as ``check``.
@@ -251,13 +251,13 @@ class RunFolder:
         self._close()
 
     def write_run_json(self, state: Literal["running", "finished"], **report: Any) -> None:
-        """Say how far the run is; ``report`` is what came of it."""
+        """Write the state of the run; ``report`` holds its results."""
         json_file.write_json(self.path(RUN), {**self._values(state), **report})
 
     # Files in it
 
     def path(self, name: str) -> str:
-        """Where a file of the folder is."""
+        """The URI of a file in the folder."""
         return join(self.out, name)
 
     @property
@@ -273,7 +273,7 @@ class RunFolder:
             return None
 
     def parsed(self, name: str, parse: Callable[[dict[str, Any]], T]) -> T | None:
-        """What ``parse`` makes of a part; None if it is not there.
+        """The result of ``parse`` on a part; None if it is not there.
 
         Raises:
             UserError: it is damaged, or ``parse`` finds no such values in it.
@@ -285,7 +285,7 @@ class RunFolder:
             raise storage.damaged(self.path(name)) from None
 
     def write(self, name: str, values: Mapping[str, Any]) -> None:
-        """Keep a part, whole or not at all."""
+        """Write a part, whole or not at all."""
         storage.write_bytes(self.path(name), json.dumps(values).encode())
 
     # How it is done
@@ -346,7 +346,7 @@ class RunFolder:
 
 
 def _noun(kind: Kind, state: str = "") -> str:
-    """Such as ``an unfinished model``."""
+    """The content in words, such as ``an unfinished model``."""
     noun = "labels" if kind == "label" else kind
     words = f"{state} {noun}".strip()
     if noun in ("features", "clips", "labels"):

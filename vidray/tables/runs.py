@@ -1,4 +1,4 @@
-"""The run folder: what a job leaves, and what lets a killed job go on where it stopped.
+"""The run folder: a job's results, and the state from which a killed job resumes.
 
     OUT/
       run.json             what ran: settings, versions, counts, seconds ("running" until the end)
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def versions(self) -> versions.Versions:
-        """Of the libraries that decide the numbers of a row."""
+        """Versions of the libraries that decide the numbers of a row."""
         return versions.of(self.libraries)
 
     def folder(self, config: dict[str, Any]) -> RunFolder:
@@ -138,7 +138,7 @@ class Run:
         return videos
 
     def read_report(self) -> dict[str, Any]:
-        """run.json of the finished run, with all that is told of it.
+        """run.json of the finished run, complete.
 
         Raises:
             UserError: it is damaged.
@@ -164,7 +164,7 @@ class Run:
         return pa.array((k // size for k in range(len(videos))), pa.int32())
 
     def part_uris(self, part: int) -> tuple[str, str]:
-        """Where a part lies until the table is published, and where afterwards."""
+        """The URIs of a part before and after the table is published."""
         name = f"part-{part:05d}.parquet"
         return join(self.out, "_staging", name), join(self.out, self.table, name)
 
@@ -233,7 +233,7 @@ class Run:
         return {**count(rows), **({"rows": len(rows)} if clips else {})}
 
     def publish(self, config: dict[str, Any], report: dict[str, Any]) -> None:
-        """Show the table to readers; run.json and then _SUCCESS are written last."""
+        """Publish the table; run.json and then _SUCCESS are written last."""
         if storage.exists(join(self.out, "_staging")):
             if storage.exists(join(self.out, self.table)) and not storage.is_bucket(self.out):
                 # A run beside this one was first.
@@ -244,14 +244,14 @@ class Run:
         self.folder(config).finish(**report)
 
     def _remove_drafts(self) -> None:
-        """What a run beside this one was writing when the folder was moved, or before a kill."""
+        """Remove drafts of a run beside this one, or of a killed one."""
         for info in storage.list_files(join(self.out, self.table), hidden=True):
             if disk.is_draft(storage.name_of(info.uri)):
                 storage.remove_tree(info.uri, inside=self.out)
 
 
 def _is_number(value: object) -> bool:
-    """Finite, as JSON need not be."""
+    """Whether a value is a finite number, which JSON does not guarantee."""
     return isinstance(value, int | float) and abs(value) < 2**63
 
 
@@ -279,7 +279,7 @@ def read_parts(
 def count(rows: pa.Table) -> dict[str, Any]:
     """``videos``, each ``status`` -> videos, and ``error_kinds``: kind -> videos.
 
-    Of tables that tell damage, ``with_corrupt_frames`` and ``with_damaged_packets``: videos, too.
+    For tables with damage columns also ``with_corrupt_frames`` and ``with_damaged_packets``.
     """
     rows = _first_rows(rows)
     by_status = dict.fromkeys(STATUSES, 0)
@@ -305,7 +305,7 @@ def _first_rows(rows: pa.Table) -> pa.Table:
 def _take_out_pixels(table: pa.Table) -> tuple[pa.Table, bytes]:
     """A part of CLIPS with ``pixels`` -> the same with ``pixels_row``, and the file of the pixels.
 
-    The field's metadata tells the shape of a clip: ``{"shape": "16,112,112,3"}``.
+    The field's metadata holds the shape of a clip: ``{"shape": "16,112,112,3"}``.
     """
     field = table.schema.field("pixels")
     shape = tuple(int(side) for side in field.metadata[b"shape"].decode().split(","))

@@ -98,14 +98,14 @@ def clips_schema(shape: tuple[int, int, int, int]) -> pa.Schema:
     Args:
         shape: (T, H, W, 3) of every clip.
     """
-    told = {"shape": ",".join(map(str, shape))}
+    layout = {"shape": ",".join(map(str, shape))}
     return pa.schema(
         [
             *RESULT_HEAD,
             pa.field("clip_index", pa.int32()),
             *_STRETCH,  # that the clip spans
             *_DAMAGE,
-            pa.field("pixels", pa.large_binary(), metadata=told),  # uint8, C order
+            pa.field("pixels", pa.large_binary(), metadata=layout),  # uint8, C order
             *_CAP,
             *_PROVENANCE,
         ]

@@ -1,4 +1,4 @@
-"""Pixels of clips beside their table, in files that training maps into memory.
+"""Shards: pixels of clips beside their table, in files that training maps into memory.
 
     OUT/clips/part-00000.parquet   a row per clip: label, times, ``pixels_row``; failed videos too
     OUT/clips/part-00000.npy       ``uint8 (N, T, H, W, 3)``: the pixels of clip ``pixels_row``

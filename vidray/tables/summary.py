@@ -1,4 +1,4 @@
-"""What a job tells a person at its end, on stdout."""
+"""The summary of a job, printed at its end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Table(rich_table.Table):
 
 
 def print_rows(run: Run, most: int) -> None:
-    """The first rows of a table of features, a line each."""
+    """Print the first rows of a table of features, a line each."""
     columns = ["uri", "label", "status", "error_kind", "codec", "width_px", "height_px"]
     numbers = ["num_frames", "frames_per_second", "sharpness", "noise"]
     table = Table(
@@ -39,8 +39,8 @@ def print_rows(run: Run, most: int) -> None:
             name = storage.name_of(row["uri"])
             if row["status"] == "ok":
                 size = f"{row['width_px']}x{row['height_px']}"
-                told = [f"{row[number]:.4g}" for number in numbers]
-                table.add_row(name, row["label"], row["codec"], size, *told)
+                cells = [f"{row[number]:.4g}" for number in numbers]
+                table.add_row(name, row["label"], row["codec"], size, *cells)
             else:
                 table.add_row(name, row["label"], Text(row["error_kind"], style="red"))
     if most:
@@ -48,13 +48,13 @@ def print_rows(run: Run, most: int) -> None:
 
 
 def print_run(run: Run, report: dict[str, Any]) -> None:
-    """Videos by status and error kind, speed, and where the table is."""
+    """Print videos by status and error kind, speed, and the table's place."""
     print_counts(report)
     print(f"table: {storage.join(run.out, run.table)}")
 
 
 def print_counts(report: dict[str, Any]) -> None:
-    """Videos by status and error kind, and speed."""
+    """Print videos by status and error kind, and speed."""
     counts, seconds = report["counts"], report["seconds"]
     by_status = ", ".join(f"{counts[status]} {status}" for status in STATUSES)
     print(f"{counts['videos']} videos: {by_status}")

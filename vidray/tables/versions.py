@@ -1,4 +1,4 @@
-"""Versions of the libraries that decide the numbers of a table. What is named is what is hashed."""
+"""Versions of the libraries that decide a table's numbers, for run.json and for digests."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def of(libraries: Iterable[str]) -> Versions:
 
 
 def changes(then: object, now: Versions) -> list[str]:
-    """What both name and is another now, such as ``torch 2.11.0 -> 2.15.0``.
+    """Libraries that both name with other versions, such as ``torch 2.11.0 -> 2.15.0``.
 
     Args:
-        then: as run.json told it.
+        then: the versions in run.json.
     """
     if not isinstance(then, dict):
         return ["unknown ones"]

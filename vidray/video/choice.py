@@ -1,4 +1,4 @@
-"""Which frames a job looks at: the functions of ``sampling`` by the names that a user gives."""
+"""The choice of frames: the functions of ``sampling`` by their names on the command line."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ _MOST_FPS = 1000.0
 
 @dataclass(frozen=True, kw_only=True)
 class FrameChoice:
-    """Which frames are looked at; their number is another setting's."""
+    """How frames are chosen; other settings say how many."""
 
     sampling: Literal["uniform", "fps", "dense", "random", "random_clip"] | None = None
-    """How frames are chosen; if not given, spread evenly for clips, one a second for features.
-    uniform: spread evenly. fps: --fps a second. dense: adjacent frames, for features as many as may
-    be looked at. random: drawn one by one. random_clip: adjacent frames from a drawn beginning."""
+    """How frames are chosen; if not given, evenly for clips, one a second for features.
+    uniform: spread evenly. fps: --fps a second. dense: adjacent frames, for features up to
+        --max-sampled-frames. random: drawn one by one. random_clip: adjacent frames from a random
+        start."""
     fps: float | None = None
-    """Frames a second that --sampling fps takes."""
+    """Frames per second that --sampling fps takes."""
     seed: int = 0
-    """Decides what is drawn at random. Each video has a draw of its own, the same in every run."""
+    """Seed of all random draws. Each video has its own draw, the same in every run."""
 
     def __post_init__(self) -> None:
         if self.sampling == "fps" and self.fps is None:
@@ -43,11 +44,11 @@ class FrameChoice:
 
     @classmethod
     def taken_from(cls, values: dict[str, Any]) -> FrameChoice:
-        """The choice in settings as JSON, which it leaves; older ones have none."""
+        """Take the choice out of settings as JSON; older settings have none."""
         return cls(**values.pop("choice", {}))
 
     def without_default(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Settings as JSON, as they were before there was a choice, if nothing was chosen."""
+        """Settings as JSON, without the choice if it is the default, as older ones were."""
         if self == FrameChoice():
             return {name: value for name, value in values.items() if name != "choice"}
         return dict(values)
@@ -56,8 +57,8 @@ class FrameChoice:
         """Exactly ``count`` ticks, ``int64 (count,)``, some repeated where there are fewer.
 
         Args:
-            num_ticks: of the stretch that the clip is of, 1 or more.
-            draw: what the draw is of, such as a video's size and a clip's number.
+            num_ticks: ticks of the clip's stretch, 1 or more.
+            draw: decides the draw, such as a video's size and a clip's number.
         """
         if self.sampling == "random_clip":
             seed = self._seed(draw)
@@ -80,7 +81,7 @@ class FrameChoice:
 
         Args:
             num_ticks: 1 or more.
-            draw: what the draw is of, such as a video's size.
+            draw: decides the draw, such as a video's size.
         """
         count = min(most, num_ticks)
         if self.sampling == "uniform":

@@ -37,22 +37,23 @@ _VERSION = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSettings:
-    """Everything that decides the pixels of a clip."""
+    """All settings that decide the pixels of a clip."""
 
     TARGET: ClassVar[str] = "vidray.video.clips:cut_videos"
 
     frames_per_clip: int = 16
-    """Frames of one clip; a video of fewer gives some of them more than once."""
+    """Frames per clip; a shorter video repeats some of its frames."""
     size_px: int = 112
-    """Width and height of a clip; some more than the model's leaves room for random crops."""
+    """Width and height of a clip; some more than the model takes leaves room for random crops."""
     clips_per_video: int = 1
-    """Clips of a video, one from each of so many stretches of equal time."""
+    """Clips per video, one from each of as many equal stretches of its time."""
     clip_seconds: float | None = None
-    """What a clip spans, in the middle of its stretch; the whole stretch if not given."""
+    """Length of a clip, from the middle of its stretch; the whole stretch if not given."""
     fit: Fit = "squash"
-    """squash keeps the whole picture and changes its shape; crop keeps the middle square."""
+    """How a frame becomes a square: squash changes its shape, crop keeps its middle."""
     decoder: Decoder = "pyav"
-    """Decoder; where the chosen one is not known to be exact, PyAV reads. The row says so."""
+    """Decoder; PyAV reads wherever the chosen one is not known to be exact. The row names the one
+    used."""
     choice: FrameChoice = dataclasses.field(default_factory=FrameChoice)
     limits: Limits = dataclasses.field(default_factory=Limits)
 
@@ -66,7 +67,7 @@ class ClipSettings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ClipSettings:
-        """The settings that ``dataclasses.asdict`` was taken of."""
+        """The settings from the JSON of ``dataclasses.asdict``."""
         given = {**values, "limits": Limits(**values["limits"])}
         return cls(choice=FrameChoice.taken_from(given), **given)
 
@@ -77,12 +78,12 @@ class ClipSettings:
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """Those that decide the pixels of a clip."""
+        """The libraries that decide the pixels of a clip."""
         return (*versions.DECODING, *versions.chosen(decoder=self.decoder))
 
     @property
     def schema(self) -> pa.Schema:
-        """CLIPS with its pixels, as they cross from process to process."""
+        """The schema of CLIPS with pixels, as they cross from process to process."""
         return schema.clips_schema((self.frames_per_clip, self.size_px, self.size_px, 3))
 
 
@@ -160,7 +161,7 @@ def read_clips(
 
 
 def _spans(clock: Clock, settings: ClipSettings, draw: int) -> NDArray[np.int64]:
-    """What each clip spans: of evenly spread or single frames all that they were taken from."""
+    """The span of each clip; for spread or single frames, all that they were taken from."""
     if settings.choice.sampling in (None, "uniform", "random"):
         return clip_spans(clock.num_ticks, clock.ticks_per_second, settings)
     ticks = clip_frames(clock.num_ticks, clock.ticks_per_second, settings, draw=draw)
@@ -170,7 +171,7 @@ def _spans(clock: Clock, settings: ClipSettings, draw: int) -> NDArray[np.int64]
 def stream_clips(
     video: Video, chosen: Sequence[NDArray[np.int64]], settings: ClipSettings, *, crops: int = 1
 ) -> Iterator[NDArray[np.uint8]]:
-    """Clips of these frames, ``uint8 (crops, T, H, W, 3)`` each, of a video of any length.
+    """Yield clips of these frames, ``uint8 (crops, T, H, W, 3)`` each, of a video of any length.
 
     No more frames are held than lie between the first and the last one of a clip.
 

@@ -1,6 +1,5 @@
-"""A clock of equal ticks that knows which frame is on the screen when. No file opened.
-
-Sampling counts (``sampling``). What is named in seconds is counted in ticks of this clock:
+"""A clock of equal ticks that says which frame is shown when. It opens no file. ``sampling`` counts
+frames; seconds are counted in ticks of this clock:
 
 constant rate    a tick is a frame: counting ticks is counting frames, exactly
 variable rate    a tick is a microsecond, and shows the frame that is then on the screen
@@ -31,7 +30,7 @@ _TICKS_PER_SECOND = 1_000_000
 
 @dataclass(frozen=True)
 class Stretch:
-    """The part of a video that a row is of: frames shown at ``begin <= seconds < end``."""
+    """The part of a video that a row describes: frames shown at ``begin <= seconds < end``."""
 
     begin_seconds: float = -math.inf
     end_seconds: float = math.inf
@@ -43,7 +42,7 @@ class Stretch:
         return cls(-math.inf if begin is None else begin, math.inf if end is None else end)
 
     def frames(self, seconds: NDArray[np.float64]) -> slice:
-        """Those of the frames shown at ``seconds`` that lie in it.
+        """The frames, of those shown at ``seconds``, that lie in it.
 
         Raises:
             VideoError: none does.
@@ -70,7 +69,7 @@ WHOLE = Stretch()
 
 @dataclass(frozen=True)
 class Clock:
-    """The frames of a stretch, one after the other.
+    """The times of the frames of a stretch.
 
     Attributes:
         first_frame: index in the video of the first of them.
@@ -159,7 +158,7 @@ class Clock:
 
 
 def _constant_rate(times: NDArray[np.float64], stated: float) -> float | None:
-    """The rate at which every frame comes to half a frame; None where there is none."""
+    """The rate that every frame keeps within half a frame; None where there is none."""
     if len(times) == 1:
         return stated
     rate = float((len(times) - 1) / (times[-1] - times[0]))

@@ -2,8 +2,8 @@
 
 Index k is the k-th frame that a sequential decode shows, in every container. Where the packet index
 is exact, only the key frames' groups that hold a wanted frame are decoded; elsewhere, in short
-videos, and whenever the decoder contradicts the index, the video is decoded sequentially. What an
-index cannot tell: damage in a group of a long video that holds no wanted frame.
+videos, and whenever the decoder contradicts the index, the video is decoded sequentially. An index
+cannot show damage in a group, of a long video, that holds no wanted frame.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Video:
         self._pts_seconds: NDArray[np.float64] | None = None
 
     def close(self) -> None:
-        """Let go of the file and of decoded frames."""
+        """Close the file and drop decoded frames."""
         self._reader = None
         self._stream.close()
 
@@ -79,7 +79,7 @@ class Video:
     def pts_seconds(self) -> NDArray[np.float64]:
         """``float64 (N,)``, strictly rising: when each of the N frames that decode is shown.
 
-        Costs a pass over the packets, or where those cannot tell, one sequential decode.
+        Costs a pass over the packets, or where those are not enough, one sequential decode.
         """
         if self._pts_seconds is None:
             times = timestamps.presentation_seconds(
@@ -110,16 +110,16 @@ class Video:
 
     @property
     def has_exact_index(self) -> bool:
-        """Whether packets alone tell every frame; as far as known, once frames were read."""
+        """Whether packets alone place every frame; as far as known, once frames were read."""
         return self._chosen_reader().has_exact_index
 
     @property
     def damage(self) -> Damage:
-        """The damage that the decoder met, of the frames it has looked at so far."""
+        """The damage that the decoder has met so far."""
         return Damage() if self._reader is None else self._reader.damage
 
     def probe(self, *, count_frames: bool = True) -> Probe:
-        """The video's properties; with ``count_frames`` its frames are counted, not believed."""
+        """The video's properties; with ``count_frames`` the frames are counted."""
         header = self.header
         num_frames, rate, seconds = None, header.rate, header.duration_seconds
         if count_frames:

@@ -1,4 +1,4 @@
-"""The decoders a user may choose. Nothing that takes long is imported for it."""
+"""Names of the decoders a user may choose. Imports nothing heavy."""
 
 from __future__ import annotations
 

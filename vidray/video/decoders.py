@@ -1,4 +1,4 @@
-"""The decoders a user may choose. PyAV is exact everywhere; the others only here and there.
+"""The decoders a user may choose. PyAV is exact everywhere, the others in some cases.
 
 decord 0.6 returned wrong frames for XviD AVI, MPEG-TS and WMV and crops odd sizes; OpenCV turns
 rotated frames by itself and cannot read from a bucket. Where the chosen one is not known to be
@@ -65,7 +65,7 @@ def _is_exact(video: Video, source: Source, decoder: str) -> bool:
     if not isinstance(source, str | os.PathLike) or probe.rotation_degrees:
         return False
     if video.header.num_video_streams > 1 or video.limits.max_corrupt_share < 1:
-        return False  # It chooses a stream by itself, and does not tell which frames are corrupt.
+        return False  # It chooses a stream by itself, and does not say which frames are corrupt.
     if decoder == "opencv":
         return True  # Sequential, and the number of frames is compared at the end.
     return (

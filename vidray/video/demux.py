@@ -1,4 +1,4 @@
-"""Opening a video file without decoding it: which stream, is it encrypted, why is there none."""
+"""Opening a video file without decoding it: its video stream, encryption, or why there is none."""
 
 from __future__ import annotations
 

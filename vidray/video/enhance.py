@@ -1,4 +1,4 @@
-"""Enhancement of a frame, as in the notebooks: denoise, then sharpen; and when it is called for.
+"""Enhancement of a frame, as in the notebooks: denoise, then sharpen; and when it helps.
 
 Denoising takes most of the time. Where numba is installed the same integer arithmetic runs as
 vector code, bit for bit equal to OpenCV's and twice as fast on one thread.

@@ -16,18 +16,19 @@ Resize = Literal["swscale", "opencv_area", "as_stored"]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Above any of these a video is refused: as ``damaged`` by the last one, else ``too_large``."""
+    """Limits of a video: above ``max_corrupt_share`` it is ``damaged``, else ``too_large``."""
 
     max_pixels: int = 36_000_000
-    """A video of larger frames fails as too_large; 8K UHD (7680x4320) has 33.2 million pixels."""
+    """Most pixels of a frame; larger frames fail as too_large. 8K UHD (7680x4320) has 33.2 million
+    pixels."""
     max_frames: int = 3_000_000
-    """A video of more frames fails as too_large; ten hours at 60 a second have 2.2 million."""
+    """Most frames of a video; more fail as too_large. Ten hours at 60 a second have 2.2 million."""
     max_seconds: float = 12 * 3600.0
-    """A longer video fails as too_large."""
+    """Longest video in seconds; a longer one fails as too_large."""
     max_bytes: int = 64 << 30
-    """A larger file fails as too_large."""
+    """Largest file size in bytes; a larger file fails as too_large."""
     max_corrupt_share: float = 1.0
-    """A video of which the decoder marks a larger share of frames corrupt fails as damaged."""
+    """Largest share of frames that the decoder may mark corrupt; more fails as damaged."""
 
     def __post_init__(self) -> None:
         for name in ("max_pixels", "max_frames", "max_seconds", "max_bytes"):
@@ -112,7 +113,7 @@ class Frames:
 
 @dataclass(frozen=True, kw_only=True)
 class Damage:
-    """Damage that a decoder met; None where it has looked at nothing.
+    """Damage that a decoder met; None where it has decoded nothing.
 
     Looked at is every frame of a video that is decoded sequentially, and of one that is read here
     and there no corrupt one: where the decoder marks one, the video is decoded sequentially. A
@@ -124,7 +125,7 @@ class Damage:
     corrupt_frames: int | None = None
     """Frames that the decoder marked corrupt: it made up what it could not read."""
     corrupt_share: float | None = None
-    """Of the frames looked at."""
+    """Share of corrupt frames among those looked at."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,11 +23,11 @@ from vidray.video.frames import Limits
 
 # pts, where to seek for it, is a key frame.
 _Row = tuple[int, int, bool]
-# A look at the bytes of a packet; what it tells: see ``_packet_look``.
+# A check of a packet's bytes; its results: see ``_packet_look``.
 _Look = Callable[[memoryview], bytes | None]
 
 # One packet is one shown frame in these, checked against sequential decoding in the tests, and a
-# damaged packet, or one that shows nothing, can be told by its bytes; not so in others.
+# damaged packet, or one that shows nothing, is known by its bytes; not so in others.
 _INDEXABLE_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 _INDEXABLE_CODECS = frozenset({"h264", "hevc", "vp9"})
 
@@ -50,7 +50,7 @@ class PacketIndex:
 def index_packets(
     container: InputContainer, stream: VideoStream, *, limits: Limits
 ) -> PacketIndex | None:
-    """Read every packet of ``stream`` without decoding; None where packets cannot tell the frames.
+    """Read every packet of ``stream`` without decoding; None where packets do not fix the frames.
 
     The container stands at its end afterwards. Raises VideoError: too_large, over ``max_frames``.
     """
@@ -74,7 +74,7 @@ def index_packets(
 def _rows(
     container: InputContainer, stream: VideoStream, look: _Look, limits: Limits
 ) -> list[_Row] | None:
-    """A row of each packet, in the order of decoding; None where packets cannot tell the frames."""
+    """A row per packet, in the order of decoding; None where packets do not fix the frames."""
     rows: list[_Row] = []
     parameter_sets: set[bytes] = set()
     for packet in container.demux(stream):
@@ -100,7 +100,7 @@ def _rows(
 
 
 def _decides_all_others(stream: VideoStream, first: memoryview) -> bool:
-    """Whether what the first packet says decides how all others are decoded.
+    """Whether the first packet decides how all others are decoded.
 
     FFmpeg knows by the text that x264 leaves there how its builds before 151 coded 4:4:4, and
     before 34 direct prediction; it forgets it when it seeks.
@@ -133,7 +133,7 @@ def _sorted_index(rows: list[_Row]) -> PacketIndex | None:
 
 
 def _packet_look(codec: str, extradata: bytes) -> _Look | None:
-    """A cheap look at a packet's bytes that tells damage and hidden frames before decoding.
+    """A cheap look at a packet's bytes that finds damage and hidden frames before decoding.
 
     What it gives: the parameter sets that the packet brings (mostly none: ``b""``), or None where
     the packet is not one whole shown frame.

@@ -1,4 +1,4 @@
-"""Plain numbers on how good a picture is: sharp, noisy, blocky, dark, flat, frozen, black.
+"""Quality numbers of a picture: sharp, noisy, blocky, dark, flat, frozen, black.
 
 They become columns of the result table and decide which frames ``enhance=auto`` touches.
 """

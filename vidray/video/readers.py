@@ -37,8 +37,8 @@ class SeekingReader:
     """Decodes only the groups of frames that hold a wanted one.
 
     Attributes:
-        stated_seconds: ``float64 (N,)``, what the container states of when each frame is shown.
-        has_exact_index: whether packets alone tell every frame.
+        stated_seconds: ``float64 (N,)``, when each frame is shown, by the container.
+        has_exact_index: whether packets alone place every frame.
     """
 
     has_exact_index = True
@@ -51,7 +51,7 @@ class SeekingReader:
 
     @property
     def damage(self) -> Damage:
-        """None of the frames looked at: where the decoder marks one, the index is given up."""
+        """No damage: where the decoder marks a frame, the index is given up."""
         if not self._found:
             return Damage()
         return Damage(damaged_packets=0, corrupt_frames=0, corrupt_share=0.0)
@@ -103,12 +103,12 @@ class SequentialReader:
     """Decodes from the beginning: once to count the frames, and again unless they could be kept.
 
     Args:
-        promised: what a packet index states of when each frame is shown, to be borne out.
+        promised: when each frame is shown, by a packet index, to be confirmed.
 
     Attributes:
-        stated_seconds: ``float64 (N,)``, what the container states of when each frame is shown; NaN
+        stated_seconds: ``float64 (N,)``, when each frame is shown, by the container; NaN
             where nothing.
-        has_exact_index: whether packets alone tell every frame.
+        has_exact_index: whether packets alone place every frame.
 
     Raises:
         VideoError: no frame decodes, or there are too many, or too many corrupt ones.

@@ -1,10 +1,10 @@
 """Samplers choose the frames to look at: arithmetic on numbers, no file opened.
 
 Every function takes keyword arguments only and returns int64 frame indices; index k is the k-th
-frame in presentation order. What is named in seconds is counted in ticks of ``clock``, which are
-frames where the rate is constant. A video shorter than what is asked for never raises: each
-function says whether it then repeats frames or returns fewer, because one short clip must not stop
-a job. A count, rate or length that can never be right raises ValueError.
+frame in presentation order. Seconds are counted in ticks of ``clock``, which are frames where the
+rate is constant. A video shorter than what is asked for never raises: each function says whether it
+then repeats frames or returns fewer, because one short clip must not stop a job. A count, rate or
+length that can never be right raises ValueError.
 """
 
 import math

@@ -102,7 +102,7 @@ def load_sound(
 
 
 class _SeekFailedError(Exception):
-    """The track is to be read from its beginning."""
+    """The track must be read from its beginning."""
 
 
 class _Reader:
@@ -134,7 +134,7 @@ class _Reader:
         self._keep(resampler.resample(None))  # what the resampling filter still holds
 
     def _within(self, frames: Iterator[AudioFrame], *, is_sought: bool) -> Iterator[AudioFrame]:
-        """Those of the frames, one after the other, that are heard between begin and end."""
+        """The frames, one after the other, that are heard between begin and end."""
         is_new, is_first = is_sought, True
         for comes, frame in _timed(frames, untold=math.inf if is_sought else 0.0):
             if is_new and comes > self._begin:
@@ -186,7 +186,7 @@ class _Reader:
 
 
 def _timed(frames: Iterator[AudioFrame], *, untold: float) -> Iterator[tuple[float, AudioFrame]]:
-    """Each frame with when it comes, by a clock that goes on where the container's is set anew.
+    """Each frame with its time, by a clock that goes on where the container's is reset.
 
     Args:
         untold: when the first one comes, if it does not say.

@@ -1,4 +1,4 @@
-"""OpenCV as one of many: no threads of its own, and the same bytes wherever it runs."""
+"""OpenCV beside other processes: no threads of its own, and the same bytes wherever it runs."""
 
 from __future__ import annotations
 

@@ -81,11 +81,11 @@ class Stream:
             raise self.limits.over("max_pixels", f"frames of {width_px}x{height_px} pixels")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._container.close()
 
     def index(self) -> PacketIndex | None:
-        """Every frame's place, from a pass over all packets; None where they cannot tell."""
+        """Every frame's place, from a pass over all packets; None where they are not enough."""
         self._at_start = False
         return index_packets(self._container, self._stream, limits=self.limits)
 
@@ -95,7 +95,7 @@ class Stream:
         return pts.astype(np.float64) * float(self._stream.time_base)
 
     def rewind(self) -> None:
-        """Go back to the beginning, with a decoder that knows nothing of what it has seen."""
+        """Go back to the beginning, with a fresh decoder."""
         if not self._at_start:
             self._container.close()
             self._open()

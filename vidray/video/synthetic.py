@@ -3,7 +3,7 @@
 The classes differ in motion only. Clip g03 of every class shows the same background, the same two
 discs, as many frames and the same noise level; where the discs begin is drawn anew for each clip,
 over a picture that wraps round at its edges. So one frame, or the length, codec and container of
-the file, tells nothing about the class: what a model learns here, it learned from motion.
+the file, says nothing about the class: what a model learns here, it learned from motion.
 
 Two files on purpose hold no video, because folders of videos do: one broken, one with sound only.
 """
@@ -121,7 +121,7 @@ def _drift(seconds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np
 
 
 def _spin(seconds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Round its own middle, at 120 to 200 degrees a second, either way."""
+    """A rotation about its own middle, at 120 to 200 degrees a second, either way."""
     turn_degrees = rng.choice([-1.0, 1.0]) * rng.uniform(120, 200) * seconds
     return _poses(rng, way_px=np.zeros((len(seconds), 2)), turn_degrees=turn_degrees)
 

@@ -1,4 +1,4 @@
-"""Presentation times: strictly rising, made of what the container states of each frame.
+"""Presentation times: strictly rising, made from the times that the container states.
 
 A sequential decode gives the order of the frames, and that is always right. Their times are not:
 AVI and ASF state when a packet is decoded and not when it is shown, so that B-frames seem to go
@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-# What the times of a container are: when frames are shown; when packets are decoded; or a clock
-# that starts anywhere and may be set anew at any moment.
+# Kinds of times in a container: when frames are shown; when packets are decoded; or a clock that
+# starts anywhere and may be reset at any moment.
 TimeKind = Literal["shown", "decoded", "broadcast"]
 _KIND_OF_FORMAT: dict[str, TimeKind] = {
     "avi": "decoded", "asf": "decoded", "mpegts": "broadcast", "mpeg": "broadcast",
@@ -31,7 +31,7 @@ _LONGEST_BROADCAST_STEP_SECONDS = 10.0
 _LEAST_USUAL = 0.75
 # No camera films faster: one flipped byte of a header gives a clock of a billion frames a second.
 _SHORTEST_STEP_SECONDS = 1e-5
-# Where neither the frames nor the header tell a rate.
+# Where neither the frames nor the header give a rate.
 UNKNOWN_RATE = 25.0
 
 
@@ -54,14 +54,14 @@ def presentation_seconds(
     Args:
         stated: seconds of each frame ``float64 (N,)``, in the order of a sequential decode; not
             finite where there is none.
-        rate: frames per second by the header, for where the times tell no step.
+        rate: frames per second by the header, for where the times give no step.
         kind: what the times are.
     """
     times = np.where(np.isfinite(stated), stated, np.nan)
     is_whole = _rises(times)
     if not is_whole or kind == "decoded":
         known = np.flatnonzero(~np.isnan(times))
-        # One that repeats the one before it tells nothing: the clock is coarse, or stands still.
+        # One that repeats the one before it says nothing: the clock is coarse, or stands still.
         times[known[1:][np.diff(times[known]) == 0]] = np.nan
         known = np.flatnonzero(~np.isnan(times))
         step = _usual_step(times, rate)
@@ -85,7 +85,7 @@ def presentation_seconds(
 
 
 def duration_seconds(pts_seconds: NDArray[np.float64], rate: float) -> float:
-    """First frame shown to last frame gone.
+    """Seconds from the first frame shown to the last one gone.
 
     The last frame lasts as long as those before it: one frame of ``rate`` where they keep to it.
     """
@@ -140,7 +140,8 @@ def _usual_step(times: NDArray[np.float64], rate: float | None) -> float:
 def _sorted_where_reordered(times: NDArray[np.float64], longest: float) -> NDArray[np.float64]:
     """Times sorted within each short stretch that is a permutation of rising times.
 
-    Not where that leaves a step above ``longest``: there a time is wrong, not out of order.
+    Stretches that would keep a step above ``longest`` stay: there a time is wrong, not out of
+    order.
     """
     if len(times) < 2:
         return times

@@ -1,4 +1,4 @@
-"""A network with the two things that training needs to know of it: its blocks and its head."""
+"""A network with the parts that training needs: its blocks and its head."""
 
 from dataclasses import dataclass
 
@@ -12,15 +12,15 @@ class Architecture:
     network: nn.Module
     """Clips ``float (N, C, T, H, W)`` to logits ``float (N, num_classes)``."""
     blocks: list[nn.Module]
-    """Its stages from input to output, without the head: what is checkpointed, or frozen. What
-    lies between or after them (a last norm, the pooling over time) is in none."""
+    """Stages from input to output, without the head; they can be checkpointed or frozen. Parts
+    between or after them (a last norm, the pooling over time) belong to none."""
     head: nn.Module
     """The submodule of ``network`` that maps embeddings ``(N, D)`` to logits."""
     loaded: str | None = None
-    """What was taken of the weights it was asked to start from, and what was not; one line."""
+    """The initial weights that were loaded, and those that were not; one line."""
 
     def embed(self, clips: Tensor) -> Tensor:
-        """What the head sees: ``float (N, C, T, H, W)`` -> ``float (N, D)``."""
+        """The head's input: ``float (N, C, T, H, W)`` -> ``float (N, D)``."""
         seen: list[Tensor] = []
 
         def keep(_head: nn.Module, inputs: tuple[Tensor, ...]) -> None:

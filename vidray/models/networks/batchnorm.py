@@ -1,7 +1,7 @@
-"""Batch normalisation that is right on several workers, and that which is not trained at all.
+"""Batch normalisation that is exact over several workers, and a frozen one.
 
-A batch norm looks at the rows its own process has. Two workers with half of the rows each would
-train another network than one worker with all of them; ``synchronise`` makes them the same.
+A batch norm looks at the rows its own process has. So two workers with half of the rows each would
+train another network than one with all rows; ``synchronise`` makes them train the same.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
-        """Any number of dimensions: the batch norm that this one stands for had its own check."""
+        """Allow any number of dimensions: the replaced batch norm had its own check."""
 
 
 class FrozenBatchNorm(_BatchNorm):
@@ -99,7 +99,7 @@ class FrozenBatchNorm(_BatchNorm):
         return self
 
     def _check_input_dim(self, input: Tensor) -> None:  # noqa: A002
-        """Any number of dimensions: the batch norm that this one stands for had its own check."""
+        """Allow any number of dimensions: the replaced batch norm had its own check."""
 
 
 def world_size() -> int:

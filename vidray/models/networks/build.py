@@ -1,4 +1,4 @@
-"""From a model's name to its network."""
+"""Networks by name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,6 @@ _IMAGE_WEIGHTS = {
     "resnet50": tv.ResNet50_Weights,
     "efficientnet_b0": tv.EfficientNet_B0_Weights,
 }
-NAMES = names.DEEP
 
 
 def build(
@@ -59,7 +58,7 @@ def build(
     """A network with its parts.
 
     Args:
-        name: one of ``NAMES``.
+        name: one of ``names.DEEP``.
         num_classes: logits.
         weights: None or ``none`` starts fresh; ``default`` starts from the architecture's published
             weights, the head apart; anything else is a safetensors file, local or in a bucket, of a
@@ -76,7 +75,7 @@ def build(
     if head not in HEAD_KINDS:
         raise unknown_name("head", head, HEAD_KINDS)
     if num_classes < 2:
-        raise UserError(f"num_classes is {num_classes}: a classifier tells 2 or more apart")
+        raise UserError(f"num_classes is {num_classes}: a classifier needs 2 or more classes")
     size = {key: value for key, value in (("frames", frames), ("size_px", size_px)) if value}
     try:
         built = _fresh(name, num_classes, {"head": head, "dropout": dropout}, size, weights)
@@ -99,8 +98,8 @@ def build_model(name: str, **settings: Any) -> nn.Module:
 
 def check_name(name: str) -> None:
     """Raise UserError unless there is such a deep model."""
-    if name not in NAMES:
-        raise unknown_name("deep model", name, NAMES)
+    if name not in names.DEEP:
+        raise unknown_name("deep model", name, names.DEEP)
 
 
 def _fresh(
@@ -163,7 +162,7 @@ def _two_stream(kind: str, num_classes: int, head: dict[str, Any], _: dict[str, 
     return built, lambda: from_resnet(published.state_dict(weights), network)
 
 
-# By the first word of the name.
+# First word of a model's name -> its builder.
 _OWN: dict[str, Callable[[str, int, dict[str, Any], dict[str, int]], _Filled]] = {
     "c3d": _c3d,
     "slowfast": _slowfast,
@@ -176,7 +175,7 @@ def _load_file(built: Architecture, name: str, uri: str) -> str:
     """Weights of a file; where its head is another one, for other classes or kind, ours stays.
 
     Returns:
-        What was taken and what was not, in one line.
+        The tensors that were loaded and those that were not, in one line.
     """
     state = _in_our_names(name, published.read_safetensors(uri))
     prefix = next(k for k, module in built.network.named_modules() if module is built.head) + "."
@@ -188,12 +187,12 @@ def _load_file(built: Architecture, name: str, uri: str) -> str:
     if not kept:
         state = {k: v for k, v in state.items() if k not in theirs} | ours
     published.load_state(built.network, state, source=storage.without_secrets(uri))
-    told = (
+    taken = (
         f"{storage.without_secrets(uri)}: {len(state) - (0 if kept else len(ours))} tensors taken"
     )
     if kept:
-        return f"{told}, all there are, the head's {len(ours)} among them"
-    return f"{told}; not its head ({_shapes(theirs)}), so a new one is made ({_shapes(ours)})"
+        return f"{taken}, all there are, the head's {len(ours)} among them"
+    return f"{taken}; not its head ({_shapes(theirs)}), so a new one is made ({_shapes(ours)})"
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> str:
@@ -221,9 +220,9 @@ def _in_our_names(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def set_trained(built: Architecture, trained: str) -> None:
-    """Freeze all but what is to be trained: ``all``, ``head`` or ``last_N_blocks`` and the head.
+    """Freeze all layers but the trained ones: ``all``, ``head`` or ``last_N_blocks`` and the head.
 
-    What lies after the blocks (a last norm, the pooling over time) is trained with the head. Frozen
+    Layers after the blocks (a last norm, the pooling over time) are trained with the head. Frozen
     batch norm keeps its statistics.
 
     Raises:

@@ -17,7 +17,7 @@ class C3D(nn.Module):
     """C3D; made for 16 frames of 112x112, and runs on other sizes too.
 
     Args:
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
         head: kind of head, see ``heads.make_head``: the last of the three linear layers.
         dropout: of the head; the layers before it have the paper's.
 

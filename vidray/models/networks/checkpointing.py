@@ -43,7 +43,7 @@ def checkpoint_blocks(network: nn.Module, blocks: Sequence[nn.Module]) -> None:
 
 
 def _units(block: nn.Module) -> list[nn.Module]:
-    """What is computed again at once: of a stage that is a row of blocks, each of these.
+    """The units that are recomputed at once: each block of a stage that is a row of blocks.
 
     The least memory is that of the largest unit, and a stage of R3D holds twice what a block does.
     """
@@ -54,7 +54,7 @@ def _units(block: nn.Module) -> list[nn.Module]:
 
 
 def _forward(block: nn.Module, *inputs: Any) -> Any:
-    """The block's own forward, its class's, checkpointed where that is of use."""
+    """The block's own forward, checkpointed where that is useful."""
     forward = partial(type(block).forward, block)
     if not (block.training and torch.is_grad_enabled()):
         return forward(*inputs)
@@ -64,13 +64,13 @@ def _forward(block: nn.Module, *inputs: Any) -> Any:
 def _contexts(
     block: nn.Module,
 ) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What surrounds the first forward pass and the second."""
+    """The contexts of the first and the second forward pass."""
     return nullcontext(), _statistics_at_rest(block)
 
 
 @contextmanager
 def _statistics_at_rest(block: nn.Module) -> Iterator[None]:
-    """Batch norms that count the batch in copies of their statistics, which are then dropped.
+    """A context in which batch norms update copies of their statistics, which are then dropped.
 
     Without, each batch would move the running statistics twice. They cannot be switched off:
     autograd saves them, and checkpoint wants both passes to save the same.

@@ -52,7 +52,7 @@ class AttentionPooling(nn.Module):
         )
 
     def weights(self, features: Tensor) -> Tensor:
-        """How much frames count: ``float (N, T, D)`` -> ``float (N, T)``, each row summing to 1."""
+        """Weights of the frames: ``float (N, T, D)`` -> ``float (N, T)``, each row summing to 1."""
         scores: Tensor = self.score(features)  # (N, T, 1)
         return scores.squeeze(-1).softmax(dim=1)
 
@@ -92,7 +92,7 @@ class FramePooling(nn.Module):
     """An image network on every frame, pooled over time, and a head.
 
     Args:
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
         backbone: the image network.
         pooling: over time, see the module.
         head: kind of head, see ``heads.make_head``.

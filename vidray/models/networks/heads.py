@@ -1,4 +1,4 @@
-"""What turns a clip's features into logits: one linear layer, plain or regularised."""
+"""Heads that turn a clip's features into logits: one linear layer, plain or regularised."""
 
 from typing import get_args
 
@@ -17,7 +17,7 @@ def make_head(kind: HeadKind, in_features: int, num_classes: int, dropout: float
     Args:
         kind: ``linear``, or ``layernorm_dropout_linear``.
         in_features: length of the embedding.
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
         dropout: share of the features left out in training; ``linear`` has none.
 
     Raises:

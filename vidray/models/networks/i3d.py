@@ -65,7 +65,7 @@ class I3D(nn.Module):
     """An inflated ResNet-50.
 
     Args:
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
         head: kind of head, see ``heads.make_head``.
         dropout: of the head.
 

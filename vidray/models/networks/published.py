@@ -1,4 +1,4 @@
-"""Published weights: from the cache of PyTorch's hub, or over the network into it."""
+"""Published weights: from the cache of PyTorch's hub, downloaded into it if missing."""
 
 from __future__ import annotations
 
@@ -67,23 +67,23 @@ def read_safetensors(uri: str) -> dict[str, Tensor]:
     Raises:
         UserError: there is none, or it is of another kind: those can run code when opened.
     """
-    told = storage.without_secrets(uri)
+    shown = storage.without_secrets(uri)
     try:
         data = storage.read_bytes(uri)
     except FileNotFoundError:
-        raise UserError(f"{told} is not there: give a safetensors file, default or none") from None
+        raise UserError(f"{shown} is not there: give a safetensors file, default or none") from None
     try:
         return _tensors(data)
     except (ValueError, TypeError, KeyError, RuntimeError, struct.error) as error:
-        said = " ".join(str(error).split())[:200]  # PyTorch tells the stack of its C++.
+        said = " ".join(str(error).split())[:200]  # PyTorch adds the stack of its C++.
         raise UserError(
-            f"{told} is no safetensors file ({said}): other kinds can run code when opened and "
+            f"{shown} is no safetensors file ({said}): other kinds can run code when opened and "
             "are not; convert it with safetensors.torch.save_file"
         ) from None
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:
-    """What a file holds: a length, a header of JSON, and bytes that the header divides.
+    """The tensors of a file: a length, a header of JSON, and bytes that the header divides.
 
     safetensors' own reader copies all of it, and its process dies or hangs where memory runs out.
     """
@@ -105,7 +105,7 @@ def _tensor(name: str, entry: dict[str, Any], stored: memoryview) -> Tensor:
     dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
     begin, end = entry["data_offsets"]
     if any(type(number) is not int or number < 0 for number in (*shape, begin, end)):
-        raise ValueError(f"{checked_json.shown(name)} has a shape or a place that is none")
+        raise ValueError(f"{checked_json.shown(name)} has an invalid shape or place")
     if end > len(stored) or math.prod(shape) * dtype.itemsize != end - begin:
         raise ValueError(f"{checked_json.shown(name)} does not have the bytes of its shape")
     if begin == end:

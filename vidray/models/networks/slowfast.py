@@ -1,9 +1,9 @@
 """SlowFast R50 8x8: one ResNet looks at few frames, a thin one at all (Feichtenhofer et al. 2019).
 
-The slow pathway takes every fourth frame and has most of the channels: what is there. The fast one
-takes all frames with an eighth of the channels: how it moves. After the stem and after res2, res3
-and res4 what the fast one found is joined to the slow one by a convolution that strides over time.
-Both are averaged over time and space, joined, and given to one head.
+The slow pathway takes every fourth frame and has most of the channels: it sees objects. The fast
+one takes all frames with an eighth of the channels: it sees motion. After the stem and after res2,
+res3 and res4 what the fast one found is joined to the slow one by a convolution that strides over
+time. Both are averaged over time and space, joined, and given to one head.
 """
 
 import torch
@@ -30,7 +30,7 @@ class SlowFast(nn.Module):
     """SlowFast over one clip; the slow pathway's frames are taken from it here.
 
     Args:
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
         head: kind of head, see ``heads.make_head``.
         dropout: share of the joined features left out in training.
         width: channels of the slow stem, 64 in a ResNet; tests use less. A multiple of 8.
@@ -65,7 +65,7 @@ class SlowFast(nn.Module):
         self.blocks.apply(_initialise)
 
     def embed(self, clip: Tensor) -> Tensor:
-        """What the head sees: ``float (N, 3, T, H, W)`` -> ``float (N, embedding_length)``.
+        """The head's input: ``float (N, 3, T, H, W)`` -> ``float (N, embedding_length)``.
 
         Raises:
             ValueError: T is not a multiple of ``alpha``.

@@ -37,7 +37,7 @@ class TimeSformer(nn.Module):
     """A ViT-B/16 over the frames of a clip.
 
     Args:
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
         attention: which patches see which, see the module.
         head: kind of head, see ``heads.make_head``.
         dropout: of the head.
@@ -87,7 +87,7 @@ class TimeSformer(nn.Module):
         _initialise(self)
 
     def embed(self, clip: Tensor) -> Tensor:
-        """What the head sees: ``float (N, 3, T, H, W)`` -> ``float (N, width)``.
+        """The head's input: ``float (N, 3, T, H, W)`` -> ``float (N, width)``.
 
         Raises:
             ValueError: another number of frames or another size than the network was made for.
@@ -248,7 +248,7 @@ def to_groups(patches: Tensor, parts: Parts, *, strided: bool = False) -> Tensor
 def from_groups(
     groups: Tensor, parts: Parts, shape: torch.Size, *, strided: bool = False
 ) -> Tensor:
-    """What ``to_groups`` cut, put together again: -> ``shape``, (N, T, R, C, D)."""
+    """The inverse of ``to_groups``: -> ``shape``, (N, T, R, C, D)."""
     cut, order = _cut(shape, parts, strided), _order(strided)
     back = sorted(range(len(order)), key=order.__getitem__)
     return groups.reshape([cut[axis] for axis in order]).permute(back).reshape(shape)

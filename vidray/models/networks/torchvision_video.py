@@ -104,7 +104,7 @@ def mvit_v2_s(
     """MViTv2-S for clips of ``frames`` frames of ``size_px`` squared.
 
     Its positions are relative, and torchvision interpolates their tables to the sizes at hand, so
-    weights fit any clip; the network has only to be told how many patches there are.
+    weights fit any clip; the network only needs the number of patches.
     """
     network = filled(video.mvit_v2_s(), weights)
     last = network.head[-1]
@@ -146,7 +146,7 @@ def torchvision_video(
 
     Args:
         name: which.
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
         head: kind of head, see ``heads.make_head``.
         dropout: of the head.
         weights: torchvision's of this network, or None for fresh ones.

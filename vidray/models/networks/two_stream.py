@@ -43,7 +43,7 @@ class TwoStream(nn.Module):
     around it.
 
     Args:
-        num_classes: classes to tell apart.
+        num_classes: number of classes.
         fusion: how the streams become one answer, see the module.
         head: kind of head, see ``heads.make_head``; ``late`` and ``weighted`` have two.
         dropout: of the heads.
@@ -77,7 +77,7 @@ class TwoStream(nn.Module):
             )
 
     def embed(self, clip: Tensor) -> Tensor:
-        """What the head sees: ``float (N, 5, T, H, W)`` -> ``float (N, 1024)``, colours first.
+        """The head's input: ``float (N, 5, T, H, W)`` -> ``float (N, 1024)``, colours first.
 
         Raises:
             ValueError: no clip of five channels.
@@ -166,7 +166,7 @@ def split_streams(clip: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def flow_indices(frames: int) -> NDArray[np.int64]:
-    """Which fields of a clip of ``frames`` the network sees: ``int64 (10,)``.
+    """The flow fields of a clip of ``frames`` that the network takes: ``int64 (10,)``.
 
     Ten adjacent ones between the 11 frames in the middle, so that the middle frame is the sixth of
     them. A shorter clip has fewer fields, and some are seen more than once.
