@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,8 @@ from tests.command_lines import ROOT, config_of
 from vidray import cli
 
 RAY = str(Path(sys.executable).with_name("ray"))
+# For what takes seconds here: on a machine ten times slower it must not fail a test.
+PATIENCE_SECONDS = 600.0
 
 
 @dataclass
@@ -96,7 +98,7 @@ class Cluster:
             "print(sum(node['Alive'] for node in ray.nodes()))"
         )
         alive = sum(node.poll() is None for node in self.nodes)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             found = subprocess.run(
                 [sys.executable, "-c", look],
@@ -107,7 +109,7 @@ class Cluster:
             )
             if found.returncode == 0 and int(found.stdout.split()[-1]) >= alive:
                 return
-        raise TimeoutError(f"no cluster of {alive} nodes after 90 seconds: {found.stderr[-2000:]}")
+        raise TimeoutError(f"no cluster of {alive} nodes: {found.stderr[-2000:]}")
 
     def join(self) -> None:
         """Make this process a driver of the cluster, for all jobs that tests call in it."""
@@ -219,7 +221,7 @@ class Job:
         assert found == code, told.getvalue()
         return told.getvalue()
 
-    def run(self, *flags: object, seconds: float = 240) -> str:
+    def run(self, *flags: object, seconds: float = PATIENCE_SECONDS) -> str:
         """Run to the end as a process of its own; returns what it printed.
 
         Fails the test unless it exits with 0.
@@ -256,6 +258,14 @@ def _command(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.Error:
         return ""
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    """Look until it is so."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
 
 
 def send_signal(process: psutil.Process, number: signal.Signals) -> bool:

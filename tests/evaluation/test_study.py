@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from jobs import study as job
-from tests.ray_cluster import ROOT, Cluster, Job
+from tests.command_lines import ROOT
+from tests.ray_cluster import Cluster, Job
 from vidray import models
 from vidray.errors import UserError
 from vidray.evaluation import judging, study, study_figures, study_plan
@@ -570,7 +571,7 @@ def test_the_command_line_tells_a_mistake_in_one_line(features: Path, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_a_deep_model_is_studied_on_the_same_videos(cluster: Cluster, tmp_path: Path) -> None:
     videos, clips, out = tmp_path / "videos", tmp_path / "clips", tmp_path / "study"
     synthetic.make_clips(videos)

@@ -15,7 +15,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from jobs.label import LabelConfig
-from tests.ray_cluster import ROOT
+from tests.command_lines import ROOT
 from vidray import __version__
 
 CLUSTER = ROOT / "cluster"

@@ -6,7 +6,6 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -14,14 +13,14 @@ import pyarrow as pa
 import pytest
 import s3fs
 
-from tests.ray_cluster import Cluster, Job, ray_workers, sandboxes, send_signal
+from tests.ray_cluster import Cluster, Job, ray_workers, sandboxes, send_signal, wait_until
 from tests.shared_data import FIGHT
 from tests.videos import write_video
 from vidray import storage
 from vidray.storage import parquet
 from vidray.tables import runs
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 _CHEAP = ("--families", "color")
 _STEADY = (
@@ -88,13 +87,6 @@ def job(cluster: Cluster) -> Job:
 
 def _table_bytes(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "features").iterdir())}
-
-
-def _wait_until(is_so: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
 
 
 def _staged(out: Path) -> dict[str, int]:
@@ -179,9 +171,9 @@ def test_killed_workers_cost_nothing(
     with job.start("--videos", many, "--out", tmp_path / "out", *_STEADY) as process:
         for _ in range(3):
             before = len(_staged(tmp_path / "out"))
-            _wait_until(lambda n=before: len(_staged(tmp_path / "out")) > n + 3)
+            wait_until(lambda n=before: len(_staged(tmp_path / "out")) > n + 3)
             # Between two tasks a worker is idle and has no task's name: look until one has.
-            _wait_until(lambda: any(send_signal(w, signal.SIGKILL) for w in ray_workers(cluster)))
+            wait_until(lambda: any(send_signal(w, signal.SIGKILL) for w in ray_workers(cluster)))
         told, _ = process.communicate()
     assert process.returncode == 0, told
     assert _table_bytes(tmp_path / "out") == _table_bytes(undisturbed)
@@ -192,12 +184,13 @@ def test_a_killed_driver_goes_on_where_it_stopped(
 ) -> None:
     out = tmp_path / "out"
     with job.start("--videos", many, "--out", out, *_STEADY) as process:
-        _wait_until(lambda: len(_staged(out)) >= 10)
+        wait_until(lambda: len(_staged(out)) >= 10)
         process.kill()
     assert not (out / "features").exists()
     with pytest.raises(Exception, match="no finished run"):
         runs.read_table(str(out))
-    time.sleep(3)  # What is in flight on the cluster ends with its driver.
+    # What is in flight on the cluster ends with its driver.
+    wait_until(lambda: not ray_workers(job.cluster))
     finished = _staged(out)
     assert 10 <= len(finished) < 40
     told = job.call("--videos", many, "--out", out, *_STEADY)
@@ -213,7 +206,7 @@ def test_a_killed_node_costs_nothing(
 ) -> None:
     second = cluster.add_node(cpus=2)
     with job.start("--videos", many, "--out", tmp_path / "out", *_STEADY) as process:
-        _wait_until(lambda: len(_staged(tmp_path / "out")) >= 10)
+        wait_until(lambda: len(_staged(tmp_path / "out")) >= 10)
         cluster.kill(second)
         told, _ = process.communicate()
     assert process.returncode == 0, told
@@ -297,7 +290,7 @@ def test_videos_added_during_a_run_wait_for_the_next(job: Job, clips: Path, tmp_
     shutil.copytree(clips, source)
     out = tmp_path / "out"
     with job.start("--videos", source, "--out", out, *_CHEAP) as process:
-        _wait_until((out / "videos.parquet").exists)
+        wait_until((out / "videos.parquet").exists)
         process.kill()
     shutil.copyfile(source / "up" / "clip00.mp4", source / "up" / "later.mp4")
     job.call("--videos", source, "--out", out, *_CHEAP)

@@ -1,7 +1,7 @@
 """A flag means the same in every command, and docs/flags.md says what."""
 
+from tests.command_lines import ROOT
 from tests.flag_table import Flag, by_flag, page
-from tests.ray_cluster import ROOT
 
 # Flags whose meaning or values differ between commands, and why that is right.
 _MEANINGS = {

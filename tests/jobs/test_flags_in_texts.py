@@ -8,8 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.command_lines import FLAG, flags_of, scripts
-from tests.ray_cluster import ROOT
+from tests.command_lines import FLAG, ROOT, flags_of, scripts
 
 _MODULES = sorted(
     str(path.relative_to(ROOT))

@@ -7,8 +7,6 @@ import re
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,15 @@ import s3fs
 
 from jobs import label
 from tests.models.test_folder import fitted, save, trained
-from tests.ray_cluster import Cluster, Job, ray_workers, running, sandboxes, send_signal
+from tests.ray_cluster import (
+    Cluster,
+    Job,
+    ray_workers,
+    running,
+    sandboxes,
+    send_signal,
+    wait_until,
+)
 from tests.s3 import serving
 from tests.video_writer import write_video
 from vidray import cli
@@ -27,7 +33,7 @@ from vidray.errors import UserError
 from vidray.labelling.commits import read_labels
 from vidray.models.folder import save_classical
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +78,6 @@ def table(out: object) -> pa.Table:
 
 def parts(out: Path) -> int:
     return len(list(out.glob("_runs/*/*/_staging/part-*.parquet")))
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
 
 
 def test_nights_of_a_folder_that_grows(
@@ -140,7 +139,8 @@ def test_a_killed_run_is_finished_and_committed_once(
         wait_until(lambda: parts(out) >= 5)
         process.kill()
     assert not (out / "labels").exists()
-    time.sleep(3)  # What is in flight on the cluster ends with its driver.
+    # What is in flight on the cluster ends with its driver.
+    wait_until(lambda: not ray_workers(job.cluster))
     finished = parts(out)
     assert 5 <= finished < 41
     told = job.call(*flags)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_lines import scripts
-from tests.ray_cluster import ROOT
+from tests.command_lines import ROOT, scripts
 
 _HEAVY = {"matplotlib", "optuna", "pandas", "ray", "sklearn", "torch"}
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.ray_cluster import ROOT
+from tests.command_lines import ROOT
 
 JOBS = ("train", "evaluate", "study")
 _HEAVY = ("torch", "sklearn", "ray", "pyarrow", "matplotlib", "cv2", "numpy")

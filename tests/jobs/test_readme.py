@@ -43,7 +43,7 @@ def _commands() -> list[str]:
     return list(dict.fromkeys(line for line in lines if "jobs/" in line or "tune/" in line))
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_commands_and_snippets(
     tmp_path: Path, cluster: Cluster, s3_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

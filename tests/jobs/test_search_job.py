@@ -13,8 +13,9 @@ import duckdb
 import numpy as np
 import pytest
 
+from tests.command_lines import ROOT
 from tests.made_runs import clips_run, features_run
-from tests.ray_cluster import ROOT, Cluster, Process, ray_workers
+from tests.ray_cluster import PATIENCE_SECONDS, Cluster, Process, ray_workers
 from tune import search as job
 from vidray import models
 from vidray.errors import UserError
@@ -22,7 +23,7 @@ from vidray.learning.hyperparameters import Training
 from vidray.learning.train_config import ClassicalSettings, FoldSettings, LearningSettings
 from vidray.search.settings import SearchSettings
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 _FLAGS = (
     "--kinds", "classical", "deep", "--models", "knn", "logistic_regression", "resnet18_avg",
@@ -82,14 +83,14 @@ def test_two_searches_at_once_one_of_them_killed_come_to_the_same(
             _wait_for(second, "deep 1/4")
             kept = _written(killed)
             second.send_signal(signal.SIGKILL)
-        told, _ = first.communicate(timeout=400)
+        told, _ = first.communicate(timeout=PATIENCE_SECONDS)
     assert first.returncode == 0, told
     assert len(kept) == 5
     with _start(cluster, data, killed) as second:
         _wait_for(second, "epoch 1/3")
         for process in ray_workers(cluster, "ray::ImplicitFunc"):
             process.kill()
-        again, _ = second.communicate(timeout=400)
+        again, _ = second.communicate(timeout=PATIENCE_SECONDS)
     assert second.returncode == 0, again
     assert {name: _written(killed)[name] for name in kept} == kept
     assert _table(killed) == _table(plain)
@@ -190,7 +191,7 @@ def test_trials_that_raise_run_out_of_memory_or_die_are_recorded(
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     told = [line.removeprefix("TOLD ") for line in done.stdout.splitlines() if "TOLD" in line]

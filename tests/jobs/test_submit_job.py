@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.command_lines import ROOT
 from tests.jobs.test_label_job import parts, table, wait_until
 from tests.models.test_folder import save, trained
-from tests.ray_cluster import RAY, ROOT, Cluster, Process, free_port, running
+from tests.ray_cluster import RAY, Cluster, Process, free_port, running
 from tests.video_writer import write_video
 from vidray.labelling.commits import read_labels
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 
 @dataclass

@@ -154,7 +154,7 @@ def test_addresses_are_listed_again_where_nobody_knows_them(
     assert len(listings) == 1
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_a_run_goes_on_with_signed_urls_and_no_file_holds_them(
     web: Web, cluster: Cluster, tmp_path: Path
 ) -> None:
