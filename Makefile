@@ -14,14 +14,15 @@ BETTER := import json, sys; \
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-shared lint bench lock clean
+.PHONY: help setup demo test test-fast test-shared lint bench lock clean
 
 help:
 	@echo "make setup   install the locked versions into .venv"
 	@echo "make demo    make 80 small clips, extract, train and judge two models, label new clips by the better"
 	@echo "make test    lint, types and tests"
+	@echo "make test-fast   the tests that take a second or less each"
 	@echo "make test-shared   the tests over ../shared/data only"
-	@echo "make lint    format and lint, mending what can be mended"
+	@echo "make lint    format and lint, fixing what can be fixed"
 	@echo "make bench   the benchmarks, and how to run each"
 	@echo "make lock    resolve pyproject.toml into requirements.lock again"
 	@echo "make clean   remove .venv, caches and the demo's output"
@@ -68,6 +69,10 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 2 --no-loadscope-reorder
+
+# Nothing that starts Ray, another process or a long training: what to run between two edits.
+test-fast: $(READY)
+	$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 # What "make test" leaves out in a clone with no ../shared beside it.
 test-shared: $(READY)

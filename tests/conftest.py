@@ -43,8 +43,11 @@ _LAST = (
 )  # fmt: skip
 
 
+_WITH_RAY = {"cluster", "dashboard"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files of either kind come first."""
+    """The longest files of either kind come first; what uses a cluster is slow."""
 
     def place(item: pytest.Item) -> tuple[int, int]:
         for number, files in enumerate((_FIRST, _LAST)):
@@ -53,6 +56,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 1, 0
 
     items.sort(key=place)
+    for item in items:
+        if _WITH_RAY & set(getattr(item, "fixturenames", ())):
+            item.add_marker("slow")
 
 
 class _OneClusterFirst(LoadFileScheduling):  # type: ignore[misc]

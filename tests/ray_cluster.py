@@ -54,8 +54,6 @@ class Cluster:
                 else {"RAY_AUTH_MODE": "disabled"}
             ),
             "RAY_TMPDIR": self.folder,
-            # Ray's 15 gives a worker 3 % of a core that another test wants, too: 80 s became 10 s.
-            "RAY_worker_niceness": "0",
             # A node that was killed is dead after 5 looks: after 5 s, and not 15.
             "RAY_health_check_period_ms": "1000",
             **self.variables,

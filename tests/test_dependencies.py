@@ -36,6 +36,7 @@ def _imported(folder: str) -> Iterator[tuple[str, str]]:
             yield from ((str(path.relative_to(ROOT)), name.split(".")[0]) for name in names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["vidray", "jobs", "tune", "tests"])
 def test_every_import_is_declared(folder: str) -> None:
     declared = _declared(dev=folder == "tests")

@@ -149,6 +149,7 @@ def test_whatever_libraries_make_of_it(work: str, number: int, code: int, said: 
     assert job.end() == (code, "", said)
 
 
+@pytest.mark.slow
 def test_deep_in_c_it_ends_in_time_with_all_that_it_has_started() -> None:
     job = _Started(_DEEP_IN_C)
     (child,) = job.until("ready")
@@ -161,6 +162,7 @@ def test_deep_in_c_it_ends_in_time_with_all_that_it_has_started() -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_forked_childs_signals_are_its_own() -> None:
     assert _Started(_FORKS).end() == (0, "done\n", "")
 

@@ -96,6 +96,7 @@ def test_every_script_is_a_command_of_the_wheel(installed: Path, tmp_path: Path)
     _run(installed.with_name("python"), "-c", import_all, cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_an_editable_install_is_found_from_the_folder_above_the_clone(
     clone: Path, tmp_path: Path
 ) -> None:

@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.ray_cluster import ROOT
 
 
+@pytest.mark.slow
 def test_ray_data_says_nothing_of_its_own() -> None:
     """Importing it sets its loggers up anew: what is set before is lost."""
     code = (

@@ -37,6 +37,7 @@ def test_one_child_serves_many_requests(sandbox: Sandbox) -> None:
     assert first[1] == second[1] != os.getpid()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "signal_name"), [("segfault", "SIGSEGV"), ("abort", "SIGABRT")])
 def test_a_crash_is_tried_twice_and_told(
     sandbox: Sandbox, tmp_path: Path, what: str, signal_name: str
@@ -48,6 +49,7 @@ def test_a_crash_is_tried_twice_and_told(
     assert _said(sandbox, "next")[0] == "next"
 
 
+@pytest.mark.slow
 def test_a_hang_is_a_timeout_and_not_tried_again(sandbox: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="not finished after 10 seconds") as caught:
         sandbox.run({"do": "hang"})
@@ -56,6 +58,7 @@ def test_a_hang_is_a_timeout_and_not_tried_again(sandbox: Sandbox, tmp_path: Pat
     assert _said(sandbox, "next")[0] == "next"
 
 
+@pytest.mark.slow
 def test_a_child_killed_from_outside_is_replaced(sandbox: Sandbox, tmp_path: Path) -> None:
     assert _said(sandbox, "die_once")[0] == "die_once"
     assert (tmp_path / "die_once").read_text() == ".."
@@ -65,6 +68,7 @@ def test_a_child_killed_from_outside_is_replaced(sandbox: Sandbox, tmp_path: Pat
     assert _said(sandbox, "another")[0] == "another"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eat", ["eat", "eat_with_opencv", "eat_with_pytorch"])
 def test_memory_is_capped(sandbox: Sandbox, tmp_path: Path, eat: str) -> None:
     with pytest.raises(
@@ -100,6 +104,7 @@ def test_what_a_person_can_mend_is_told_as_it_was_said(tmp_path: Path) -> None:
     refused.close()
 
 
+@pytest.mark.slow
 def test_a_fault_of_the_model_is_told_as_it_was_said_and_is_no_row(
     sandbox: Sandbox, tmp_path: Path
 ) -> None:
@@ -111,6 +116,7 @@ def test_a_fault_of_the_model_is_told_as_it_was_said_and_is_no_row(
     assert _said(sandbox, "next") == ("next", pid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{"load": 4 << 30}, {"fill": 1000 << 20}])
 def test_what_needs_more_memory_than_it_is_allowed_to_start_says_so(
     tmp_path: Path, how: dict[str, int]
@@ -135,6 +141,7 @@ def test_what_needs_more_memory_than_it_is_allowed_to_start_says_so(
     enough.close()
 
 
+@pytest.mark.slow
 def test_a_child_killed_while_it_starts_is_started_again(tmp_path: Path) -> None:
     limits: dict[str, Any] = {"memory_bytes": 1 << 30, "timeout_seconds": 10}
     once = Sandbox("tests.poison:die_at_start", {"marks": str(tmp_path), "times": 1}, **limits)
@@ -145,6 +152,7 @@ def test_a_child_killed_while_it_starts_is_started_again(tmp_path: Path) -> None
         ever.start()
 
 
+@pytest.mark.slow
 def test_a_hung_child_dies_with_its_parent(tmp_path: Path) -> None:
     script = (
         "from vidray.distributed.sandbox import Sandbox\n"
@@ -176,6 +184,7 @@ def _double(question: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict({"number": [2 * question["number"][0].as_py()]})
 
 
+@pytest.mark.slow
 def test_a_child_asks_on_its_way(asking: Sandbox) -> None:
     for number in (1, 5):
         assert asking.run({"number": number}, _double)["number"].to_pylist() == [8 * number]
@@ -183,6 +192,7 @@ def test_a_child_asks_on_its_way(asking: Sandbox) -> None:
         asking.run({"number": 1})
 
 
+@pytest.mark.slow
 def test_who_cannot_answer_tells_and_the_next_request_is_not_taken_for_an_answer(
     asking: Sandbox,
 ) -> None:
@@ -194,6 +204,7 @@ def test_who_cannot_answer_tells_and_the_next_request_is_not_taken_for_an_answer
     assert asking.run({"number": 1}, _double)["number"].to_pylist() == [8]
 
 
+@pytest.mark.slow
 def test_time_spent_on_answers_is_not_the_videos(asking: Sandbox) -> None:
     def slow(question: pa.RecordBatch) -> pa.RecordBatch:
         time.sleep(1.2)

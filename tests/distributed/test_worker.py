@@ -57,6 +57,7 @@ def _no_sandbox_stays() -> Any:
     worker._sandboxes.clear()
 
 
+@pytest.mark.slow
 def test_each_part_has_a_receipt_that_says_when_it_was_begun(run: Run) -> None:
     block = block_of(run, 3)
     before = time.time()
@@ -71,6 +72,7 @@ def test_each_part_has_a_receipt_that_says_when_it_was_begun(run: Run) -> None:
     assert [receipt["refusal"] or receipt["failure"] for receipt in again] == [None] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "told"),
     [("refusal", "the model has changed"), ("failure", "cannot start: RuntimeError: no library")],

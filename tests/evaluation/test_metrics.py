@@ -402,6 +402,7 @@ def test_median_leaves_out_warming_up() -> None:
         median_seconds(lambda: None, runs=0)
 
 
+@pytest.mark.slow
 def test_peak_memory_of_each_block() -> None:
     for megabytes in (200, 50):  # the second is not hidden by the first
         with peak_memory() as peak:
@@ -456,6 +457,7 @@ def test_peak_gpu_memory() -> None:
     assert first - peak.gpu_bytes == 63 * 2**20
 
 
+@pytest.mark.slow
 def test_classical_evaluation_needs_no_torch() -> None:
     code = (
         "import sys; from vidray.evaluation import cost, metrics; "

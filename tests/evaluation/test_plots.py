@@ -61,6 +61,7 @@ def all_figures(num_classes: int) -> Iterator[Figure]:
     yield plots.learning_curve(sizes(["svm", "r3d_18"], [24, 48, 96, 143, 186, 239]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [2, 20, 100])
 def test_axes_are_named_and_texts_do_not_overlap(num_classes: int) -> None:
     for figure in all_figures(num_classes):

@@ -455,6 +455,7 @@ def _figures(out: Path) -> Any:
     return json.loads(text, object_hook=timeless)
 
 
+@pytest.mark.slow
 def test_two_models_and_baselines_from_features_to_figures(
     features: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_variable_rate_is_sampled_once_a_second(tmp_path: Path) -> None:
     np.testing.assert_allclose(row["flow"], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".ts"])
 def test_a_stretch_has_the_features_of_its_frames_and_sound(tmp_path: Path, suffix: str) -> None:
     path = write_video(tmp_path / f"a{suffix}", num_frames=150, audio_codec="aac")
@@ -218,6 +219,7 @@ def test_blocks_are_looked_for_in_frames_as_stored(tmp_path: Path) -> None:
     assert resized["blockiness"] < 0.7 * rows[31]["blockiness"]
 
 
+@pytest.mark.slow
 def test_enhancement_is_counted(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", num_frames=60)
     rows = {

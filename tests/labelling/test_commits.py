@@ -171,6 +171,7 @@ def test_other_tools_know_what_probabilities_are_of(tmp_path: Path) -> None:
     assert len(glob.glob(files)) == 1
 
 
+@pytest.mark.slow
 def test_failures_that_may_pass_are_tried_again_and_then_left_alone(labels: LabelSet) -> None:
     listed = videos(bad="1", slow="1", fine="1")
     assert label(labels, listed, bad="unreadable", slow="timeout") == 1
@@ -287,6 +288,7 @@ def test_two_sources_commit_one_after_the_other(labels: LabelSet) -> None:
     assert set(seen(labels)) == {"a", "b"}
 
 
+@pytest.mark.slow
 def test_a_number_that_was_compacted_meanwhile_is_not_taken(
     labels: LabelSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,6 +331,7 @@ def test_a_run_that_two_have_finished_is_committed_once(
     assert [commit.last for commit in labels.commits()] == [1]
 
 
+@pytest.mark.slow
 def test_many_commits_are_compacted_and_read_the_same(
     labels: LabelSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,6 +433,7 @@ def test_numbers_are_those_of_all_sets(labels: LabelSet) -> None:
     assert parquet.read_parquet(own.commits()[-1].uri)["commit"].to_pylist() == [4]
 
 
+@pytest.mark.slow
 def test_a_video_over_a_cap_is_tried_again_when_the_cap_has_risen(labels: LabelSet) -> None:
     listed = videos(large="1", long="1", slow="1", bad="1", fine="1")
     over = {
@@ -467,6 +471,7 @@ def _commit_at_once(out: str, name: str, together: Any, told: Any) -> None:
     told.put((name, number))
 
 
+@pytest.mark.slow
 def test_models_that_commit_at_once_have_one_order(place: str) -> None:
     out, context = storage.join(place, "out"), multiprocessing.get_context("spawn")
     names = [f"model-{k}" for k in range(4)]
@@ -490,6 +495,7 @@ def test_models_that_commit_at_once_have_one_order(place: str) -> None:
     assert not list(storage.list_files(storage.join(out, "_numbers"), hidden=True))
 
 
+@pytest.mark.slow
 def test_a_killed_commit_holds_up_others_for_a_while_and_itself_not_at_all(
     labels: LabelSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -607,7 +613,7 @@ def test_a_commit_names_the_libraries_that_made_it(
     assert (two[0]["torch"], two[0]["av"]) == ("torch of tomorrow", "av of tomorrow")
     monkeypatch.setattr(commits, "_MOST_COMMITS", 2)
     assert deep.compact()
-    assert deep.commits()[0].told.versions == (*one, *two)
+    assert deep.commits()[0].contents.versions == (*one, *two)
 
 
 def test_a_run_of_other_libraries_is_not_gone_on_with(
@@ -621,6 +627,7 @@ def test_a_run_of_other_libraries_is_not_gone_on_with(
     assert deep.unfinished("/v", DIGEST) is None
 
 
+@pytest.mark.slow
 def test_drafts_of_dead_processes_go_and_nothing_else(tmp_path: Path) -> None:
     labels = LabelSet(out=str(tmp_path), name="model-1")
     label(labels, videos(a="1"))

@@ -337,6 +337,7 @@ def test_crops_are_averaged(deep: DeepModel, tmp_path: Path) -> None:
             assert (row["segments"] is None) == (long_seconds == 60)
 
 
+@pytest.mark.slow
 def test_a_network_elsewhere_gives_the_same_row(tmp_path: Path) -> None:
     from tests.models.test_folder import save, trained
 
@@ -371,6 +372,7 @@ def test_what_a_network_says_does_not_depend_on_who_else_asks(deep: DeepModel) -
     assert np.array_equal(np.concatenate(seen), expected.embeddings)
 
 
+@pytest.mark.slow
 def test_a_compiled_network_says_the_same(deep: DeepModel) -> None:
     torch.manual_seed(0)
     head = nn.Linear(8, 2)
@@ -673,6 +675,7 @@ def test_caps_are_no_part_of_the_digest_and_are_told_in_the_row(tmp_path: Path) 
         assert (row["error_kind"] == "too_large") == (cap[0] is not None)
 
 
+@pytest.mark.slow
 def test_a_row_made_under_a_low_cap_of_memory_is_made_again_under_a_higher_one(
     tmp_path: Path,
 ) -> None:

@@ -47,6 +47,7 @@ def slow(names: tuple[str, ...]) -> list[object]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow(DEEP))
 def test_matrices_and_kernels_decay_and_nothing_else(name: str) -> None:
     network = build(name, num_classes=3, frames=8, size_px=SIDE_PX).network
@@ -131,6 +132,7 @@ def relative_difference(name: str, *, trained: str = "all") -> float:
     return float((parts - whole).norm() / whole.norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow(WITHOUT_BATCH_NORM))
 def test_parts_have_the_gradient_of_the_batch(name: str) -> None:
     assert relative_difference(name) < 1e-4
@@ -149,6 +151,7 @@ def test_batch_norm_in_parts_is_refused(name: str) -> None:
     loop.check_accumulate(network, Training())
 
 
+@pytest.mark.slow
 def test_batch_norm_in_parts_would_give_another_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="trains batch norm"):
         gradient("r3d_18", accumulate=3)

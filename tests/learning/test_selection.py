@@ -144,6 +144,7 @@ def info(model: Path) -> Any:
 # Splits that are derived
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [two_classes(), without_groups()], ids=["groups", "paths"])
 @pytest.mark.parametrize("shares", [None, (0.5, 0.2, 0.3)])
 def test_a_model_is_judged_on_the_split_that_its_training_derived(
@@ -237,6 +238,7 @@ def test_training_derives_what_extracting_derives(tmp_path: Path) -> None:
         assert splits.assign(listed, (0.5, 0.25, 0.25), bounds, root=root).equals(listed)
 
 
+@pytest.mark.slow
 def test_given_splits_win_unless_other_ones_are_asked_for(tmp_path: Path, capsys: Captured) -> None:
     rows = [{**one, "split": ("train", "test")[k // 2 % 2]} for k, one in enumerate(two_classes())]
     data = features_run(tmp_path / "data", rows=rows, source="/v")
@@ -258,6 +260,7 @@ def test_given_splits_win_unless_other_ones_are_asked_for(tmp_path: Path, capsys
         assert said == (model == "own")
 
 
+@pytest.mark.slow
 def test_data_without_splits_are_not_split_anew_for_a_model_that_had_some(
     tmp_path: Path, capsys: Captured
 ) -> None:
@@ -361,6 +364,7 @@ def test_a_model_of_before_selects_nothing() -> None:
     assert Selection.from_info(written) == read
 
 
+@pytest.mark.slow
 def test_videos_that_are_added_later_move_no_other(tmp_path: Path) -> None:
     """A model is judged by the bounds of its training: nothing that it has learnt from."""
     rows = two_classes(9)
@@ -538,6 +542,7 @@ def test_a_class_that_was_left_out_is_not_judged(tmp_path: Path, capsys: Capture
     }
 
 
+@pytest.mark.slow
 def test_a_class_that_a_model_has_never_seen_is_named(tmp_path: Path, capsys: Captured) -> None:
     data = features_run(tmp_path / "data", rows=with_a_small_class(recordings_of_it=0))
     run("train", "--data", data, "--out", tmp_path / "m", *FAST)

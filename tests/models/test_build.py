@@ -292,6 +292,7 @@ def test_published_weights_of_both_streams(hub: Path) -> None:
         torch.testing.assert_close(ours["blocks.0.flow.0.weight"][:, channel], grey)
 
 
+@pytest.mark.slow
 def test_published_weights_of_an_image_transformer(hub: Path) -> None:
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in tv.vit_b_16().state_dict().items()}
@@ -437,6 +438,7 @@ def test_a_file_with_another_head(
         assert torch.equal(value, expected), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["r3d_18", "s3d", "mvit_v2_s", "swin3d_t"])
 def test_a_file_of_torchvisions_own_network(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)

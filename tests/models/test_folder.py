@@ -172,6 +172,7 @@ def _seeded() -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -243,6 +244,7 @@ def fitted(name: str) -> ClassicalModel:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_a_classical_model_predicts_the_same_in_another_process(
     name: str, tmp_path: Path, predict_elsewhere: Predict
@@ -322,6 +324,7 @@ class Payload:
         return Path.touch, (self.marker,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["deep", "classical"])
 def test_a_pickle_in_a_model_folder_is_not_run(place: str, family: str, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
@@ -463,6 +466,7 @@ def test_a_folder_is_plain_files(tmp_path: Path) -> None:
         assert "fc.weight" in file.keys()  # noqa: SIM118  (not a mapping)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "left_out"),
     [

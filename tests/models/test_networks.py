@@ -288,6 +288,7 @@ def _step(network: nn.Module, clips: Tensor) -> tuple[Tensor, dict[str, Tensor]]
     return loss.detach(), after
 
 
+@pytest.mark.slow
 @EACH_TRAINED
 def test_checkpointing_changes_nothing_but_memory(name):
     build, clip, _, _ = NETWORKS[name]

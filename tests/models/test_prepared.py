@@ -24,6 +24,7 @@ def _prepared(folder: Path, **made: Any) -> tuple[Prepared, Any, Any]:
     return Prepared(name="x", x=x, y=y, folder=folder), y, groups
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensionality", ["none", "pca", "select"])
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_the_same_answers_as_of_the_rows_themselves(
@@ -83,6 +84,7 @@ class _Slow(StandardScaler):  # type: ignore[misc]
         return super().fit(x, y)
 
 
+@pytest.mark.slow
 def test_processes_wait_for_the_one_that_computes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

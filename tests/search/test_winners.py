@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.made_runs import features_run
 from vidray import models
 from vidray.learning.examples import read_features
@@ -33,6 +35,7 @@ def _times(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_winner_is_made_and_judged_once_until_another_trial_wins(tmp_path: Path) -> None:
     data = str(features_run(tmp_path / "features"))
     runs: dict[ModelKind, LabelledRun] = {

@@ -411,6 +411,7 @@ def test_a_million_bad_lines_are_a_few_in_the_log(
 # Whole lists: one line that says what is wrong, or the rows that it means
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
@@ -503,6 +504,7 @@ def test_a_folder_that_looks_like_an_address_can_be_named(
     assert len(list_videos("./s3:")) == 1
 
 
+@pytest.mark.slow
 def test_what_fails_while_a_folder_is_listed_is_one_line(
     faulty_s3: FaultyServer, s3_bucket: str
 ) -> None:

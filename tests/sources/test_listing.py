@@ -451,6 +451,7 @@ def test_a_damaged_parquet_is_said(place: str) -> None:
         list_videos(uri)
 
 
+@pytest.mark.slow
 def test_a_list_of_a_million_columns_takes_seconds() -> None:
     header = ",".join(["path", *(f"Column {k}" for k in range(1_000_000))])
     started = time.monotonic()
@@ -548,6 +549,7 @@ def test_a_list_in_the_folder_counts_without_class_folders(place: str) -> None:
     assert _rows(place, place)["y/3.mp4"] == ("y", None, None)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

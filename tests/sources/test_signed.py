@@ -55,6 +55,7 @@ def _manifest(web: Web, folder: Path) -> str:
     return uri
 
 
+@pytest.mark.slow
 def test_a_table_holds_no_signature_and_a_worker_gets_it(web: Web, tmp_path: Path) -> None:
     table = list_videos(_manifest(web, tmp_path))
     uris = table["uri"].to_pylist()
@@ -90,6 +91,7 @@ def test_a_table_holds_no_signature_and_a_worker_gets_it(web: Web, tmp_path: Pat
     assert "address" not in batches[0].schema.names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "kind"), [(403, "denied"), (401, "denied"), (404, "missing"), (503, "unavailable")]
 )

@@ -160,6 +160,7 @@ def test_small_file_costs_one_request(faulty_s3: FaultyServer, s3_bucket: str) -
     assert [request.split()[0] for request in faulty_s3.requests] == ["GET"]
 
 
+@pytest.mark.slow
 def test_big_file_is_read_in_blocks_within_64_mib(s3_bucket: str) -> None:
     uri = storage.join(s3_bucket, "big.mp4")
     size = 72 * 2**20
@@ -225,6 +226,7 @@ def test_infos_keep_a_row_for_every_file(place: str) -> None:
 # Faults
 
 
+@pytest.mark.slow
 def test_passing_faults_are_not_seen(faulty_s3: FaultyServer, s3_bucket: str) -> None:
     _fill(s3_bucket, ["a.mp4", "b.mp4"])
     uri = storage.join(s3_bucket, "a.mp4")
@@ -241,6 +243,7 @@ def test_passing_faults_are_not_seen(faulty_s3: FaultyServer, s3_bucket: str) ->
     assert all(fault.times == 0 for fault in faulty_s3.faults)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -271,6 +274,7 @@ def test_a_cut_connection_is_no_shorter_file(faulty_s3: FaultyServer, s3_bucket:
     assert caught.value.kind == "unavailable"
 
 
+@pytest.mark.slow
 def test_a_fault_in_a_later_block_is_the_videos_error(
     faulty_s3: FaultyServer, s3_bucket: str
 ) -> None:
@@ -299,6 +303,7 @@ def test_a_file_that_changes_while_read_is_no_mixture(s3_bucket: str) -> None:
     assert caught.value.kind == "unavailable"
 
 
+@pytest.mark.slow
 def test_a_dead_endpoint_ends(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")

@@ -196,6 +196,7 @@ def _damaged(data: bytes) -> Iterator[tuple[str, bytes]]:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", ["000001", "000002", "000003", "000001-000003"])
 def test_what_is_no_commit_is_one_line_and_never_deleted(tmp_path: Path, number: str) -> None:
     labels = LabelSet(out=str(tmp_path / "out"), name="model-1")
@@ -237,6 +238,7 @@ def test_what_is_no_commit_is_one_line_and_never_deleted(tmp_path: Path, number:
     assert len(read_labels(labels.out, set_name=labels.name)) == 4
 
 
+@pytest.mark.slow
 def test_flipped_bytes_are_told_and_never_labels(tmp_path: Path) -> None:
     labels = LabelSet(out=str(tmp_path), name="model-1")
     label(labels, videos(**{f"v{k}": "1" for k in range(300)}))
@@ -304,6 +306,7 @@ def _claim_texts(victim: str) -> list[bytes]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_a_claim_says_is_never_a_path(place: str) -> None:
     labels = LabelSet(out=join(place, "out"), name="model-1")
     label(labels, videos(a="1"))
@@ -382,6 +385,7 @@ def test_a_run_is_claimed_however_many_files_lie_beside_its_claim(tmp_path: Path
     assert labels.commit(run, model_digest="m") == 1
 
 
+@pytest.mark.slow
 def test_a_claim_of_another_command_or_of_nothing(place: str) -> None:
     labels = LabelSet(out=join(place, "out"), name="model-1")
     todo = labels.todo(videos(a="1"), max_attempts=3)
@@ -550,6 +554,7 @@ def _ask_evaluation(out: str) -> list[Callable[[], Any]]:
     return [_evaluation(out).check, lambda: _evaluation(out).claim(overwrite=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "ask"),
     [

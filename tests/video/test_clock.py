@@ -138,6 +138,7 @@ def test_what_trembles_by_less_than_half_a_frame_is_constant() -> None:
 # Variable rates: the frame on the screen at its moment.
 
 
+@pytest.mark.slow
 @given(variable())
 def test_one_frame_a_second_is_the_one_on_the_screen(times: Times) -> None:
     found = frames_a_second_apart(Clock.of(times), most=100_000)

@@ -90,6 +90,7 @@ def test_the_same_pictures_have_the_same_times(suffix: str, same_pictures: dict[
     assert found.duration_seconds == pytest.approx(_FRAMES / _FPS, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_same_pictures_have_the_same_features(same_pictures: dict[str, Path]) -> None:
     settings = Settings(families=("flow", "color"))
     rows = {}

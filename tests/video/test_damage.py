@@ -269,6 +269,7 @@ def _parameter_sets(avcc: bytes) -> bytes:
     return found
 
 
+@pytest.mark.slow
 def test_a_stream_that_begins_midway_is_passed_over(tmp_path: Path) -> None:
     """A transport stream with sound in its middle: FFmpeg looks at 5 MB first, and at the end."""
     silent = write_video(
@@ -320,6 +321,7 @@ def test_a_run_counts_videos_with_damage_and_says_so(
     assert "2 videos have corrupt frames" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_random_damages_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     """Few of those of ``bench/damage.py``, through the sandbox."""
     with pytest.raises(SystemExit) as ended:

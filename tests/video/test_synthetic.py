@@ -30,6 +30,7 @@ def frames(clips: Path) -> dict[Path, NDArray[np.uint8]]:
     return {path: sequential_frames(path)[0] for path in paths}
 
 
+@pytest.mark.slow
 def test_two_dozen_clips_in_class_folders(clips: Path) -> None:
     counts = Counter(path.parent.name for path in clips.glob("*/v_*"))
     assert counts == dict.fromkeys(CLASSES, 6)
@@ -76,6 +77,7 @@ def test_two_files_hold_no_video(clips: Path) -> None:
     assert 0.1 < np.abs(sound).max() < 0.5
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
     def written(name: str, seed: int, clips_per_class: int = 2) -> dict[str, bytes]:
         folder = tmp_path / name
@@ -113,6 +115,7 @@ def _flow_of(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], float]:
     return np.array(means), float(np.mean(speeds))
 
 
+@pytest.mark.slow
 def test_each_class_moves_as_it_is_called(frames: dict[Path, NDArray[np.uint8]]) -> None:
     for path, pixels in frames.items():
         means, speed = _flow_of(pixels)  # (10, 2)

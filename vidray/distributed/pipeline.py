@@ -69,9 +69,9 @@ def _run(
 ) -> Iterator[pa.Table]:
     """One task per block on as many workers as allowed; results as they come.
 
-    Nothing is warmed up before. ``bench/ray_use.py --sets small --works extract``, 150 videos of a
-    second, two CPUs, Ray 2.60, medians of two or three rounds in which the ways took turns: seconds
-    after ``ray.init`` (5.3 s) to the first video in work, from there to the last part; CPU-seconds.
+    Nothing is warmed up before. ``bench/ray_use.py``, features of 150 videos of a second, two CPUs,
+    Ray 2.60, medians of two or three rounds in which the ways took turns: seconds after
+    ``ray.init`` (5.3 s) to the first video in work, from there to the last part; CPU-seconds.
 
         plain ray.remote and ray.wait             1.9 + 3.5   12.1
         as here                                   3.4 + 3.5   14.8
