@@ -20,7 +20,7 @@ help:
 	@echo "make setup   install the locked versions into .venv"
 	@echo "make demo    make 80 small clips, extract, train and judge two models, label new clips by the better"
 	@echo "make test    lint, types and tests"
-	@echo "make test-fast   the tests that take a second or less each"
+	@echo "make test-fast   the quick tests, without Ray: what to run between two edits"
 	@echo "make test-shared   the tests over ../shared/data only"
 	@echo "make lint    format and lint, fixing what can be fixed"
 	@echo "make bench   the benchmarks, and how to run each"

@@ -226,6 +226,7 @@ cli.run(Config, print)
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
 def test_flags_that_are_missing_are_named_and_no_others(locale: str, tmp_path: Path) -> None:
     """The help of a flag may name another one, at the beginning of a line, too."""

@@ -130,6 +130,7 @@ def test_one_signal(number: signal.Signals, code: int, said: str) -> None:
     assert job.end() == (code, "unwound\n", said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_while_it_ends(second: signal.Signals) -> None:
     job = _Started(_WAITS_ENDING)
@@ -179,6 +180,7 @@ def test_output_to_a_full_disk_is_one_line() -> None:
     assert done.returncode == 1
 
 
+@pytest.mark.slow
 def test_output_that_nobody_reads_any_more_is_one_line() -> None:
     job = _Started("""
     ready()
@@ -194,6 +196,7 @@ def test_output_that_nobody_reads_any_more_is_one_line() -> None:
     assert job.process.wait(60) == 1
 
 
+@pytest.mark.slow
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
     """As under nohup."""
     work = _WAITS.replace("config.seconds", "1").strip()

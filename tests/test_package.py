@@ -83,6 +83,7 @@ def test_a_wheel_extracts_where_there_is_no_clone(installed: Path, tmp_path: Pat
     assert read_table(str(tmp_path / "out"))["status"].to_pylist() == ["ok"]
 
 
+@pytest.mark.slow
 def test_every_script_is_a_command_of_the_wheel(installed: Path, tmp_path: Path) -> None:
     told = _run(installed, "--help", cwd=tmp_path)
     listed = re.findall(r"^  (\w+) +(\S.*)$", told, re.MULTILINE)

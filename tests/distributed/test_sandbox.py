@@ -31,12 +31,14 @@ def _said(sandbox: Sandbox, what: str) -> tuple[str, int]:
     return row["said"], row["pid"]
 
 
+@pytest.mark.slow
 def test_one_child_serves_many_requests(sandbox: Sandbox) -> None:
     first, second = _said(sandbox, "one"), _said(sandbox, "two")
     assert (first[0], second[0]) == ("one", "two")
     assert first[1] == second[1] != os.getpid()
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize(("what", "signal_name"), [("segfault", "SIGSEGV"), ("abort", "SIGABRT")])
 def test_a_crash_is_tried_twice_and_told(
@@ -69,6 +71,7 @@ def test_a_child_killed_from_outside_is_replaced(sandbox: Sandbox, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("eat", ["eat", "eat_with_opencv", "eat_with_pytorch"])
 def test_memory_is_capped(sandbox: Sandbox, tmp_path: Path, eat: str) -> None:
     with pytest.raises(
@@ -80,6 +83,7 @@ def test_memory_is_capped(sandbox: Sandbox, tmp_path: Path, eat: str) -> None:
     assert _said(sandbox, "next")[0] == "next"
 
 
+@pytest.mark.slow
 def test_settings_that_do_not_start_are_the_jobs_error(tmp_path: Path) -> None:
     refused = Sandbox(
         "tests.poison:misbehave",
@@ -92,6 +96,7 @@ def test_settings_that_do_not_start_are_the_jobs_error(tmp_path: Path) -> None:
     refused.close()
 
 
+@pytest.mark.slow
 def test_what_a_person_can_mend_is_told_as_it_was_said(tmp_path: Path) -> None:
     refused = Sandbox(
         "tests.poison:misbehave",
@@ -116,6 +121,7 @@ def test_a_fault_of_the_model_is_told_as_it_was_said_and_is_no_row(
     assert _said(sandbox, "next") == ("next", pid)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [{"load": 4 << 30}, {"fill": 1000 << 20}])
 def test_what_needs_more_memory_than_it_is_allowed_to_start_says_so(

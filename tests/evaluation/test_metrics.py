@@ -172,6 +172,7 @@ def test_calibration_error_is_that_of_a_loop(seed: int) -> None:
     assert compute_metrics(truth, scores, names, resamples=1)["ece"] == pytest.approx(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("grouped", [False, True])
 def test_intervals_are_those_of_a_loop_over_scikit_learn(grouped: bool, ties: bool) -> None:
@@ -238,6 +239,7 @@ def test_same_seed_same_intervals() -> None:
     assert one["intervals"] != other["intervals"]
 
 
+@pytest.mark.slow
 def test_large_test_split_takes_seconds() -> None:
     begin = time.process_time()
     compute_metrics(*make(5000, 10))
@@ -395,6 +397,7 @@ def test_size_on_disk(tmp_path: Path) -> None:
     assert size_bytes(str(tmp_path)) == 1234
 
 
+@pytest.mark.slow
 def test_median_leaves_out_warming_up() -> None:
     pauses = iter([0.5, 0.02, 0.02, 0.02])
     assert 0.02 <= median_seconds(lambda: time.sleep(next(pauses)), runs=3) < 0.3
@@ -411,6 +414,7 @@ def test_peak_memory_of_each_block() -> None:
         assert peak.ram_bytes == pytest.approx(megabytes * 2**20, rel=0.2)
 
 
+@pytest.mark.slow
 def test_peak_memory_where_the_mark_cannot_be_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     block = np.ones(300 * 2**20, np.uint8)
     del block
@@ -420,6 +424,7 @@ def test_peak_memory_where_the_mark_cannot_be_reset(monkeypatch: pytest.MonkeyPa
     assert peak.ram_bytes is None  # the mark is an earlier one's
 
 
+@pytest.mark.slow
 def test_measure_cost(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_bytes(b"12345")
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 2 * 4 * 4, 2))
@@ -436,9 +441,10 @@ def test_measure_cost(tmp_path: Path) -> None:
     assert cost["seconds_per_video"] == pytest.approx(0.005, rel=1)
     assert cost["frames_per_second"] == pytest.approx(16 / cost["seconds_per_video"])
     assert cost["peak_ram_bytes"] is None  # too little to be told from the interpreter's own
-    classical = measure_cost(lambda: np.ones(20 << 20, np.uint8), num_videos=1, frames_per_video=0)
+    # Over 32 MiB, or malloc may give what an earlier test gave back, and nothing is seen of it.
+    classical = measure_cost(lambda: np.ones(64 << 20, np.uint8), num_videos=1, frames_per_video=0)
     assert classical["frames_per_second"] is None
-    assert classical["peak_ram_bytes"] == pytest.approx(20 << 20, rel=0.2)
+    assert classical["peak_ram_bytes"] == pytest.approx(64 << 20, rel=0.2)
     assert classical["parameters"] is classical["size_bytes"] is classical["flops_per_clip"] is None
     to_json(cost)
 

@@ -62,6 +62,7 @@ def all_figures(num_classes: int) -> Iterator[Figure]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [2, 20, 100])
 def test_axes_are_named_and_texts_do_not_overlap(num_classes: int) -> None:
     for figure in all_figures(num_classes):
@@ -148,6 +149,7 @@ def test_learning_curve_of_many_models_and_of_one_size() -> None:
     assert len(looks) == 12
 
 
+@pytest.mark.slow
 def test_saved_png_is_whole_and_always_the_same(tmp_path: Path) -> None:
     names = ["a price of $5 and $6", "_hidden", "日本語", "x" * 80]
     uris = [str(tmp_path / name) for name in ("one.png", "two.png")]
@@ -171,6 +173,7 @@ def test_hard_class_names_in_a_legend(tmp_path: Path) -> None:
     assert any("_hidden" in text for text in legend)
 
 
+@pytest.mark.slow
 def test_no_global_state() -> None:
     list(all_figures(2))
     assert (

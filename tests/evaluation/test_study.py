@@ -255,6 +255,7 @@ def _answers(units: list[Unit]) -> dict[str, UnitAnswer]:
     }
 
 
+@pytest.mark.slow
 def test_figures_are_scikit_learns() -> None:
     rows = _rows()
     units = _plan(rows)
@@ -298,6 +299,7 @@ def test_one_repeat_has_no_deviation() -> None:
     assert [one["fraction"] for one in found["learning_curve"]] == [0.5]
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_per_repeat_and_fraction() -> None:
     rows = _rows()
     units = _plan(rows)
@@ -503,6 +505,7 @@ def test_two_models_and_baselines_from_features_to_figures(
         job.main(_config(features, out, learning=learning))
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_to_the_same_figures(
     features: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

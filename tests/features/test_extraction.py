@@ -105,6 +105,7 @@ def _looked_at(pixels: Any) -> Any:
     return np.stack([cv2.resize(f, (320, 240), interpolation=cv2.INTER_AREA) for f in pixels])
 
 
+@pytest.mark.slow
 def test_a_variable_rate_is_sampled_once_a_second(tmp_path: Path) -> None:
     """Three seconds at 25 frames a second, then nine at one: twelve frames, one in each second."""
     times = [*range(0, 3000, 40), *range(3000, 12_000, 1000)]
@@ -129,6 +130,7 @@ def test_a_variable_rate_is_sampled_once_a_second(tmp_path: Path) -> None:
     np.testing.assert_allclose(row["flow"], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".ts"])
 def test_a_stretch_has_the_features_of_its_frames_and_sound(tmp_path: Path, suffix: str) -> None:
@@ -233,6 +235,7 @@ def test_enhancement_is_counted(tmp_path: Path) -> None:
     assert rows["always"]["sharpness"] == rows["off"]["sharpness"]  # of the frames as they came
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "decoder", "used"),
     [

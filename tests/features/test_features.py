@@ -53,6 +53,7 @@ def some_frames(count: int) -> NDArray[np.uint8]:
     return np.clip(base + noise, 0, 255).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_video_vector_is_the_notebooks() -> None:
     frames = some_frames(3)
     found = features.describe({"frames": (frames,)}, NOTEBOOK)

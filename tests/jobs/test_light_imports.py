@@ -11,6 +11,7 @@ from tests.command_lines import ROOT, scripts
 _HEAVY = {"matplotlib", "optuna", "pandas", "ray", "sklearn", "torch"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", scripts())
 def test_a_command_line_is_read_without_heavy_imports(script: str) -> None:
     module = ".".join(Path(script).with_suffix("").parts)

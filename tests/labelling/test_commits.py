@@ -86,6 +86,7 @@ def labels(place: str) -> LabelSet:
     return LabelSet(out=storage.join(place, "labels-of-all"), name="model-1")
 
 
+@pytest.mark.slow
 def test_stretches_of_a_file_are_rows_of_their_own_in_one_order(labels: LabelSet) -> None:
     names = [str(k) for k in (7, 3, 9, 1, 5, 0, 8, 2, 6, 4)]
     listed = videos(**dict.fromkeys(names, "f"))
@@ -117,6 +118,7 @@ def seen(labels: LabelSet) -> dict[str, tuple[str, str | None, int]]:
     return {row["uri"][3:-4]: (row["fingerprint"], row["label"], row["commit"]) for row in rows}
 
 
+@pytest.mark.slow
 def test_only_what_is_new_or_changed_is_labelled(labels: LabelSet) -> None:
     assert label(labels, videos(a="1", b="1")) == 1
     assert label(labels, videos(a="1", b="1")) is None
@@ -130,6 +132,7 @@ def test_only_what_is_new_or_changed_is_labelled(labels: LabelSet) -> None:
     assert seen(labels) == {"a": ("1", "run", 1), "b": ("2", "sit", 2), "c": ("1", "sit", 2)}
 
 
+@pytest.mark.slow
 def test_the_plan_is_videos_with_their_true_labels(labels: LabelSet) -> None:
     listed = videos(a="1").set_column(4, "label", pa.array(["jump"]))
     assert label(labels, listed) == 1
@@ -138,6 +141,7 @@ def test_the_plan_is_videos_with_their_true_labels(labels: LabelSet) -> None:
     assert read_labels(labels.out).schema.names == schema.LABELS.names
 
 
+@pytest.mark.slow
 def test_other_tools_know_what_probabilities_are_of(tmp_path: Path) -> None:
     """Also where commits of an older vidray are compacted, which do not say it."""
     labels = LabelSet(out=str(tmp_path), name="model-1")
@@ -192,6 +196,7 @@ def test_failures_that_may_pass_are_tried_again_and_then_left_alone(labels: Labe
     assert seen(labels)["slow"] == ("2", "run", 5)
 
 
+@pytest.mark.slow
 def test_a_set_is_of_one_model_and_config(labels: LabelSet) -> None:
     other = LabelSet(out=labels.out, name="model-2")
     assert label(labels, videos(a="1", b="1")) == 1
@@ -206,6 +211,7 @@ def test_a_set_is_of_one_model_and_config(labels: LabelSet) -> None:
         read_labels(labels.out, set_name="model-3")
 
 
+@pytest.mark.slow
 def test_nothing_uncommitted_is_seen(labels: LabelSet) -> None:
     with pytest.raises(UserError, match="no labels yet"):
         read_labels(labels.out)
@@ -228,6 +234,7 @@ def test_nothing_uncommitted_is_seen(labels: LabelSet) -> None:
         assert not list(storage.list_files(storage.join(labels.out, name), hidden=True))
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_commit_once(labels: LabelSet) -> None:
     listed = videos(a="1", b="1")
     plans = [labels.todo(listed, max_attempts=3) for _ in range(2)]
@@ -243,6 +250,7 @@ def test_two_runs_at_once_commit_once(labels: LabelSet) -> None:
     assert len(commit_files.find(labels.out)) == 1
 
 
+@pytest.mark.slow
 def test_a_claim_without_a_plan_is_gone_on_with(
     labels: LabelSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +269,7 @@ def test_a_claim_without_a_plan_is_gone_on_with(
     assert labels.commit(first, model_digest="m") == 1
 
 
+@pytest.mark.slow
 def test_a_plan_that_was_overtaken_is_dropped(labels: LabelSet) -> None:
     listed = videos(a="1")
     late = labels.todo(listed, max_attempts=3)
@@ -271,6 +280,7 @@ def test_a_plan_that_was_overtaken_is_dropped(labels: LabelSet) -> None:
     assert not len(labels.todo(listed, max_attempts=3).plan)
 
 
+@pytest.mark.slow
 def test_two_sources_commit_one_after_the_other(labels: LabelSet) -> None:
     """Both take the same number; one is first, the other takes the next."""
     found = [("/v", labels.todo(videos(a="1"), max_attempts=3))]
@@ -313,6 +323,7 @@ def test_a_number_that_was_compacted_meanwhile_is_not_taken(
     assert seen(labels).keys() == {"a", "x", "y"}
 
 
+@pytest.mark.slow
 def test_a_run_that_two_have_finished_is_committed_once(
     labels: LabelSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,6 +366,7 @@ def test_many_commits_are_compacted_and_read_the_same(
     assert [(c.first, c.last) for c in labels.commits()] == [(1, 4), (5, 5)]
 
 
+@pytest.mark.slow
 def test_a_kill_while_compacting_is_not_seen(
     labels: LabelSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +403,7 @@ def test_other_readers_see_the_same(tmp_path: Path) -> None:
     assert set(frame["set"]) == {"model-1"}
 
 
+@pytest.mark.slow
 def test_a_commit_is_there_whole_or_not(labels: LabelSet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed before its one write, and after it, before it could tidy up."""
     todo = labels.todo(videos(a="1"), max_attempts=3)
@@ -412,6 +425,7 @@ def test_a_commit_is_there_whole_or_not(labels: LabelSet, monkeypatch: pytest.Mo
     assert not storage.exists(run.out)
 
 
+@pytest.mark.slow
 def test_what_late_processes_leave_is_removed_and_nothing_else(labels: LabelSet) -> None:
     label(labels, videos(a="1"))
     late, todo = labels.new_run("/v", DIGEST), labels.todo(videos(b="1"), max_attempts=3)
@@ -425,6 +439,7 @@ def test_what_late_processes_leave_is_removed_and_nothing_else(labels: LabelSet)
     assert labels.commit(run, model_digest="m") == 2
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_all_sets(labels: LabelSet) -> None:
     names = itertools.cycle(["x", "y"])
     for night in range(4):
@@ -531,6 +546,7 @@ def test_a_killed_commit_holds_up_others_for_a_while_and_itself_not_at_all(
     assert not list(storage.list_files(storage.join(labels.out, "_numbers"), hidden=True))
 
 
+@pytest.mark.slow
 def test_old_folders_go_on(labels: LabelSet) -> None:
     """Made before numbers were noted, caps told and libraries named."""
     label(labels, videos(a="1"))
@@ -547,6 +563,7 @@ def test_old_folders_go_on(labels: LabelSet) -> None:
     assert set(seen(labels)) == {"a", "b"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(40))
 def test_killed_at_any_request_and_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
@@ -598,6 +615,7 @@ def test_killed_at_any_request_and_run_again(
     assert [p for p in left_over if p.is_file()] == []
 
 
+@pytest.mark.slow
 def test_a_commit_names_the_libraries_that_made_it(
     labels: LabelSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

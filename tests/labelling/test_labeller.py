@@ -267,6 +267,7 @@ def test_a_stretch_is_labelled_alone(deep: DeepModel, tmp_path: Path) -> None:
     assert row["error_message"].startswith("no frame from 24.000 s to 34.000 s")
 
 
+@pytest.mark.slow
 def test_ten_minutes_of_joined_scenes(deep: DeepModel, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     scenes: list[tuple[float, int]] = []
@@ -478,6 +479,7 @@ def test_what_a_model_cannot_do_is_told(
     check_model(options, {"name": "m", "family": "deep", "clip": {"fit": "crop"}})
 
 
+@pytest.mark.slow
 @given(frames=st.integers(1, 500), span=st.integers(1, 100), step=st.integers(1, 100))
 def test_windows_see_the_whole_video(frames: int, span: int, step: int) -> None:
     step = min(step, span)
@@ -609,6 +611,7 @@ def test_the_digest_is_of_what_decides_a_label() -> None:
     assert as_json == SETTINGS
 
 
+@pytest.mark.slow
 def test_a_model_that_changes_during_the_job_is_refused(tmp_path: Path) -> None:
     from tests.models.test_folder import save, trained
 
@@ -641,6 +644,7 @@ def test_wrong_settings_are_told(changed: dict[str, Any], told: str) -> None:
         asked(**changed)
 
 
+@pytest.mark.slow
 def test_a_driver_needs_no_torch() -> None:
     """Nor does a worker that asks a predictor: PyTorch would be 0.3 GB in each."""
     code = (

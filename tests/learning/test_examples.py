@@ -100,6 +100,7 @@ def cut(tmp_path: Path) -> Examples:
     return read_clips(clips_run(str(tmp_path / "clips")))
 
 
+@pytest.mark.slow
 def test_features_that_are_ok_and_labelled(place: str) -> None:
     found = read_features(features_run(join(place, "features")))
     assert ids(found) == ["v0", "v1", "v2", "v3", "v6", "v7"]

@@ -248,6 +248,7 @@ def test_the_view_of_a_row_is_augments() -> None:
 # threads
 
 
+@pytest.mark.slow
 def test_waiting_is_counted_and_begins_anew() -> None:
     def slow(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         time.sleep(0.02)

@@ -48,6 +48,7 @@ def slow(names: tuple[str, ...]) -> list[object]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow(DEEP))
 def test_matrices_and_kernels_decay_and_nothing_else(name: str) -> None:
     network = build(name, num_classes=3, frames=8, size_px=SIDE_PX).network
@@ -133,6 +134,7 @@ def relative_difference(name: str, *, trained: str = "all") -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow(WITHOUT_BATCH_NORM))
 def test_parts_have_the_gradient_of_the_batch(name: str) -> None:
     assert relative_difference(name) < 1e-4
@@ -159,6 +161,7 @@ def test_batch_norm_in_parts_would_give_another_gradient(monkeypatch: pytest.Mon
     assert relative_difference("r3d_18") > 0.1
 
 
+@pytest.mark.slow
 def test_a_training_job_is_refused_before_its_workers_start() -> None:
     mean, std = KINETICS
     job = DeepJob(

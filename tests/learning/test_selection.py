@@ -145,6 +145,7 @@ def info(model: Path) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [two_classes(), without_groups()], ids=["groups", "paths"])
 @pytest.mark.parametrize("shares", [None, (0.5, 0.2, 0.3)])
 def test_a_model_is_judged_on_the_split_that_its_training_derived(
@@ -315,6 +316,7 @@ def test_stretches_of_one_file_are_of_one_recording(tmp_path: Path) -> None:
         select(leaking, Selection())
 
 
+@pytest.mark.slow
 def test_a_training_of_other_fractions_is_another_training(
     tmp_path: Path, capsys: Captured
 ) -> None:
@@ -446,6 +448,7 @@ def test_the_workers_of_a_deep_training_are_told_the_derived_split(tmp_path: Pat
     assert examples.selection.without_classes == ("skip rope",)
 
 
+@pytest.mark.slow
 def test_a_deep_trial_learns_from_the_derived_split(tmp_path: Path) -> None:
     rows = two_classes(8)
     data = str(clips_run(tmp_path / "clips", rows=rows, source="/v"))
@@ -525,6 +528,7 @@ def test_a_small_class_is_named_with_flags_that_work(
         assert (out / "_SUCCESS").exists()
 
 
+@pytest.mark.slow
 def test_a_class_that_was_left_out_is_not_judged(tmp_path: Path, capsys: Captured) -> None:
     rows = [*with_a_small_class(recordings_of_it=1), row("t", "skip rope", "t", split="test")]
     data = features_run(tmp_path / "data", rows=rows)
@@ -589,6 +593,7 @@ def test_a_class_that_is_only_judged_is_named(tmp_path: Path, capsys: Captured) 
     run("train", "--data", data, *FAST, "--out", tmp_path / "m", "--without-classes", "skip rope")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_learnt_from_is_one_line(tmp_path: Path, capsys: Captured) -> None:
     empty = "holds no clip, since no video was labelled and could be read"
     broken = [{**one, "status": "failed"} for one in two_classes()[:6]]
@@ -614,6 +619,7 @@ def test_what_cannot_be_learnt_from_is_one_line(tmp_path: Path, capsys: Captured
             assert not out.exists()
 
 
+@pytest.mark.slow
 def test_advice_is_tried_before_it_is_given() -> None:
     """Made-up recordings of three classes, some with several: every way that is named works."""
     rng = np.random.default_rng(0)
@@ -662,6 +668,7 @@ def test_classes_that_are_left_out_already_stay_in_the_advice(
     assert "--without-classes yo-yo 'skip rope' or add" in told
 
 
+@pytest.mark.slow
 def test_what_is_not_refused_can_be_trained() -> None:
     """The check is as strict as the training itself, and no stricter."""
     from vidray.models import classical
@@ -710,6 +717,7 @@ def test_a_study_takes_the_splits_of_the_run_that_has_some(
     assert set(unit["video_ids"]) == {r["video_id"] for r in rows if r["split"] == "test"}
 
 
+@pytest.mark.slow
 def test_a_study_derives_what_a_training_derives(tmp_path: Path, capsys: Captured) -> None:
     rows = two_classes()
     data = features_run(tmp_path / "f", rows=rows, source="/v")

@@ -143,6 +143,7 @@ TRAINED: dict[str, tuple[int, int, tuple[str, ...], tuple[str, ...]]] = {
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "trained"),
     [
@@ -251,6 +252,7 @@ def test_published_weights_of_an_image_network(hub: Path, counted: bool) -> None
     assert ours["head.weight"].shape == (3, 512)
 
 
+@pytest.mark.slow
 def test_published_weights_of_a_video_network_but_its_head(hub: Path) -> None:
     theirs = publish(hub, video.R3D_18_Weights.DEFAULT, video.r3d_18)
     ours = build_model("r3d_18", num_classes=400, weights="default").state_dict()
@@ -260,6 +262,7 @@ def test_published_weights_of_a_video_network_but_its_head(hub: Path) -> None:
         assert torch.equal(ours[name], value) == (not name.startswith("fc.")), name
 
 
+@pytest.mark.slow
 def test_published_image_weights_are_inflated(hub: Path) -> None:
     theirs = publish(hub, tv.ResNet50_Weights.DEFAULT, tv.resnet50)
     ours = build_model("i3d_r50", num_classes=3, weights="default").state_dict()
@@ -276,6 +279,7 @@ def test_published_image_weights_are_inflated(hub: Path) -> None:
     assert ours["stem.conv1.weight"].shape[2] == 5
 
 
+@pytest.mark.slow
 def test_published_weights_of_both_streams(hub: Path) -> None:
     theirs = publish(hub, tv.ResNet18_Weights.DEFAULT, tv.resnet18, counted=False)
     network = build_model("two_stream_late", num_classes=3, weights="default")
@@ -328,6 +332,7 @@ def test_published_weights_of_an_image_transformer(hub: Path) -> None:
     assert ours["head.weight"].std() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "file"),
     [
@@ -349,6 +354,7 @@ def test_weights_that_cannot_be_fetched(hub: Path, name: str, file: str) -> None
     assert list(hub.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["c3d", "slowfast_r50"])
 def test_what_was_never_published(hub: Path, name: str) -> None:
     with pytest.raises(UserError, match="there are no published weights: start fresh") as caught:
@@ -404,6 +410,7 @@ def saved(built: Architecture | nn.Module, uri: str, **changed: Tensor) -> str:
     return uri
 
 
+@pytest.mark.slow
 def test_a_file_of_the_whole_network(place: str) -> None:
     source = build_model("resnet18_avg", num_classes=3).eval()
     file = saved(source, storage.join(place, "weights.safetensors"))
@@ -414,6 +421,7 @@ def test_a_file_of_the_whole_network(place: str) -> None:
         assert torch.equal(network(clips), source(clips))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "theirs", "ours", "head"),
     [
@@ -438,6 +446,7 @@ def test_a_file_with_another_head(
         assert torch.equal(value, expected), key
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["r3d_18", "s3d", "mvit_v2_s", "swin3d_t"])
 def test_a_file_of_torchvisions_own_network(tmp_path: Path, name: str) -> None:
@@ -486,6 +495,7 @@ def test_a_damaged_file_is_told_in_a_line(tmp_path: Path, damage: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_files_that_do_not_fit_name_the_tensors(tmp_path: Path) -> None:
     source = build_model("resnet18_avg", num_classes=3)
     key = "backbone.layer2.0.conv1.weight"
@@ -524,6 +534,7 @@ def test_a_pickle_for_a_file_is_not_run(tmp_path: Path, marker: Path, new: bool)
     assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_none_is_fresh() -> None:
     states = []
     for weights in (None, "none"):

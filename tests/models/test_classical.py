@@ -195,6 +195,7 @@ def test_too_few_groups_for_the_folds() -> None:
         group_folds(y, ["x"] * 3, folds=2, seed=0, class_names=("a", "b"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_each_model_learns_and_its_probabilities_are_in_class_order(name: str) -> None:
     x, y, groups = _made(180)
@@ -243,6 +244,7 @@ def test_calibrated_probabilities_are_nearer_the_truth_than_raw_ones() -> None:
     assert (certain.sum(axis=1) == 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_unknown_constant_and_duplicate_columns(name: str) -> None:
     x, y, groups = _made()
@@ -260,6 +262,7 @@ def test_unknown_constant_and_duplicate_columns(name: str) -> None:
     np.testing.assert_array_equal(classical.predict(model, x), classical.predict(model, filled))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["svm", "logistic_regression", "gradient_boosting", "knn"])
 def test_many_more_numbers_than_rows_take_seconds(name: str) -> None:
     x, y, groups = _made(60, columns=5_000)
@@ -270,6 +273,7 @@ def test_many_more_numbers_than_rows_take_seconds(name: str) -> None:
     assert time.perf_counter() - began < 60
 
 
+@pytest.mark.slow
 def test_cross_validation_is_of_rows_left_out() -> None:
     x, y, groups = _made()
     found = cross_validate("logistic_regression", x, y, groups, THREE, seed=3, folds=3, repeats=2)
@@ -293,6 +297,7 @@ def test_cross_validation_is_of_rows_left_out() -> None:
     np.testing.assert_allclose(found.probabilities.sum(axis=2), 1)
 
 
+@pytest.mark.slow
 def test_cross_validation_in_threads_gives_the_same_bits() -> None:
     x, y, groups = _made()
     own = {"parameters": {"n_estimators": 10}}
@@ -306,6 +311,7 @@ def test_cross_validation_in_threads_gives_the_same_bits() -> None:
     assert one.metrics == two.metrics
 
 
+@pytest.mark.slow
 def test_what_tells_only_the_recording_does_not_help() -> None:
     # Each recording has one label and its own number: rows split at random would score 1.0.
     rng = np.random.default_rng(0)
@@ -362,6 +368,7 @@ def test_wrong_arguments_say_what_is_right() -> None:
     assert classical.predict(_fit("knn", x, y, groups), x[:0]).shape == (0, 3)
 
 
+@pytest.mark.slow
 def test_importance_finds_the_one_family_and_the_one_feature_that_tell() -> None:
     rng = np.random.default_rng(0)
     y = np.arange(240) % 2
@@ -433,6 +440,7 @@ for name in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*CLASSICAL, MAJORITY])
 @pytest.mark.parametrize("dimensionality", ["pca", "select", "none"])
@@ -628,6 +636,7 @@ def bombs() -> dict[str, bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("what", BOMBS)
 def test_a_small_file_that_is_large_once_read_is_refused_before(
     what: str, bombs: dict[str, bytes]
@@ -648,6 +657,7 @@ _LISTS = 400  # As JSON they may be read; skops goes down by several calls each.
 _OPEN = '{"__class__": "list", "__module__": "builtins", "__loader__": "ListNode", "content": ['
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deep", ["[" * 200_000, '{"a":' * 200_000, _OPEN * _LISTS + "]}" * _LISTS])
 def test_nested_brackets_are_refused_in_a_line(deep: str) -> None:
     data = classical.dumps(_fit("svm", *_made()))

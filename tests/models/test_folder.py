@@ -173,6 +173,7 @@ def _seeded() -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -245,6 +246,7 @@ def fitted(name: str) -> ClassicalModel:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_a_classical_model_predicts_the_same_in_another_process(
     name: str, tmp_path: Path, predict_elsewhere: Predict
@@ -263,6 +265,7 @@ def test_a_classical_model_predicts_the_same_in_another_process(
 # What a folder tells
 
 
+@pytest.mark.slow
 def test_a_deep_folder_tells_all_there_is_to_know(place: str) -> None:
     folder = storage.join(place, "model")
     made = trained("resnet18_avg")
@@ -302,6 +305,7 @@ def test_softmax_by_hand() -> None:
 # What a folder must not be
 
 
+@pytest.mark.slow
 def test_what_is_no_model_folder_is_refused(place: str) -> None:
     empty = storage.join(place, "nothing")
     with pytest.raises(UserError, match=r"not a model folder \(no model.json\): make one with"):
@@ -324,6 +328,7 @@ class Payload:
         return Path.touch, (self.marker,)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["deep", "classical"])
 def test_a_pickle_in_a_model_folder_is_not_run(place: str, family: str, tmp_path: Path) -> None:
@@ -354,6 +359,7 @@ def test_a_pickle_in_a_model_folder_is_not_run(place: str, family: str, tmp_path
         assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     folder = str(tmp_path / "model")
     save(trained("resnet18_avg"), folder)
@@ -366,6 +372,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tensor", "value"), [("head.weight", np.nan), ("backbone.stem.bn1.running_var", np.inf)]
 )
@@ -380,6 +387,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, tensor: str, va
         load(folder)
 
 
+@pytest.mark.slow
 def test_weights_larger_than_the_network_are_refused_unread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,6 +464,7 @@ def test_a_classical_model_at_fault_is_refused(tmp_path: Path, fault: str) -> No
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_folder_is_plain_files(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     save(trained("r3d_18"), str(folder))
@@ -466,6 +475,7 @@ def test_a_folder_is_plain_files(tmp_path: Path) -> None:
         assert "fc.weight" in file.keys()  # noqa: SIM118  (not a mapping)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "left_out"),

@@ -117,6 +117,7 @@ def test_i3d_has_the_parameters_of_pyslowfasts():
     assert num_parameters(on_meta(i3d_r50, 400)) == pytest.approx(28.04e6, rel=0.01)
 
 
+@pytest.mark.slow
 @EACH
 def test_the_head_that_normalises_has_two_numbers_more_for_each_feature(name):
     build, _, length, _ = NETWORKS[name]
@@ -124,6 +125,7 @@ def test_the_head_that_normalises_has_two_numbers_more_for_each_feature(name):
     assert num_parameters(normalising) - num_parameters(plain) == 2 * length
 
 
+@pytest.mark.slow
 @EACH
 def test_clips_become_logits(name):
     build, clip, length, count = NETWORKS[name]
@@ -223,6 +225,7 @@ def _randomise_statistics(network: nn.Module) -> None:
             buffer.uniform_(0.8, 1.2)
 
 
+@pytest.mark.slow
 def test_a_still_clip_gives_i3d_what_its_picture_gives_the_image_network():
     image_network = resnet50(weights=None).eval()
     _randomise_statistics(image_network)
@@ -265,6 +268,7 @@ def test_s3d_gives_torchvisions_logits():
         )
 
 
+@pytest.mark.slow
 def test_a_fresh_s3d_learns_the_statistics_it_is_judged_by():
     """At torchvision's momentum of 0.001 a training of minutes is judged at chance."""
     network = torchvision_video("s3d", CLASSES).network

@@ -500,6 +500,7 @@ def test_the_first_convolution_of_flow_is_the_mean_over_colours() -> None:
         torch.testing.assert_close(inflated[:, channel], mean)
 
 
+@pytest.mark.slow
 def test_both_streams_begin_as_the_image_network() -> None:
     resnet, network = resnet18().eval(), TwoStream(3).eval()
     for module in resnet.modules():  # statistics that are not those of a fresh network

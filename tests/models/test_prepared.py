@@ -25,6 +25,7 @@ def _prepared(folder: Path, **made: Any) -> tuple[Prepared, Any, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensionality", ["none", "pca", "select"])
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_the_same_answers_as_of_the_rows_themselves(
@@ -46,6 +47,7 @@ def test_the_same_answers_as_of_the_rows_themselves(
     assert len(files) == (0 if dimensionality == "none" else 3 * 6)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -198,6 +198,7 @@ def test_first_come_the_defaults_of_the_library(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_every_classical_setting_can_be_trained(name: str) -> None:
     rng = np.random.default_rng(0)
@@ -273,6 +274,7 @@ def test_what_the_user_has_decided_is_not_searched() -> None:
 # One trial
 
 
+@pytest.mark.slow
 def test_a_classical_trial_is_the_cross_validation_of_its_settings(tmp_path: Path) -> None:
     examples = read_features(str(features_run(tmp_path / "features"))).of_split("train")
     names = examples.class_names
@@ -332,6 +334,7 @@ def _deep_trials(tmp_path: Path) -> DeepTrials:
     )
 
 
+@pytest.mark.slow
 def test_a_deep_trial_leaves_a_model_of_the_epoch_it_is_scored_by(tmp_path: Path) -> None:
     trials = _deep_trials(tmp_path)
     told: list[dict[str, Any]] = []
@@ -348,6 +351,7 @@ def test_a_deep_trial_leaves_a_model_of_the_epoch_it_is_scored_by(tmp_path: Path
     assert -np.log(own).mean() == pytest.approx(min(losses), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_deep_trial_ends_where_it_is_told_to_and_leaves_no_model(tmp_path: Path) -> None:
     trials = _deep_trials(tmp_path)
     told: list[dict[str, Any]] = []

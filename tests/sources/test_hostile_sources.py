@@ -236,6 +236,7 @@ def test_a_locked_source_is_told_without_advice_for_buckets(open_to_all: Path) -
     assert "AWS" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_eleven_hundred_nested_folders(tmp_path: Path) -> None:
     place = str(tmp_path)
     for _ in range(1100):
@@ -347,6 +348,7 @@ _LINES: list[tuple[str, str, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("line", "local", "bucket"), _LINES, ids=[repr(c[0])[:40] for c in _LINES])
 def test_a_line_of_a_list_costs_one_row(
     place: str, line: str, local: str, bucket: str, caplog: pytest.LogCaptureFixture
@@ -411,6 +413,7 @@ def test_a_million_bad_lines_are_a_few_in_the_log(
 # Whole lists: one line that says what is wrong, or the rows that it means
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data", "message"),

@@ -579,6 +579,7 @@ def test_derived_splits_keep_groups(place: str) -> None:
     assert all(row[1] for row in rows.values())
 
 
+@pytest.mark.slow
 def test_derived_splits_are_the_same_in_folder_and_bucket(tmp_path: Path, s3_bucket: str) -> None:
     names = [f"{label}/{number}.mp4" for label in "ab" for number in range(20)]
     found = []

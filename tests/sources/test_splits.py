@@ -57,6 +57,7 @@ def _splits(table: pa.Table, root: str = "/data") -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @given(ROWS, ROWS, st.integers(0, 3), SHARES)
 def test_by_the_bounds_of_before_added_videos_move_no_other(
     rows: Rows, added: Rows, seed: int, shares: tuple[float, float, float]
@@ -187,6 +188,7 @@ def test_folder_and_bucket_give_the_same(rows: Rows) -> None:
     assert _splits(folder) == _splits(bucket, "s3://b/videos")
 
 
+@pytest.mark.slow
 @given(ROWS, st.randoms())
 def test_the_order_of_rows_does_not_matter(rows: Rows, random: object) -> None:
     table = _table(rows)

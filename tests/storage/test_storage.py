@@ -135,6 +135,7 @@ def test_fingerprint_in_a_bucket_is_the_etag(s3_bucket: str) -> None:
 # Reading
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, storage.WHOLE_FILE_BYTES, storage.WHOLE_FILE_BYTES + 7])
 @pytest.mark.parametrize("known", [True, False])
 def test_open_gives_every_byte_and_seeks(place: str, size: int, known: bool) -> None:
@@ -244,6 +245,7 @@ def test_passing_faults_are_not_seen(faulty_s3: FaultyServer, s3_bucket: str) ->
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -266,6 +268,7 @@ def test_lasting_faults_become_the_videos_error(
         assert "testing" not in caught.value.message  # the key and the secret of the tests
 
 
+@pytest.mark.slow
 def test_a_cut_connection_is_no_shorter_file(faulty_s3: FaultyServer, s3_bucket: str) -> None:
     _fill(s3_bucket, ["a.mp4"])
     faulty_s3.fail("GET", "a.mp4", 1000, action="cut")
@@ -290,6 +293,7 @@ def test_a_fault_in_a_later_block_is_the_videos_error(
     assert caught.value.kind == "unavailable"
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_while_read_is_no_mixture(s3_bucket: str) -> None:
     uri = storage.join(s3_bucket, "big.mp4")
     size = storage.WHOLE_FILE_BYTES + 1
@@ -378,6 +382,7 @@ def test_exactly_one_of_many_writers_creates(place: str) -> None:
     assert _listed(place, hidden=True) == ["lease"]
 
 
+@pytest.mark.slow
 def test_a_lost_answer_does_not_lose_the_lease(faulty_s3: FaultyServer, s3_bucket: str) -> None:
     uri = storage.join(s3_bucket, "lease")
     faulty_s3.fail("PUT", "lease", 1, action="lose")  # done, but the answer is 503: sent again
@@ -462,6 +467,7 @@ def test_publish_never_overwrites_a_folder(tmp_path: Path) -> None:
         storage.publish(str(tmp_path / "new"), str(tmp_path / "out"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["PUT", "POST"])  # killed between copies; between deletes
 def test_interrupted_publish_completes(
     faulty_s3: FaultyServer, s3_bucket: str, method: str

@@ -37,6 +37,7 @@ def _contents(place: str) -> dict[str, bytes]:
     return {info.uri: storage.read_bytes(info.uri) for info in files}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_folder_is_free_or_of_the_same_kind(place: str, kind: Any) -> None:
     out = join(place, "out")

@@ -66,6 +66,7 @@ def _folder(labels: LabelSet, *names: str) -> str:
     return join(labels.out, "labels", f"set={labels.name}", *names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -105,6 +106,7 @@ def test_a_copy_is_no_commit_and_hides_none(
     assert storage.read_bytes(where) == original
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", ["000001", "000009", "000001-000009"])
 def test_a_commit_of_another_set_is_told_and_its_rows_are_not_taken(
     labels: LabelSet, monkeypatch: pytest.MonkeyPatch, number: str
@@ -128,6 +130,7 @@ def test_a_commit_of_another_set_is_told_and_its_rows_are_not_taken(
     assert contents(labels.out) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["commit-000009.parquet", "commit-000001-000009.parquet"])
 def test_a_copy_under_the_name_of_a_commit_costs_nothing(
     labels: LabelSet, monkeypatch: pytest.MonkeyPatch, name: str
@@ -149,6 +152,7 @@ def test_a_copy_under_the_name_of_a_commit_costs_nothing(
     )
 
 
+@pytest.mark.slow
 def test_what_says_it_holds_a_commit_and_does_not_deletes_nothing(labels: LabelSet) -> None:
     tokens = [token for commit in labels.commits() for token in commit.contents.runs]
     rows = labels.commits()[0]
@@ -196,6 +200,7 @@ def _damaged(data: bytes) -> Iterator[tuple[str, bytes]]:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("number", ["000001", "000002", "000003", "000001-000003"])
 def test_what_is_no_commit_is_one_line_and_never_deleted(tmp_path: Path, number: str) -> None:
@@ -427,6 +432,7 @@ def test_a_run_that_was_damaged_is_told(tmp_path: Path, name: str) -> None:
     assert labels.commit(run, model_digest="m") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["000002", "000900", "999999999", "9999999999", "x", "000001"])
 def test_a_note_of_a_number_never_stops_the_commits(
     place: str, monkeypatch: pytest.MonkeyPatch, name: str
@@ -554,6 +560,7 @@ def _ask_evaluation(out: str) -> list[Callable[[], Any]]:
     return [_evaluation(out).check, lambda: _evaluation(out).claim(overwrite=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "ask"),

@@ -119,6 +119,7 @@ def test_other_data_behind_the_same_settings_are_refused(place: str) -> None:
         run_of(place, "two").claim()
 
 
+@pytest.mark.slow
 def test_starting_afresh_removes_what_training_wrote_and_nothing_else(place: str) -> None:
     run = run_of(place)
     run.claim()
@@ -281,6 +282,7 @@ def expected(kind: Kind, state: str, overwrite: bool) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_in_every_state(tmp_path: Path, kind: Kind) -> None:
     for state in STATES:
@@ -288,6 +290,7 @@ def test_every_kind_in_every_state(tmp_path: Path, kind: Kind) -> None:
             _check(str(tmp_path / f"{state} {overwrite}"), kind, state, overwrite)
 
 
+@pytest.mark.slow
 @pytest.mark.slow  # Each takes some hundred requests; the kinds that are left out differ in names.
 @pytest.mark.parametrize("kind", ["features", "label", "study"])
 def test_every_state_in_a_bucket(s3_bucket: str, kind: Kind) -> None:
@@ -375,6 +378,7 @@ def test_a_folder_of_an_older_vidray_is_gone_on_with(
 # Kills, links, and other processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_overwriting_that_is_killed_is_ended_by_the_next_run(tmp_path: Path, kind: Kind) -> None:
     """A model whose files were half removed was taken for finished."""
@@ -427,6 +431,7 @@ def test_a_link_is_removed_and_what_it_leads_to_is_not(tmp_path: Path) -> None:
             folder.claim(overwrite=True)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["features", "label", "study"])
 def test_of_many_starts_at_once_one_has_the_folder(place: str, kind: Kind) -> None:

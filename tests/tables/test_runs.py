@@ -44,6 +44,7 @@ def _write_all(run: Run, videos: pa.Table) -> None:
         run.write_part(part, _rows(videos.filter(pa.compute.equal(parts, part))))
 
 
+@pytest.mark.slow
 def test_from_claim_to_published_table(place: str) -> None:
     run = _run(place)
     videos = run.videos_to_do({"n": 1}, lambda: _videos(10))
@@ -70,6 +71,7 @@ def test_the_listing_of_the_first_start_stays(place: str) -> None:
     assert len(again) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", ["before_publish", "half_published", "before_success"])
 def test_a_kill_while_publishing_is_mended_by_the_next_run(place: str, stop: str) -> None:
     run = _run(place)
@@ -86,6 +88,7 @@ def test_a_kill_while_publishing_is_mended_by_the_next_run(place: str, stop: str
     assert len(runs.read_table(run.out)) == 5
 
 
+@pytest.mark.slow
 def test_lost_doubled_and_foreign_rows_are_noticed(place: str) -> None:
     run = _run(place)
     videos = run.videos_to_do({}, lambda: _videos(4))
@@ -128,6 +131,7 @@ def test_a_folder_holds_one_run(place: str) -> None:
     _run(place, digest="d2").check_settings({"enhance": "auto"})
 
 
+@pytest.mark.slow
 def test_a_run_that_publishes_does_not_disturb_one_that_still_writes(place: str) -> None:
     """The second run finds the folder moved away under its feet, and its draft within it."""
     first, second = _run(place), _run(place)
@@ -146,6 +150,7 @@ def test_a_run_that_publishes_does_not_disturb_one_that_still_writes(place: str)
     assert names == ["_SUCCESS", notes, *parts, "run.json", "videos.parquet"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", ["read_parquet", "storage.list_files"])
 def test_a_part_that_is_published_between_two_looks_is_found(
     place: str, look: str, monkeypatch: pytest.MonkeyPatch
@@ -172,6 +177,7 @@ def test_a_part_that_is_published_between_two_looks_is_found(
     assert first.is_finished()
 
 
+@pytest.mark.slow
 def test_overwriting_removes_only_what_a_run_of_this_table_left(place: str) -> None:
     run = _run(place)
     storage.write_bytes(join(run.out, "videos.parquet"), b"a manifest of the user's")
@@ -222,6 +228,7 @@ def test_secrets_do_not_reach_run_json(place: str) -> None:
     assert "Signature=abc" not in told
 
 
+@pytest.mark.slow
 def test_a_run_beside_this_one_may_publish_while_it_is_checked(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

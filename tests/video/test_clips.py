@@ -175,6 +175,7 @@ def test_settings_cross_to_another_process() -> None:
         ClipSettings(clip_seconds=-1)
 
 
+@pytest.mark.slow
 def test_pixels_are_read_back_in_any_order(place: str, tmp_path: Path) -> None:
     settings = ClipSettings(frames_per_clip=4, size_px=32, clips_per_video=2)
     videos = []

@@ -79,6 +79,7 @@ def test_a_constant_rate_counts_frames(made: tuple[Times, float]) -> None:
     assert clock.seconds(np.array([count]))[0] == pytest.approx(count / rate, abs=2e-3)
 
 
+@pytest.mark.slow
 @given(constant(), st.integers(1, 40))
 def test_one_frame_a_second_of_a_constant_rate_is_the_notebooks(
     made: tuple[Times, float], most: int
@@ -92,6 +93,7 @@ def test_one_frame_a_second_of_a_constant_rate_is_the_notebooks(
     assert found == (strided if len(strided) <= most else few)
 
 
+@pytest.mark.slow
 @given(constant(), st.integers(1, 9), st.integers(1, 32), st.none() | st.floats(0.01, 40))
 def test_clips_and_bursts_of_a_constant_rate_are_by_index(
     made: tuple[Times, float], clips: int, length: int, seconds: float | None
@@ -108,6 +110,7 @@ def test_clips_and_bursts_of_a_constant_rate_are_by_index(
     assert np.array_equal(flow.BURSTS.frame_indices(clock), by_index)
 
 
+@pytest.mark.slow
 @given(constant(), st.floats(0.05, 10), st.floats(0.1, 1), st.integers(1, 32))
 def test_windows_of_a_constant_rate_are_by_index(
     made: tuple[Times, float], window: float, share: float, length: int
@@ -158,6 +161,7 @@ def test_one_frame_a_second_of_a_video_that_slows_down() -> None:
     assert SLOWING[few].tolist() == [5, 15, 25, 35, 45, 55]
 
 
+@pytest.mark.slow
 @given(variable(), st.integers(1, 50))
 def test_never_more_than_asked(times: Times, most: int) -> None:
     found = frames_a_second_apart(Clock.of(times), most=most)
@@ -165,6 +169,7 @@ def test_never_more_than_asked(times: Times, most: int) -> None:
     assert set(found.tolist()) <= set(frames_a_second_apart(Clock.of(times), most=100_000))
 
 
+@pytest.mark.slow
 @given(variable(), st.integers(1, 6), st.integers(1, 40), st.none() | st.floats(0.01, 40))
 def test_clips_are_equal_in_time(
     times: Times, clips: int, length: int, seconds: float | None
@@ -193,6 +198,7 @@ def test_two_seconds_in_the_middle_of_a_video_that_slows_down() -> None:
     assert SLOWING[frames].tolist() == [29, 29, 29, 29, 30, 30, 30, 30]
 
 
+@pytest.mark.slow
 @given(variable(), st.floats(0.05, 20), st.floats(0.1, 1), st.integers(1, 16))
 def test_windows_span_seconds(times: Times, window: float, share: float, length: int) -> None:
     step = window * share
@@ -213,6 +219,7 @@ def test_windows_span_seconds(times: Times, window: float, share: float, length:
             assert on_screen(times, frame, begin + (k + 0.5) * span / length)
 
 
+@pytest.mark.slow
 @given(variable())
 def test_bursts_are_adjacent_frames_at_moments_equal_in_time(times: Times) -> None:
     bursts = flow.BURSTS.frame_indices(Clock.of(times))
@@ -235,6 +242,7 @@ def test_bursts_are_adjacent_frames_at_moments_equal_in_time(times: Times) -> No
 # Stretches.
 
 
+@pytest.mark.slow
 @given(
     st.one_of(variable(), constant().map(lambda made: made[0] - made[0][0])),
     st.floats(0, 1),

@@ -152,6 +152,7 @@ def test_an_avi_whose_every_other_chunk_is_empty_has_half_its_headers_rate(tmp_p
         assert video.frames_per_second == pytest.approx(25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_where_times_contradict_the_decoder_its_order_is_right(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -175,6 +176,7 @@ def test_where_times_contradict_the_decoder_its_order_is_right(
         assert np.diff(video.pts_seconds) == pytest.approx(np.full(39, 0.04), abs=2e-3)
 
 
+@pytest.mark.slow
 def test_frames_shown_before_they_are_decoded_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

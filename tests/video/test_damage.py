@@ -73,6 +73,7 @@ def test_an_index_is_not_believed_where_the_decoder_marks_a_frame(
     assert np.array_equal(read.pixels[[0, 2]], pixels[[2, 55]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_long", [False, True])
 def test_a_whole_video_has_no_damage(
     is_long: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -20,6 +20,7 @@ def noisy_frame() -> NDArray[np.uint8]:
     return np.clip(frame + rng.normal(0, 4, frame.shape), 0, 255).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_enhanced_is_denoised_in_the_right_order_of_channels_then_sharpened() -> None:
     frame = noisy_frame()
     bgr = np.ascontiguousarray(frame[..., ::-1])

@@ -117,6 +117,7 @@ def test_a_stretch_of_the_track(tmp_path: Path, begin: float, end: float, delay:
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "codec"), [(".mp4", "aac"), (".ts", "aac"), (".mp3", "mp3"), (".mkv", "libopus")]
 )

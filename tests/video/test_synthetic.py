@@ -49,6 +49,7 @@ def test_every_class_has_every_format(clips: Path) -> None:
     assert codecs == {"h264", "mpeg4", "vp9", "mpeg2video", "mjpeg"}
 
 
+@pytest.mark.slow
 def test_clips_decode_whole_at_the_size_and_rate_promised(
     frames: dict[Path, NDArray[np.uint8]],
 ) -> None:
@@ -138,6 +139,7 @@ def test_each_class_moves_as_it_is_called(frames: dict[Path, NDArray[np.uint8]])
                 assert gross < 0.5 * speed, path
 
 
+@pytest.mark.slow
 def test_single_frames_look_the_same_in_every_class(
     frames: dict[Path, NDArray[np.uint8]],
 ) -> None:
@@ -171,6 +173,7 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "clips").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
