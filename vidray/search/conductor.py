@@ -213,10 +213,10 @@ class _Conductor(ray.tune.search.Searcher):
     A trial that an earlier run kept is not run again: searcher and scheduler hear of it, in
     its place, as if it had just come to its end.
 
-    Ray Tune's own OptunaSearch is no faster: 24 trials of nothing took it 15.0 s and this 15.9 s on
-    two busy CPUs, plain ray.remote 6.6 s (``bench/ray_tune.py --epochs 1``, median of two). What it
-    proposes depends on the order in which trials end: two searches of one seed, of 8 epochs with
-    ASHA, tried different settings. And its state is a pickle, which a bucket must not hand us.
+    Ray Tune's own OptunaSearch takes as long: 15.0 s for 24 trials of nothing, this 15.9 s, plain
+    ray.remote 6.6 s (``bench/ray_tune.py --epochs 1``, median of two, on two busy CPUs). But what
+    it proposes depends on the order in which trials end, so a search killed and resumed would come
+    to another result; and its state is a pickle, which nobody may read from a bucket.
     """
 
     def __init__(self, plan: Plan, asha: _Halving | None) -> None:
