@@ -37,7 +37,6 @@ def _imported(folder: str) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["vidray", "jobs", "tune", "tests"])
 def test_every_import_is_declared(folder: str) -> None:
     declared = _declared(dev=folder == "tests")

@@ -39,7 +39,6 @@ def test_one_child_serves_many_requests(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(("what", "signal_name"), [("segfault", "SIGSEGV"), ("abort", "SIGABRT")])
 def test_a_crash_is_tried_twice_and_told(
     sandbox: Sandbox, tmp_path: Path, what: str, signal_name: str
@@ -70,7 +69,6 @@ def test_a_child_killed_from_outside_is_replaced(sandbox: Sandbox, tmp_path: Pat
     assert _said(sandbox, "another")[0] == "another"
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("eat", ["eat", "eat_with_opencv", "eat_with_pytorch"])
 def test_memory_is_capped(sandbox: Sandbox, tmp_path: Path, eat: str) -> None:
@@ -121,7 +119,6 @@ def test_a_fault_of_the_model_is_told_as_it_was_said_and_is_no_row(
     assert _said(sandbox, "next") == ("next", pid)
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [{"load": 4 << 30}, {"fill": 1000 << 20}])
 def test_what_needs_more_memory_than_it_is_allowed_to_start_says_so(

@@ -73,7 +73,6 @@ def test_each_part_has_a_receipt_that_says_when_it_was_begun(run: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "told"),
     [("refusal", "the model has changed"), ("failure", "cannot start: RuntimeError: no library")],

@@ -62,7 +62,6 @@ def all_figures(num_classes: int) -> Iterator[Figure]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("num_classes", [2, 20, 100])
 def test_axes_are_named_and_texts_do_not_overlap(num_classes: int) -> None:
     for figure in all_figures(num_classes):

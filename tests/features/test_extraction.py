@@ -131,7 +131,6 @@ def test_a_variable_rate_is_sampled_once_a_second(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".ts"])
 def test_a_stretch_has_the_features_of_its_frames_and_sound(tmp_path: Path, suffix: str) -> None:
     path = write_video(tmp_path / f"a{suffix}", num_frames=150, audio_codec="aac")

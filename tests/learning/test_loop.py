@@ -604,7 +604,6 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], d
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @two_process_test
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_two_processes_train_the_same_network_as_one(

@@ -39,17 +39,8 @@ POSITIONS = {
 CLIPS, SIDE_PX = 5, 32
 
 
-def slow(names: tuple[str, ...]) -> list[object]:
-    """A transformer has a hundred million weights."""
-    return [
-        pytest.param(name, marks=pytest.mark.slow) if name.startswith("timesformer_") else name
-        for name in names
-    ]
-
-
 @pytest.mark.slow
-@pytest.mark.slow
-@pytest.mark.parametrize("name", slow(DEEP))
+@pytest.mark.parametrize("name", DEEP)
 def test_matrices_and_kernels_decay_and_nothing_else(name: str) -> None:
     network = build(name, num_classes=3, frames=8, size_px=SIDE_PX).network
     found = make_optimizer(network, Training(weight_decay=0.3)).param_groups
@@ -134,8 +125,7 @@ def relative_difference(name: str, *, trained: str = "all") -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
-@pytest.mark.parametrize("name", slow(WITHOUT_BATCH_NORM))
+@pytest.mark.parametrize("name", WITHOUT_BATCH_NORM)
 def test_parts_have_the_gradient_of_the_batch(name: str) -> None:
     assert relative_difference(name) < 1e-4
 

@@ -145,7 +145,6 @@ def info(model: Path) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("rows", [two_classes(), without_groups()], ids=["groups", "paths"])
 @pytest.mark.parametrize("shares", [None, (0.5, 0.2, 0.3)])
 def test_a_model_is_judged_on_the_split_that_its_training_derived(

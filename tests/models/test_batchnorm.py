@@ -91,7 +91,6 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.timeout(300)  # torch's import in two new processes, on a busy machine
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_are_as_one_with_all_rows(two_processes: Path, case: str) -> None:

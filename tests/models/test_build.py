@@ -28,7 +28,7 @@ from vidray.models.networks.build import (
     set_trained,
 )
 
-# models.md, row by row.
+# Every deep model that there must be.
 ROWS = (
     "resnet18_avg resnet18_max resnet18_attention resnet18_lstm",
     "resnet50_avg resnet50_max resnet50_attention resnet50_lstm",
@@ -446,7 +446,6 @@ def test_a_file_with_another_head(
         assert torch.equal(value, expected), key
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["r3d_18", "s3d", "mvit_v2_s", "swin3d_t"])
 def test_a_file_of_torchvisions_own_network(tmp_path: Path, name: str) -> None:

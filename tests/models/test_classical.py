@@ -441,7 +441,6 @@ for name in sys.argv[1:]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [*CLASSICAL, MAJORITY])
 @pytest.mark.parametrize("dimensionality", ["pca", "select", "none"])
 def test_a_model_comes_back_to_the_last_bit(name: str, dimensionality: Any) -> None:
@@ -635,7 +634,6 @@ def bombs() -> dict[str, bytes]:
     return {what: _bomb(data, what) for what in BOMBS}
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("what", BOMBS)
 def test_a_small_file_that_is_large_once_read_is_refused_before(

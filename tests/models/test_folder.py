@@ -173,15 +173,7 @@ def _seeded() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name",
-    [
-        # A hundred million weights, made twice and written to disk.
-        pytest.param(name, marks=pytest.mark.slow) if name.startswith("timesformer") else name
-        for name in DEEP
-    ],
-)
+@pytest.mark.parametrize("name", DEEP)
 def test_a_deep_model_predicts_the_same_in_another_process(
     name: str, tmp_path: Path, predict_elsewhere: Predict
 ) -> None:
@@ -245,7 +237,6 @@ def fitted(name: str) -> ClassicalModel:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_a_classical_model_predicts_the_same_in_another_process(
@@ -328,7 +319,6 @@ class Payload:
         return Path.touch, (self.marker,)
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["deep", "classical"])
 def test_a_pickle_in_a_model_folder_is_not_run(place: str, family: str, tmp_path: Path) -> None:
@@ -475,7 +465,6 @@ def test_a_folder_is_plain_files(tmp_path: Path) -> None:
         assert "fc.weight" in file.keys()  # noqa: SIM118  (not a mapping)
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "left_out"),

@@ -153,7 +153,6 @@ def test_whatever_model_json_says_it_is_read_or_refused_in_a_line(
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("family", ["deep", "classical"])
 def test_what_is_accepted_loads_or_is_refused_in_a_line(
     family: str, folders: dict[str, Path], written: Any, watched: list[str]

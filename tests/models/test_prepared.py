@@ -25,7 +25,6 @@ def _prepared(folder: Path, **made: Any) -> tuple[Prepared, Any, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("dimensionality", ["none", "pca", "select"])
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_the_same_answers_as_of_the_rows_themselves(

@@ -198,7 +198,6 @@ def test_first_come_the_defaults_of_the_library(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_every_classical_setting_can_be_trained(name: str) -> None:
     rng = np.random.default_rng(0)

@@ -414,7 +414,6 @@ def test_a_million_bad_lines_are_a_few_in_the_log(
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [

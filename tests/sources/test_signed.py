@@ -92,7 +92,6 @@ def test_a_table_holds_no_signature_and_a_worker_gets_it(web: Web, tmp_path: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "kind"), [(403, "denied"), (401, "denied"), (404, "missing"), (503, "unavailable")]
 )

@@ -245,7 +245,6 @@ def test_passing_faults_are_not_seen(faulty_s3: FaultyServer, s3_bucket: str) ->
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "kind"),
     [

@@ -201,7 +201,6 @@ def _damaged(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("number", ["000001", "000002", "000003", "000001-000003"])
 def test_what_is_no_commit_is_one_line_and_never_deleted(tmp_path: Path, number: str) -> None:
     labels = LabelSet(out=str(tmp_path / "out"), name="model-1")
@@ -560,7 +559,6 @@ def _ask_evaluation(out: str) -> list[Callable[[], Any]]:
     return [_evaluation(out).check, lambda: _evaluation(out).claim(overwrite=True)]
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "ask"),

@@ -282,7 +282,6 @@ def expected(kind: Kind, state: str, overwrite: bool) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_in_every_state(tmp_path: Path, kind: Kind) -> None:
     for state in STATES:
@@ -290,7 +289,6 @@ def test_every_kind_in_every_state(tmp_path: Path, kind: Kind) -> None:
             _check(str(tmp_path / f"{state} {overwrite}"), kind, state, overwrite)
 
 
-@pytest.mark.slow
 @pytest.mark.slow  # Each takes some hundred requests; the kinds that are left out differ in names.
 @pytest.mark.parametrize("kind", ["features", "label", "study"])
 def test_every_state_in_a_bucket(s3_bucket: str, kind: Kind) -> None:
@@ -431,7 +429,6 @@ def test_a_link_is_removed_and_what_it_leads_to_is_not(tmp_path: Path) -> None:
             folder.claim(overwrite=True)
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["features", "label", "study"])
 def test_of_many_starts_at_once_one_has_the_folder(place: str, kind: Kind) -> None:

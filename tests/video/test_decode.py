@@ -50,7 +50,6 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [*KINDS, *PARTIAL])
 def test_every_kind_gives_the_frames_of_a_sequential_decode(
     name: str, zoo: dict[str, Path]

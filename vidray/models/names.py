@@ -23,7 +23,7 @@ BACKBONES = ("resnet18", "resnet50", "efficientnet_b0")
 POOLINGS = ("avg", "max", "attention", "lstm")
 # Networks that take optical flow beside the colours.
 FLOW_MODELS = ("two_stream_late", "two_stream_early", "two_stream_weighted")
-# In the order of ``networks.build``, which makes them.
+# Made by ``networks.build``; the order here is free.
 DEEP = (
     *(f"{backbone}_{pooling}" for backbone in BACKBONES for pooling in POOLINGS),
     "c3d",
