@@ -168,8 +168,11 @@ def running(
 @pytest.fixture(scope="session")
 def cluster(s3_server: str) -> Iterator[Cluster]:
     """A head node of two CPUs that reads the session's S3 server, and has no GPU on any machine."""
+    import ray
+
     with running(2, "--num-gpus=0", variables={"CUDA_VISIBLE_DEVICES": ""}) as made:
         yield made
+        ray.shutdown()  # Ray ends a process that is left without its cluster, a minute later.
 
 
 class Process(subprocess.Popen[str]):
