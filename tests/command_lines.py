@@ -2,11 +2,15 @@
 
 import importlib
 import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tyro
+
+from vidray import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
@@ -25,6 +29,18 @@ def config_of(script: str) -> Any:
     assert name, script
     module = importlib.import_module(".".join(Path(script).with_suffix("").parts))
     return getattr(module, name[1])
+
+
+def exit_code(script: str, *flags: object) -> int:
+    """Run a script's command line in this process: what a shell would see of its end."""
+    config = config_of(script)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [script, *map(str, flags)])
+        try:
+            cli.run(config, sys.modules[config.__module__].main)
+        except SystemExit as stop:
+            return int(stop.code or 0)
+    return 0
 
 
 def flags_of(script: str) -> set[str]:

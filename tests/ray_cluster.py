@@ -22,8 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.command_lines import ROOT, config_of
-from vidray import cli
+from tests.command_lines import ROOT, exit_code
 
 RAY = str(Path(sys.executable).with_name("ray"))
 # For what takes seconds here: on a machine ten times slower it must not fail a test.
@@ -207,20 +206,14 @@ class Job:
         unless it exits with ``code``.
         """
         self.cluster.join()
-        config = config_of(self.script)
-        told, found = io.StringIO(), 0
+        told = io.StringIO()
         with (
-            pytest.MonkeyPatch.context() as patch,
             contextlib.redirect_stdout(told),
             contextlib.redirect_stderr(told),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")  # As in a process of its own: Ray's.
-            patch.setattr(sys, "argv", [self.script, *map(str, flags)])
-            try:
-                cli.run(config, sys.modules[config.__module__].main)
-            except SystemExit as stop:
-                found = int(stop.code or 0)
+            found = exit_code(self.script, *flags)
         assert found == code, told.getvalue()
         return told.getvalue()
 

@@ -54,6 +54,17 @@ def test_one_recording_and_classes_of_few_videos() -> None:
     assert second.endswith("jump 4, run 4")
 
 
+def _evaluation(metrics: dict[str, Any], *, is_known: bool) -> Evaluation:
+    """Of videos whose recordings are known and whose splits are the training's, or neither."""
+    return Evaluation(
+        metrics=metrics,
+        selection=Selection(),
+        gives_splits=True,
+        knows_recordings=is_known,
+        is_as_trained=is_known,
+    )
+
+
 def test_an_evaluation_says_what_it_rests_on(capsys: Captured) -> None:
     metrics = _metrics(400, right=0.9)
     found = {
@@ -64,14 +75,7 @@ def test_an_evaluation_says_what_it_rests_on(capsys: Captured) -> None:
         },
     }  # fmt: skip
     for knows in (True, False):
-        evaluation = Evaluation(
-            metrics=found,
-            selection=Selection(),
-            gives_splits=True,
-            knows_recordings=knows,
-            is_as_trained=knows,
-        )
-        console.print_evaluation(JudgeSettings(), "/out", evaluation)
+        console.print_evaluation(JudgeSettings(), "/out", _evaluation(found, is_known=knows))
         shown = capsys.readouterr().out
         assert ("no recordings known" in shown) == (not knows)
         assert "a column group of the list of videos" in shown or knows
@@ -84,13 +88,7 @@ def test_an_evaluation_says_what_it_rests_on(capsys: Captured) -> None:
 def test_the_cost_of_videos_that_are_gone_is_of_the_model_alone(capsys: Captured) -> None:
     gone = {"end_to_end_seconds_per_video": None, "seconds_per_video": 0.01, "timed_videos": 8}
     found = {**_metrics(40, right=0.9), "baselines": baselines(np.tile([0, 1], 20), NAMES)}
-    evaluation = Evaluation(
-        metrics={**found, "cost": gone},
-        selection=Selection(),
-        gives_splits=True,
-        knows_recordings=True,
-        is_as_trained=True,
-    )
+    evaluation = _evaluation({**found, "cost": gone}, is_known=True)
     console.print_evaluation(JudgeSettings(), "/out", evaluation)
     shown = capsys.readouterr().out
     assert "10.0 ms a video for the model alone (measured on 8 videos; from file" in shown

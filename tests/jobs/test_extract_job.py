@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pytest
 import s3fs
 
+from tests.command_lines import exit_code
 from tests.ray_cluster import Cluster, Job, ray_workers, sandboxes, send_signal, wait_until
 from tests.shared_data import FIGHT
 from tests.videos import write_video
@@ -299,15 +299,9 @@ def test_videos_added_during_a_run_wait_for_the_next(job: Job, clips: Path, tmp_
 
 def _fails(capsys: pytest.CaptureFixture[str], *flags: object) -> str:
     """Run in this process, as the command line does; returns the one line it must print."""
-    from jobs import extract
-    from vidray import cli
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["extract.py", *map(str, flags)])
-        with pytest.raises(SystemExit) as stop:
-            cli.run(extract.ExtractConfig, extract.main)
+    code = exit_code("jobs/extract.py", *flags)
     screen = capsys.readouterr()
-    assert stop.value.code == 2
+    assert code == 2
     assert screen.out == ""
     assert screen.err.startswith("error: ")
     assert screen.err.count("\n") == 1

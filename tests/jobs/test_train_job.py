@@ -4,7 +4,6 @@ import json
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
@@ -14,10 +13,9 @@ import s3fs
 import safetensors.numpy
 import torch
 
-from jobs import evaluate, train
+from tests.command_lines import exit_code
 from tests.ray_cluster import PATIENCE_SECONDS, Cluster, Job, ray_workers, running, wait_until
 from vidray import (
-    cli,
     models,
     sources,
     storage,
@@ -251,16 +249,9 @@ def test_model_folder_and_clips_in_a_bucket(
 
 def _fails(capsys: Captured, script: str, *flags: object) -> str:
     """Run in this process, as the command line does; returns the one line it must print."""
-    job = {
-        "train": (train.TrainConfig, train.main),
-        "evaluate": (evaluate.EvaluateConfig, evaluate.main),
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [f"{script}.py", *map(str, flags)])
-        with pytest.raises(SystemExit) as stop:
-            cli.run(*job[script])
+    code = exit_code(f"jobs/{script}.py", *flags)
     told = capsys.readouterr().err.strip().splitlines()
-    assert (stop.value.code, len(told)) == (2, 1), told
+    assert (code, len(told)) == (2, 1), told
     return told[0]
 
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ import pyarrow as pa
 import pytest
 import ray
 
-from jobs import evaluate, study, train
+from tests.command_lines import exit_code
 from tests.made_runs import LABELS, clips_run, features_run
-from vidray import cli, models
+from vidray import models
 from vidray.errors import UserError
 from vidray.evaluation import judging
 from vidray.learning import recordings
@@ -54,11 +53,6 @@ from vidray.sources import splits
 Captured = pytest.CaptureFixture[str]
 Row = dict[str, Any]
 
-JOBS = {
-    "train": (train.TrainConfig, train.main),
-    "study": (study.StudyConfig, study.main),
-    "evaluate": (evaluate.EvaluateConfig, evaluate.main),
-}
 FAST = ("--model", "knn", "--folds", "0")
 
 
@@ -115,20 +109,21 @@ def by_hand(
 
 def run(job: str, *flags: object) -> None:
     """As the command line does, in this process."""
-    config, main = JOBS[job]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [f"{job}.py", *map(str, flags)])
-        cli.run(config, main)  # type: ignore[type-var]
+    assert exit_code(f"jobs/{job}.py", *flags) == 0
 
 
 def fails(capsys: Captured, job: str, *flags: object) -> str:
     """The one line on stderr, with exit code 2 and before Ray is started."""
     capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        run(job, *flags)
+    started: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        # As in a process of its own: this one may be on a cluster for the tests of jobs.
+        patch.setattr(ray, "is_initialized", lambda: False)
+        patch.setattr(ray, "init", lambda *_, **options: started.append(options))
+        code = exit_code(f"jobs/{job}.py", *flags)
     told = capsys.readouterr().err.strip().splitlines()
-    assert (stop.value.code, len(told)) == (2, 1), told
-    assert not ray.is_initialized()
+    assert (code, len(told)) == (2, 1), told
+    assert not started
     return told[0]
 
 

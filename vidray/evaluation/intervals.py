@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 # Counts: float32 holds them exactly up to 16 million, in half the time of float64.
 Weights = NDArray[np.float32]
-LEVEL = 0.95  # resamples of an interval
+LEVEL = 0.95  # Share of the resamples that an interval covers.
 # Resamples at a time: the weights of 10,000 videos then have 4 MB.
 _BLOCK = 100
 
