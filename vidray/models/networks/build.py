@@ -19,7 +19,9 @@ from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.c3d import c3d
 from vidray.models.networks.frame_pooling import BACKBONES, frame_pooling
 from vidray.models.networks.heads import HEAD_KINDS, HeadKind
-from vidray.models.networks.i3d import i3d_r50
+from vidray.models.networks.positions import fit_positions
+from vidray.models.networks.r2plus1d import r2plus1d_34
+from vidray.models.networks.resnet_clips import PLANS, resnet_clips
 from vidray.models.networks.slowfast import SlowFast
 from vidray.models.networks.timesformer import (
     TimeSformer,
@@ -29,12 +31,14 @@ from vidray.models.networks.timesformer_weights import (
 )
 from vidray.models.networks.torchvision_video import torchvision_video
 from vidray.models.networks.two_stream import TwoStream, from_resnet
+from vidray.models.networks.x3d import x3d
 
 _TORCHVISION = {
     "r3d_18": video.R3D_18_Weights,
     "mc3_18": video.MC3_18_Weights,
     "r2plus1d_18": video.R2Plus1D_18_Weights,
     "s3d": video.S3D_Weights,
+    "mvit_v1_b": video.MViT_V1_B_Weights,
     "mvit_v2_s": video.MViT_V2_S_Weights,
     "swin3d_t": video.Swin3D_T_Weights,
 }
@@ -54,6 +58,7 @@ def build(
     dropout: float = 0.5,
     frames: int | None = None,
     size_px: int | None = None,
+    variant: str | None = None,
 ) -> Architecture:
     """A network with its parts.
 
@@ -67,18 +72,22 @@ def build(
         head: ``linear`` or ``layernorm_dropout_linear``.
         dropout: before the head's linear layer; ``linear`` has none.
         frames, size_px: of the clips; only transformers are built for one size.
+        variant: None, or one of the model's in ``names.VARIANTS``: how somebody's weights want to
+            be run.
 
     Raises:
-        UserError: an unknown name, or weights that can't be had or do not fit.
+        UserError: an unknown name or variant, or weights that can't be had or do not fit.
     """
     check_name(name)
+    names.check_variant(name, variant)
     if head not in HEAD_KINDS:
         raise unknown_name("head", head, HEAD_KINDS)
     if num_classes < 2:
         raise UserError(f"num_classes is {num_classes}: a classifier needs 2 or more classes")
     size = {key: value for key, value in (("frames", frames), ("size_px", size_px)) if value}
+    settings = {"head": head, "dropout": dropout} | ({"variant": variant} if variant else {})
     try:
-        built = _fresh(name, num_classes, {"head": head, "dropout": dropout}, size, weights)
+        built = _fresh(name, num_classes, settings, size, weights)
     except ValueError as error:
         raise UserError(f"{name}: {error}") from None
     if weights == "default":
@@ -103,60 +112,84 @@ def check_name(name: str) -> None:
 
 
 def _fresh(
-    name: str, num_classes: int, head: dict[str, Any], size: dict[str, int], weights: str | None
+    name: str,
+    num_classes: int,
+    settings: dict[str, Any],
+    size: dict[str, int],
+    weights: str | None,
 ) -> Architecture:
     """The network with fresh or published weights."""
     published_wanted = weights == "default"
     if name in _TORCHVISION:
         chosen = _TORCHVISION[name].DEFAULT if published_wanted else None
-        return torchvision_video(name, num_classes, weights=chosen, **head, **size)  # type: ignore[arg-type]
-    if name == "i3d_r50":
+        return torchvision_video(name, num_classes, weights=chosen, **settings, **size)  # type: ignore[arg-type]
+    if name in PLANS:
+        # What an image network lacks has no published weights: kernels over time of their own.
+        if published_wanted and PLANS[name].is_factorised:
+            raise _unpublished()
         image = tv.ResNet50_Weights.DEFAULT if published_wanted else None
-        return i3d_r50(num_classes, weights=image, **head)
+        return resnet_clips(name, num_classes, weights=image, **settings)
     backbone, _, pooling = name.rpartition("_")
     if backbone in BACKBONES:
+        if published_wanted and backbone not in _IMAGE_WEIGHTS:
+            raise _unpublished()
         chosen = _IMAGE_WEIGHTS[backbone].DEFAULT if published_wanted else None
         return frame_pooling(
             num_classes,
             backbone=backbone,
             pooling=pooling,  # type: ignore[arg-type]
             weights=chosen,
-            **head,
+            **settings,
         )
-    built, fill = _OWN[name.partition("_")[0]](name.partition("_")[2], num_classes, head, size)
+    word, _, kind = name.partition("_")
+    built, fill = _OWN[word](kind, num_classes, settings, size)
     if published_wanted:
         if fill is None:
-            raise UserError(
-                "there are no published weights: start fresh with --weights none, or give a file"
-            )
+            raise _unpublished()
         fill()
     return built
+
+
+def _unpublished() -> UserError:
+    return UserError(
+        "there are no published weights: start fresh with --weights none, or give a file"
+    )
 
 
 _Filled = tuple[Architecture, Callable[[], None] | None]
 
 
-def _c3d(_: str, num_classes: int, head: dict[str, Any], __: dict[str, int]) -> _Filled:
-    return c3d(num_classes, **head), None
+def _c3d(_: str, num_classes: int, settings: dict[str, Any], __: dict[str, int]) -> _Filled:
+    return c3d(num_classes, **settings), None
 
 
-def _slowfast(_: str, num_classes: int, head: dict[str, Any], __: dict[str, int]) -> _Filled:
-    network = SlowFast(num_classes, **head)
+def _r2plus1d(_: str, num_classes: int, settings: dict[str, Any], __: dict[str, int]) -> _Filled:
+    return r2plus1d_34(num_classes, **settings), None
+
+
+def _x3d(_: str, num_classes: int, settings: dict[str, Any], __: dict[str, int]) -> _Filled:
+    return x3d(num_classes, **settings), None
+
+
+def _slowfast(_: str, num_classes: int, settings: dict[str, Any], __: dict[str, int]) -> _Filled:
+    network = SlowFast(num_classes, **settings)
     return Architecture(network=network, blocks=list(network.blocks), head=network.head), None
 
 
 def _timesformer(
-    kind: str, num_classes: int, head: dict[str, Any], size: dict[str, int]
+    kind: str, num_classes: int, settings: dict[str, Any], size: dict[str, int]
 ) -> _Filled:
-    network = TimeSformer(num_classes, attention=kind, **head, **size)  # type: ignore[arg-type]
+    network = TimeSformer(num_classes, attention=kind, **settings, **size)  # type: ignore[arg-type]
     weights = tv.ViT_B_16_Weights.DEFAULT
     built = Architecture(network=network, blocks=list(network.blocks), head=network.head)
     return built, lambda: from_vit(published.state_dict(weights), network)
 
 
-def _two_stream(kind: str, num_classes: int, head: dict[str, Any], _: dict[str, int]) -> _Filled:
+def _two_stream(
+    kind: str, num_classes: int, settings: dict[str, Any], _: dict[str, int]
+) -> _Filled:
     fusion = kind.removeprefix("stream_")
-    network = TwoStream(num_classes, fusion=fusion, **head)  # type: ignore[arg-type]
+    network = TwoStream(num_classes, fusion=fusion, **settings)  # type: ignore[arg-type]
     weights = tv.ResNet18_Weights.DEFAULT
     built = Architecture(network=network, blocks=list(network.blocks), head=network.head)
     return built, lambda: from_resnet(published.state_dict(weights), network)
@@ -165,9 +198,11 @@ def _two_stream(kind: str, num_classes: int, head: dict[str, Any], _: dict[str, 
 # First word of a model's name -> its builder.
 _OWN: dict[str, Callable[[str, int, dict[str, Any], dict[str, int]], _Filled]] = {
     "c3d": _c3d,
+    "r2plus1d": _r2plus1d,
     "slowfast": _slowfast,
     "timesformer": _timesformer,
     "two": _two_stream,
+    "x3d": _x3d,
 }
 
 
@@ -186,6 +221,10 @@ def _load_file(built: Architecture, name: str, uri: str) -> str:
     kept = {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
     if not kept:
         state = {k: v for k, v in state.items() if k not in theirs} | ours
+    try:
+        state = fit_positions(state, built.network)
+    except ValueError as error:
+        raise UserError(f"{storage.without_secrets(uri)}: {error}") from None
     published.load_state(built.network, state, source=storage.without_secrets(uri))
     taken = (
         f"{storage.without_secrets(uri)}: {len(state) - (0 if kept else len(ours))} tensors taken"
@@ -200,7 +239,7 @@ def _shapes(tensors: Mapping[str, Tensor]) -> str:
 
 
 # torchvision's heads that we call otherwise: the last layer of a sequence, a convolution of S3D's.
-_TORCHVISION_HEADS = {"mvit_v2_s": "head.1.", "s3d": "classifier.1."}
+_TORCHVISION_HEADS = {"mvit_v1_b": "head.1.", "mvit_v2_s": "head.1.", "s3d": "classifier.1."}
 
 
 def _in_our_names(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,10 +15,11 @@ from torchvision.models import WeightsEnum, efficientnet_b0, resnet18, resnet50
 from torchvision.models.resnet import ResNet
 
 from vidray.models.networks.architecture import Architecture
+from vidray.models.networks.efficientnet_lite import efficientnet_lite0
 from vidray.models.networks.heads import HeadKind, make_head
 from vidray.models.networks.published import filled
 
-Backbone = Literal["resnet18", "resnet50", "efficientnet_b0"]
+Backbone = Literal["resnet18", "resnet50", "efficientnet_b0", "efficientnet_lite0"]
 Pooling = Literal["avg", "max", "attention", "lstm"]
 
 
@@ -194,8 +195,15 @@ def _efficientnet_b0(weights: WeightsEnum | None) -> tuple[nn.Sequential, int]:
     return network.features, last.in_features
 
 
+def _efficientnet_lite0(weights: WeightsEnum | None) -> tuple[nn.Sequential, int]:
+    if weights is not None:
+        raise ValueError(f"torchvision has no EfficientNet-Lite0, so {weights} are not its weights")
+    return efficientnet_lite0()
+
+
 BACKBONES: dict[Backbone, Callable[[WeightsEnum | None], tuple[nn.Sequential, int]]] = {
     "resnet18": _resnet18,
     "resnet50": _resnet50,
     "efficientnet_b0": _efficientnet_b0,
+    "efficientnet_lite0": _efficientnet_lite0,
 }

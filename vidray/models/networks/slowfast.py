@@ -36,6 +36,9 @@ class SlowFast(nn.Module):
         width: channels of the slow stem, 64 in a ResNet; tests use less. A multiple of 8.
         depths: bottlenecks in res2 to res5.
         alpha: fast frames for each slow one.
+        variant: None takes every ``alpha``-th frame for the slow pathway, from the first;
+            ``linspace`` spreads as many from the first frame to the last, as PyTorchVideo and
+            PySlowFast do: 0, 4, 8, 13, 17, 22, 26 and 31 of 32.
 
     Attributes:
         blocks: stem, res2, res3, res4, res5; each maps (slow, fast) to (slow, fast).
@@ -51,11 +54,13 @@ class SlowFast(nn.Module):
         width: int = 64,
         depths: tuple[int, int, int, int] = DEPTHS,
         alpha: int = ALPHA,
+        variant: str | None = None,
     ) -> None:
         super().__init__()
         if width % BETA_INVERSE:
             raise ValueError(f"width={width} is not a multiple of {BETA_INVERSE}; pass one")
         self.alpha = alpha
+        self.spreads_slow_frames = variant == "linspace"
         self.blocks = nn.ModuleList([_stem(width, alpha)])
         for index in range(len(depths)):
             self.blocks.append(_residual_stage(index, width, depths[index], alpha))
@@ -76,12 +81,20 @@ class SlowFast(nn.Module):
                 f"a clip of {frames} frames cannot be shared between the two pathways; "
                 f"pass a multiple of {self.alpha}"
             )
-        # Frames 0, 4, 8, ... where the fast frame under each lateral convolution's centre is too.
-        slow, fast = clip[:, :, :: self.alpha], clip
+        slow, fast = self._slow_frames(clip), clip
         for block in self.blocks:
             slow, fast = block(slow, fast)
         # (N, C, T, H, W) -> (N, C), and joined
         return torch.cat([slow.mean(dim=(2, 3, 4)), fast.mean(dim=(2, 3, 4))], dim=1)
+
+    def _slow_frames(self, clip: Tensor) -> Tensor:
+        """``float (N, 3, T, H, W)`` -> ``float (N, 3, T / alpha, H, W)``."""
+        if self.spreads_slow_frames:
+            frames = clip.shape[2]
+            spread = torch.linspace(0, frames - 1, frames // self.alpha).long()
+            return clip[:, :, spread.to(clip.device)]
+        # Frames 0, 4, 8, ... where the fast frame under each lateral convolution's centre is too.
+        return clip[:, :, :: self.alpha]
 
     def forward(self, clip: Tensor) -> Tensor:
         """``float (N, 3, T, H, W)``, T a multiple of ``alpha`` -> logits ``(N, num_classes)``."""

@@ -1,57 +1,12 @@
-"""Weights of an image transformer (ViT) as those of a TimeSformer, and of one size as another's."""
+"""Weights of an image transformer (ViT) as those of a TimeSformer."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from vidray.models.networks.positions import fit_positions
 from vidray.models.networks.timesformer import TimeSformer, admit_nothing
-
-
-def resize_position_embeddings(positions: Tensor, *, side: int) -> Tensor:
-    """Positions in space for another grid, by bicubic interpolation; the class token's is kept.
-
-    Args:
-        positions: ``float (1, 1 + S * S, D)``.
-        side: rows, and columns, of the new grid.
-
-    Returns:
-        ``float (1, 1 + side * side, D)``.
-    """
-    old_side = round((positions.shape[1] - 1) ** 0.5)
-    if old_side == side:
-        return positions
-    if old_side * old_side != positions.shape[1] - 1:
-        raise ValueError(
-            f"positions of shape {tuple(positions.shape)} are not a class token's and a square "
-            "grid's; pass (1, 1 + S * S, D)"
-        )
-    grid = positions[:, 1:].reshape(1, old_side, old_side, -1).permute(0, 3, 1, 2)  # (1, D, S, S)
-    resized = functional.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)
-    return torch.cat([positions[:, :1], resized.flatten(2).transpose(1, 2)], dim=1)
-
-
-def resize_time_positions(positions: Tensor, *, frames: int) -> Tensor:
-    """Positions in time for another number of frames: ``(1, T, D)`` -> ``(1, frames, D)``."""
-    if positions.shape[1] == frames:
-        return positions
-    resized = functional.interpolate(
-        positions.transpose(1, 2), size=frames, mode="linear", align_corners=False
-    )
-    return resized.transpose(1, 2)
-
-
-def fit_positions(state_dict: Mapping[str, Tensor], network: TimeSformer) -> dict[str, Tensor]:
-    """A TimeSformer's weights with the positions resized to ``network``'s frames and size."""
-    fitted = dict(state_dict)
-    if "space_position" in fitted:
-        side = round((network.space_position.shape[1] - 1) ** 0.5)
-        fitted["space_position"] = resize_position_embeddings(fitted["space_position"], side=side)
-    if "time_position" in fitted:
-        frames = network.frames
-        fitted["time_position"] = resize_time_positions(fitted["time_position"], frames=frames)
-    return fitted
 
 
 def from_vit(state_dict: Mapping[str, Tensor], network: TimeSformer) -> None:

@@ -1,8 +1,8 @@
 """torchvision's video networks with a head of ours.
 
-R3D, MC3 and R(2+1)D (Tran et al. 2018), S3D (Xie et al. 2018), MViTv2 (Li et al. 2022) and Video
-Swin (Liu et al. 2022). Weights, where given, are loaded with the original head, which is then
-replaced.
+R3D, MC3 and R(2+1)D (Tran et al. 2018), S3D (Xie et al. 2018), MViT (Fan et al. 2021), MViTv2 (Li
+et al. 2022) and Video Swin (Liu et al. 2022). Weights, where given, are loaded with the original
+head, which is then replaced.
 """
 
 from collections.abc import Callable
@@ -11,12 +11,16 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import WeightsEnum, video
+from torchvision.models.video.mvit import PositionalEncoding
 
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.heads import HeadKind, make_head
-from vidray.models.networks.published import filled
+from vidray.models.networks.positions import fit_positions
+from vidray.models.networks.published import filled, state_dict
 
-TorchvisionVideo = Literal["r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t"]
+TorchvisionVideo = Literal[
+    "r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t"
+]
 ResNetVideo = Literal["r3d_18", "mc3_18", "r2plus1d_18"]
 
 RESNETS: dict[ResNetVideo, Callable[..., video.VideoResNet]] = {
@@ -92,6 +96,37 @@ def s3d(
     return Architecture(network=network, blocks=blocks, head=network.head)
 
 
+def mvit_v1_b(
+    num_classes: int,
+    *,
+    head: HeadKind = "linear",
+    dropout: float = 0.5,
+    weights: WeightsEnum | None = None,
+    frames: int = 16,
+    size_px: int = 224,
+) -> Architecture:
+    """MViT-B 16x4 for clips of ``frames`` frames of ``size_px`` squared.
+
+    Each place and each time has a position of its own. Those of ``weights``, for 16 frames of 224
+    px, are interpolated to other sizes.
+    """
+    network = video.mvit_v1_b()
+    # The patches' convolution rounds up.
+    rows = -(-size_px // MVIT_STRIDE[1])
+    network.pos_encoding = PositionalEncoding(
+        network.conv_proj.out_channels, (rows, rows), -(-frames // MVIT_STRIDE[0]), False
+    )
+    for table in network.pos_encoding.parameters():
+        nn.init.trunc_normal_(table, std=0.02)  # As torchvision begins.
+    if weights is not None:
+        network.load_state_dict(fit_positions(state_dict(weights), network))
+    last = network.head[-1]
+    assert isinstance(last, nn.Linear)
+    network.head = make_head(head, last.in_features, num_classes, dropout)
+    blocks = [network.conv_proj, *network.blocks]
+    return Architecture(network=network, blocks=blocks, head=network.head)
+
+
 def mvit_v2_s(
     num_classes: int,
     *,
@@ -150,7 +185,7 @@ def torchvision_video(
         head: kind of head, see ``heads.make_head``.
         dropout: of the head.
         weights: torchvision's of this network, or None for fresh ones.
-        frames: of a clip; ``mvit_v2_s`` has to know, the others take any.
+        frames: of a clip; the two MViTs have to know, the others take any.
         size_px: height and width of a clip; the same.
 
     Raises:
@@ -161,8 +196,9 @@ def torchvision_video(
             return resnet_video(name, num_classes, head=head, dropout=dropout, weights=weights)
         case "s3d":
             return s3d(num_classes, head=head, dropout=dropout, weights=weights)
-        case "mvit_v2_s":
-            return mvit_v2_s(
+        case "mvit_v1_b" | "mvit_v2_s":
+            mvit = mvit_v1_b if name == "mvit_v1_b" else mvit_v2_s
+            return mvit(
                 num_classes,
                 head=head,
                 dropout=dropout,
