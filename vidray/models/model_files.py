@@ -40,8 +40,12 @@ class Network:
     frames: int | None = None
     size_px: int | None = None
     variant: str | None = None
+    merge: tuple[int | None, ...] | None = None
+    """See ``heads.MergedHead``: the outputs of the head that is merged into these classes."""
 
     def __post_init__(self) -> None:
+        if self.merge is not None:
+            _check_merge(self.merge, self.num_classes)
         for name in ("frames", "size_px"):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= 4096:
@@ -49,6 +53,15 @@ class Network:
         if not 0 <= self.dropout <= 1:
             raise UserError(f"dropout is {self.dropout}: it must be 0 to 1")
         model_names.check_variant(self.name, self.variant)
+
+
+def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:
+    if len(merge) > _MOST_CLASSES:
+        raise UserError(f"merge has {len(merge)} entries: {_MOST_CLASSES} at the most")
+    if {number for number in merge if number is not None} != set(range(num_classes)):
+        raise UserError(
+            f"merge names other classes than 0 to {num_classes - 1}: each has one member or more"
+        )
 
 
 # Folders of an older vidray lack the caps that came later, ``build`` has defaults, and frames could

@@ -52,9 +52,14 @@ DEEP = (
 # does other than without one.
 VARIANTS: dict[str, dict[str, str]] = {
     "c3d": {"padded": "pads before the last pooling: PyTorch's ports and mmaction2"},
+    "c2d_r50": {"unpadded_stem": "no padding in the stem's pooling: mmaction2"},
     "i3d_r50": {"strided_stem": "halves the frames twice in the stem: mmaction2"},
     "r2plus1d_34": {"pooled_stem": "a wider stem with a pooling, factorised shortcuts: mmaction2"},
-    "slowfast_r50": {"linspace": "slow frames evenly from first to last: PyTorchVideo, PySlowFast"},
+    "resnet50_avg": {"shifted": "shifts an eighth of the channels by a frame, both ways: TSM"},
+    "slowfast_r50": {
+        "linspace": "slow frames evenly from first to last: PyTorchVideo, PySlowFast",
+        "plain_lateral": "no norm and no ReLU after the lateral convolutions: mmaction2",
+    },
     "timesformer_space": {"average_tokens": "averages frames before the last norm: its authors"},
     **{
         name: {"normalised_shortcut": "a batch norm in the first shortcut: PySlowFast"}
