@@ -49,8 +49,8 @@ class Network:
 
 
 # Folders of an older vidray lack the caps that came later, ``build`` has defaults, and frames could
-# not be chosen.
-_MAY_LACK = (Limits, Network, "choice")
+# not be chosen, nor resized and then cropped.
+_MAY_LACK = (Limits, Network, "choice", "resize_px", "resizer")
 
 
 def read_info(model_dir: str) -> dict[str, Any]:
