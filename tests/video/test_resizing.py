@@ -75,6 +75,7 @@ _ORACLES: dict[Resizer, Callable[[Pixels, list[int]], Pixels]] = {
     "pillow": _pillow(_LINEAR),
     "pillow_bicubic": _pillow(_CUBIC),
     "opencv": lambda p, size: np.asarray(cv2.resize(p, size[::-1])),
+    "videomae": lambda p, size: np.asarray(cv2.resize(p, size[::-1])),
 }
 
 
@@ -134,7 +135,8 @@ def test_middles_by_hand() -> None:
         for rest in rests
     ]
     assert even == centred
-    for name in ("torchvision", "torchvision_pillow", "torchvision_pillow_bicubic", "pytorchvideo"):
+    rounding = {"torchvision", "torchvision_pillow", "torchvision_pillow_bicubic", "pytorchvideo"}
+    for name in rounding | {"videomae"}:
         assert offsets[name] == even
     assert offsets["pyslowfast"] == ceil
     others = set(RESIZERS) - {"pyslowfast"} - {n for n in RESIZERS if offsets[n] == even}

@@ -30,6 +30,7 @@ Resizer = Literal[
     "pillow",
     "pillow_bicubic",
     "opencv",
+    "videomae",
 ]
 RESIZERS: tuple[Resizer, ...] = get_args(Resizer)
 NEED_PILLOW = tuple(name for name in RESIZERS if "pillow" in name)
@@ -287,4 +288,6 @@ _RULES: dict[Resizer, Rule] = {
     "pillow_bicubic": _rule(_cubic_pillow, _floor_half),
     # mmcv.rescale_size, mmcv.imresize, mmaction's CenterCrop
     "opencv": _rule(_opencv, _floor_half, _rounded_half_up),
+    # VideoMAE's own video_transforms: Resize of arrays, CenterCrop
+    "videomae": _rule(_opencv, _round_half_even),
 }
