@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vidray import models, storage
 from vidray.errors import UserError
-from vidray.learning import loop
+from vidray.learning import as_trained, loop
 from vidray.learning.epochs import (
     EpochRow,
 )
@@ -23,12 +23,7 @@ from vidray.models import names
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import set_trained
 from vidray.models.networks.checkpointing import checkpoint_blocks
-from vidray.models.preprocess import (
-    IMAGENET,
-    KINETICS,
-    Preprocessing,
-    dataset_statistics,
-)
+from vidray.models.preprocess import Preprocessing
 from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
@@ -60,7 +55,7 @@ class DeepJob:
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values, for Ray's workers."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "preprocessing": self.preprocessing.to_json()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DeepJob:
@@ -119,12 +114,7 @@ def make_job(
             f"{storage.without_secrets(clips.uri)} holds {clips.num_frames}: lower --frames or "
             "--stride, or cut with a larger --frames-per-clip"
         )
-    colours = {"kinetics": KINETICS, "imagenet": IMAGENET}
-    if deep.normalise == "dataset":
-        rows = examples.of_split("train").table["row"].to_numpy()
-        mean, std = dataset_statistics(clips.read(rows[k : k + 8]) for k in range(0, len(rows), 8))
-    else:
-        mean, std = colours[deep.normalise]
+    mean, std = as_trained.colours(model, deep, examples)
     return DeepJob(
         data=clips.uri,
         class_names=class_names,
@@ -147,6 +137,8 @@ def make_job(
             mean=mean,
             std=std,
             flow=model in names.FLOW_MODELS,
+            # What was resized as the weights were trained is not resized again.
+            cut=examples.settings.get("fit") == "resize_crop" and size_px < clips.size_px,
         ),
         splits=examples.assigned_splits,
     )
@@ -186,7 +178,7 @@ def model_info(job: DeepJob, examples: Examples) -> dict[str, Any]:
         "data_digest": examples.digest,
         "selection": examples.selection.to_json(),
         "network": job.network,
-        "preprocessing": dataclasses.asdict(job.preprocessing),
+        "preprocessing": job.preprocessing.to_json(),
         "clip": examples.settings,
     }
 

@@ -59,8 +59,9 @@ class DeepSettings:
     """Step between taken frames, in stored frames; evenly over the clip if not given."""
     crop_px: int | None = None
     """Width and height of the network's input; the stored size if not given."""
-    normalise: Literal["kinetics", "imagenet", "dataset"] = "kinetics"
-    """Source of the colour mean and standard deviation; dataset measures them on split train."""
+    normalise: Literal["kinetics", "imagenet", "dataset"] | None = None
+    """Source of the colour mean and standard deviation; those that the weights were trained with if
+    not given, and of Kinetics for a fresh network. dataset measures them on split train."""
 
     def __post_init__(self) -> None:
         for name in ("frames", "stride", "crop_px"):
@@ -119,7 +120,10 @@ class LearningSettings:
     def deciding_deep(self) -> dict[str, Any]:
         """Every setting, flat, that decides a deep model beside the clips."""
         groups = (self.deep, self.training, self.augmentation)
-        return {name: value for group in groups for name, value in asdict(group).items()}
+        found = {name: value for group in groups for name, value in asdict(group).items()}
+        if self.deep.weights == "none" and self.deep.normalise is None:
+            found["normalise"] = "kinetics"  # As it was called when it had to be one of them.
+        return found
 
     def refuse_flags_of_deep_models(self, because: str) -> None:
         """Raise UserError where one is given; the seed is for classical models too.

@@ -62,8 +62,8 @@ def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:
 
 
 # Folders of an older vidray lack the caps that came later, ``build`` has defaults, and frames could
-# not be chosen.
-_MAY_LACK = (Limits, Network, "choice")
+# not be chosen, nor resized and then cropped, nor stored ones cut.
+_MAY_LACK = (Limits, Network, "choice", "resize_px", "resizer", "cut")
 
 
 def read_info(model_dir: str) -> dict[str, Any]:
@@ -147,7 +147,8 @@ def _check_deep(info: Mapping[str, Any]) -> None:
             f"network.num_classes is {network.num_classes} and class_names has "
             f"{len(info['class_names'])}: a network has one output for each class"
         )
-    given = checked_json.build(Preprocessing, info.get("preprocessing"), "preprocessing")
+    pixels = info.get("preprocessing")
+    given = checked_json.build(Preprocessing, pixels, "preprocessing", may_lack=_MAY_LACK)
     clip = checked_json.build(ClipSettings, info.get("clip"), "clip", may_lack=_MAY_LACK)
     if max(given.num_frames, given.size_px) > 4096:
         raise UserError("preprocessing.num_frames and size_px must be 4096 at the most")
