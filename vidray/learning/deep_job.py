@@ -207,7 +207,7 @@ def labelled_rows(
     return rows, np.array([number[label] for label in labels], np.int64)
 
 
-def model_info(job: DeepJob, examples: Examples, rows: Sequence[EpochRow]) -> dict[str, Any]:
+def model_info(job: DeepJob, examples: Examples, rows: Sequence[EpochRow] = ()) -> dict[str, Any]:
     """model.json of the model that ``job`` has trained from clips ``examples`` in ``rows``."""
     precision = rows[-1].precision if rows else job.training.precision
     return {
