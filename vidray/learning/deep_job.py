@@ -20,6 +20,7 @@ from vidray.learning.epochs import (
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.train_config import DeepSettings
 from vidray.models import names
+from vidray.models.networks import from_hub
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import set_trained
 from vidray.models.networks.checkpointing import checkpoint_blocks
@@ -94,7 +95,7 @@ def make_job(
     """The job that the workers get.
 
     Args:
-        model: one of ``names.DEEP``.
+        model: one of ``names.DEEP``, or ``hf:...``.
         examples: clips; colours are measured on its split train.
         class_names: in the order of the network's outputs.
 
@@ -125,18 +126,20 @@ def make_job(
         mean, std = dataset_statistics(clips.read(rows[k : k + 8]) for k in range(0, len(rows), 8))
     else:
         mean, std = colours[deep.normalise]
+    name, config, weights = from_hub.resolved(model, deep.weights)
     return DeepJob(
         data=clips.uri,
         class_names=class_names,
         network={
-            "name": model,
+            "name": name,
             "num_classes": len(class_names),
             "head": deep.head,
             "dropout": deep.dropout,
             "frames": frames,
             "size_px": size_px,
+            **({} if config is None else {"config": config.as_json()}),
         },
-        weights=deep.weights,
+        weights=weights,
         trained=deep.trained,
         training=training,
         augmentation=augmentation,
@@ -177,11 +180,18 @@ def labelled_rows(
     return rows, np.array([number[label] for label in labels], np.int64)
 
 
-def model_info(job: DeepJob, examples: Examples) -> dict[str, Any]:
-    """model.json of the model that ``job`` trains from clips ``examples``."""
+def model_info(
+    job: DeepJob, examples: Examples, source: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """model.json of the model that ``job`` trains from clips ``examples``.
+
+    Args:
+        source: repository, commit and licence of the weights it starts from, where they have one.
+    """
     return {
         "family": "deep",
-        "name": job.network["name"],
+        "name": names.file_name(job.network["name"]),
+        **({} if source is None else {"origin": source}),
         "class_names": job.class_names,
         "data_digest": examples.digest,
         "selection": examples.selection.to_json(),

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from vidray import storage
 from vidray.errors import UserError, VideoError
+from vidray.models import names as model_names
+from vidray.models import transformers_config
 from vidray.models.preprocess import Preprocessing
 from vidray.storage import checked_json, names
 from vidray.tables import run_folder
@@ -38,8 +40,15 @@ class Network:
     dropout: float = 0.5
     frames: int | None = None
     size_px: int | None = None
+    config: Mapping[str, Any] | None = None
+    """What a network of transformers is made of (``transformers_config``); of others None."""
 
     def __post_init__(self) -> None:
+        if (self.config is not None) != model_names.is_hub(self.name):
+            rule = f"a model that begins with {model_names.HUB} has one, and no other"
+            raise UserError(f"config of the model {checked_json.shown(self.name)} is wrong: {rule}")
+        if self.config is not None:
+            transformers_config.from_json(self.config, where="config")
         for name in ("frames", "size_px"):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= 4096:

@@ -14,7 +14,7 @@ from torchvision.models import video
 from vidray import storage
 from vidray.errors import UserError, unknown_name
 from vidray.models import names
-from vidray.models.networks import batchnorm, published
+from vidray.models.networks import batchnorm, from_hub, published
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.c3d import c3d
 from vidray.models.networks.frame_pooling import BACKBONES, frame_pooling
@@ -54,11 +54,12 @@ def build(
     dropout: float = 0.5,
     frames: int | None = None,
     size_px: int | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> Architecture:
     """A network with its parts.
 
     Args:
-        name: one of ``names.DEEP``.
+        name: one of ``names.DEEP``, or ``hf:OWNER/NAME[@REVISION]`` or ``hf:/folder``.
         num_classes: logits.
         weights: None or ``none`` starts fresh; ``default`` starts from the architecture's published
             weights, the head apart; anything else is a safetensors file, local or in a bucket, of a
@@ -67,6 +68,7 @@ def build(
         head: ``linear`` or ``layernorm_dropout_linear``.
         dropout: before the head's linear layer; ``linear`` has none.
         frames, size_px: of the clips; only transformers are built for one size.
+        config: what ``hf:...`` is made of, as model.json has it; None looks it up.
 
     Raises:
         UserError: an unknown name, or weights that can't be had or do not fit.
@@ -77,6 +79,9 @@ def build(
     if num_classes < 2:
         raise UserError(f"num_classes is {num_classes}: a classifier needs 2 or more classes")
     size = {key: value for key, value in (("frames", frames), ("size_px", size_px)) if value}
+    if from_hub.is_of_transformers(name):
+        options: dict[str, Any] = {"head": head, "dropout": dropout, **size}
+        return from_hub.build_named(name, num_classes, weights=weights, config=config, **options)
     try:
         built = _fresh(name, num_classes, {"head": head, "dropout": dropout}, size, weights)
     except ValueError as error:
@@ -98,7 +103,7 @@ def build_model(name: str, **settings: Any) -> nn.Module:
 
 def check_name(name: str) -> None:
     """Raise UserError unless there is such a deep model."""
-    if name not in names.DEEP:
+    if not names.is_deep(name):
         raise unknown_name("deep model", name, names.DEEP)
 
 
