@@ -198,24 +198,12 @@ def _model(
     kind = _KINDS[config.KIND]
     made, theirs = kind.classes(config)
     theirs.num_labels = _num_labels(state) or num_classes
-    with _quiet():
-        if state is None:
+    if state is None:
+        with _quiet():
             return made(theirs), None
-        try:
-            model, found = made.from_pretrained(
-                None,
-                config=theirs,
-                # The network would keep these very tensors, and a file's are not to be written to.
-                state_dict={name: tensor.clone() for name, tensor in state.items()},
-                dtype=torch.float32,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-            )
-        except (ValueError, RuntimeError, OSError, KeyError) as error:
-            said = " ".join(str(error).split())[:200]
-            raise UserError(f"{source} does not fit the model {config.KIND}: {said}") from None
+    model, found = _from_state(made, theirs, state, source)
     _check_fit(found, kind, config, source)
-    _check_finite(model, source)
+    check_finite(model, source)
     left = sorted(found["unexpected_keys"])
     new = sorted(name for name in found["missing_keys"] if not name.startswith("classifier."))
     taken = f"{source}: {len(state) - len(left)} of {len(state)} tensors taken"
@@ -245,7 +233,37 @@ def _check_fit(found: Mapping[str, Any], kind: _Kind, config: Config, source: st
         raise UserError(f"{source} does not fit the model {config.KIND}: {said}{more}")
 
 
-def _check_finite(model: nn.Module, source: str) -> None:
+def _from_state(
+    made: Any, theirs: Any, state: Mapping[str, Tensor], source: str
+) -> tuple[Any, dict[str, Any]]:
+    """A model of ``transformers`` with these weights, and which of them fit."""
+    try:
+        with _quiet():
+            model, found = made.from_pretrained(
+                None,
+                config=theirs,
+                # The network would keep these very tensors, and a file's are not to be written to.
+                state_dict={name: tensor.clone() for name, tensor in state.items()},
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
+    except (ValueError, RuntimeError, OSError, KeyError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"{source} does not fit {made.__name__}: {said}") from None
+    return model, found
+
+
+def filled(
+    made: Any, theirs: Any, state: Mapping[str, Tensor], source: str
+) -> tuple[Any, list[str]]:
+    """A model of ``transformers`` with its part of these weights, and the names that it lacks."""
+    model, found = _from_state(made, theirs, state, source)
+    return model, sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
+
+
+def check_finite(model: nn.Module, source: str) -> None:
+    """Raise UserError where a weight of a model is no number."""
     wrong = [name for name, value in model.state_dict().items() if not value.isfinite().all()]
     if wrong:
         raise UserError(

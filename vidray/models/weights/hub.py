@@ -135,7 +135,7 @@ def config_of(model: HubModel) -> Mapping[str, Any]:
     Raises:
         UserError: it is too large, or no JSON object.
     """
-    return _json(model.folder, CONFIG)
+    return read_json(model, CONFIG)
 
 
 def class_names(values: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -176,7 +176,7 @@ def state_dict(model: HubModel) -> dict[str, Tensor]:
             f"{model.name} holds no {WEIGHTS}: files of other kinds can run code when opened and "
             "are not; ask its author for safetensors, or convert it with save_pretrained"
         )
-    placed = _json(model.folder, INDEX).get("weight_map")
+    placed = read_json(model, INDEX).get("weight_map")
     if not isinstance(placed, Mapping) or not placed:
         raise UserError(f"{model.name}: {INDEX} has no weight_map: get the model again")
     tensors: dict[str, Tensor] = {}
@@ -205,8 +205,20 @@ def _shards(model: HubModel, placed: Mapping[str, Any]) -> list[str]:
     return files
 
 
-def _json(folder: str, name: str) -> Mapping[str, Any]:
-    where = _part(folder, name)
+def check_files(model: HubModel, files: tuple[str, ...]) -> None:
+    """Raise UserError where one of these, if it is there, is a link out of the folder."""
+    for file in files:
+        if _is_there(model.folder, file):
+            _part(model.folder, file)
+
+
+def read_json(model: HubModel, name: str) -> Mapping[str, Any]:
+    """The content of one of its files of JSON.
+
+    Raises:
+        UserError: it is not there, too large, or no JSON object.
+    """
+    where = _part(model.folder, name)
     shown = storage.without_secrets(where)
     try:
         if storage.file_info(where).size_bytes > _MOST_CONFIG_BYTES:
