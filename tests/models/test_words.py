@@ -75,7 +75,7 @@ def test_scores_are_those_of_transformers_averaged(kind: str, tmp_path: Path) ->
     scores = logits_per_image(theirs, clips.transpose(1, 2).flatten(0, 1), prompts)
     of_clip = scores.unflatten(0, (3, 4)).mean(dim=1)  # (3, 6)
     wanted = torch.stack([part.mean(dim=1) for part in of_clip.split([2, 1, 3], dim=1)], dim=1)
-    assert wanted.std() > 0.05
+    assert wanted.std() > 0.03
     torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-5)
     if kind == "siglip":
         assert made.built.head.bias.tolist() == pytest.approx([float(theirs.logit_bias)] * 3)

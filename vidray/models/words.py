@@ -284,7 +284,9 @@ def _tokenizer(found: hub.HubModel) -> Any:
             f"{found.name} has the tokenizer {checked_json.shown(named)}: one of "
             f"{', '.join(_TOKENIZERS)}"
         )
-    hub.check_files(found, ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model"))
+    # Without one it would make an empty tokenizer.
+    if not hub.check_files(found, ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model")):
+        raise UserError(f"{found.name} has no tokenizer.json: get the model with its tokenizer")
     try:
         kind = getattr(transformers, _TOKENIZERS[named])
         return kind.from_pretrained(found.folder, local_files_only=True, trust_remote_code=False)

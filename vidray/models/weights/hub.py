@@ -205,11 +205,12 @@ def _shards(model: HubModel, placed: Mapping[str, Any]) -> list[str]:
     return files
 
 
-def check_files(model: HubModel, files: tuple[str, ...]) -> None:
-    """Raise UserError where one of these, if it is there, is a link out of the folder."""
-    for file in files:
-        if _is_there(model.folder, file):
-            _part(model.folder, file)
+def check_files(model: HubModel, files: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the files that are there; raises UserError where one is a link out of the folder."""
+    there = tuple(file for file in files if _is_there(model.folder, file))
+    for file in there:
+        _part(model.folder, file)
+    return there
 
 
 def read_json(model: HubModel, name: str) -> Mapping[str, Any]:
