@@ -155,11 +155,12 @@ def words_model(
     found = hub.find(source)
     theirs = hub.config_of(found)
     text_config = transformers_config.text_from_theirs(theirs, where=f"{found.name}: {hub.CONFIG}")
-    config: Any = dataclasses.replace(hub.network_config(found), pooling="projection")
+    seen = hub.network_config(found)
+    assert isinstance(seen, (transformers_config.Clip, transformers_config.Siglip))  # It has texts.
+    config = dataclasses.replace(seen, pooling="projection")
     state = hub.state_dict(found)
-    texts = embed_texts(
-        found, text_config, config, state, [p for one in classes for p in one.prompts]
-    )
+    prompts = [prompt for one in classes for prompt in one.prompts]
+    texts = embed_texts(found, text_config, config, state, prompts)
     built = build_transformers(
         config, len(classes), frames=frames, state=_tower(state), source=str(found)
     )

@@ -23,6 +23,16 @@ class Architecture:
     source: Mapping[str, Any] | None = None
     """Repository, commit and licence of initial weights of ``transformers``, for model.json."""
 
+    @property
+    def is_transformer(self) -> bool:
+        """Whether its blocks normalise each token: convolutional networks use batch norm or none.
+
+        A fact of the modules, so that networks made by other libraries are told apart too.
+        """
+        return any(
+            isinstance(module, nn.LayerNorm) for block in self.blocks for module in block.modules()
+        )
+
     def embed(self, clips: Tensor) -> Tensor:
         """The head's input: ``float (N, C, T, H, W)`` -> ``float (N, D)``."""
         seen: list[Tensor] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from vidray.models.networks import batchnorm, from_hub, published
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.c3d import c3d
 from vidray.models.networks.frame_pooling import BACKBONES, frame_pooling
-from vidray.models.networks.heads import HEAD_KINDS, HeadKind
+from vidray.models.networks.heads import HEAD_KINDS, HeadKind, MergedHead
 from vidray.models.networks.i3d import i3d_r50
 from vidray.models.networks.slowfast import SlowFast
 from vidray.models.networks.timesformer import (
@@ -55,6 +55,7 @@ def build(
     frames: int | None = None,
     size_px: int | None = None,
     config: Mapping[str, Any] | None = None,
+    merge: Sequence[int | None] | None = None,
 ) -> Architecture:
     """A network with its parts.
 
@@ -69,6 +70,7 @@ def build(
         dropout: before the head's linear layer; ``linear`` has none.
         frames, size_px: of the clips; only transformers are built for one size.
         config: what ``hf:...`` is made of, as model.json has it; None looks it up.
+        merge: for each output of a head before it, the class it counts for: ``heads.MergedHead``.
 
     Raises:
         UserError: an unknown name, or weights that can't be had or do not fit.
@@ -79,18 +81,28 @@ def build(
     if num_classes < 2:
         raise UserError(f"num_classes is {num_classes}: a classifier needs 2 or more classes")
     size = {key: value for key, value in (("frames", frames), ("size_px", size_px)) if value}
+    outputs = num_classes if merge is None else len(merge)
     if from_hub.is_of_transformers(name):
         options: dict[str, Any] = {"head": head, "dropout": dropout, **size}
-        return from_hub.build_named(name, num_classes, weights=weights, config=config, **options)
+        built = from_hub.build_named(name, outputs, weights=weights, config=config, **options)
+        return built if merge is None else merged(built, merge)
     try:
-        built = _fresh(name, num_classes, {"head": head, "dropout": dropout}, size, weights)
+        built = _fresh(name, outputs, {"head": head, "dropout": dropout}, size, weights)
     except ValueError as error:
         raise UserError(f"{name}: {error}") from None
     if weights == "default":
-        return replace(built, loaded=f"{name}: published weights, all but the head, which is new")
-    if weights not in (None, "none"):
-        return replace(built, loaded=_load_file(built, name, str(weights)))
-    return built
+        built = replace(built, loaded=f"{name}: published weights, all but the head, which is new")
+    elif weights not in (None, "none"):
+        built = replace(built, loaded=_load_file(built, name, str(weights)))
+    return built if merge is None else merged(built, merge)
+
+
+def merged(built: Architecture, merge: Sequence[int | None]) -> Architecture:
+    """The same network with its head's classes merged: see ``heads.MergedHead``."""
+    head = MergedHead(built.head, merge)
+    name = next(name for name, module in built.network.named_modules() if module is built.head)
+    built.network.set_submodule(name, head)
+    return replace(built, head=head)
 
 
 def build_model(name: str, **settings: Any) -> nn.Module:
