@@ -196,7 +196,8 @@ class DeepLesson:
             self.job, folder=run.work, workers=self.workers, on_rows=self.on_rows
         )
         seconds = time.monotonic() - began
-        save_deep(run.out, model_info(self.job, self.examples, trained.rows), trained.state)
+        info = model_info(self.job, self.examples, trained.rows, source=started.source)
+        save_deep(run.out, info, trained.state)
         best = trained.rows[best_epoch(trained.rows, self.job.training)].epoch
         model = models.load(run.out, device=judging.device_of("auto"))  # As a user would.
         metrics = {"val": judge_val(model, self.examples), "best_epoch": best}

@@ -21,8 +21,9 @@ from vidray.learning.epochs import (
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.train_config import DeepSettings
 from vidray.models import names
+from vidray.models.networks import from_hub
 from vidray.models.networks.architecture import Architecture
-from vidray.models.networks.build import set_trained
+from vidray.models.networks.build import origin_and_variant, set_trained
 from vidray.models.networks.checkpointing import checkpoint_blocks
 from vidray.models.networks.drop_path import published_rate, set_drop_path
 from vidray.models.preprocess import Preprocessing
@@ -101,7 +102,7 @@ def make_job(
     """The job that the workers get.
 
     Args:
-        model: one of ``names.DEEP``.
+        model: one of ``names.DEEP``, or ``hf:...``.
         examples: clips; colours are measured on its split train.
         class_names: in the order of the network's outputs.
 
@@ -127,19 +128,23 @@ def make_job(
             "--stride, or cut with a larger --frames-per-clip"
         )
     mean, std = as_trained.colours(model, deep, examples)
-    network = {
-        "name": model,
+    name, config, weights = from_hub.resolved(model, deep.weights)
+    network: dict[str, Any] = {
+        "name": name,
         "num_classes": len(class_names),
         "head": deep.head,
         "dropout": deep.dropout,
         "frames": frames,
         "size_px": size_px,
+        **({} if config is None else {"config": config.as_json()}),
     }
+    if (variant := origin_and_variant(name, weights)[1]) is not None:
+        network["variant"] = variant
     return DeepJob(
         data=clips.uri,
         class_names=class_names,
         network=network,
-        weights=deep.weights,
+        weights=weights,
         trained=deep.trained,
         training=defaults.resolved(training, facts(network, deep.weights, deep.trained)),
         augmentation=augmentation,
@@ -199,12 +204,23 @@ def labelled_rows(
     return rows, np.array([number[label] for label in labels], np.int64)
 
 
-def model_info(job: DeepJob, examples: Examples, rows: Sequence[EpochRow] = ()) -> dict[str, Any]:
-    """model.json of the model that ``job`` has trained from clips ``examples`` in ``rows``."""
+def model_info(
+    job: DeepJob,
+    examples: Examples,
+    rows: Sequence[EpochRow] = (),
+    *,
+    source: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """model.json of the model that ``job`` has trained from clips ``examples`` in ``rows``.
+
+    Args:
+        source: repository, commit and licence of the weights it starts from, where they have one.
+    """
     precision = rows[-1].precision if rows else job.training.precision
     return {
         "family": "deep",
-        "name": job.network["name"],
+        "name": names.file_name(job.network["name"]),
+        **({} if source is None else {"origin": source}),
         "class_names": job.class_names,
         "data_digest": examples.digest,
         "selection": examples.selection.to_json(),

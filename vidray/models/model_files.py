@@ -16,6 +16,7 @@ from typing import Any, Literal
 from vidray import storage
 from vidray.errors import UserError, VideoError
 from vidray.models import names as model_names
+from vidray.models import transformers_config
 from vidray.models.preprocess import Preprocessing
 from vidray.storage import checked_json, names
 from vidray.tables import run_folder
@@ -44,8 +45,15 @@ class Network:
     variant: str | None = None
     merge: tuple[int | None, ...] | None = None
     """See ``heads.MergedHead``: the outputs of the head that is merged into these classes."""
+    config: Mapping[str, Any] | None = None
+    """What a network of transformers is made of (``transformers_config``); of others None."""
 
     def __post_init__(self) -> None:
+        if (self.config is not None) != model_names.is_hub(self.name):
+            rule = f"a model that begins with {model_names.HUB} has one, and no other"
+            raise UserError(f"config of the model {checked_json.shown(self.name)} is wrong: {rule}")
+        if self.config is not None:
+            transformers_config.from_json(self.config, where="config")
         if self.merge is not None:
             _check_merge(self.merge, self.num_classes)
         for name in ("frames", "size_px"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from vidray.errors import UserError, unknown_name
 from vidray.models import names
-from vidray.models.networks import batchnorm
+from vidray.models.networks import batchnorm, from_hub
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.c3d import c3d
 from vidray.models.networks.frame_pooling import BACKBONES, frame_pooling
@@ -36,13 +36,14 @@ def build(
     frames: int | None = None,
     size_px: int | None = None,
     variant: str | None = None,
+    config: Mapping[str, Any] | None = None,
     merge: Sequence[int | None] | None = None,
     keep_head: bool | None = None,
 ) -> Architecture:
     """A network with its parts.
 
     Args:
-        name: one of ``names.DEEP``.
+        name: one of ``names.DEEP``, or ``hf:OWNER/NAME[@REVISION]`` or ``hf:/folder``.
         num_classes: logits.
         weights: None or ``none`` starts fresh; ``default`` starts from the architecture's published
             weights, the head apart; anything else is a file, local or in a bucket, a model folder
@@ -54,6 +55,7 @@ def build(
         frames, size_px: of the clips; only transformers are built for one size.
         variant: None, or one of the model's in ``names.VARIANTS``: how somebody's weights want to
             be run. ``weights`` bring their own.
+        config: what ``hf:...`` is made of, as model.json has it; None looks it up.
         merge: for each output of a head before it, the class it counts for: ``heads.MergedHead``.
         keep_head: None keeps the last layer of a file where it fits and never that of ``default``;
             True wants it, whichever it is; False makes a new one.
@@ -72,13 +74,41 @@ def build(
     outputs = num_classes if merge is None else len(merge)
 
     def make(name: str, variant: str | None) -> Architecture:
+        if from_hub.is_of_transformers(name):
+            return from_hub.fresh(name, outputs, config=config, **settings, **size)
         return _fresh(name, outputs, settings, size, variant)
 
     if weights in reader.NONE:
         built = replace(make(name, variant), variant=variant)
+    elif from_hub.reads(name, str(weights)):
+        made_of: dict[str, Any] = {"config": config, "keep_head": keep_head, **settings, **size}
+        built = from_hub.filled(name, outputs, weights=str(weights), **made_of)
     else:
         built = reader.filled(name, str(weights), make, keep_head=keep_head)
     return built if merge is None else merged(built, merge)
+
+
+def origin_and_variant(name: str, weights: str) -> tuple[str | None, str | None]:
+    """Whose weights they are, and how the network is run with them, before it is built.
+
+    Args:
+        name: as of ``build``.
+        weights: as of ``build``.
+
+    Raises:
+        UserError: they can't be had, or do not fit.
+    """
+    if weights in reader.NONE:
+        return None, None
+    if from_hub.reads(name, weights):
+        return "transformers", None
+
+    def make(name: str, variant: str | None) -> Architecture:
+        if from_hub.is_of_transformers(name):
+            return from_hub.fresh(name, 2)
+        return _fresh(name, 2, {"head": "linear", "dropout": 0.5}, {}, variant)
+
+    return reader.origin_and_variant(name, weights, make)
 
 
 def merged(built: Architecture, merge: Sequence[int | None]) -> Architecture:
@@ -99,7 +129,7 @@ def build_model(name: str, **settings: Any) -> nn.Module:
 
 def check_name(name: str) -> None:
     """Raise UserError unless there is such a deep model."""
-    if name not in names.DEEP:
+    if not names.is_deep(name):
         raise unknown_name("deep model", name, names.DEEP)
 
 

@@ -107,7 +107,8 @@ def recognise(name: str, found: Found, make: Make) -> Origin:
 def head_of(built: Architecture) -> str:
     """What the names of the head's tensors begin with."""
     modules = built.network.named_modules()
-    return next(name for name, module in modules if module is built.head) + "."
+    name: str = next(name for name, module in modules if module is built.head)
+    return f"{name}."
 
 
 def _best(name: str, found: Found, make: Make) -> Renamed:
