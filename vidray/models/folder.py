@@ -36,9 +36,9 @@ from vidray.models.inference import Read, predict_logits
 from vidray.models.matrices import feature_names, to_matrix
 from vidray.models.model_files import embeds, network_folder, read_info
 from vidray.models.names import Precision
-from vidray.models.networks import published
 from vidray.models.networks.build import build
 from vidray.models.preprocess import Preprocessing
+from vidray.models.weights import files, fitting
 from vidray.storage.json_file import write_json
 from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
@@ -292,7 +292,7 @@ def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
     _check_not_smaller(where, info["network"].get("config"))
     built = build(**info["network"], weights="none")
     _check_size(where, built.network)
-    published.load_state(built.network, published.read_safetensors(where), source=where)
+    fitting.load_exactly(built.network, files.read_safetensors(where), source=where)
     wrong = [
         name
         for name, tensor in built.network.state_dict().items()

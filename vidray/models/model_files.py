@@ -42,6 +42,7 @@ class Network:
     dropout: float = 0.5
     frames: int | None = None
     size_px: int | None = None
+    variant: str | None = None
     merge: tuple[int | None, ...] | None = None
     """See ``heads.MergedHead``: the outputs of the head that is merged into these classes."""
     config: Mapping[str, Any] | None = None
@@ -61,6 +62,7 @@ class Network:
                 raise UserError(f"{name} is {value}: it must be 1 to 4096")
         if not 0 <= self.dropout <= 1:
             raise UserError(f"dropout is {self.dropout}: it must be 0 to 1")
+        model_names.check_variant(self.name, self.variant)
 
 
 def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:

@@ -20,6 +20,10 @@ class Architecture:
     """The submodule of ``network`` that maps embeddings ``(N, D)`` to logits."""
     loaded: str | None = None
     """The initial weights that were loaded, and those that were not; one line."""
+    origin: str | None = None
+    """Whose names those weights have, a word of ``weights.origins``: what is fed follows from it."""
+    variant: str | None = None
+    """How it is run, see ``names.VARIANTS``; it follows from the origin, too."""
     source: Mapping[str, Any] | None = None
     """Repository, commit and licence of initial weights of ``transformers``, for model.json."""
 

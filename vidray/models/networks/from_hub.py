@@ -2,62 +2,76 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vidray import storage
 from vidray.errors import UserError
 from vidray.models import names, transformers_config
-from vidray.models.networks import published
 from vidray.models.networks.architecture import Architecture
 from vidray.models.transformers_config import Config
-from vidray.models.weights import hub
+from vidray.models.weights import hub, published, reader
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Fine-tuned on Kinetics-400; CC-BY-NC-4.0. "main" is resolved to a commit when it is fetched.
-PUBLISHED = {
-    name: f"{names.HUB}MCG-NJU/{name.replace('_', '-')}-finetuned-kinetics"
-    for name in names.VIDEOMAE
-}
 
-
-def is_of_transformers(name: str) -> bool:
-    """Whether the package ``transformers`` makes a model."""
-    return names.is_hub(name) or name in names.VIDEOMAE
-
-
-def build_named(
+def build_hub(
     name: str,
     num_classes: int,
     *,
     weights: str | None,
     config: Mapping[str, Any] | None = None,
+    keep_head: bool | None = None,
     **settings: Any,
 ) -> Architecture:
     """A network of ``transformers`` with its parts.
 
     Args:
-        name: ``hf:...``, or one of ``names.VIDEOMAE``.
+        name: ``hf:...``.
         num_classes: logits.
-        weights: ``none``, ``default`` (the model's own), ``hf:...``, a file, or a folder: of
-            ``transformers``, a model folder, or one of a pre-training.
-        config: of ``hf:...``, as ``transformers_config`` wrote it: then nothing is looked up.
+        weights: ``none``, ``default`` (the model's own), or anything that ``reader.find`` takes.
+        config: as ``transformers_config`` wrote it: then nothing is looked up.
+        keep_head: None keeps the last layer of weights where it has as many classes.
         settings: ``head``, ``dropout``, ``frames`` and ``size_px``, as of ``build``.
 
     Raises:
         UserError: no such model, or weights that can't be had or do not fit.
     """
+    looked_up = None if config is not None else hub.find(name)
+    made_of = hub.network_config(looked_up) if looked_up else transformers_config.from_json(config)
+    if weights in reader.NONE:
+        return make(name, made_of, num_classes, **settings)
+    found = reader.find(name if weights == reader.DEFAULT else str(weights), name)
+    built = make(
+        name, made_of, num_classes,
+        state=found.tensors, source=found.shown, keep_head=keep_head, **settings,
+    )  # fmt: skip
+    return replace(built, origin="transformers", source=found.source)
+
+
+def make(
+    name: str,
+    config: Config,
+    num_classes: int,
+    *,
+    state: Mapping[str, Tensor] | None = None,
+    **settings: Any,
+) -> Architecture:
+    """``build_transformers``, where the package is there.
+
+    Args:
+        name: of the model, for the error.
+        config: what it is made of.
+        num_classes: logits.
+        state: initial weights.
+        settings: the other arguments of ``build_transformers``.
+    """
     try:
         from vidray.models.networks.transformers_video import build_transformers
     except ImportError:
         raise UserError(f"{name} needs the extra: pip install 'vidray[transformers]'") from None
-    made_of = _config(name, config)
-    state, shown, origin = weights_of(name, weights)
-    built = build_transformers(made_of, num_classes, state=state, source=shown, **settings)
-    return dataclasses.replace(built, source=origin)
+    return build_transformers(config, num_classes, state=state, **settings)
 
 
 def resolved(name: str, weights: str) -> tuple[str, Config | None, str]:
@@ -71,45 +85,12 @@ def resolved(name: str, weights: str) -> tuple[str, Config | None, str]:
         The name that model.json gets, its config (None of a model that vidray knows), weights.
     """
     found = hub.find(name) if names.is_hub(name) else None
-    if weights == "default" and (found is not None or name in PUBLISHED):
-        weights = (found or hub.find(PUBLISHED[name])).source
-    elif names.is_hub(weights):
+    if names.is_hub(weights):
         weights = hub.find(weights).source
-    if found is None:
-        return name, None, weights
-    return found.name, hub.network_config(found), weights
-
-
-def _config(name: str, config: Mapping[str, Any] | None) -> Config:
-    if name in transformers_config.VIDEOMAE:
-        return transformers_config.VIDEOMAE[name]
-    if config is not None:
-        return transformers_config.from_json(config)
-    return hub.network_config(hub.find(name))
-
-
-def weights_of(
-    name: str, weights: str | None
-) -> tuple[dict[str, Tensor] | None, str, dict[str, Any] | None]:
-    """The tensors that ``weights`` means for a model, what to call them, and where from they are.
-
-    The tensors are None where it starts fresh.
-    """
-    if weights in (None, "none"):
-        return None, "", None
-    source = str(weights)
-    if source == "default":
-        source = name if names.is_hub(name) else PUBLISHED[name]
-    if not names.is_hub(source):
-        folder = storage.canonical(source)
-        if not storage.exists(storage.join(folder, hub.CONFIG)):
-            return _read(source), storage.without_secrets(source), None
-        source = f"{names.HUB}{folder}"
-    found = hub.find(source)
-    return hub.state_dict(found), str(found), found.origin
-
-
-def _read(source: str) -> dict[str, Tensor]:
-    """The tensors of a file, or of a model folder."""
-    inside = storage.join(storage.canonical(source), "weights.safetensors")
-    return published.read_safetensors(inside if storage.exists(inside) else source)
+    elif weights == reader.DEFAULT and found is not None:
+        weights = found.source
+    elif weights == reader.DEFAULT and name in names.VIDEOMAE:
+        weights = hub.find(published.VIDEOMAE[name]).source
+    return (name, None, weights) if found is None else (
+        found.name, hub.network_config(found), weights,
+    )  # fmt: skip
