@@ -24,7 +24,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from vidray.learning import checkpoints, defaults, deep_job, loop
+from vidray.learning import checkpoints, deep_job, defaults, loop
 from vidray.learning.epochs import EpochRow, Validation
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
