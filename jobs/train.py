@@ -68,18 +68,22 @@ def main(config: TrainConfig) -> None:
     # These take seconds to import: not before the arguments are known to be right.
     from vidray import storage
     from vidray.evaluation import console, teaching
-    from vidray.learning import tensorboard
+    from vidray.learning import as_trained, tensorboard
     from vidray.learning.epoch_lines import EpochLines
 
     out = storage.canonical(config.out)
+    examples = _examples(config, out)
     lesson = teaching.lesson_of(
         config.model,
-        _examples(config, out),
+        examples,
         config.learning,
         folds=config.folds,
         on_rows=EpochLines(config.learning.training.epochs),
     )
     lesson.check()
+    if config.model not in names.CLASSICAL:
+        for note in as_trained.notes(config.model, config.learning.deep, examples):
+            print(f"note: {note}")
     if config.tensorboard:
         tensorboard.check(out)
     run = teaching.model_run(lesson, data=config.data, out=out)

@@ -223,10 +223,11 @@ def test_every_classical_setting_can_be_trained(name: str) -> None:
 
 def _deep(models: list[str], *, pretrained: bool = False, **fixed: Any) -> list[dict[str, Any]]:
     stored = Stored(frames=16, size_px=112)
-    first = spaces.deep_defaults(models, stored, pretrained=pretrained, fixed=fixed)
+    given: Any = {"pretrained": pretrained, "fixed": fixed, "rates": dict.fromkeys(models, 1e-3)}
     proposals = Proposals(
         SearchSpace(
-            space=spaces.deep(models, stored, pretrained=pretrained, fixed=fixed), first=first
+            space=spaces.deep(models, stored, **given),
+            first=spaces.deep_defaults(models, stored, **given),
         ),
         searcher="random", metric="log_loss", seed=0, limit=60, generation=1,
     )  # fmt: skip
@@ -245,7 +246,8 @@ def test_deep_settings_begin_with_the_defaults_and_fit_the_stored_clips() -> Non
         assert settings["model"] == model
         assert settings["augmentation"] == dataclasses.asdict(Augmentation())
         assert (settings["frames"], settings["stride"], settings["crop_px"]) == (16, None, 112)
-        for name in ("learning_rate", "weight_decay", "schedule", "label_smoothing", "batch_size"):
+        assert settings["learning_rate"] == 0.001
+        for name in ("weight_decay", "schedule", "label_smoothing", "batch_size"):
             assert settings[name] == getattr(plain, name), name
         assert settings["head"] == plain_deep.head
     assert {s["model"] for s in tried} == {

@@ -35,8 +35,16 @@ from vidray.evaluation.judge_settings import Device, JudgeSettings
 from vidray.evaluation.metrics import baselines, compute_metrics
 from vidray.features import extraction
 from vidray.features.extraction import Settings
-from vidray.learning.examples import HEAD, Examples, apply, read_clips, read_features
+from vidray.learning.examples import (
+    HEAD,
+    Examples,
+    apply,
+    read_clips,
+    read_features,
+    relabelled,
+)
 from vidray.learning.selection import Selection
+from vidray.models.class_map import read_class_map
 from vidray.models.folder import ClassicalModel, Model
 from vidray.sources import splits
 from vidray.storage import parquet
@@ -139,6 +147,8 @@ def evaluate(
         raise UserError(f"{where} holds an evaluation: choose another --out, or give --overwrite")
     model = models.load(model_dir, device=device_of(settings.device))
     given = _examples(model, data)
+    if settings.labels is not None:
+        given = relabelled(given, read_class_map(settings.labels))
     examples = apply(given, _selection(model, settings))
     chosen = examples if settings.split == "all" else examples.of_split(settings.split)
     if not len(chosen.table):

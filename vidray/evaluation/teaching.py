@@ -181,7 +181,7 @@ class DeepLesson:
 
     def deciding(self) -> dict[str, Any]:
         """All settings that the model depends on, beside the data and its splits."""
-        return self.job.to_json() | {"splits": None}
+        return self.job.deciding()
 
     def check(self) -> None:
         """Do nothing: a network learns from a single recording of a class, too."""
@@ -196,7 +196,7 @@ class DeepLesson:
             self.job, folder=run.work, workers=self.workers, on_rows=self.on_rows
         )
         seconds = time.monotonic() - began
-        save_deep(run.out, model_info(self.job, self.examples), trained.state)
+        save_deep(run.out, model_info(self.job, self.examples, trained.rows), trained.state)
         best = trained.rows[best_epoch(trained.rows, self.job.training)].epoch
         model = models.load(run.out, device=judging.device_of("auto"))  # As a user would.
         metrics = {"val": judge_val(model, self.examples), "best_epoch": best}

@@ -229,7 +229,8 @@ def _view_request(
     video: Video, clock: Clock, settings: Settings, views: Views, draw: int
 ) -> Request:
     assert settings.embedding is not None
-    return clips.request(video, clock, settings.embedding.cut(views.clip, clock), draw=draw)
+    cut = settings.embedding.cut(views.clip, clock)
+    return clips.request(video, clock, cut, crops=settings.embedding.crops, draw=draw)
 
 
 def _embedded(frames: Frames, settings: Settings, views: Views) -> NDArray[np.float32]:

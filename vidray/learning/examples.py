@@ -19,6 +19,7 @@ from vidray.errors import UserError, closest_name
 from vidray.features.embedding import NAME, Embedding
 from vidray.features.extraction import Settings
 from vidray.learning.selection import Selection
+from vidray.models.class_map import ClassMap
 from vidray.models.matrices import METADATA_COLUMNS, to_matrix
 from vidray.sources import shares, splits
 from vidray.storage import parquet
@@ -217,6 +218,28 @@ def read_clips(data: str) -> Examples:
         source=_source(report),
         listed=_listed(uri),
     )
+
+
+def relabelled(examples: Examples, labels: ClassMap) -> Examples:
+    """The same videos under the labels that their classes count as; some may be left out.
+
+    Raises:
+        UserError: a listed class is no video's, or no video is left.
+    """
+
+    def changed(table: pa.Table) -> pa.Table:
+        given = table["label"].to_pylist()
+        new = [None if label is None else labels.label_of(label) for label in given]
+        column = pa.array(new, table.schema.field("label").type)
+        return table.set_column(table.schema.get_field_index("label"), "label", column)
+
+    labels.check(examples.table["label"].unique().to_pylist())
+    table = changed(examples.table)
+    table = table.filter(pc.is_valid(table["label"]))
+    if not len(table):
+        raise UserError("the list of labels leaves out every class of the data: no video is left")
+    listed = None if examples.listed is None else changed(examples.listed)
+    return dataclasses.replace(examples, table=table, listed=listed)
 
 
 def select(

@@ -35,7 +35,7 @@ from vidray.models.inference import Read, predict_logits
 from vidray.models.matrices import feature_names, to_matrix
 from vidray.models.model_files import embeds, network_folder, read_info
 from vidray.models.names import Precision
-from vidray.models.networks import published
+from vidray.models.weights import files, fitting
 from vidray.models.networks.build import build
 from vidray.models.preprocess import Preprocessing
 from vidray.storage.json_file import write_json
@@ -290,7 +290,7 @@ def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
     # Only what ``Network`` names, and no weights but those beside it: nothing else is opened.
     built = build(**info["network"], weights="none")
     _check_size(where, built.network)
-    published.load_state(built.network, published.read_safetensors(where), source=where)
+    fitting.load_exactly(built.network, files.read_safetensors(where), source=where)
     wrong = [
         name
         for name, tensor in built.network.state_dict().items()

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from vidray import storage
 from vidray.errors import UserError, VideoError
+from vidray.models import names as model_names
 from vidray.models.preprocess import Preprocessing
 from vidray.storage import checked_json, names
 from vidray.tables import run_folder
@@ -40,19 +41,35 @@ class Network:
     dropout: float = 0.5
     frames: int | None = None
     size_px: int | None = None
+    variant: str | None = None
+    merge: tuple[int | None, ...] | None = None
+    """See ``heads.MergedHead``: the outputs of the head that is merged into these classes."""
 
     def __post_init__(self) -> None:
+        if self.merge is not None:
+            _check_merge(self.merge, self.num_classes)
         for name in ("frames", "size_px"):
             value = getattr(self, name)
             if value is not None and not 1 <= value <= 4096:
                 raise UserError(f"{name} is {value}: it must be 1 to 4096")
         if not 0 <= self.dropout <= 1:
             raise UserError(f"dropout is {self.dropout}: it must be 0 to 1")
+        model_names.check_variant(self.name, self.variant)
+
+
+def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:
+    if len(merge) > _MOST_CLASSES:
+        raise UserError(f"merge has {len(merge)} entries: {_MOST_CLASSES} at the most")
+    if {number for number in merge if number is not None} != set(range(num_classes)):
+        raise UserError(
+            f"merge names other classes than 0 to {num_classes - 1}: each has one member or more"
+        )
 
 
 # Folders of an older vidray lack the caps that came later, ``build`` has defaults, and neither
-# frames nor a network for embeddings could be chosen.
-_MAY_LACK = (Limits, Network, "choice", "embedding")
+# frames nor a network for embeddings could be chosen, nor was anything resized and then cropped, or
+# cut of what is stored.
+_MAY_LACK = (Limits, Network, "choice", "embedding", "resize_px", "resizer", "cut")
 
 
 def read_info(model_dir: str) -> dict[str, Any]:
@@ -199,7 +216,8 @@ def _check_deep(info: Mapping[str, Any]) -> None:
             f"network.num_classes is {network.num_classes} and class_names has "
             f"{len(info['class_names'])}: a network has one output for each class"
         )
-    given = checked_json.build(Preprocessing, info.get("preprocessing"), "preprocessing")
+    pixels = info.get("preprocessing")
+    given = checked_json.build(Preprocessing, pixels, "preprocessing", may_lack=_MAY_LACK)
     clip = checked_json.build(ClipSettings, info.get("clip"), "clip", may_lack=_MAY_LACK)
     if max(given.num_frames, given.size_px) > 4096:
         raise UserError("preprocessing.num_frames and size_px must be 4096 at the most")

@@ -164,7 +164,9 @@ class DeepTrials:
         if reports.is_stopped:
             return
         rows = [dataclasses.asdict(row) for row in trained.rows]
-        save_deep(storage.join(where, "model"), model_info(job, examples), trained.state)
+        save_deep(
+            storage.join(where, "model"), model_info(job, examples, trained.rows), trained.state
+        )
         write_json(storage.join(where, "model", "history.json"), rows)
         storage.remove_tree(checkpoints, inside=where)
         reports.whole(rows)

@@ -16,6 +16,7 @@ T = TypeVar("T")
 MayLack = tuple[type | str, ...]
 
 _SHOWN_CHARACTERS = 60
+_UNIONS = (types.UnionType, typing.Union)
 # What JSON values of a plain type are called, and which they are. A bool is an int to Python.
 _PLAIN: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     str: ("text", lambda value: isinstance(value, str) and is_text(value)),
@@ -114,6 +115,10 @@ def _value(hint: Any, value: Any, where: str, may_lack: MayLack) -> Any:
     if typing.get_origin(hint) is tuple and isinstance(value, list):
         (kind, *_) = typing.get_args(hint)  # All items of our tuples are of one kind.
         return tuple(_value(kind, item, f"{where}[{k}]", may_lack) for k, item in enumerate(value))
+    if typing.get_origin(hint) in _UNIONS and isinstance(value, list):
+        for choice in typing.get_args(hint):
+            if typing.get_origin(choice) is tuple:
+                return _value(choice, value, where, may_lack)
     rule, fits = _rule(hint)
     if not fits(value):
         raise UserError(f"{where} is {shown(value)}: it must be {rule}")
@@ -131,7 +136,7 @@ def _rule(hint: Any) -> tuple[str, Callable[[Any], bool]]:
         return f"one of {', '.join(choices)}", lambda value: value in choices
     if typing.get_origin(hint) is tuple:
         return "a list", lambda _: False
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+    if typing.get_origin(hint) in _UNIONS:
         rules = [_rule(choice) for choice in choices]
         return " or ".join(rule for rule, _ in rules), lambda value: any(
             fits(value) for _, fits in rules
