@@ -30,11 +30,13 @@ from vidray.models.networks.build import (
 from vidray.models.preprocess import KINETICS, Preprocessing
 
 WITHOUT_BATCH_NORM = (
-    "c3d", "mvit_v2_s", "swin3d_t",
+    "c3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t",
     "timesformer_divided", "timesformer_space", "timesformer_joint", "timesformer_sparse",
+    "videomae_small", "videomae_base", "videomae_large",
 )  # fmt: skip
 # Tokens and tables of positions by the name that each author gave them.
 POSITIONS = {
+    "mvit_v1_b": ("spatial_pos", "temporal_pos", "class_pos", "class_token"),
     "mvit_v2_s": ("rel_pos_h", "rel_pos_w", "rel_pos_t", "class_token"),
     "swin3d_t": ("relative_position_bias_table",),
     "timesformer_divided": ("class_token", "space_position", "time_position"),

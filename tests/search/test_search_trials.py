@@ -25,7 +25,7 @@ from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.train_config import DeepSettings, Workers
 from vidray.models import classical
 from vidray.models.cross_validation import cross_validate
-from vidray.models.matrices import to_matrix
+from vidray.models.matrices import family_columns, to_matrix
 from vidray.models.names import CLASSICAL, DEEP
 from vidray.search.conductor import _Conductor
 from vidray.search.importances import importances
@@ -282,8 +282,8 @@ def test_a_classical_trial_is_the_cross_validation_of_its_settings(tmp_path: Pat
     y = examples.targets(names)
     trials = ClassicalTrials(
         x=examples.matrix(), y=y, groups=examples.groups, class_names=names,
-        families=examples.families, folder=str(tmp_path / "made"), folds=4, repeats=2,
-        calibrated=True, metric="accuracy", seed=0,
+        columns=family_columns(examples.families), folder=str(tmp_path / "made"),
+        folds=4, repeats=2, calibrated=True, metric="accuracy", seed=0,
     )  # fmt: skip
     settings = {
         "model": "logistic_regression", "families": ["motion"], "scaling": "robust",

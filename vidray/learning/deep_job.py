@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vidray import models, storage
 from vidray.errors import UserError
-from vidray.learning import defaults, loop
+from vidray.learning import as_trained, defaults, loop
 from vidray.learning.defaults import Facts
 from vidray.learning.epochs import (
     EpochRow,
@@ -21,16 +21,12 @@ from vidray.learning.epochs import (
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.train_config import DeepSettings
 from vidray.models import names
+from vidray.models.networks import from_hub
 from vidray.models.networks.architecture import Architecture
-from vidray.models.networks.build import set_trained
+from vidray.models.networks.build import origin_and_variant, set_trained
 from vidray.models.networks.checkpointing import checkpoint_blocks
 from vidray.models.networks.drop_path import published_rate, set_drop_path
-from vidray.models.preprocess import (
-    IMAGENET,
-    KINETICS,
-    Preprocessing,
-    dataset_statistics,
-)
+from vidray.models.preprocess import Preprocessing
 from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
@@ -62,7 +58,7 @@ class DeepJob:
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values, for Ray's workers."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "preprocessing": self.preprocessing.to_json()}
 
     def deciding(self) -> dict[str, Any]:
         """What the weights depend on beside the data and its splits, for a digest."""
@@ -106,7 +102,7 @@ def make_job(
     """The job that the workers get.
 
     Args:
-        model: one of ``names.DEEP``.
+        model: one of ``names.DEEP``, or ``hf:...``.
         examples: clips; colours are measured on its split train.
         class_names: in the order of the network's outputs.
 
@@ -131,25 +127,24 @@ def make_job(
             f"{storage.without_secrets(clips.uri)} holds {clips.num_frames}: lower --frames or "
             "--stride, or cut with a larger --frames-per-clip"
         )
-    colours = {"kinetics": KINETICS, "imagenet": IMAGENET}
-    if deep.normalise == "dataset":
-        rows = examples.of_split("train").table["row"].to_numpy()
-        mean, std = dataset_statistics(clips.read(rows[k : k + 8]) for k in range(0, len(rows), 8))
-    else:
-        mean, std = colours[deep.normalise]
-    network = {
-        "name": model,
+    mean, std = as_trained.colours(model, deep, examples)
+    name, config, weights = from_hub.resolved(model, deep.weights)
+    network: dict[str, Any] = {
+        "name": name,
         "num_classes": len(class_names),
         "head": deep.head,
         "dropout": deep.dropout,
         "frames": frames,
         "size_px": size_px,
+        **({} if config is None else {"config": config.as_json()}),
     }
+    if (variant := origin_and_variant(name, weights)[1]) is not None:
+        network["variant"] = variant
     return DeepJob(
         data=clips.uri,
         class_names=class_names,
         network=network,
-        weights=deep.weights,
+        weights=weights,
         trained=deep.trained,
         training=defaults.resolved(training, facts(network, deep.weights, deep.trained)),
         augmentation=augmentation,
@@ -160,6 +155,8 @@ def make_job(
             mean=mean,
             std=std,
             flow=model in names.FLOW_MODELS,
+            # What was resized as the weights were trained is not resized again.
+            cut=examples.settings.get("fit") == "resize_crop" and size_px < clips.size_px,
         ),
         splits=examples.assigned_splits,
     )
@@ -207,17 +204,28 @@ def labelled_rows(
     return rows, np.array([number[label] for label in labels], np.int64)
 
 
-def model_info(job: DeepJob, examples: Examples, rows: Sequence[EpochRow] = ()) -> dict[str, Any]:
-    """model.json of the model that ``job`` has trained from clips ``examples`` in ``rows``."""
+def model_info(
+    job: DeepJob,
+    examples: Examples,
+    rows: Sequence[EpochRow] = (),
+    *,
+    source: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """model.json of the model that ``job`` has trained from clips ``examples`` in ``rows``.
+
+    Args:
+        source: repository, commit and licence of the weights it starts from, where they have one.
+    """
     precision = rows[-1].precision if rows else job.training.precision
     return {
         "family": "deep",
-        "name": job.network["name"],
+        "name": names.file_name(job.network["name"]),
+        **({} if source is None else {"origin": source}),
         "class_names": job.class_names,
         "data_digest": examples.digest,
         "selection": examples.selection.to_json(),
         "network": job.network,
-        "preprocessing": dataclasses.asdict(job.preprocessing),
+        "preprocessing": job.preprocessing.to_json(),
         "clip": examples.settings,
         "training": {**dataclasses.asdict(job.training), "precision": precision},
         "trained": job.trained,

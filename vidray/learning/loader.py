@@ -253,6 +253,7 @@ class TrainingLoader:
             out_px=self.preprocessing.size_px,
             augmentation=self.augmentation,
             stride=self.preprocessing.stride,
+            cut=self.preprocessing.cut,
             rng=_rng(_VIEW, self.seed, epoch, draw),
         )
 
