@@ -24,10 +24,13 @@ def publish(
     rows: Rows,
     key: str,
     source: str = "x",
+    **shown: object,
 ) -> str:
-    """A finished run of ``rows``, as the jobs leave it, of videos found in ``source``."""
+    """A finished run of ``rows``, as the jobs leave it, of videos found in ``source``; ``shown`` is
+    the rest of the config in run.json.
+    """
     run = runs.Run(out=out, table=table, videos=source, digest=settings.digest)
-    config = {key: dataclasses.asdict(settings)}
+    config = {**shown, key: dataclasses.asdict(settings)}
     first = {row["video_id"]: row for row in reversed(rows)}
     of_row = ("video_id", "uri", "fingerprint", "label", "split", "group")
     listed = [

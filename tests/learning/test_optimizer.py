@@ -26,6 +26,7 @@ from vidray.models.preprocess import KINETICS, Preprocessing
 WITHOUT_BATCH_NORM = (
     "c3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t",
     "timesformer_divided", "timesformer_space", "timesformer_joint", "timesformer_sparse",
+    "videomae_small", "videomae_base", "videomae_large",
 )  # fmt: skip
 # Tokens and tables of positions by the name that each author gave them.
 POSITIONS = {

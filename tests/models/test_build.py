@@ -42,6 +42,7 @@ ROWS = (
     "x3d_s x3d_m",
     "slowfast_r50",
     "timesformer_divided timesformer_space timesformer_joint timesformer_sparse",
+    "videomae_small videomae_base videomae_large",
     "two_stream_late two_stream_early two_stream_weighted",
 )
 NORMALISED = "layernorm_dropout_linear"
@@ -179,8 +180,12 @@ TRAINED: dict[str, tuple[int, int, tuple[str, ...], tuple[str, ...]]] = {
     "swin3d_t": (4, 32, ("norm.", "head."), ("features.6.", "features.5.")),
     "slowfast_r50": (4, 32, ("head.",), ("blocks.4.", "blocks.3.")),
     "timesformer_divided": (2, 32, ("norm.", "head."), ("blocks.11.", "blocks.10.")),
+    "videomae_small": (
+        2, 32, ("fc_norm.", "classifier."),
+        ("videomae.encoder.layer.11.", "videomae.encoder.layer.10."),
+    ),
     "two_stream_weighted": (2, 32, ("head.",), ("blocks.4.", "blocks.3.")),
-}
+}  # fmt: skip
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 

@@ -245,12 +245,15 @@ def test_no_key_may_be_missing(key: str, folders: dict[str, Path], written: Any)
 def test_no_key_of_what_decides_a_pixel_may_be_missing(folders: Any, written: Any) -> None:
     good = good_info(folders, "deep")
     for part in ("preprocessing", "clip"):
-        for key in good[part].keys() - {"choice"}:
+        for key in good[part].keys() - {"choice", "resize_px", "resizer", "cut"}:
             with pytest.raises(UserError, match=f"{part}.{key} is missing"):
                 read_info(written("deep", changed(good, (part, key))))
-    # Caps decide no label: an older vidray had fewer of them. And frames could not be chosen.
+    # Caps decide no label: an older vidray had fewer of them. And frames could not be chosen,
+    # nor resized and then cropped.
     older = changed(good, ("clip", "limits"), {})
-    older["clip"].pop("choice")
+    for key in ("choice", "resize_px", "resizer"):
+        older["clip"].pop(key)
+    older["preprocessing"].pop("cut", None)
     assert models.load(written("deep", older)).class_names == tuple(good["class_names"])
 
 

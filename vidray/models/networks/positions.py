@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 # The end of a table's name -> how many of its rows are no place, but a class token's.
@@ -13,26 +11,22 @@ _SPACE_TABLES = {"space_position": 1, "pos_encoding.spatial_pos": 0}
 _TIME_TABLES = ("time_position", "pos_encoding.temporal_pos")
 
 
-def fit_positions(state_dict: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Weights with the positions resized to those of ``network``, a TimeSformer or an MViT.
+def fit_positions(name: str, positions: Tensor, *, rows: int) -> Tensor:
+    """A table of positions resized to ``rows``; one of another name stays as it is.
 
     Args:
-        state_dict: by our names; tables of positions in space are of a square.
-        network: made for other frames, or another size. Of a network without such tables, and of
-            weights that fit, nothing changes.
+        name: ours, of a TimeSformer's or an MViT's table.
+        positions: ``float (S, D)``, or with an axis of 1 before; of a square if they are of space.
+        rows: class tokens and places of the network.
 
     Raises:
-        ValueError: a table of positions in space is of no square.
+        ValueError: positions in space are of no square.
     """
-    fitted, wanted = dict(state_dict), network.state_dict()
-    for name in fitted.keys() & wanted.keys():
-        if name in _SPACE_TABLES:
-            tokens = _SPACE_TABLES[name]
-            side = round((wanted[name].shape[-2] - tokens) ** 0.5)
-            fitted[name] = resize_space_positions(fitted[name], side=side, tokens=tokens)
-        elif name in _TIME_TABLES:
-            fitted[name] = resize_time_positions(fitted[name], frames=wanted[name].shape[-2])
-    return fitted
+    if name in _SPACE_TABLES:
+        tokens = _SPACE_TABLES[name]
+        side = round((rows - tokens) ** 0.5)
+        return resize_space_positions(positions, side=side, tokens=tokens)
+    return resize_time_positions(positions, frames=rows) if name in _TIME_TABLES else positions
 
 
 def resize_space_positions(positions: Tensor, *, side: int, tokens: int = 1) -> Tensor:

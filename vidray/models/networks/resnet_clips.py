@@ -15,16 +15,13 @@ torchvision's names, so that the weights of an image ResNet-50 fit by name.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights
 
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.heads import HeadKind, make_head
-from vidray.models.networks.published import state_dict
 
 ResNetClipsName = Literal["i3d_r50", "slow_r50", "c2d_r50", "r2plus1d_r50"]
 
@@ -45,6 +42,8 @@ class Plan:
     """Whether the second convolution sees 3 frames too, by a kernel over time before its own."""
     stem_strides: tuple[int, int] = (1, 1)
     """Over frames, of the stem's convolution and of its pooling."""
+    stem_padding: int = 1
+    """Of the stem's pooling, over rows and columns."""
     stem_pools: bool = True
     """Whether the stem ends with a pooling that halves rows and columns; else layer1 halves."""
     halves_after_layer1: bool = False
@@ -65,6 +64,8 @@ PLANS: dict[ResNetClipsName, Plan] = {
 }
 # By network and variant; the same tensors.
 VARIANTS: dict[tuple[ResNetClipsName, str], Plan] = {
+    # mmaction2's C2D, as its authors' Caffe2.
+    ("c2d_r50", "unpadded_stem"): replace(PLANS["c2d_r50"], stem_padding=0),
     # mmaction2's I3D, for 32 frames of which 4 come to layer2.
     ("i3d_r50", "strided_stem"): replace(PLANS["i3d_r50"], stem_strides=(2, 2)),
 }
@@ -212,58 +213,17 @@ def resnet_clips(
     *,
     head: HeadKind = "linear",
     dropout: float = 0.5,
-    weights: ResNet50_Weights | None = None,
     variant: str | None = None,
 ) -> Architecture:
-    """A ``ResNetClips`` with its parts; ``weights`` are those of torchvision's image ResNet-50.
+    """A ``ResNetClips`` with its parts; for the arguments see there.
 
     Raises:
-        ValueError: there is no such network, or ``weights`` for one that no image network fits.
+        ValueError: there is no such network.
     """
     if name not in PLANS:
         raise ValueError(f"{name!r} is unknown; pass one of {', '.join(get_args(ResNetClipsName))}")
     network = ResNetClips(num_classes, name=name, head=head, dropout=dropout, variant=variant)
-    if weights is not None:
-        inflate(state_dict(weights), network)
     return Architecture(network=network, blocks=network.blocks, head=network.head)
-
-
-def inflate(state_dict_2d: Mapping[str, Tensor], network: ResNetClips) -> None:
-    """Load the weights of torchvision's image ResNet-50; the head stays as it is.
-
-    Kernels are repeated over the frames they see and divided by their number: a still picture then
-    gives what it gives the image network, away from the first and last frames.
-
-    Args:
-        state_dict_2d: of ``torchvision.models.resnet50``.
-        network: changed in place.
-
-    Raises:
-        ValueError: tensors are missing or have another shape, or the network is factorised.
-    """
-    if network.plan.is_factorised:
-        raise ValueError("kernels over time before those over space have no weights in an image's")
-    inflated: dict[str, Tensor] = {}
-    wrong: list[str] = []
-    for name, ours in network.state_dict().items():
-        if name.startswith("head."):
-            continue
-        name_2d = name.removeprefix("stem.")
-        weight = state_dict_2d.get(name_2d)
-        if weight is not None and weight.ndim == 4:
-            frames = ours.shape[2]
-            # (C', C, H, W) -> (C', C, T, H, W)
-            weight = weight.unsqueeze(2).expand(-1, -1, frames, -1, -1) / frames
-        if weight is None or weight.shape != ours.shape:
-            wrong.append(f"{name_2d} {'is missing' if weight is None else tuple(weight.shape)}")
-        else:
-            inflated[name] = weight
-    if wrong:
-        raise ValueError(
-            f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:5])}; "
-            "pass the state dict of torchvision's resnet50"
-        )
-    network.load_state_dict(inflated, strict=False)
 
 
 def _over_space(width: int, stride: int) -> nn.Conv3d:
@@ -288,7 +248,9 @@ def _stem(plan: Plan) -> nn.Sequential:
     )
     if plan.stem_pools:
         layers["maxpool"] = nn.MaxPool3d(
-            (1, 3, 3), stride=(plan.stem_strides[1], 2, 2), padding=(0, 1, 1)
+            (1, 3, 3),
+            stride=(plan.stem_strides[1], 2, 2),
+            padding=(0, plan.stem_padding, plan.stem_padding),
         )
     return nn.Sequential(layers)
 

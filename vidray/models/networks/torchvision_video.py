@@ -10,17 +10,16 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import WeightsEnum, video
+from torchvision.models import video
 from torchvision.models.video.mvit import PositionalEncoding
 
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.heads import HeadKind, make_head
-from vidray.models.networks.positions import fit_positions
-from vidray.models.networks.published import filled, state_dict
 
 TorchvisionVideo = Literal[
     "r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t"
 ]
+NAMES: tuple[str, ...] = get_args(TorchvisionVideo)
 ResNetVideo = Literal["r3d_18", "mc3_18", "r2plus1d_18"]
 
 RESNETS: dict[ResNetVideo, Callable[..., video.VideoResNet]] = {
@@ -30,9 +29,9 @@ RESNETS: dict[ResNetVideo, Callable[..., video.VideoResNet]] = {
 }
 S3D_FEATURES = 1024
 S3D_WINDOW = (2, 7, 7)  # of the average over features of 224x224
-# torchvision's is 0.001, for its own long training: after 500 steps a fresh network would still be
-# judged by statistics of which 60 % are those it began with.
-FRESH_MOMENTUM = 0.1
+# PyTorch's own. torchvision's is 0.001, for its long training: after 500 steps of ours a network
+# would still be judged by statistics of which 60 % are those it began with.
+MOMENTUM = 0.1
 MVIT_STRIDE = (2, 4, 4)  # frames, rows and columns from one patch to the next
 
 
@@ -42,10 +41,9 @@ def resnet_video(
     *,
     head: HeadKind = "linear",
     dropout: float = 0.5,
-    weights: WeightsEnum | None = None,
 ) -> Architecture:
     """R3D, MC3 or R(2+1)D of 18 layers; the blocks are the stem and four layers."""
-    network = filled(RESNETS[name](), weights)
+    network = RESNETS[name]()
     network.fc = make_head(head, network.fc.in_features, num_classes, dropout)
     blocks = [network.stem, network.layer1, network.layer2, network.layer3, network.layer4]
     return Architecture(network=network, blocks=blocks, head=network.fc)
@@ -83,14 +81,12 @@ def s3d(
     *,
     head: HeadKind = "linear",
     dropout: float = 0.5,
-    weights: WeightsEnum | None = None,
 ) -> Architecture:
     """S3D; the blocks are torchvision's layers, poolings among them left out."""
-    features = filled(_fresh_s3d(), weights).features
-    if weights is None:
-        for module in features.modules():
-            if isinstance(module, nn.BatchNorm3d):
-                module.momentum = FRESH_MOMENTUM
+    features = _fresh_s3d().features
+    for module in features.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.momentum = MOMENTUM
     network = S3D(features, make_head(head, S3D_FEATURES, num_classes, dropout))
     blocks = [layer for layer in features if not isinstance(layer, nn.MaxPool3d)]
     return Architecture(network=network, blocks=blocks, head=network.head)
@@ -115,14 +111,13 @@ def mvit_v1_b(
     *,
     head: HeadKind = "linear",
     dropout: float = 0.5,
-    weights: WeightsEnum | None = None,
     frames: int = 16,
     size_px: int = 224,
 ) -> Architecture:
     """MViT-B 16x4 for clips of ``frames`` frames of ``size_px`` squared.
 
-    Each place and each time has a position of its own. Those of ``weights``, for 16 frames of 224
-    px, are interpolated to other sizes.
+    Each place and each time has a position of its own. Those of a file are
+    interpolated.
     """
     network = video.mvit_v1_b()
     # The patches' convolution rounds up.
@@ -132,8 +127,6 @@ def mvit_v1_b(
     )
     for table in network.pos_encoding.parameters():
         nn.init.trunc_normal_(table, std=0.02)  # As torchvision begins.
-    if weights is not None:
-        network.load_state_dict(fit_positions(state_dict(weights), network))
     last = network.head[-1]
     assert isinstance(last, nn.Linear)
     network.head = make_head(head, last.in_features, num_classes, dropout)
@@ -146,7 +139,6 @@ def mvit_v2_s(
     *,
     head: HeadKind = "linear",
     dropout: float = 0.5,
-    weights: WeightsEnum | None = None,
     frames: int = 16,
     size_px: int = 224,
 ) -> Architecture:
@@ -155,7 +147,7 @@ def mvit_v2_s(
     Its positions are relative, and torchvision interpolates their tables to the sizes at hand, so
     weights fit any clip; the network only needs the number of patches.
     """
-    network = filled(video.mvit_v2_s(), weights)
+    network = video.mvit_v2_s()
     last = network.head[-1]
     assert isinstance(last, nn.Linear)
     network.head = make_head(head, last.in_features, num_classes, dropout)
@@ -172,10 +164,9 @@ def swin3d_t(
     *,
     head: HeadKind = "linear",
     dropout: float = 0.5,
-    weights: WeightsEnum | None = None,
 ) -> Architecture:
     """Video Swin-T; the blocks are patches, and stages and mergings in turn."""
-    network = filled(video.swin3d_t(), weights)
+    network = video.swin3d_t()
     network.head = make_head(head, network.num_features, num_classes, dropout)
     blocks = [network.patch_embed, *network.features]
     return Architecture(network=network, blocks=blocks, head=network.head)
@@ -187,7 +178,6 @@ def torchvision_video(
     *,
     head: HeadKind = "linear",
     dropout: float = 0.5,
-    weights: WeightsEnum | None = None,
     frames: int = 16,
     size_px: int = 224,
 ) -> Architecture:
@@ -198,7 +188,6 @@ def torchvision_video(
         num_classes: number of classes.
         head: kind of head, see ``heads.make_head``.
         dropout: of the head.
-        weights: torchvision's of this network, or None for fresh ones.
         frames: of a clip; the two MViTs have to know, the others take any.
         size_px: height and width of a clip; the same.
 
@@ -207,19 +196,18 @@ def torchvision_video(
     """
     match name:
         case "r3d_18" | "mc3_18" | "r2plus1d_18":
-            return resnet_video(name, num_classes, head=head, dropout=dropout, weights=weights)
+            return resnet_video(name, num_classes, head=head, dropout=dropout)
         case "s3d":
-            return s3d(num_classes, head=head, dropout=dropout, weights=weights)
+            return s3d(num_classes, head=head, dropout=dropout)
         case "mvit_v1_b" | "mvit_v2_s":
             mvit = mvit_v1_b if name == "mvit_v1_b" else mvit_v2_s
             return mvit(
                 num_classes,
                 head=head,
                 dropout=dropout,
-                weights=weights,
                 frames=frames,
                 size_px=size_px,
             )
         case "swin3d_t":
-            return swin3d_t(num_classes, head=head, dropout=dropout, weights=weights)
+            return swin3d_t(num_classes, head=head, dropout=dropout)
     raise ValueError(f"{name!r} is unknown; pass one of {', '.join(get_args(TorchvisionVideo))}")
