@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import resnet18
 from torchvision.models.vision_transformer import VisionTransformer
+from vidray.models.networks.timesformer_weights import from_vit
 
 from vidray.models import preprocess
 from vidray.models.networks import timesformer, two_stream
@@ -28,7 +29,6 @@ from vidray.models.networks.timesformer import (
     Block,
     TimeSformer,
 )
-from vidray.models.networks.timesformer_weights import from_vit
 from vidray.models.networks.two_stream import (
     FUSION_KINDS,
     FusedHeads,

@@ -126,6 +126,7 @@ def build_transformers(
     size_px: int | None = None,
     state: Mapping[str, Tensor] | None = None,
     source: str = "the file",
+    keep_head: bool | None = None,
 ) -> Architecture:
     """A network of ``transformers`` with its parts.
 
@@ -138,13 +139,20 @@ def build_transformers(
         state: initial weights in the names of ``transformers``; None starts fresh. Its classifier
             is kept where it has as many classes and ``head`` is linear.
         source: where ``state`` is from, for errors and for ``loaded``.
+        keep_head: False never keeps its classifier; True wants it.
 
     Raises:
         UserError: too many parameters, or weights of another network or another size of clips.
     """
     sized = _sized(config, frames, size_px, state)
     check_parameters(sized)
-    kept = head == "linear" and _num_labels(state) == num_classes
+    if isinstance(sized, VideoMAE) and torch.empty(0).is_meta:
+        sized = _smallest(sized)  # No tensor of it depends on the clip.
+    fits = head == "linear" and _num_labels(state) == num_classes
+    if keep_head and not fits:
+        said = _of_head(False, state, num_classes)
+        raise UserError(f"{source}: its last layer is wanted, and {said}")
+    kept = fits and keep_head is not False
     model, taken = _model(sized, num_classes, state, source)
     network = _network(sized, model)
     if not kept and (state is not None or head != "linear"):
@@ -160,8 +168,8 @@ def check_parameters(config: Config) -> int:
     Raises:
         UserError: it is more than any published network has.
     """
-    if isinstance(config, VideoMAE):  # Its positions are computed, which takes long for long clips.
-        config = config.resized(config.tubelet_size, config.patch_size)
+    if isinstance(config, VideoMAE):
+        config = _smallest(config)
     made, theirs = _KINDS[config.KIND].classes(config)
     with torch.device("meta"):
         count: int = sum(parameter.numel() for parameter in made(theirs).parameters())
@@ -171,6 +179,11 @@ def check_parameters(config: Config) -> int:
             f"{MOST_PARAMETERS / 1e9:.1f} at the most"
         )
     return count
+
+
+def _smallest(config: VideoMAE) -> VideoMAE:
+    """The same network for clips of one patch: computing the positions of a long one takes long."""
+    return config.resized(config.tubelet_size, config.patch_size)
 
 
 def _sized(

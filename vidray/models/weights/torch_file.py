@@ -15,7 +15,6 @@ from typing import IO, Any, BinaryIO
 
 import torch
 
-
 # Pickles of a checkpoint are names and shapes: 100 KB of VideoMAE's, 1 MB with an optimizer.
 _MOST_PICKLE_BYTES = 64 << 20
 _MOST_ENTRIES = 100_000
@@ -65,7 +64,18 @@ _ALLOWED = {
     "torch.storage.UntypedStorage",
     *(
         f"torch.{kind}Storage"
-        for kind in "Float Double Half BFloat16 Long Int Short Char Byte Bool".split()
+        for kind in [
+            "Float",
+            "Double",
+            "Half",
+            "BFloat16",
+            "Long",
+            "Int",
+            "Short",
+            "Char",
+            "Byte",
+            "Bool",
+        ]
     ),
     *_UNUSED,
 }
