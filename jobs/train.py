@@ -36,7 +36,8 @@ class TrainConfig:
     model learns from split train and is judged on val; splits that the data lack are derived (see
     --split-fractions)."""
     model: str
-    """Name of a model, such as extra_trees or r3d_18; a wrong name lists all of them."""
+    """Name of a model, such as extra_trees or r3d_18; a wrong name lists all of them. Or one of
+    transformers: hf:OWNER/NAME[@REVISION], or hf:/folder."""
     out: str
     """Folder to write, local or in a bucket. It becomes a model folder."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -50,7 +51,7 @@ class TrainConfig:
     learning: Annotated[LearningSettings, Flat] = field(default_factory=LearningSettings)
 
     def __post_init__(self) -> None:
-        names.check(self.model)
+        names.check(self.model, hub=True)
         if self.resume and self.overwrite:
             raise UserError("--resume goes on and --overwrite starts afresh: give one of them")
         if self.model in names.CLASSICAL:

@@ -1,11 +1,16 @@
 """What a model is judged on and timed on."""
 
+import json
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
+from tests.command_lines import exit_code
+from tests.made_runs import features_run, videos
 from tests.videos import write_video
 from vidray.evaluation.judging import _label, _videos
 from vidray.storage import parquet
@@ -48,3 +53,29 @@ def test_a_video_that_is_gone_is_not_timed(tmp_path: Path) -> None:
 
     assert _label(model, [video("there.mp4")])
     assert not _label(model, [video("there.mp4"), video("gone.mp4")])
+
+
+@pytest.mark.slow
+def test_the_classes_of_the_data_may_have_other_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = videos(64)
+    data = features_run(tmp_path / "features", rows=rows)
+    other = [{**row, "label": {"jump": "Jumping", "run": "run"}[row["label"]]} for row in rows]
+    other[0]["label"] = "unclear"
+    renamed = features_run(tmp_path / "renamed", rows=other)
+    model = tmp_path / "model"
+    flags = ("--data", data, "--model", "logistic_regression", "--out", model, "--folds", "0")
+    assert exit_code("jobs/train.py", *flags) == 0
+    asked = ("--model", model, "--data", renamed, "--split", "all", "--timed-videos", "0")
+    capsys.readouterr()
+    assert exit_code("jobs/evaluate.py", *asked, "--out", tmp_path / "none") == 2
+    assert "does not know 2 of the 3 classes: 'Jumping'" in capsys.readouterr().err
+    labels = tmp_path / "labels.csv"
+    labels.write_text("class,label\nJumping,jump\nunclear,\n")
+    out = tmp_path / "judged"
+    assert exit_code("jobs/evaluate.py", *asked, "--out", out, "--labels", labels) == 0
+    found = json.loads((out / "metrics.json").read_text())
+    assert found["num_videos"] == 63  # The unclear one is left out.
+    of_class = Counter(row["label"] for row in rows[1:])
+    assert {name: own["support"] for name, own in found["per_class"].items()} == of_class

@@ -33,12 +33,16 @@ ROWS = (
     "resnet18_avg resnet18_max resnet18_attention resnet18_lstm",
     "resnet50_avg resnet50_max resnet50_attention resnet50_lstm",
     "efficientnet_b0_avg efficientnet_b0_max efficientnet_b0_attention efficientnet_b0_lstm",
+    "efficientnet_lite0_avg efficientnet_lite0_max",
+    "efficientnet_lite0_attention efficientnet_lite0_lstm",
     "c3d",
-    "r3d_18 mc3_18 r2plus1d_18",
-    "i3d_r50",
-    "s3d mvit_v2_s swin3d_t",
+    "r3d_18 mc3_18 r2plus1d_18 r2plus1d_34",
+    "i3d_r50 slow_r50 c2d_r50 r2plus1d_r50",
+    "s3d mvit_v1_b mvit_v2_s swin3d_t",
+    "x3d_s x3d_m",
     "slowfast_r50",
     "timesformer_divided timesformer_space timesformer_joint timesformer_sparse",
+    "videomae_small videomae_base videomae_large",
     "two_stream_late two_stream_early two_stream_weighted",
 )
 NORMALISED = "layernorm_dropout_linear"
@@ -133,13 +137,22 @@ TRAINED: dict[str, tuple[int, int, tuple[str, ...], tuple[str, ...]]] = {
     "c3d": (4, 32, ("head.",), ("fc.", "features.4.")),
     "r3d_18": (4, 32, ("fc.",), ("layer4.", "layer3.")),
     "i3d_r50": (4, 32, ("head.",), ("layer4.", "layer3.")),
+    "r2plus1d_r50": (4, 32, ("head.",), ("layer4.", "layer3.")),
+    "r2plus1d_34": (4, 32, ("fc.",), ("layer4.", "layer3.")),
+    "x3d_s": (4, 32, ("before_pooling.", "after_pooling.", "head."), ("layer4.", "layer3.")),
+    "efficientnet_lite0_max": (2, 32, ("head.",), ("backbone.8.", "backbone.7.")),
     "s3d": (8, 32, ("head.",), ("features.15.", "features.14.")),
+    "mvit_v1_b": (4, 32, ("norm.", "head."), ("blocks.15.", "blocks.14.")),
     "mvit_v2_s": (4, 32, ("norm.", "head."), ("blocks.15.", "blocks.14.")),
     "swin3d_t": (4, 32, ("norm.", "head."), ("features.6.", "features.5.")),
     "slowfast_r50": (4, 32, ("head.",), ("blocks.4.", "blocks.3.")),
     "timesformer_divided": (2, 32, ("norm.", "head."), ("blocks.11.", "blocks.10.")),
+    "videomae_small": (
+        2, 32, ("fc_norm.", "classifier."),
+        ("videomae.encoder.layer.11.", "videomae.encoder.layer.10."),
+    ),
     "two_stream_weighted": (2, 32, ("head.",), ("blocks.4.", "blocks.3.")),
-}
+}  # fmt: skip
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -355,7 +368,10 @@ def test_weights_that_cannot_be_fetched(hub: Path, name: str, file: str) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["c3d", "slowfast_r50"])
+@pytest.mark.parametrize(
+    "name",
+    ["c3d", "slowfast_r50", "x3d_s", "r2plus1d_r50", "r2plus1d_34", "efficientnet_lite0_avg"],
+)
 def test_what_was_never_published(hub: Path, name: str) -> None:
     with pytest.raises(UserError, match="there are no published weights: start fresh") as caught:
         build_model(name, num_classes=3, weights="default")
@@ -447,7 +463,7 @@ def test_a_file_with_another_head(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["r3d_18", "s3d", "mvit_v2_s", "swin3d_t"])
+@pytest.mark.parametrize("name", ["r3d_18", "s3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t"])
 def test_a_file_of_torchvisions_own_network(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
     theirs = getattr(video, name)(num_classes=5).eval()

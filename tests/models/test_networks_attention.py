@@ -13,21 +13,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import resnet18
 from torchvision.models.vision_transformer import VisionTransformer
+from vidray.models.networks.timesformer_weights import from_vit
 
 from vidray.models import preprocess
 from vidray.models.networks import timesformer, two_stream
+from vidray.models.networks.positions import (
+    fit_positions,
+    resize_space_positions,
+    resize_time_positions,
+)
 from vidray.models.networks.slowfast import SlowFast
 from vidray.models.networks.timesformer import (
     ATTENTION_KINDS,
     AttentionKind,
     Block,
     TimeSformer,
-)
-from vidray.models.networks.timesformer_weights import (
-    fit_positions,
-    from_vit,
-    resize_position_embeddings,
-    resize_time_positions,
 )
 from vidray.models.networks.two_stream import (
     FUSION_KINDS,
@@ -364,8 +364,8 @@ def test_positions_in_space_are_interpolated_and_the_class_token_kept() -> None:
     ramp = torch.arange(4.0)
     grid = torch.stack([ramp[:, None].expand(4, 4), ramp[None].expand(4, 4)], dim=-1)
     positions = torch.cat([torch.full((1, 1, 2), 9.0), grid.reshape(1, 16, 2)], dim=1)
-    assert resize_position_embeddings(positions, side=4) is positions
-    resized = resize_position_embeddings(positions, side=8)
+    assert resize_space_positions(positions, side=4) is positions
+    resized = resize_space_positions(positions, side=8)
     assert resized.shape == (1, 65, 2)
     assert torch.equal(resized[:, :1], positions[:, :1])
     rows = resized[0, 1:].view(8, 8, 2)
@@ -378,7 +378,7 @@ def test_positions_in_space_are_interpolated_and_the_class_token_kept() -> None:
         middle[..., 1], torch.tensor([[1.25, 1.75], [1.25, 1.75]]), rtol=0, atol=0.05
     )
     with pytest.raises(ValueError, match="square"):
-        resize_position_embeddings(positions[:, :-1], side=8)
+        resize_space_positions(positions[:, :-1], side=8)
 
 
 def test_positions_in_time_are_interpolated() -> None:

@@ -19,6 +19,10 @@ class JudgeSettings:
     never seen. Splits that the training derived are derived again, by recording."""
     without_classes: tuple[str, ...] = ()
     """Classes to leave out. Those that training left out are left out here, too."""
+    labels: str | None = None
+    """CSV file with the columns class and label: the label that each class counts as. Here the
+    classes are those of the data; a class that is not listed keeps its name, or gets the label of
+    the line *, and one with an empty label is left out."""
     timed_videos: int = 8
     """Videos that are timed from file to label; 0 turns the cost off."""
     device: Device = "auto"

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from vidray import features, storage
 from vidray.errors import UserError, closest_name
+from vidray.features.embedding import NAME, Embedding
 from vidray.features.extraction import Settings
 from vidray.learning.selection import Selection
+from vidray.models.class_map import ClassMap
 from vidray.models.matrices import METADATA_COLUMNS, to_matrix
 from vidray.sources import shares, splits
 from vidray.storage import parquet
@@ -47,6 +49,8 @@ class Examples:
         source: where the videos were found, as run.json says.
         selection: how ``table`` was made of what the run holds.
         listed: VIDEOS of the run, those that could not be read too; None where they are not known.
+        network_folder: the model folder of the network of the family ``embedding``, as run.json
+            says.
     """
 
     table: pa.Table
@@ -56,6 +60,14 @@ class Examples:
     source: str | None = None
     selection: Selection = dataclasses.field(default_factory=Selection)
     listed: pa.Table | None = None
+    network_folder: str | None = None
+
+    @property
+    def network(self) -> Embedding | None:
+        """The network of the family ``embedding``; None if it is not among the families."""
+        if NAME not in self.families:
+            return None
+        return Settings.from_json(self.settings).embedding
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -178,6 +190,7 @@ def read_features(data: str, families: Sequence[str] = ()) -> Examples:
         settings=made_with,
         source=_source(report),
         listed=_listed(uri),
+        network_folder=_text(report["config"].get("embed")),
     )
 
 
@@ -185,6 +198,8 @@ def with_families(examples: Examples, families: Sequence[str]) -> Examples:
     """Features of some families only, and the settings by which just these are extracted."""
     chosen = tuple(families)
     settings = {**examples.settings, "families": list(chosen)}
+    if NAME not in chosen:
+        settings.pop(NAME, None)  # Nothing is to ask its network.
     return dataclasses.replace(examples, families=chosen, settings=settings)
 
 
@@ -203,6 +218,28 @@ def read_clips(data: str) -> Examples:
         source=_source(report),
         listed=_listed(uri),
     )
+
+
+def relabelled(examples: Examples, labels: ClassMap) -> Examples:
+    """The same videos under the labels that their classes count as; some may be left out.
+
+    Raises:
+        UserError: a listed class is no video's, or no video is left.
+    """
+
+    def changed(table: pa.Table) -> pa.Table:
+        given = table["label"].to_pylist()
+        new = [None if label is None else labels.label_of(label) for label in given]
+        column = pa.array(new, table.schema.field("label").type)
+        return table.set_column(table.schema.get_field_index("label"), "label", column)
+
+    labels.check(examples.table["label"].unique().to_pylist())
+    table = changed(examples.table)
+    table = table.filter(pc.is_valid(table["label"]))
+    if not len(table):
+        raise UserError("the list of labels leaves out every class of the data: no video is left")
+    listed = None if examples.listed is None else changed(examples.listed)
+    return dataclasses.replace(examples, table=table, listed=listed)
 
 
 def select(
@@ -285,8 +322,11 @@ def _listed(uri: str) -> pa.Table | None:
 
 
 def _source(report: Mapping[str, Any]) -> str | None:
-    source = report.get("videos")
-    return source if isinstance(source, str) else None
+    return _text(report.get("videos"))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _report(uri: str, table: str, job: str) -> dict[str, Any]:

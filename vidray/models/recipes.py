@@ -86,7 +86,9 @@ def recipe_of(name: str, origin: str | None) -> Recipe | None:
 def default_origin(name: str) -> str | None:
     """The origin of the published weights that ``--weights default`` takes."""
     architecture = _architecture(name, "torchvision")
-    for origin in ("torchvision", "pytorchvideo", "efficientnet_lite", "transformers"):
+    if architecture == "r2plus1d_34":
+        return None  # Its weights are somebody's files.
+    for origin in ("torchvision", "efficientnet_lite0", "transformers"):
         if (origin, architecture) in _TABLE:
             return origin
     return None
@@ -103,7 +105,7 @@ def _architecture(name: str, origin: str) -> str:
             return "vit_b_16"
         if name in names.FLOW_MODELS:
             return "resnet18"
-        if name == "i3d_r50":
+        if name in ("i3d_r50", "slow_r50", "c2d_r50"):
             return "resnet50"
     return name.partition("_")[0] if name.startswith(("timesformer_", "videomae_")) else name
 
@@ -135,6 +137,8 @@ def _torchvision() -> dict[str, Recipe]:
         "r3d_18": resnet,
         "mc3_18": resnet,
         "r2plus1d_18": resnet,
+        # ig65m's, of torchvision's names: 32 frames x stride 2 of the longer of the two.
+        "r2plus1d_34": _recipe(32, 15, (128, 171), 112, "torchvision", KINETICS),
         "s3d": _recipe(128, 15, (256, 256), 224, "torchvision", KINETICS),
         "mvit_v1_b": mvit,
         "mvit_v2_s": mvit,
@@ -172,13 +176,10 @@ def _pytorchvideo() -> dict[str, Recipe]:
 def _pyslowfast() -> dict[str, Recipe]:
     """Its shorter side is the crop's: TEST_CROP_SIZE is both."""
     mvit = _recipe(16, 7.5, 224, 224, "pyslowfast", GRAY)
-    # The authors' TimeSformer is a fork of it: 8 frames x stride 32.
-    timesformer = _recipe(8, 30 / 32, 224, 224, "pyslowfast", GRAY)
     return {
         **_facebook("pyslowfast"),
         "mvit_v1_b": mvit,
         "mvit_v2_s": mvit,
-        "timesformer": timesformer,
     }
 
 
@@ -224,13 +225,18 @@ def _others() -> dict[tuple[str, str], Recipe]:
     hub = _recipe(16, 7.5, 224, 224, "torchvision_antialias", IMAGENET)
     # Its authors' code resizes with OpenCV.
     own = _recipe(16, 7.5, 224, 224, "videomae", IMAGENET)
+    # The authors' TimeSformer is a fork of PySlowFast: 8 frames x stride 32.
+    timesformer = _recipe(8, 30 / 32, 224, 224, "pyslowfast", GRAY)
+    timesformer_of_hub = _recipe(8, 30 / 32, 224, 224, "torchvision_antialias", GRAY)
     # Bicubic, 0.875 of the side is kept; (x - 127) / 128 of TensorFlow's, nearly.
     colours = ((0.498, 0.498, 0.498), (0.502, 0.502, 0.502))
     lite = _recipe(None, None, 256, 224, "torchvision_pillow_bicubic", colours)
     return {
         ("transformers", "videomae"): hub,
         ("videomae", "videomae"): own,
-        ("efficientnet_lite", "efficientnet_lite0"): lite,
+        ("timesformer", "timesformer"): timesformer,
+        ("transformers", "timesformer"): timesformer_of_hub,
+        ("efficientnet_lite0", "efficientnet_lite0"): lite,
     }
 
 

@@ -20,6 +20,7 @@ from vidray.video import decoders, resizing
 from vidray.video.choice import FrameChoice
 from vidray.video.clock import WHOLE, Clock, Stretch
 from vidray.video.decode import (
+    Frames,
     IndexContradictedError,
     Limits,
     Request,
@@ -186,11 +187,16 @@ def read_clips(
     """
     plan = partial(_requests, settings=settings, stretch=stretch, crops=crops, draw=draw)
     (frames,), decoder = decoders.read_planned(video, source, plan, decoder=settings.decoder)
-    pixels = squares(frames.pixels, settings, crops)  # (crops, clips * T, H, W, 3)
-    clips = pixels.reshape(-1, settings.frames_per_clip, *pixels.shape[2:])
+    clips = clips_of(frames, settings, crops=crops)
     clock = Clock.of_video(video, stretch)
     spans = _spans(clock, settings, draw)
     return clips, clock.seconds(spans), decoder
+
+
+def clips_of(frames: Frames, settings: ClipSettings, *, crops: int = 1) -> NDArray[np.uint8]:
+    """The clips of the frames that ``request`` asked for, as ``read_clips`` gives them."""
+    pixels = squares(frames.pixels, settings, crops)  # (crops, clips * T, H, W, 3)
+    return pixels.reshape(-1, settings.frames_per_clip, *pixels.shape[2:])
 
 
 def _spans(clock: Clock, settings: ClipSettings, draw: int) -> NDArray[np.int64]:
@@ -231,9 +237,20 @@ def stream_clips(
 def _requests(
     video: Video, settings: ClipSettings, stretch: Stretch, crops: int, draw: int
 ) -> list[Request]:
-    clock = Clock.of_video(video, stretch)
+    return [request(video, Clock.of_video(video, stretch), settings, crops=crops, draw=draw)]
+
+
+def request(
+    video: Video, clock: Clock, settings: ClipSettings, *, crops: int = 1, draw: int = 0
+) -> Request:
+    """The frames of a video's clips as a request to the decoder; ``clips_of`` cuts them.
+
+    Args:
+        clock: of the stretch that is looked at.
+        crops, draw: as of ``read_clips``.
+    """
     ticks = clip_frames(clock.num_ticks, clock.ticks_per_second, settings, draw=draw)
-    return [_request(video, clock.frames(ticks).reshape(-1), settings, crops)]
+    return _request(video, clock.frames(ticks).reshape(-1), settings, crops)
 
 
 def _request(

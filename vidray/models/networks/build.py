@@ -3,46 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torchvision.models as tv
-from torch import Tensor, nn
-from torchvision.models import video
+from torch import nn
 
-from vidray import storage
 from vidray.errors import UserError, unknown_name
 from vidray.models import names
-from vidray.models.networks import batchnorm, published
+from vidray.models.networks import batchnorm, from_hub
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.c3d import c3d
 from vidray.models.networks.frame_pooling import BACKBONES, frame_pooling
-from vidray.models.networks.heads import HEAD_KINDS, HeadKind
-from vidray.models.networks.i3d import i3d_r50
+from vidray.models.networks.heads import HEAD_KINDS, HeadKind, MergedHead
+from vidray.models.networks.r2plus1d import r2plus1d_34
+from vidray.models.networks.resnet_clips import PLANS, resnet_clips
 from vidray.models.networks.slowfast import SlowFast
-from vidray.models.networks.timesformer import (
-    TimeSformer,
-)
-from vidray.models.networks.timesformer_weights import (
-    from_vit,
-)
-from vidray.models.networks.torchvision_video import torchvision_video
-from vidray.models.networks.two_stream import TwoStream, from_resnet
-
-_TORCHVISION = {
-    "r3d_18": video.R3D_18_Weights,
-    "mc3_18": video.MC3_18_Weights,
-    "r2plus1d_18": video.R2Plus1D_18_Weights,
-    "s3d": video.S3D_Weights,
-    "mvit_v2_s": video.MViT_V2_S_Weights,
-    "swin3d_t": video.Swin3D_T_Weights,
-}
-_IMAGE_WEIGHTS = {
-    "resnet18": tv.ResNet18_Weights,
-    "resnet50": tv.ResNet50_Weights,
-    "efficientnet_b0": tv.EfficientNet_B0_Weights,
-}
+from vidray.models.networks.timesformer import TimeSformer
+from vidray.models.networks.torchvision_video import NAMES, torchvision_video
+from vidray.models.networks.two_stream import TwoStream
+from vidray.models.networks.x3d import x3d
+from vidray.models.transformers_config import VIDEOMAE
+from vidray.models.weights import reader
 
 
 def build(
@@ -54,38 +36,84 @@ def build(
     dropout: float = 0.5,
     frames: int | None = None,
     size_px: int | None = None,
+    config: Mapping[str, Any] | None = None,
+    variant: str | None = None,
+    merge: Sequence[int | None] | None = None,
+    keep_head: bool | None = None,
 ) -> Architecture:
     """A network with its parts.
 
     Args:
-        name: one of ``names.DEEP``.
+        name: one of ``names.DEEP``, or ``hf:OWNER/NAME[@REVISION]`` or ``hf:/folder``.
         num_classes: logits.
         weights: None or ``none`` starts fresh; ``default`` starts from the architecture's published
-            weights, the head apart; anything else is a safetensors file, local or in a bucket, of a
-            whole network or of one with another head, in our names or, of torchvision's video
-            networks, in theirs. ``loaded`` of what is returned says what was taken.
+            weights, the head apart; anything else is a file, local or in a bucket, a model folder,
+            a folder of transformers, or ``hf:...``, of a whole network or of one with another head,
+            in our names or those of an origin of ``weights.origins``. ``loaded`` of what is returned says
+            what was taken, ``origin`` whose names they have.
         head: ``linear`` or ``layernorm_dropout_linear``.
         dropout: before the head's linear layer; ``linear`` has none.
         frames, size_px: of the clips; only transformers are built for one size.
+        config: what ``hf:...`` is made of, as model.json has it; None looks it up.
+        variant: None, or one of the model's in ``names.VARIANTS``: how somebody's weights want to
+            be run. ``weights`` bring their own.
+        merge: for each output of a head before it, the class it counts for: ``heads.MergedHead``.
+        keep_head: None keeps the last layer of a file where it fits and never that of ``default``,
+            unless the model is ``hf:...``; True wants it, whichever it is; False makes a new one.
 
     Raises:
-        UserError: an unknown name, or weights that can't be had or do not fit.
+        UserError: an unknown name or variant, or weights that can't be had or do not fit.
     """
     check_name(name)
+    names.check_variant(name, variant)
     if head not in HEAD_KINDS:
         raise unknown_name("head", head, HEAD_KINDS)
     if num_classes < 2:
         raise UserError(f"num_classes is {num_classes}: a classifier needs 2 or more classes")
     size = {key: value for key, value in (("frames", frames), ("size_px", size_px)) if value}
-    try:
-        built = _fresh(name, num_classes, {"head": head, "dropout": dropout}, size, weights)
-    except ValueError as error:
-        raise UserError(f"{name}: {error}") from None
-    if weights == "default":
-        return replace(built, loaded=f"{name}: published weights, all but the head, which is new")
-    if weights not in (None, "none"):
-        return replace(built, loaded=_load_file(built, name, str(weights)))
-    return built
+    settings = {"head": head, "dropout": dropout}
+    outputs = num_classes if merge is None else len(merge)
+
+    def make(name: str, variant: str | None) -> Architecture:
+        return _fresh(name, outputs, settings, size, variant)
+
+    if names.is_hub(name):
+        options: dict[str, Any] = {"config": config, "keep_head": keep_head, **settings, **size}
+        built = from_hub.build_hub(name, outputs, weights=weights, **options)
+    elif weights in reader.NONE:
+        built = replace(make(name, variant), variant=variant)
+    else:
+        built = reader.filled(name, str(weights), make, keep_head=keep_head)
+    return built if merge is None else merged(built, merge)
+
+
+def origin_and_variant(name: str, weights: str) -> tuple[str | None, str | None]:
+    """Whose weights they are, and how the network is run with them, before it is built.
+
+    Args:
+        name: as of ``build``.
+        weights: as of ``build``.
+
+    Raises:
+        UserError: they can't be had, or do not fit.
+    """
+    if weights in reader.NONE:
+        return None, None
+    if names.is_hub(name):
+        return "transformers", None
+
+    def make(name: str, variant: str | None) -> Architecture:
+        return _fresh(name, 2, {"head": "linear", "dropout": 0.5}, {}, variant)
+
+    return reader.origin_and_variant(name, weights, make)
+
+
+def merged(built: Architecture, merge: Sequence[int | None]) -> Architecture:
+    """The same network with its head's classes merged: see ``heads.MergedHead``."""
+    head = MergedHead(built.head, merge)
+    name = next(name for name, module in built.network.named_modules() if module is built.head)
+    built.network.set_submodule(name, head)
+    return replace(built, head=head)
 
 
 def build_model(name: str, **settings: Any) -> nn.Module:
@@ -98,125 +126,88 @@ def build_model(name: str, **settings: Any) -> nn.Module:
 
 def check_name(name: str) -> None:
     """Raise UserError unless there is such a deep model."""
-    if name not in names.DEEP:
+    if not names.is_deep(name):
         raise unknown_name("deep model", name, names.DEEP)
 
 
 def _fresh(
-    name: str, num_classes: int, head: dict[str, Any], size: dict[str, int], weights: str | None
+    name: str,
+    num_classes: int,
+    settings: dict[str, Any],
+    size: dict[str, int],
+    variant: str | None,
 ) -> Architecture:
-    """The network with fresh or published weights."""
-    published_wanted = weights == "default"
-    if name in _TORCHVISION:
-        chosen = _TORCHVISION[name].DEFAULT if published_wanted else None
-        return torchvision_video(name, num_classes, weights=chosen, **head, **size)  # type: ignore[arg-type]
-    if name == "i3d_r50":
-        image = tv.ResNet50_Weights.DEFAULT if published_wanted else None
-        return i3d_r50(num_classes, weights=image, **head)
+    if variant is not None:
+        settings = {**settings, "variant": variant}
     backbone, _, pooling = name.rpartition("_")
-    if backbone in BACKBONES:
-        chosen = _IMAGE_WEIGHTS[backbone].DEFAULT if published_wanted else None
-        return frame_pooling(
-            num_classes,
-            backbone=backbone,
-            pooling=pooling,  # type: ignore[arg-type]
-            weights=chosen,
-            **head,
-        )
-    built, fill = _OWN[name.partition("_")[0]](name.partition("_")[2], num_classes, head, size)
-    if published_wanted:
-        if fill is None:
-            raise UserError(
-                "there are no published weights: start fresh with --weights none, or give a file"
-            )
-        fill()
-    return built
+    try:
+        if name in NAMES:
+            return torchvision_video(name, num_classes, **settings, **size)  # type: ignore[arg-type]
+        if name in PLANS:
+            return resnet_clips(name, num_classes, **settings)
+        if backbone in BACKBONES:
+            chosen: dict[str, Any] = {"backbone": backbone, "pooling": pooling}
+            return frame_pooling(num_classes, **chosen, **settings)
+        word, _, kind = name.partition("_")
+        return _OWN[word](kind, num_classes, settings, size)
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from None
 
 
-_Filled = tuple[Architecture, Callable[[], None] | None]
+def _c3d(_: str, num_classes: int, settings: dict[str, Any], __: dict[str, int]) -> Architecture:
+    return c3d(num_classes, **settings)
 
 
-def _c3d(_: str, num_classes: int, head: dict[str, Any], __: dict[str, int]) -> _Filled:
-    return c3d(num_classes, **head), None
+def _r2plus1d(
+    _: str, num_classes: int, settings: dict[str, Any], __: dict[str, int]
+) -> Architecture:
+    return r2plus1d_34(num_classes, **settings)
 
 
-def _slowfast(_: str, num_classes: int, head: dict[str, Any], __: dict[str, int]) -> _Filled:
-    network = SlowFast(num_classes, **head)
-    return Architecture(network=network, blocks=list(network.blocks), head=network.head), None
+def _x3d(_: str, num_classes: int, settings: dict[str, Any], __: dict[str, int]) -> Architecture:
+    return x3d(num_classes, **settings)
+
+
+def _slowfast(
+    _: str, num_classes: int, settings: dict[str, Any], __: dict[str, int]
+) -> Architecture:
+    network = SlowFast(num_classes, **settings)
+    return Architecture(network=network, blocks=list(network.blocks), head=network.head)
 
 
 def _timesformer(
-    kind: str, num_classes: int, head: dict[str, Any], size: dict[str, int]
-) -> _Filled:
-    network = TimeSformer(num_classes, attention=kind, **head, **size)  # type: ignore[arg-type]
-    weights = tv.ViT_B_16_Weights.DEFAULT
-    built = Architecture(network=network, blocks=list(network.blocks), head=network.head)
-    return built, lambda: from_vit(published.state_dict(weights), network)
+    kind: str, num_classes: int, settings: dict[str, Any], size: dict[str, int]
+) -> Architecture:
+    network = TimeSformer(num_classes, attention=kind, **settings, **size)  # type: ignore[arg-type]
+    return Architecture(network=network, blocks=list(network.blocks), head=network.head)
 
 
-def _two_stream(kind: str, num_classes: int, head: dict[str, Any], _: dict[str, int]) -> _Filled:
+def _videomae(
+    kind: str, num_classes: int, settings: dict[str, Any], size: dict[str, int]
+) -> Architecture:
+    name = f"videomae_{kind}"
+    options: dict[str, Any] = {**settings, **size}
+    return from_hub.make(name, VIDEOMAE[name], num_classes, **options)
+
+
+def _two_stream(
+    kind: str, num_classes: int, settings: dict[str, Any], _: dict[str, int]
+) -> Architecture:
     fusion = kind.removeprefix("stream_")
-    network = TwoStream(num_classes, fusion=fusion, **head)  # type: ignore[arg-type]
-    weights = tv.ResNet18_Weights.DEFAULT
-    built = Architecture(network=network, blocks=list(network.blocks), head=network.head)
-    return built, lambda: from_resnet(published.state_dict(weights), network)
+    network = TwoStream(num_classes, fusion=fusion, **settings)  # type: ignore[arg-type]
+    return Architecture(network=network, blocks=list(network.blocks), head=network.head)
 
 
 # First word of a model's name -> its builder.
-_OWN: dict[str, Callable[[str, int, dict[str, Any], dict[str, int]], _Filled]] = {
+_OWN: dict[str, Callable[[str, int, dict[str, Any], dict[str, int]], Architecture]] = {
     "c3d": _c3d,
+    "r2plus1d": _r2plus1d,
     "slowfast": _slowfast,
     "timesformer": _timesformer,
     "two": _two_stream,
+    "videomae": _videomae,
+    "x3d": _x3d,
 }
-
-
-def _load_file(built: Architecture, name: str, uri: str) -> str:
-    """Weights of a file; where its head is another one, for other classes or kind, ours stays.
-
-    Returns:
-        The tensors that were loaded and those that were not, in one line.
-    """
-    state = _in_our_names(name, published.read_safetensors(uri))
-    prefix = next(k for k, module in built.network.named_modules() if module is built.head) + "."
-    ours, theirs = (
-        {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        for tensors in (built.network.state_dict(), state)
-    )
-    kept = {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}
-    if not kept:
-        state = {k: v for k, v in state.items() if k not in theirs} | ours
-    published.load_state(built.network, state, source=storage.without_secrets(uri))
-    taken = (
-        f"{storage.without_secrets(uri)}: {len(state) - (0 if kept else len(ours))} tensors taken"
-    )
-    if kept:
-        return f"{taken}, all there are, the head's {len(ours)} among them"
-    return f"{taken}; not its head ({_shapes(theirs)}), so a new one is made ({_shapes(ours)})"
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> str:
-    return ", ".join(f"{k} {tuple(v.shape)}" for k, v in sorted(tensors.items())) or "none"
-
-
-# torchvision's heads that we call otherwise: the last layer of a sequence, a convolution of S3D's.
-_TORCHVISION_HEADS = {"mvit_v2_s": "head.1.", "s3d": "classifier.1."}
-
-
-def _in_our_names(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file of ours or of torchvision's, as our network calls them."""
-    theirs = _TORCHVISION_HEADS.get(name)
-    if theirs is None:
-        return state
-    renamed = {}
-    for key, tensor in state.items():
-        if key.startswith(theirs):
-            # A kernel of one place (K, C, 1, 1, 1) is a matrix.
-            is_kernel = tensor.ndim == 5 and tensor.shape[2:].numel() == 1
-            renamed[f"head.{key.removeprefix(theirs)}"] = tensor.flatten(1) if is_kernel else tensor
-        else:
-            renamed[key] = tensor
-    return renamed
 
 
 def set_trained(built: Architecture, trained: str) -> None:

@@ -20,6 +20,7 @@ class C3D(nn.Module):
         num_classes: number of classes.
         head: kind of head, see ``heads.make_head``: the last of the three linear layers.
         dropout: of the head; the layers before it have the paper's.
+        variant: None, or ``padded``: the last pooling's windows are moved up and left by one.
 
     Attributes:
         blocks: five stages of convolutions, and the two linear layers before the head.
@@ -27,14 +28,21 @@ class C3D(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, *, head: HeadKind = "linear", dropout: float = 0.5
+        self,
+        num_classes: int,
+        *,
+        head: HeadKind = "linear",
+        dropout: float = 0.5,
+        variant: str | None = None,
     ) -> None:
         super().__init__()
         self.features = nn.Sequential()
         channels = 3
         for index, widths in enumerate(STAGES):
             # The first pooling leaves time alone, "not to merge the temporal signal too early".
-            self.features.append(_stage(channels, widths, 1 if index == 0 else 2))
+            along = 1 if index == 0 else 2
+            padding = 1 if variant == "padded" and index == len(STAGES) - 1 else 0
+            self.features.append(_stage(channels, widths, along, padding))
             channels = widths[-1]
         # Nothing happens here to 16x112x112; to another size it is what lets fc6 see it.
         self.resize = nn.AdaptiveAvgPool3d(POOLED)
@@ -58,21 +66,32 @@ class C3D(nn.Module):
         return logits
 
 
-def c3d(num_classes: int, *, head: HeadKind = "linear", dropout: float = 0.5) -> Architecture:
+def c3d(
+    num_classes: int,
+    *,
+    head: HeadKind = "linear",
+    dropout: float = 0.5,
+    variant: str | None = None,
+) -> Architecture:
     """A ``C3D`` with its parts; for the arguments see there. torchvision has no weights for it."""
-    network = C3D(num_classes, head=head, dropout=dropout)
+    network = C3D(num_classes, head=head, dropout=dropout, variant=variant)
     return Architecture(network=network, blocks=network.blocks, head=network.head)
 
 
-def _stage(channels: int, widths: tuple[int, ...], temporal_stride: int) -> nn.Sequential:
+def _stage(
+    channels: int, widths: tuple[int, ...], temporal_stride: int, padding: int
+) -> nn.Sequential:
     """Convolutions that keep the size, and a max pooling that halves rows and columns."""
     layers: list[nn.Module] = []
     for width in widths:
         layers += [nn.Conv3d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
         channels = width
     # Sizes are rounded up as in the authors' Caffe: 7x7 becomes 4x4 by a last window of one row
-    # and column. Ports that pad by 1 instead come to 4x4 too, with all windows moved by one.
-    layers.append(nn.MaxPool3d((temporal_stride, 2, 2), ceil_mode=True))
+    # and column. Ports that pad by 1 instead come to 4x4 too, with all windows moved by one: no
+    # further window fits at odd sizes.
+    layers.append(
+        nn.MaxPool3d((temporal_stride, 2, 2), padding=(0, padding, padding), ceil_mode=True)
+    )
     return nn.Sequential(*layers)
 
 

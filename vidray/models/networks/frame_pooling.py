@@ -11,14 +11,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum, efficientnet_b0, resnet18, resnet50
-from torchvision.models.resnet import ResNet
+from torchvision.models import efficientnet_b0, resnet18, resnet50
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from vidray.models.networks.architecture import Architecture
+from vidray.models.networks.efficientnet_lite import efficientnet_lite0
 from vidray.models.networks.heads import HeadKind, make_head
-from vidray.models.networks.published import filled
 
-Backbone = Literal["resnet18", "resnet50", "efficientnet_b0"]
+Backbone = Literal["resnet18", "resnet50", "efficientnet_b0", "efficientnet_lite0"]
+SHIFT_DIVISOR = 8  # of the channels, one part each way
 Pooling = Literal["avg", "max", "attention", "lstm"]
 
 
@@ -88,6 +89,40 @@ POOLINGS: dict[Pooling, Callable[[int], nn.Module]] = {
 }
 
 
+class ShiftedConvolution(nn.Conv2d):
+    """A convolution that sees the frames beside its own in a quarter of the channels (Lin et al.
+    2019): an eighth comes from the next frame, an eighth from the one before, zeros at the ends.
+
+    Attributes:
+        frames: of the clips whose frames are given, T.
+    """
+
+    frames: int = 1
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``float (N * T, C, H, W)`` -> ``float (N * T, C', H', W')``."""
+        clips = features.unflatten(0, (-1, self.frames))  # (N, T, C, H, W)
+        width = clips.shape[2] // SHIFT_DIVISOR
+        shifted = torch.zeros_like(clips)
+        shifted[:, :-1, :width] = clips[:, 1:, :width]
+        shifted[:, 1:, width : 2 * width] = clips[:, :-1, width : 2 * width]
+        shifted[:, :, 2 * width :] = clips[:, :, 2 * width :]
+        return super().forward(shifted.flatten(0, 1))
+
+
+def shift_channels(backbone: nn.Module) -> list[ShiftedConvolution]:
+    """Let the first convolution of each bottleneck of a ResNet shift; returns these."""
+    shifting = []
+    for block in backbone.modules():
+        if isinstance(block, Bottleneck):
+            plain = block.conv1
+            made = ShiftedConvolution(plain.in_channels, plain.out_channels, 1, bias=False)
+            made.weight = plain.weight
+            block.conv1 = made
+            shifting.append(made)
+    return shifting
+
+
 class FramePooling(nn.Module):
     """An image network on every frame, pooled over time, and a head.
 
@@ -97,7 +132,7 @@ class FramePooling(nn.Module):
         pooling: over time, see the module.
         head: kind of head, see ``heads.make_head``.
         dropout: of the head.
-        weights: torchvision's weights of the backbone, or None for fresh ones.
+        variant: None, or of a ResNet-50 ``shifted``, TSM: see ``ShiftedConvolution``.
 
     Attributes:
         blocks: stages of the image network.
@@ -112,7 +147,7 @@ class FramePooling(nn.Module):
         pooling: Pooling = "avg",
         head: HeadKind = "linear",
         dropout: float = 0.5,
-        weights: WeightsEnum | None = None,
+        variant: str | None = None,
     ) -> None:
         super().__init__()
         if backbone not in BACKBONES:
@@ -121,7 +156,8 @@ class FramePooling(nn.Module):
             )
         if pooling not in POOLINGS:
             raise ValueError(f"pooling {pooling!r} is unknown; pass one of {', '.join(POOLINGS)}")
-        self.backbone, length = BACKBONES[backbone](weights)
+        self.backbone, length = BACKBONES[backbone]()
+        self._shifting = shift_channels(self.backbone) if variant == "shifted" else []
         self.pooling = POOLINGS[pooling](length)
         self.head = make_head(head, length, num_classes, dropout)
 
@@ -135,6 +171,8 @@ class FramePooling(nn.Module):
         count = clips.shape[0]
         # A view of a clip in channels_last_3d, and channels_last then; a copy of another.
         frames = clips.transpose(1, 2).flatten(0, 1)  # (N * T, 3, H, W)
+        for convolution in self._shifting:
+            convolution.frames = clips.shape[2]
         features = self.backbone(frames).mean(dim=(2, 3))  # (N * T, D)
         pooled = self.pooling(features.unflatten(0, (count, -1)))  # (N, T, D) -> (N, D)
         logits: Tensor = self.head(pooled)
@@ -148,7 +186,7 @@ def frame_pooling(
     pooling: Pooling = "avg",
     head: HeadKind = "linear",
     dropout: float = 0.5,
-    weights: WeightsEnum | None = None,
+    variant: str | None = None,
 ) -> Architecture:
     """A ``FramePooling`` with its parts; for the arguments see there."""
     network = FramePooling(
@@ -157,7 +195,7 @@ def frame_pooling(
         pooling=pooling,
         head=head,
         dropout=dropout,
-        weights=weights,
+        variant=variant,
     )
     return Architecture(network=network, blocks=network.blocks, head=network.head)
 
@@ -177,25 +215,26 @@ def _resnet(network: ResNet) -> tuple[nn.Sequential, int]:
     return nn.Sequential(stages), network.fc.in_features
 
 
-def _resnet18(weights: WeightsEnum | None) -> tuple[nn.Sequential, int]:
-    return _resnet(filled(resnet18(), weights))
+def _resnet18() -> tuple[nn.Sequential, int]:
+    return _resnet(resnet18())
 
 
-def _resnet50(weights: WeightsEnum | None) -> tuple[nn.Sequential, int]:
-    return _resnet(filled(resnet50(), weights))
+def _resnet50() -> tuple[nn.Sequential, int]:
+    return _resnet(resnet50())
 
 
-def _efficientnet_b0(weights: WeightsEnum | None) -> tuple[nn.Sequential, int]:
+def _efficientnet_b0() -> tuple[nn.Sequential, int]:
     """EfficientNet-B0 without its end: ``(N, 3, H, W)`` -> ``(N, 1280, H / 32, W / 32)``; 1280."""
-    network = filled(efficientnet_b0(), weights)
+    network = efficientnet_b0()
     last = network.classifier[-1]
     assert isinstance(network.features, nn.Sequential)
     assert isinstance(last, nn.Linear)
     return network.features, last.in_features
 
 
-BACKBONES: dict[Backbone, Callable[[WeightsEnum | None], tuple[nn.Sequential, int]]] = {
+BACKBONES: dict[Backbone, Callable[[], tuple[nn.Sequential, int]]] = {
     "resnet18": _resnet18,
     "resnet50": _resnet50,
     "efficientnet_b0": _efficientnet_b0,
+    "efficientnet_lite0": efficientnet_lite0,
 }

@@ -6,6 +6,8 @@ res3 and res4 what the fast one found is joined to the slow one by a convolution
 time. Both are averaged over time and space, joined, and given to one head.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +26,8 @@ SLOW_STEM_KERNEL, FAST_STEM_KERNEL = 1, 5
 # the network has the 34.57 M parameters they publish.
 LATERAL_KERNEL = 7
 LATERAL_EXPANSION = 2  # channels that join the slow pathway for each fast one
+# Fast channels and alpha -> a way from the fast pathway to the slow one.
+Lateral = Callable[[int, int], nn.Module]
 
 
 class SlowFast(nn.Module):
@@ -36,6 +40,10 @@ class SlowFast(nn.Module):
         width: channels of the slow stem, 64 in a ResNet; tests use less. A multiple of 8.
         depths: bottlenecks in res2 to res5.
         alpha: fast frames for each slow one.
+        variant: None takes every ``alpha``-th frame for the slow pathway, from the first;
+            ``linspace`` spreads as many from the first frame to the last, as PyTorchVideo and
+            PySlowFast do: 0, 4, 8, 13, 17, 22, 26 and 31 of 32; ``plain_lateral`` takes them as
+            None does, and has no norm and no ReLU after lateral convolutions, as mmaction2.
 
     Attributes:
         blocks: stem, res2, res3, res4, res5; each maps (slow, fast) to (slow, fast).
@@ -51,14 +59,17 @@ class SlowFast(nn.Module):
         width: int = 64,
         depths: tuple[int, int, int, int] = DEPTHS,
         alpha: int = ALPHA,
+        variant: str | None = None,
     ) -> None:
         super().__init__()
         if width % BETA_INVERSE:
             raise ValueError(f"width={width} is not a multiple of {BETA_INVERSE}; pass one")
         self.alpha = alpha
-        self.blocks = nn.ModuleList([_stem(width, alpha)])
+        self.spreads_slow_frames = variant == "linspace"
+        lateral = _plain_lateral if variant == "plain_lateral" else _lateral
+        self.blocks = nn.ModuleList([_stem(width, alpha, lateral)])
         for index in range(len(depths)):
-            self.blocks.append(_residual_stage(index, width, depths[index], alpha))
+            self.blocks.append(_residual_stage(index, width, depths[index], alpha, lateral))
         features = width * 2 ** (len(depths) - 1) * EXPANSION
         self.embedding_length = features + features // BETA_INVERSE
         self.head = make_head(head, self.embedding_length, num_classes, dropout)
@@ -76,12 +87,20 @@ class SlowFast(nn.Module):
                 f"a clip of {frames} frames cannot be shared between the two pathways; "
                 f"pass a multiple of {self.alpha}"
             )
-        # Frames 0, 4, 8, ... where the fast frame under each lateral convolution's centre is too.
-        slow, fast = clip[:, :, :: self.alpha], clip
+        slow, fast = self._slow_frames(clip), clip
         for block in self.blocks:
             slow, fast = block(slow, fast)
         # (N, C, T, H, W) -> (N, C), and joined
         return torch.cat([slow.mean(dim=(2, 3, 4)), fast.mean(dim=(2, 3, 4))], dim=1)
+
+    def _slow_frames(self, clip: Tensor) -> Tensor:
+        """``float (N, 3, T, H, W)`` -> ``float (N, 3, T / alpha, H, W)``."""
+        if self.spreads_slow_frames:
+            frames = clip.shape[2]
+            spread = torch.linspace(0, frames - 1, frames // self.alpha).long()
+            return clip[:, :, spread.to(clip.device)]
+        # Frames 0, 4, 8, ... where the fast frame under each lateral convolution's centre is too.
+        return clip[:, :, :: self.alpha]
 
     def forward(self, clip: Tensor) -> Tensor:
         """``float (N, 3, T, H, W)``, T a multiple of ``alpha`` -> logits ``(N, num_classes)``."""
@@ -168,12 +187,12 @@ def _convolution(
     return convolution, nn.BatchNorm3d(out_channels)
 
 
-def _stem(width: int, alpha: int) -> PathwayPair:
+def _stem(width: int, alpha: int, lateral: Lateral) -> PathwayPair:
     fast_width = width // BETA_INVERSE
     return PathwayPair(
         _stem_pathway(width, SLOW_STEM_KERNEL),
         _stem_pathway(fast_width, FAST_STEM_KERNEL),
-        _lateral(fast_width, alpha),
+        lateral(fast_width, alpha),
     )
 
 
@@ -186,7 +205,7 @@ def _stem_pathway(width: int, temporal_kernel: int) -> nn.Sequential:
     )
 
 
-def _lateral(fast_channels: int, alpha: int) -> nn.Sequential:
+def _lateral(fast_channels: int, alpha: int) -> nn.Module:
     """(N, C, T, H, W) -> (N, 2 C, T / alpha, H, W)."""
     kernel = (LATERAL_KERNEL, 1, 1)
     return nn.Sequential(
@@ -197,7 +216,16 @@ def _lateral(fast_channels: int, alpha: int) -> nn.Sequential:
     )
 
 
-def _residual_stage(index: int, width: int, depth: int, alpha: int) -> PathwayPair:
+def _plain_lateral(fast_channels: int, alpha: int) -> nn.Module:
+    """The same without a norm and a ReLU."""
+    kernel = (LATERAL_KERNEL, 1, 1)
+    width = fast_channels * LATERAL_EXPANSION
+    return _convolution(fast_channels, width, kernel, stride=(alpha, 1, 1))[0]
+
+
+def _residual_stage(
+    index: int, width: int, depth: int, alpha: int, lateral: Lateral
+) -> PathwayPair:
     """res2 (index 0) to res5 (index 3) of both pathways."""
     slow_width = width * 2**index
     slow_in = width if index == 0 else slow_width // 2 * EXPANSION
@@ -207,7 +235,7 @@ def _residual_stage(index: int, width: int, depth: int, alpha: int) -> PathwayPa
     slow = _bottlenecks(slow_in + joined, slow_width, depth, SLOW_TEMPORAL_KERNELS[index], stride)
     fast = _bottlenecks(fast_in, fast_width, depth, FAST_TEMPORAL_KERNELS[index], stride)
     is_last = index == len(DEPTHS) - 1
-    return PathwayPair(slow, fast, None if is_last else _lateral(fast_width * EXPANSION, alpha))
+    return PathwayPair(slow, fast, None if is_last else lateral(fast_width * EXPANSION, alpha))
 
 
 def _bottlenecks(

@@ -4,7 +4,7 @@ Every patch of every frame is a token, and one class token stands for the clip. 
 attentions here are attention within groups of patches, and groups are made by cutting the grid of
 frames, rows and columns into parts and reshaping: no loop, no mask, no score that is thrown away.
 
-- ``space``: each frame for itself, its class tokens averaged at the end.
+- ``space``: each frame for itself, the frames' class tokens averaged at the end.
 - ``joint``: one group, all patches of all frames.
 - ``divided``: the same place in all frames; then each frame.
 - ``sparse``: all frames of a quarter of the picture ("local"); then every second frame, row and
@@ -47,6 +47,8 @@ class TimeSformer(nn.Module):
         width: length of a token, a multiple of ``heads``.
         depth: transformer blocks.
         heads: attention heads.
+        variant: None, or of ``space`` ``average_tokens``: class tokens are averaged over the frames
+            before the last norm, as the authors do, and not after it.
 
     Attributes:
         blocks: the transformer blocks; each maps (class token, patches) to the same.
@@ -66,10 +68,12 @@ class TimeSformer(nn.Module):
         width: int = 768,
         depth: int = 12,
         heads: int = 12,
+        variant: str | None = None,
     ) -> None:
         super().__init__()
         _check_sizes(attention, frames, size_px, patch_px, width, heads)
         self.attention = attention
+        self.averages_tokens = variant == "average_tokens"
         self.frames = frames
         self.size_px = size_px
         self.embedding_length = width
@@ -106,9 +110,12 @@ class TimeSformer(nn.Module):
             patches = patches.flatten(0, 1).unsqueeze(1)
         for block in self.blocks:
             token, patches = block(token, patches)
-        features: Tensor = self.norm(token[:, 0])  # (N, D); (N * T, D) for space
+        tokens = token.view(len(clip), -1, self.embedding_length)  # (N, 1, D); (N, T, D) for space
+        if self.averages_tokens:
+            tokens = tokens.mean(dim=1, keepdim=True)
         # Averaging after the norm makes the logits of a linear head the average of the frames'.
-        return features.view(len(clip), -1, self.embedding_length).mean(dim=1)
+        features: Tensor = self.norm(tokens).mean(dim=1)
+        return features
 
     def forward(self, clip: Tensor) -> Tensor:
         """``float (N, 3, frames, size_px, size_px)`` -> logits ``(N, num_classes)``."""

@@ -1,8 +1,8 @@
 """torchvision's video networks with a head of ours.
 
-R3D, MC3 and R(2+1)D (Tran et al. 2018), S3D (Xie et al. 2018), MViTv2 (Li et al. 2022) and Video
-Swin (Liu et al. 2022). Weights, where given, are loaded with the original head, which is then
-replaced.
+R3D, MC3 and R(2+1)D (Tran et al. 2018), S3D (Xie et al. 2018), MViT (Fan et al. 2021), MViTv2 (Li
+et al. 2022) and Video Swin (Liu et al. 2022). Weights, where given, are loaded with the original
+head, which is then replaced.
 """
 
 from collections.abc import Callable
@@ -10,13 +10,16 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.models import WeightsEnum, video
+from torchvision.models import video
+from torchvision.models.video.mvit import PositionalEncoding
 
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.heads import HeadKind, make_head
-from vidray.models.networks.published import filled
 
-TorchvisionVideo = Literal["r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v2_s", "swin3d_t"]
+TorchvisionVideo = Literal[
+    "r3d_18", "mc3_18", "r2plus1d_18", "s3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t"
+]
+NAMES: tuple[str, ...] = get_args(TorchvisionVideo)
 ResNetVideo = Literal["r3d_18", "mc3_18", "r2plus1d_18"]
 
 RESNETS: dict[ResNetVideo, Callable[..., video.VideoResNet]] = {
@@ -26,9 +29,9 @@ RESNETS: dict[ResNetVideo, Callable[..., video.VideoResNet]] = {
 }
 S3D_FEATURES = 1024
 S3D_WINDOW = (2, 7, 7)  # of the average over features of 224x224
-# torchvision's is 0.001, for its own long training: after 500 steps a fresh network would still be
-# judged by statistics of which 60 % are those it began with.
-FRESH_MOMENTUM = 0.1
+# PyTorch's own. torchvision's is 0.001, for its long training: after 500 steps of ours a network
+# would still be judged by statistics of which 60 % are those it began with.
+MOMENTUM = 0.1
 MVIT_STRIDE = (2, 4, 4)  # frames, rows and columns from one patch to the next
 
 
@@ -38,10 +41,9 @@ def resnet_video(
     *,
     head: HeadKind = "linear",
     dropout: float = 0.5,
-    weights: WeightsEnum | None = None,
 ) -> Architecture:
     """R3D, MC3 or R(2+1)D of 18 layers; the blocks are the stem and four layers."""
-    network = filled(RESNETS[name](), weights)
+    network = RESNETS[name]()
     network.fc = make_head(head, network.fc.in_features, num_classes, dropout)
     blocks = [network.stem, network.layer1, network.layer2, network.layer3, network.layer4]
     return Architecture(network=network, blocks=blocks, head=network.fc)
@@ -79,16 +81,42 @@ def s3d(
     *,
     head: HeadKind = "linear",
     dropout: float = 0.5,
-    weights: WeightsEnum | None = None,
 ) -> Architecture:
     """S3D; the blocks are torchvision's layers, poolings among them left out."""
-    features = filled(video.s3d(), weights).features
-    if weights is None:
-        for module in features.modules():
-            if isinstance(module, nn.BatchNorm3d):
-                module.momentum = FRESH_MOMENTUM
+    features = video.s3d().features
+    for module in features.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.momentum = MOMENTUM
     network = S3D(features, make_head(head, S3D_FEATURES, num_classes, dropout))
     blocks = [layer for layer in features if not isinstance(layer, nn.MaxPool3d)]
+    return Architecture(network=network, blocks=blocks, head=network.head)
+
+
+def mvit_v1_b(
+    num_classes: int,
+    *,
+    head: HeadKind = "linear",
+    dropout: float = 0.5,
+    frames: int = 16,
+    size_px: int = 224,
+) -> Architecture:
+    """MViT-B 16x4 for clips of ``frames`` frames of ``size_px`` squared.
+
+    Each place and each time has a position of its own. Those of a file are
+    interpolated.
+    """
+    network = video.mvit_v1_b()
+    # The patches' convolution rounds up.
+    rows = -(-size_px // MVIT_STRIDE[1])
+    network.pos_encoding = PositionalEncoding(
+        network.conv_proj.out_channels, (rows, rows), -(-frames // MVIT_STRIDE[0]), False
+    )
+    for table in network.pos_encoding.parameters():
+        nn.init.trunc_normal_(table, std=0.02)  # As torchvision begins.
+    last = network.head[-1]
+    assert isinstance(last, nn.Linear)
+    network.head = make_head(head, last.in_features, num_classes, dropout)
+    blocks = [network.conv_proj, *network.blocks]
     return Architecture(network=network, blocks=blocks, head=network.head)
 
 
@@ -97,7 +125,6 @@ def mvit_v2_s(
     *,
     head: HeadKind = "linear",
     dropout: float = 0.5,
-    weights: WeightsEnum | None = None,
     frames: int = 16,
     size_px: int = 224,
 ) -> Architecture:
@@ -106,7 +133,7 @@ def mvit_v2_s(
     Its positions are relative, and torchvision interpolates their tables to the sizes at hand, so
     weights fit any clip; the network only needs the number of patches.
     """
-    network = filled(video.mvit_v2_s(), weights)
+    network = video.mvit_v2_s()
     last = network.head[-1]
     assert isinstance(last, nn.Linear)
     network.head = make_head(head, last.in_features, num_classes, dropout)
@@ -123,10 +150,9 @@ def swin3d_t(
     *,
     head: HeadKind = "linear",
     dropout: float = 0.5,
-    weights: WeightsEnum | None = None,
 ) -> Architecture:
     """Video Swin-T; the blocks are patches, and stages and mergings in turn."""
-    network = filled(video.swin3d_t(), weights)
+    network = video.swin3d_t()
     network.head = make_head(head, network.num_features, num_classes, dropout)
     blocks = [network.patch_embed, *network.features]
     return Architecture(network=network, blocks=blocks, head=network.head)
@@ -138,7 +164,6 @@ def torchvision_video(
     *,
     head: HeadKind = "linear",
     dropout: float = 0.5,
-    weights: WeightsEnum | None = None,
     frames: int = 16,
     size_px: int = 224,
 ) -> Architecture:
@@ -149,8 +174,7 @@ def torchvision_video(
         num_classes: number of classes.
         head: kind of head, see ``heads.make_head``.
         dropout: of the head.
-        weights: torchvision's of this network, or None for fresh ones.
-        frames: of a clip; ``mvit_v2_s`` has to know, the others take any.
+        frames: of a clip; the two MViTs have to know, the others take any.
         size_px: height and width of a clip; the same.
 
     Raises:
@@ -158,18 +182,18 @@ def torchvision_video(
     """
     match name:
         case "r3d_18" | "mc3_18" | "r2plus1d_18":
-            return resnet_video(name, num_classes, head=head, dropout=dropout, weights=weights)
+            return resnet_video(name, num_classes, head=head, dropout=dropout)
         case "s3d":
-            return s3d(num_classes, head=head, dropout=dropout, weights=weights)
-        case "mvit_v2_s":
-            return mvit_v2_s(
+            return s3d(num_classes, head=head, dropout=dropout)
+        case "mvit_v1_b" | "mvit_v2_s":
+            mvit = mvit_v1_b if name == "mvit_v1_b" else mvit_v2_s
+            return mvit(
                 num_classes,
                 head=head,
                 dropout=dropout,
-                weights=weights,
                 frames=frames,
                 size_px=size_px,
             )
         case "swin3d_t":
-            return swin3d_t(num_classes, head=head, dropout=dropout, weights=weights)
+            return swin3d_t(num_classes, head=head, dropout=dropout)
     raise ValueError(f"{name!r} is unknown; pass one of {', '.join(get_args(TorchvisionVideo))}")

@@ -13,7 +13,6 @@ How the two streams become one answer, trained as one:
 - ``early``: their features, one behind the other, go to one head.
 """
 
-from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -188,29 +187,6 @@ def inflate_first_convolution(weight: Tensor, *, channels: int) -> Tensor:
         ``float (out, channels, kernel, kernel)``.
     """
     return weight.mean(dim=1, keepdim=True).repeat(1, channels, 1, 1)
-
-
-def from_resnet(state_dict: Mapping[str, Tensor], network: TwoStream) -> None:
-    """Begin both streams with an image ResNet-18's weights, in torchvision's names.
-
-    The flow stream's first convolution is the other's, averaged over colours. The head stays as it
-    is: other classes.
-
-    Raises:
-        RuntimeError: weights are missing or have another shape; PyTorch's message names them.
-    """
-    rgb, flow = resnet18(), _flow_resnet()
-    weights = {name: value for name, value in state_dict.items() if not name.startswith("fc.")}
-    first = inflate_first_convolution(weights["conv1.weight"], channels=FLOW_CHANNELS)
-    for resnet, changed in ((rgb, {}), (flow, {"conv1.weight": first})):
-        resnet.fc = nn.Identity()
-        resnet.load_state_dict({**weights, **changed})
-    for block, rgb_stage, flow_stage in zip(
-        network.blocks, _stages(rgb), _stages(flow), strict=True
-    ):
-        assert isinstance(block, StreamPair)
-        block.rgb.load_state_dict(rgb_stage.state_dict())
-        block.flow.load_state_dict(flow_stage.state_dict())
 
 
 def _stages(resnet: ResNet) -> list[nn.Module]:

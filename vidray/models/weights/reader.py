@@ -1,0 +1,103 @@
+"""What ``--weights`` names, found and put into the network."""
+
+from __future__ import annotations
+
+from vidray import storage
+from vidray.errors import UserError
+from vidray.models import names
+from vidray.models.model_files import read_info
+from vidray.models.networks.architecture import Architecture
+from vidray.models.weights import files, fitting, hub, published, wrappers
+from vidray.models.weights.fitting import Found, Make
+from vidray.tables.run_folder import MODEL, WEIGHTS
+
+CONFIG = "config.json"  # of a folder of transformers
+DEFAULT = "default"
+# What starts fresh.
+NONE = (None, "none")
+
+
+def filled(name: str, weights: str, make: Make, *, keep_head: bool | None = None) -> Architecture:
+    """The architecture ``name`` with weights.
+
+    Args:
+        name: one of ``names.DEEP``.
+        weights: ``default``, a file, a model folder, a folder of transformers, or ``hf:...``.
+        make: makes a fresh network of a name and a variant.
+        keep_head: None keeps the head of a file or folder where it has the shapes of ours, and
+            makes one for published weights: as many classes are not the same classes. True wants
+            it, False never keeps it.
+
+    Raises:
+        UserError: they can't be had, or do not fit.
+    """
+    if weights == DEFAULT:
+        return fitting.fill(name, published.find(name), make, keep_head=bool(keep_head))
+    return fitting.fill(name, find(weights, name), make, keep_head=keep_head)
+
+
+def origin_and_variant(name: str, weights: str, make: Make) -> tuple[str | None, str | None]:
+    """Whose weights they are, and how the network is run with them; for the arguments see
+    ``filled``.
+
+    Raises:
+        UserError: they can't be had, or do not fit.
+    """
+    if weights == DEFAULT:
+        known = published.of_model(name)
+        return (None if known is None else known.origin), None
+    found = find(weights, name)
+    origin = fitting.recognise(name, found, make)
+    return origin.name, found.variant if origin.name == "vidray" else origin.variant
+
+
+def find(weights: str, name: str) -> Found:
+    """The tensors of a file or folder, local or in a bucket.
+
+    Raises:
+        UserError: it is none, or a model folder of another architecture than ``name``.
+    """
+    if names.is_hub(weights):
+        return of_hub(hub.find(weights))
+    shown = storage.without_secrets(weights)
+    if not storage.is_folder(weights):
+        # The weights of a model folder, named by themselves, are the folder's.
+        folder = storage.parent_of(weights)
+        if storage.name_of(weights) == WEIGHTS and storage.exists(storage.join(folder, MODEL)):
+            return _of_model_folder(folder, name)
+        tensors, said = wrappers.unwrap(files.read(weights), shown=shown)
+        return Found(tensors=tensors, shown=shown, said=said)
+    if storage.exists(storage.join(weights, MODEL)):
+        return _of_model_folder(weights, name)
+    if storage.exists(storage.join(weights, CONFIG)):
+        return of_hub(hub.find(f"{names.HUB}{storage.canonical(weights)}"))
+    raise UserError(
+        f"{shown} is a folder without {MODEL} or {CONFIG}: give a model folder, a folder that "
+        "save_pretrained of transformers wrote, or a file of weights"
+    )
+
+
+def _of_model_folder(folder: str, name: str) -> Found:
+    info = read_info(folder)
+    shown = storage.without_secrets(folder)
+    if info["family"] != "deep":
+        raise UserError(f"{shown} holds the classical model {info['name']}, which has no weights")
+    theirs = info["network"]["name"]
+    if theirs != name:
+        raise UserError(f"{shown} holds {theirs}, and this is {name}: give --model {theirs}")
+    where = storage.join(folder, WEIGHTS)
+    return Found(
+        tensors=files.read_safetensors(where),
+        shown=shown,
+        origin="vidray",
+        variant=info["network"].get("variant"),
+    )
+
+
+def of_hub(model: hub.HubModel) -> Found:
+    """The tensors of a model of transformers.
+
+    Raises:
+        UserError: it has none of safetensors, or they are damaged.
+    """
+    return Found(tensors=hub.state_dict(model), shown=str(model), source=model.origin)
