@@ -36,7 +36,8 @@ class TrainConfig:
     model learns from split train and is judged on val; splits that the data lack are derived (see
     --split-fractions)."""
     model: str
-    """Name of a model, such as extra_trees or r3d_18; a wrong name lists all of them."""
+    """Name of a model, such as extra_trees or r3d_18; a wrong name lists all of them. Or one of
+    transformers: hf:OWNER/NAME[@REVISION], or hf:/folder."""
     out: str
     """Folder to write, local or in a bucket. It becomes a model folder."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -50,7 +51,7 @@ class TrainConfig:
     learning: Annotated[LearningSettings, Flat] = field(default_factory=LearningSettings)
 
     def __post_init__(self) -> None:
-        names.check(self.model)
+        names.check(self.model, hub=True)
         if self.resume and self.overwrite:
             raise UserError("--resume goes on and --overwrite starts afresh: give one of them")
         if self.model in names.CLASSICAL:
@@ -68,18 +69,22 @@ def main(config: TrainConfig) -> None:
     # These take seconds to import: not before the arguments are known to be right.
     from vidray import storage
     from vidray.evaluation import console, teaching
-    from vidray.learning import tensorboard
+    from vidray.learning import as_trained, tensorboard
     from vidray.learning.epoch_lines import EpochLines
 
     out = storage.canonical(config.out)
+    examples = _examples(config, out)
     lesson = teaching.lesson_of(
         config.model,
-        _examples(config, out),
+        examples,
         config.learning,
         folds=config.folds,
         on_rows=EpochLines(config.learning.training.epochs),
     )
     lesson.check()
+    if config.model not in names.CLASSICAL:
+        for note in as_trained.notes(config.model, config.learning.deep, examples):
+            print(f"note: {note}")
     if config.tensorboard:
         tensorboard.check(out)
     run = teaching.model_run(lesson, data=config.data, out=out)

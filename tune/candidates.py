@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vidray.errors import UserError
+from vidray.learning.hyperparameters import Training
 from vidray.models import names
 from vidray.models.names import ModelKind
 from vidray.search.settings import SearchSettings
@@ -75,9 +76,11 @@ def space_of(
     if kind == "deep":
         assert examples.clips is not None
         stored = spaces.Stored(frames=examples.clips.num_frames, size_px=examples.clips.size_px)
+        weights = settings.learning.deep.weights
         given: Any = {
-            "pretrained": settings.learning.deep.weights != "none",
+            "pretrained": weights != "none",
             "fixed": settings.decided,
+            "rates": {name: _learning_rate(name, weights) for name in {*listed, *models}},
         }
         return SearchSpace(
             space=spaces.deep(listed, stored, **given),
@@ -89,6 +92,15 @@ def space_of(
     return SearchSpace(
         space=spaces.classical(listed, families), first=spaces.classical_defaults(models, families)
     )
+
+
+def _learning_rate(model: str, weights: str) -> float:
+    """The learning rate that a training of ``model`` has if none is given."""
+    from vidray.learning import deep_job, defaults
+
+    name = model if model in names.DEEP else f"{model}_{names.POOLINGS[0]}"
+    facts = deep_job.facts({"name": name, "num_classes": 2}, weights, "all")
+    return defaults.numbers(Training(), facts).learning_rate
 
 
 def deep_models() -> list[str]:

@@ -255,7 +255,12 @@ def augmentation(name: str) -> Augmentation:
 
 
 def deep(
-    models: Sequence[str], stored: Stored, *, pretrained: bool, fixed: Mapping[str, Any]
+    models: Sequence[str],
+    stored: Stored,
+    *,
+    pretrained: bool,
+    fixed: Mapping[str, Any],
+    rates: Mapping[str, float],
 ) -> Space:
     """The space of deep models.
 
@@ -265,13 +270,14 @@ def deep(
         stored: the clips: none longer or larger can be had of them.
         pretrained: whether training starts from weights, of which a part may be kept.
         fixed: settings the user has decided, by name: not searched.
+        rates: the learning rate that each model has if none is given: a tenth to ten times of it.
     """
 
     def space(trial: Trial) -> dict[str, Any]:
         model = trial.suggest_categorical("model", list(models))
         asked: dict[str, Callable[[], Any]] = {
             "learning_rate": lambda: trial.suggest_float(
-                f"{model}.learning_rate", 1e-4, 1e-2, log=True
+                f"{model}.learning_rate", rates[model] / 10, rates[model] * 10, log=True
             ),
             "weight_decay": lambda: trial.suggest_float(
                 f"{model}.weight_decay", 1e-3, 0.2, log=True
@@ -329,18 +335,24 @@ def _stride(trial: Trial, model: str, frames: int | None, stored: Stored) -> int
 
 
 def deep_defaults(
-    models: Sequence[str], stored: Stored, *, pretrained: bool, fixed: Mapping[str, Any]
+    models: Sequence[str],
+    stored: Stored,
+    *,
+    pretrained: bool,
+    fixed: Mapping[str, Any],
+    rates: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     """The default settings of ``jobs/train.py``, in the names of the space."""
     values: dict[str, Any] = {
-        "learning_rate": 1e-3, "weight_decay": 0.05, "schedule": "cosine", "label_smoothing": 0.1,
+        "learning_rate": None, "weight_decay": 0.05, "schedule": "cosine", "label_smoothing": 0.1,
         "batch_size": 16, "head": "linear", "crop_px": stored.size_px, "frames": stored.frames,
         "augmentation": "light", "stride": _SPREAD,
     }  # fmt: skip
     if pretrained:
         values["trained"] = "all"
-    free = {name: value for name, value in values.items() if name not in fixed}
-    return [
-        {"model": name, **_named(name, free | ({} if name in DEEP else {"pooling": "avg"}))}
-        for name in models
-    ]
+    first = []
+    for name in models:
+        own = values | {"learning_rate": rates[name]} | ({} if name in DEEP else {"pooling": "avg"})
+        free = {key: value for key, value in own.items() if key not in fixed}
+        first.append({"model": name, **_named(name, free)})
+    return first

@@ -173,7 +173,7 @@ def _seeded() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("name", [name for name in DEEP if name != "videomae_large"])  # 1.2 GB
 def test_a_deep_model_predicts_the_same_in_another_process(
     name: str, tmp_path: Path, predict_elsewhere: Predict
 ) -> None:

@@ -25,7 +25,7 @@ from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.train_config import DeepSettings, Workers
 from vidray.models import classical
 from vidray.models.cross_validation import cross_validate
-from vidray.models.matrices import to_matrix
+from vidray.models.matrices import family_columns, to_matrix
 from vidray.models.names import CLASSICAL, DEEP
 from vidray.search.conductor import _Conductor
 from vidray.search.importances import importances
@@ -223,10 +223,11 @@ def test_every_classical_setting_can_be_trained(name: str) -> None:
 
 def _deep(models: list[str], *, pretrained: bool = False, **fixed: Any) -> list[dict[str, Any]]:
     stored = Stored(frames=16, size_px=112)
-    first = spaces.deep_defaults(models, stored, pretrained=pretrained, fixed=fixed)
+    given: Any = {"pretrained": pretrained, "fixed": fixed, "rates": dict.fromkeys(models, 1e-3)}
     proposals = Proposals(
         SearchSpace(
-            space=spaces.deep(models, stored, pretrained=pretrained, fixed=fixed), first=first
+            space=spaces.deep(models, stored, **given),
+            first=spaces.deep_defaults(models, stored, **given),
         ),
         searcher="random", metric="log_loss", seed=0, limit=60, generation=1,
     )  # fmt: skip
@@ -245,7 +246,8 @@ def test_deep_settings_begin_with_the_defaults_and_fit_the_stored_clips() -> Non
         assert settings["model"] == model
         assert settings["augmentation"] == dataclasses.asdict(Augmentation())
         assert (settings["frames"], settings["stride"], settings["crop_px"]) == (16, None, 112)
-        for name in ("learning_rate", "weight_decay", "schedule", "label_smoothing", "batch_size"):
+        assert settings["learning_rate"] == 0.001
+        for name in ("weight_decay", "schedule", "label_smoothing", "batch_size"):
             assert settings[name] == getattr(plain, name), name
         assert settings["head"] == plain_deep.head
     assert {s["model"] for s in tried} == {
@@ -280,8 +282,8 @@ def test_a_classical_trial_is_the_cross_validation_of_its_settings(tmp_path: Pat
     y = examples.targets(names)
     trials = ClassicalTrials(
         x=examples.matrix(), y=y, groups=examples.groups, class_names=names,
-        families=examples.families, folder=str(tmp_path / "made"), folds=4, repeats=2,
-        calibrated=True, metric="accuracy", seed=0,
+        columns=family_columns(examples.families), folder=str(tmp_path / "made"),
+        folds=4, repeats=2, calibrated=True, metric="accuracy", seed=0,
     )  # fmt: skip
     settings = {
         "model": "logistic_regression", "families": ["motion"], "scaling": "robust",

@@ -25,11 +25,12 @@ from vidray.distributed import predictors
 from vidray.distributed.capacity import (
     check_cluster,
     connect,
+    place_predictors,
     say,
     workers_at_once,
     workers_that_fit,
 )
-from vidray.distributed.resources import Resources
+from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.distributed.worker import TableSettings, Work, make_parts
 from vidray.errors import JobError, UserError
 from vidray.progress import Meter
@@ -131,6 +132,7 @@ def make_run(
     resources: Resources,
     config: dict[str, Any],
     *,
+    predicting: tuple[PredictorChoice, str] | None = None,
     verb: str,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -141,6 +143,8 @@ def make_run(
     Args:
         listing: gives VIDEOS; asked at most once.
         config: what run.json shows of the job's settings.
+        predicting: the predictors to start beside the workers and their work, see
+            ``capacity.place_predictors``.
         verb: what the progress line calls it, such as ``extract``.
 
     Raises:
@@ -152,7 +156,7 @@ def make_run(
         run.overwrite()
     run.check_settings(config)
     if not run.is_finished():
-        return _make_table(run, listing, settings, resources, config, verb)
+        return _make_table(run, listing, settings, resources, config, predicting, verb)
     run.refuse_changes(listing())
     report = run.read_report()
     print(f"nothing to do: {run.out} is finished, with all {report['counts']['videos']} videos")
@@ -165,12 +169,16 @@ def _make_table(
     settings: TableSettings,
     resources: Resources,
     config: dict[str, Any],
+    predicting: tuple[PredictorChoice, str] | None,
     verb: str,
 ) -> dict[str, Any]:
     """Make what is not made yet of ``run``'s table, check it, publish it; returns the report."""
     began = time.monotonic()
     videos = run.videos_to_do(config, listing)
     listing_seconds = time.monotonic() - began
+    if predicting is not None:
+        found = place_predictors(*predicting)
+        resources = dataclasses.replace(resources, predictors=found)
     report = make_all_parts(run, videos, settings, resources, verb, listing)
     report["seconds"]["listing"] = round(listing_seconds, 3)
     run.publish(config, report)

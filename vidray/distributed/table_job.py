@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from vidray import storage
-from vidray.distributed.resources import Resources
+from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.learning import split_report
 from vidray.sources import list_videos
 from vidray.tables import run_folder, summary
 from vidray.tables.runs import Run
 
 if TYPE_CHECKING:
-    from vidray.features.extraction import Settings
-    from vidray.video.clips import ClipSettings
+    from vidray.distributed.worker import TableSettings
+
+    class JobSettings(TableSettings, Protocol):
+        """Settings of a table that also say which libraries decide its rows."""
+
+        @property
+        def libraries(self) -> tuple[str, ...]:
+            """Names of distributions."""
 
 
 def make(
     kind: Literal["features", "clips"],
     videos: str,
     out: str,
-    settings: Settings | ClipSettings,
+    settings: JobSettings,
     resources: Resources,
     *,
+    predicting: tuple[PredictorChoice, str] | None = None,
     config: Mapping[str, Any],
     verb: str,
     split_fractions: tuple[float, float, float] | None = None,
@@ -36,6 +43,8 @@ def make(
     Args:
         videos: the source.
         settings: what decides a row.
+        predicting: which processes hold the network that rows are made by, and their work
+            (``module:function``); None where there is no network.
         config: what run.json shows.
         verb: what the progress line calls it.
         split_fractions: fractions of splits to derive; None keeps the given splits.
@@ -62,6 +71,7 @@ def make(
         settings,
         resources,
         dict(config),
+        predicting=predicting,
         verb=verb,
         overwrite=overwrite,
     )

@@ -52,6 +52,7 @@ from vidray.learning.loader import TrainingLoader
 from vidray.learning.loop import (
     Save,
 )
+from vidray.learning.optimizer import rate_shares
 from vidray.learning.train_config import Workers
 from vidray.tables.shards import Clips
 
@@ -267,17 +268,21 @@ def _fit(
         world=worker.world,
         mixup_alpha=training.mixup_alpha,
         cutmix_alpha=training.cutmix_alpha,
+        balanced=training.balanced_sampling,
         threads=min(torch.get_num_threads(), _MOST_LOADER_THREADS),
     )
     validation = Validation(read=lambda rows: clips.read(val_rows[rows]), labels=val_labels)
+    built = make_network(job, fresh=start is None)
     loop.fit(
-        make_network(job, fresh=start is None).network,
+        built.network,
         loader,
         training=training,
         device=worker.device,
         on_epoch=_Reporter(worker, tell, scratch, training),
         validation=validation if len(val_labels) else None,
         start=start,
+        shares=rate_shares(built, training),
+        is_fresh=job.is_fresh,
     )
 
 
@@ -316,7 +321,7 @@ class _Reporter:
             last = Path(folder) / _LAST
             save(last)
             if is_best:
-                shutil.copyfile(last / checkpoints.NETWORK, best)
+                shutil.copyfile(checkpoints.judged_weights(last), best)
             if self._worker.keep is not None:
                 shutil.copyfile(best, Path(folder) / _BEST)
                 self._worker.keep(row, Path(folder))

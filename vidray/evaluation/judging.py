@@ -14,14 +14,16 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from vidray import masking, models, storage
 from vidray.errors import UserError
@@ -230,8 +232,8 @@ def _examples(model: Model, data: str) -> Examples:
     if isinstance(model, ClassicalModel):
         examples = read_features(data, model.families)
         # Families are columns: others may lie beside the model's own.
-        found: Settings | ClipSettings = dataclasses.replace(
-            Settings.from_json(examples.settings), families=model.features.families
+        found: Settings | ClipSettings = Settings.from_json(examples.settings).only(
+            model.features.families
         )
         wanted: Settings | ClipSettings = model.features
     else:
@@ -266,25 +268,59 @@ def _cost(
     few = dataclasses.replace(chosen, table=rows)
     first = {row["video_id"]: row for row in rows.to_pylist()}
     videos = _videos(data, first)
-    shape: Sequence[int] = ()
-    frames = 0
-    if not isinstance(model, ClassicalModel):
-        pre = model.preprocessing
-        shape = (pre.num_channels, pre.num_frames, pre.size_px, pre.size_px)
-        frames = pre.num_frames * model.clip.clips_per_video
+    looks = _Looks.of(model)
+
+    def answer() -> None:
+        predict(model, few)
+        for _ in videos:
+            looks.embed()
+
     alone = cost.measure_cost(
-        lambda: predict(model, few),
+        answer,
         num_videos=len(videos),
-        frames_per_video=frames,
+        frames_per_video=looks.frames_per_video,
         model_dir=storage.canonical(model_dir),
-        network=None if isinstance(model, ClassicalModel) else model.network,
-        clip_shape=shape,
+        network=looks.network,
+        clip_shape=looks.clip_shape,
         runs=3,
     )
     were_read: list[bool] = []
     seconds = cost.median_seconds(lambda: were_read.append(_label(model, videos)), runs=1)
     whole = seconds / len(videos) if all(were_read) else None
     return {**alone, "end_to_end_seconds_per_video": whole, "timed_videos": len(videos)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Looks:
+    """What a model's network looks at, for the cost: nothing where the model has none.
+
+    Attributes:
+        embed: looks at the views of a video, for a classical model that takes embeddings. They are
+            black: what a network costs does not depend on what is in the picture.
+    """
+
+    network: nn.Module | None = None
+    clip_shape: Sequence[int] = ()
+    frames_per_video: int = 0
+    embed: Callable[[], object] = lambda: None
+
+    @classmethod
+    def of(cls, model: Model) -> _Looks:
+        """The looks of a model of either kind."""
+        deep = model.network if isinstance(model, ClassicalModel) else model
+        if deep is None:
+            return cls()
+        pre, views, embed = deep.preprocessing, deep.clip.clips_per_video, cls.embed
+        if isinstance(model, ClassicalModel) and model.views and model.features.embedding:
+            views = model.features.embedding.clips * model.features.embedding.crops
+            shape = (views, deep.clip.frames_per_clip, deep.clip.size_px, deep.clip.size_px, 3)
+            embed = partial(model.views.embed, np.zeros(shape, np.uint8))
+        return cls(
+            network=deep.network,
+            clip_shape=(pre.num_channels, pre.num_frames, pre.size_px, pre.size_px),
+            frames_per_video=pre.num_frames * views,
+            embed=embed,
+        )
 
 
 def _videos(data: str, first: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -302,7 +338,7 @@ def _label(model: Model, videos: list[dict[str, Any]]) -> bool:
     One that cannot be read costs no time, and a figure of it would be too good.
     """
     if isinstance(model, ClassicalModel):
-        made = [extraction.describe_video(video, model.features) for video in videos]
+        made = [extraction.describe_video(video, model.features, model.views) for video in videos]
         model.predict(pa.Table.from_batches(made))
         return all(_is_ok(batch) for batch in made)
     shape = (-1, model.clip.frames_per_clip, model.clip.size_px, model.clip.size_px, 3)

@@ -21,7 +21,7 @@ from vidray.evaluation.drawing import save_figure
 from vidray.learning import recordings
 from vidray.learning.deep_job import DeepJob, make_job, make_network, model_info
 from vidray.learning.epochs import EpochRow, OnRows, best_epoch
-from vidray.learning.examples import Examples
+from vidray.learning.examples import Examples, with_families
 from vidray.learning.recordings import Demand
 from vidray.learning.train_config import (
     ClassicalSettings,
@@ -30,6 +30,7 @@ from vidray.learning.train_config import (
     Workers,
 )
 from vidray.models import classical, importance, names
+from vidray.models.carried_network import check_network, copy_network
 from vidray.models.cross_validation import cross_validate
 from vidray.models.folder import Model, save_classical, save_deep
 from vidray.models.matrices import family_columns, feature_names
@@ -82,7 +83,11 @@ class ClassicalLesson:
         return own | {"seed": self.seed}
 
     def check(self) -> None:
-        """Raise UserError where the recordings are too few for what is asked for."""
+        """Raise UserError where the recordings are too few for what is asked for, or the network
+        that the features are of cannot be had.
+        """
+        if self.examples.network is not None:
+            check_network(self.examples.network_folder, self.examples.network)
         train, class_names = self.examples.of_split("train"), self.examples.class_names
         demand = Demand(
             folds=self.folds.folds,
@@ -135,17 +140,18 @@ class ClassicalLesson:
 
     def _importance(self, pipeline: Any) -> dict[str, Any]:
         """Importance of families and features, if possible on videos not learnt from."""
-        val, families = self.examples.of_split("val"), self.examples.families
+        val, network = self.examples.of_split("val"), self.examples.network
+        families = self.examples.families
         split = "val" if len(val.table) > 1 else "train"
         held_out = self.examples.of_split(split)
         x, y = held_out.matrix(), held_out.targets(self.examples.class_names)
         return {
             "split": split,
             "families": importance.by_columns(
-                pipeline, x, y, family_columns(families), seed=self.seed
+                pipeline, x, y, family_columns(families, network), seed=self.seed
             ),
             "features": importance.by_feature(
-                pipeline, x, y, feature_names(families), seed=self.seed
+                pipeline, x, y, feature_names(families, network), seed=self.seed
             ),
         }
 
@@ -175,7 +181,7 @@ class DeepLesson:
 
     def deciding(self) -> dict[str, Any]:
         """All settings that the model depends on, beside the data and its splits."""
-        return self.job.to_json() | {"splits": None}
+        return self.job.deciding()
 
     def check(self) -> None:
         """Do nothing: a network learns from a single recording of a class, too."""
@@ -190,7 +196,8 @@ class DeepLesson:
             self.job, folder=run.work, workers=self.workers, on_rows=self.on_rows
         )
         seconds = time.monotonic() - began
-        save_deep(run.out, model_info(self.job, self.examples), trained.state)
+        info = model_info(self.job, self.examples, trained.rows, source=started.source)
+        save_deep(run.out, info, trained.state)
         best = trained.rows[best_epoch(trained.rows, self.job.training)].epoch
         model = models.load(run.out, device=judging.device_of("auto"))  # As a user would.
         metrics = {"val": judge_val(model, self.examples), "best_epoch": best}
@@ -280,12 +287,17 @@ def save_fitted(
     class_names: Sequence[str],
     data_digest: str,
 ) -> None:
-    """Write the pipeline and model.json.
+    """Write the pipeline and model.json, and the network whose embeddings the pipeline takes.
 
     Args:
         examples: of the families that the pipeline takes.
         data_digest: of all that was given to learn from.
+
+    Raises:
+        UserError: the network is gone, or has changed since the extraction.
     """
+    if examples.network is not None:
+        copy_network(examples.network_folder, examples.network, out)
     info = {
         "family": "classical",
         "name": model,
@@ -293,7 +305,8 @@ def save_fitted(
         "data_digest": data_digest,
         "selection": examples.selection.to_json(),
         "families": examples.families,
-        "features": examples.settings,
+        # Of these families alone: a video to label is described by no others.
+        "features": with_families(examples, examples.families).settings,
     }
     save_classical(out, info, pipeline)
 

@@ -58,7 +58,8 @@ class Bursts:
 # Bursts     uint8 (M, L, H, W, 3) RGB, M moments of L adjacent frames, as they come, and
 #            float64 (M, L), when each of them is shown, in seconds.
 # "sound"    mono float32 (n,) at 16 kHz; a video without sound has no numbers of that family.
-LooksAt = Literal["frames", "sound"] | Bursts
+# "views"    float32 (V, D), what a network says of each of V clips: see ``embedding``.
+LooksAt = Literal["frames", "sound", "views"] | Bursts
 Material = tuple[NDArray[Any], ...]
 
 

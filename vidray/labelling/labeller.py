@@ -4,6 +4,7 @@ short video       the very clips the model was judged on ──> probabilities, 
 long video        windows, a few in memory at a time ──────> probabilities, averaged, and
                                                              ``segments``: neighbours joined
 classical model   the features it learnt from ─────────────> probabilities
+                  (with an embedding: of the network that it carries)
 
 The network is in this process, or in one that is asked (``predictor``): then nothing here needs
 PyTorch.
@@ -24,10 +25,16 @@ from numpy.typing import NDArray
 from vidray import storage
 from vidray.distributed.sandbox import Ask
 from vidray.errors import Cap, VideoError
+from vidray.features.embedding import Views
 from vidray.features.extraction import describe_video
-from vidray.labelling.settings import LabelOptions, LabelSettings, check_unchanged
+from vidray.labelling.settings import (
+    LabelOptions,
+    LabelSettings,
+    check_unchanged,
+    network_options,
+)
 from vidray.labelling.wire import Answer, question, read_answer
-from vidray.models.model_files import read_info
+from vidray.models.model_files import embeds, network_folder, read_info
 from vidray.tables import rows
 from vidray.video import clips, sampling
 from vidray.video.clips import ClipSettings
@@ -54,6 +61,16 @@ class ClipModel:
     clip: ClipSettings
     predict: Callable[[NDArray[np.uint8]], Answer]
 
+    @property
+    def views(self) -> Views:
+        """The same for whoever wants embeddings alone, of a network that gives them."""
+        return Views(clip=self.clip, embed=self._embed)
+
+    def _embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        parts = range(0, len(pixels), _WINDOWS_AT_ONCE)
+        found = [self.predict(pixels[k : k + _WINDOWS_AT_ONCE]).embeddings for k in parts]
+        return np.concatenate([part for part in found if part is not None])
+
 
 def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
     """The work of a sandbox: ``LabelSettings`` as JSON -> (row of a plan -> LABELS batch of one).
@@ -66,27 +83,47 @@ def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
     """
     steady_opencv()
     settings = LabelSettings.from_json(config)
-    model = _model_here(settings) if ask is None else _model_elsewhere(settings, ask)
+    info = read_info(settings.model)
+    model: ClipModel | ClassicalModel
+    views = None
+    if info["family"] == "deep":
+        model = network(settings, ask)
+    else:
+        model = _classical(settings)
+        views = network(settings, ask).views if embeds(info) else None
     check_unchanged(settings)  # After it was read: it may be replaced at any moment.
-    return lambda video: label_video(video, model, settings)
+    return lambda video: label_video(video, model, settings, views)
 
 
-def _model_here(settings: LabelSettings) -> ClipModel | ClassicalModel:
-    # Not for a process that asks another: PyTorch takes 0.3 GB and 2 seconds.
+def _classical(settings: LabelSettings) -> ClassicalModel:
     from vidray import models
-    from vidray.labelling.predictor import Predictor, use_one_thread
+    from vidray.labelling.predictor import use_one_thread
 
     use_one_thread()
-    model = models.load(settings.model)
-    if not isinstance(model, models.DeepModel):
-        described = dataclasses.replace(model.features, limits=settings.options.limits)
-        return dataclasses.replace(model, features=described)
-    predict = Predictor(model, settings)
+    model = models.load(settings.model, with_network=False)
+    assert isinstance(model, models.ClassicalModel)
+    described = dataclasses.replace(model.features, limits=settings.options.limits)
+    return dataclasses.replace(model, features=described)
+
+
+def network(settings: LabelSettings, ask: Ask | None) -> ClipModel:
+    """The network of a model of either kind; where ``ask`` is given, in the process it asks."""
+    return _network_here(settings) if ask is None else _network_elsewhere(settings, ask)
+
+
+def _network_here(settings: LabelSettings) -> ClipModel:
+    # Not for a process that asks another: PyTorch takes 0.3 GB and 2 seconds.
+    from vidray.labelling.predictor import Predictor, use_one_thread
+    from vidray.models.folder import load_network
+
+    use_one_thread()
+    model = load_network(settings.model)
+    predict = Predictor(model, network_options(settings))
     return ClipModel(class_names=model.class_names, clip=model.clip, predict=predict)
 
 
-def _model_elsewhere(settings: LabelSettings, ask: Ask) -> ClipModel:
-    info = read_info(settings.model)
+def _network_elsewhere(settings: LabelSettings, ask: Ask) -> ClipModel:
+    info = read_info(network_folder(settings.model))
 
     def predict(pixels: NDArray[np.uint8]) -> Answer:
         return read_answer(ask(question(pixels)))
@@ -99,19 +136,23 @@ def _model_elsewhere(settings: LabelSettings, ask: Ask) -> ClipModel:
 
 
 def label_video(
-    video: Mapping[str, Any], model: ClipModel | ClassicalModel, settings: LabelSettings
+    video: Mapping[str, Any],
+    model: ClipModel | ClassicalModel,
+    settings: LabelSettings,
+    views: Views | None = None,
 ) -> pa.RecordBatch:
     """The LABELS row of one row of a plan; whatever is wrong with the video is in the row.
 
     Args:
         video: VIDEOS, but with ``true_label`` and ``attempts`` and without ``label``.
+        views: asks the network whose embeddings a classical model takes, if it takes any.
     """
 
     def work(clock: rows.Stopwatch) -> list[rows.Values]:
         if isinstance(model, ClipModel):
             values = _by_clips(video, model, settings.options, clock)
         else:
-            values = _by_features(video, model, clock)
+            values = _by_features(video, model, views, clock)
         # The label must belong to the content that the row's fingerprint names.
         if storage.file_info(video["uri"]).fingerprint != video["fingerprint"]:
             raise VideoError("changed", "replaced by another file since it was listed")
@@ -121,10 +162,10 @@ def label_video(
 
 
 def _by_features(
-    video: Mapping[str, Any], model: ClassicalModel, clock: rows.Stopwatch
+    video: Mapping[str, Any], model: ClassicalModel, views: Views | None, clock: rows.Stopwatch
 ) -> dict[str, Any]:
     with clock("describe"):
-        described = describe_video(video, model.features)
+        described = describe_video(video, model.features, views)
     kept = [*(field.name for field in dataclasses.fields(Damage)), "decoder"]
     reason = ["status", "error_kind", "error_message", "cap", "cap_value"]
     (row,) = described.select([*reason, "duration_seconds", *kept]).to_pylist()

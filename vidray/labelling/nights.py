@@ -25,7 +25,7 @@ from vidray.labelling.commits import LabelSet
 from vidray.labelling.options import LabelOptions
 from vidray.labelling.settings import LabelSettings, check_model, name_and_digest
 from vidray.labelling.todo import Todo
-from vidray.models.model_files import read_info
+from vidray.models.model_files import embeds, read_info
 from vidray.sources import list_videos
 from vidray.tables import run_folder
 from vidray.tables.run_folder import RunFolder
@@ -53,7 +53,7 @@ def begin(
     name, digest = name_and_digest(model)
     info = read_info(model)
     check_model(options, info)
-    if info["family"] == "classical":
+    if not _has_network(info):
         flags.refuse_unused(predicting, f"{name}, a classical model")
     return Night(
         settings=LabelSettings(
@@ -97,7 +97,7 @@ class Night:
         return LabelSet(
             out=self.out,
             name=f"{self.model_info['name']}-{self.settings.digest}",
-            libraries=self.settings.libraries(self.model_info["family"]),
+            libraries=self.settings.libraries(self.model_info),
         )
 
     @property
@@ -185,12 +185,17 @@ class Night:
 
     def _placed(self) -> Resources:
         """The resources with predictors, if a network is to have processes of its own."""
-        if self.model_info["family"] == "classical":
+        if not _has_network(self.model_info):
             return self.resources
         from vidray.distributed import capacity
 
         predictors = capacity.place_predictors(self.predicting, LabelSettings.PREDICTOR)
         return dataclasses.replace(self.resources, predictors=predictors)
+
+
+def _has_network(info: Mapping[str, Any]) -> bool:
+    """Whether a model is a network, or takes the embeddings of one."""
+    return info["family"] == "deep" or embeds(info)
 
 
 def _measured(rows: pa.Table, report: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,12 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vidray import models
 from vidray.errors import ModelError, UserError
 from vidray.labelling import wire
-from vidray.labelling.settings import LabelSettings, check_unchanged
+from vidray.labelling.settings import LabelSettings, check_unchanged, network_options
 from vidray.labelling.wire import Answer
 from vidray.models import DeepModel, inference
+from vidray.models.folder import load_network
 from vidray.video.steady_opencv import steady_opencv
 
 # A GPU is idle with less; a thread of a CPU is busy with one.
@@ -167,7 +167,8 @@ def answer_questions(config: Mapping[str, Any]) -> Callable[[pa.RecordBatch], pa
     """The work of a process that holds the network: ``labeller.question`` -> ``write_answer``.
 
     Args:
-        config: ``LabelSettings`` as JSON.
+        config: ``LabelSettings`` as JSON. Of a classical model the network is the one whose
+            embeddings it takes, and answers have these.
 
     Raises:
         UserError: the model is not the one the job began with, or there is a GPU for this process
@@ -182,9 +183,8 @@ def answer_questions(config: Mapping[str, Any]) -> Callable[[pa.RecordBatch], pa
         )
     if not on_gpu:
         use_one_thread()
-    model = models.load(settings.model, device="cuda" if on_gpu else "cpu")
+    model = load_network(settings.model, device="cuda" if on_gpu else "cpu")
     check_unchanged(settings)
-    assert isinstance(model, DeepModel)
     clip = model.clip
-    predict = Batches(Predictor(model, settings), threads=2 if on_gpu else 1)
+    predict = Batches(Predictor(model, network_options(settings)), threads=2 if on_gpu else 1)
     return lambda asked: wire.write_answer(predict(wire.read_question(asked, clip)))

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,12 +13,11 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from vidray import flags, storage
-from vidray.errors import UserError, VideoError
+from vidray.errors import UserError
 from vidray.labelling.commits import list_sets, read_labels
 from vidray.labelling.options import LabelOptions, LabelPrecision
-from vidray.models.model_files import read_info
+from vidray.models.model_files import embeds, name_and_digest, read_info
 from vidray.tables import digests, schema, versions
-from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video.decode import Limits
 
 __all__ = [
@@ -30,8 +28,6 @@ __all__ = [
     "name_and_digest",
     "read_labels",
 ]  # fmt: skip
-
-_PIECE_BYTES = 4 << 20
 
 # Raised whenever the same file, model and settings give another label than before.
 _VERSION = 2
@@ -75,35 +71,12 @@ class LabelSettings:
         """The schema of LABELS before the commit."""
         return schema.LABELLED
 
-    def libraries(self, kind: str) -> tuple[str, ...]:
-        """The libraries that decide the label of a model of this kind."""
-        own = versions.DEEP if kind == "deep" else (*versions.FEATURES, *versions.CLASSICAL)
-        return (*versions.DECODING, *own, *versions.chosen(decoder=self.options.decoder))
-
-
-def name_and_digest(model_dir: str) -> tuple[str, str]:
-    """A model's name, and twelve hex digits that change when its answers may.
-
-    Raises:
-        UserError: not a model folder.
-    """
-    info = read_info(model_dir)
-    digest = hashlib.sha256()
-    for file in (MODEL, WEIGHTS, PIPELINE):
-        where = storage.join(storage.canonical(model_dir), file)
-        try:
-            size_bytes = storage.file_info(where).size_bytes
-            digest.update(f"{file} {size_bytes}\n".encode())
-            # In pieces: the file's maker decides its size.
-            with storage.open_binary(where, size_bytes=size_bytes) as opened:
-                while piece := opened.read(_PIECE_BYTES):
-                    digest.update(piece)
-        except VideoError as error:
-            if error.kind == "missing":
-                continue  # A model has weights or a pipeline.
-            problem = f"{storage.without_secrets(where)} cannot be read: {error.message}"
-            raise UserError(f"{problem}; fix it, or name another model folder") from error
-    return str(info["name"]), digest.hexdigest()[:12]
+    def libraries(self, info: Mapping[str, Any]) -> tuple[str, ...]:
+        """The libraries that decide the label of the model with this model.json."""
+        is_deep = info["family"] == "deep"
+        own = versions.DEEP if is_deep else (*versions.FEATURES, *versions.CLASSICAL)
+        network = versions.DEEP if embeds(info) else ()
+        return (*versions.DECODING, *own, *network, *versions.chosen(decoder=self.options.decoder))
 
 
 def check_model(options: LabelOptions, info: Mapping[str, Any]) -> None:
@@ -121,6 +94,17 @@ def check_model(options: LabelOptions, info: Mapping[str, Any]) -> None:
     if not is_deep:
         # It describes a video, whole, as those it learnt from were.
         flags.refuse_unused(options, f"{name}, a classical model", but=("crops", "limits"))
+
+
+def network_options(settings: LabelSettings) -> LabelSettings:
+    """The settings by which a model's network answers: those of its embeddings, if it is the one
+    that a classical model carries.
+    """
+    info = read_info(settings.model)
+    if not embeds(info):
+        return settings
+    precision = info["features"]["embedding"]["precision"]
+    return dataclasses.replace(settings, options=LabelOptions(embedding=True, precision=precision))
 
 
 def check_unchanged(settings: LabelSettings) -> None:

@@ -32,6 +32,7 @@ def augment(
     augmentation: Augmentation,
     rng: np.random.Generator,
     stride: int | None = None,
+    cut: bool = False,
 ) -> Pixels:
     """One random view of a clip.
 
@@ -42,7 +43,8 @@ def augment(
         out_px: width and height wanted.
         augmentation: how far it may be changed.
         rng: gives every random number.
-        stride: as in ``Preprocessing``.
+        stride, cut: as in ``Preprocessing``. The share of the area that a random crop of a clip
+            to be cut shows is that of the square to be cut, and it may lie anywhere.
 
     Returns:
         ``uint8 (out_frames, out_px, out_px, 3)``.
@@ -50,7 +52,7 @@ def augment(
     if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[-1] != 3 or not len(clip):
         raise ValueError(f"a clip is {clip.dtype} {clip.shape}: give uint8 (T, H, W, 3), T >= 1")
     frames = _stretch(len(clip), out_frames, stride, augmentation, rng)
-    pixels = _reframe(clip, frames, out_px, augmentation, rng)
+    pixels = _reframe(clip, frames, out_px, augmentation, rng, cut)
     return _recolour(pixels, augmentation, rng)
 
 
@@ -147,6 +149,7 @@ def _reframe(
     out_px: int,
     augmentation: Augmentation,
     rng: np.random.Generator,
+    cut: bool,
 ) -> Pixels:
     """Crop, stretch, turn, mirror and resize in one look-up, so that pixels blur once only."""
     area = rng.uniform(*augmentation.scale)
@@ -157,13 +160,17 @@ def _reframe(
 
     height, width = clip.shape[1:3]
     side = min(height, width)
-    crop_width = min(side * math.sqrt(area * aspect), side)
-    crop_height = min(side * math.sqrt(area / aspect), side)
-    if crop_width == crop_height == side and turn == 0 and not mirror:
-        return fit_frames(clip[frames], out_px)
+    cut = cut and out_px < side
+    most = out_px if cut else side
+    crop_width = min(most * math.sqrt(area * aspect), most)
+    crop_height = min(most * math.sqrt(area / aspect), most)
+    if crop_width == crop_height == most and turn == 0 and not mirror:
+        return fit_frames(clip[frames], out_px, cut=cut)
+    # Where crops are off, the middle is shown: of a clip to be cut there is room around it.
+    room = most if augmentation.scale == (1.0, 1.0) else side
     middle = (
-        (width - side) // 2 + side / 2 + place_x * (side - crop_width),
-        (height - side) // 2 + side / 2 + place_y * (side - crop_height),
+        (width - most) // 2 + most / 2 + place_x * (room - crop_width),
+        (height - most) // 2 + most / 2 + place_y * (room - crop_height),
     )
     shown = (-crop_width if mirror else crop_width, crop_height)
     to_stored = _to_stored(middle, shown, turn, out_px)

@@ -3,6 +3,7 @@
     FOLDER/
       network.safetensors    the state dict of the network
       optimizer.safetensors  PARAMETER/KEY -> its tensor, such as "head.weight/exp_avg"
+      average.safetensors    the state dict of the averaged weights, where there are any
       checkpoint.json        all that is no tensor; written last: without it there is no checkpoint
 
 Every tensor comes back bit by bit. Save into a new folder each time: a folder that is saved into
@@ -30,6 +31,7 @@ from vidray.errors import UserError
 from vidray.storage import checked_json
 
 NETWORK, OPTIMIZER, HEADER = "network.safetensors", "optimizer.safetensors", "checkpoint.json"
+AVERAGE = "average.safetensors"
 _FORMAT = 1
 # What a header holds beside its format.
 _KEYS: dict[str, type | UnionType] = {
@@ -51,6 +53,7 @@ def save(
     progress: Mapping[str, Any],
     *,
     scaler: GradScaler | None = None,
+    average: nn.Module | None = None,
 ) -> None:
     """Write a checkpoint.
 
@@ -60,6 +63,7 @@ def save(
         optimizer: over parameters of ``network``.
         progress: anything JSON can hold: where the training is.
         scaler: of float16, if there is one.
+        average: the network with averaged weights, if there is one.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,6 +71,9 @@ def save(
     tensors, optimizer_header = _split(network, optimizer)
     _write_tensors(folder / NETWORK, network.state_dict())
     _write_tensors(folder / OPTIMIZER, tensors)
+    (folder / AVERAGE).unlink(missing_ok=True)
+    if average is not None:
+        _write_tensors(folder / AVERAGE, average.state_dict())
     header = {
         "format": _FORMAT,
         "optimizer": optimizer_header,
@@ -83,10 +90,11 @@ def load(
     optimizer: Optimizer,
     *,
     scaler: GradScaler | None = None,
+    average: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Put a checkpoint into a network and an optimizer made as those that were saved.
 
-    Both stay on their device and in their memory format. On an error neither has changed.
+    All stay on their device and in their memory format. On an error none has changed.
 
     Returns:
         ``progress`` as it was saved.
@@ -105,13 +113,46 @@ def load(
         raise storage.damaged(str(folder / HEADER), "scaler has other keys than a scaler's")
     weights = read_tensors(folder / NETWORK)
     check_same(weights, network.state_dict(), f"{folder / NETWORK}")
+    averaged = _read_average(folder, average)
     state = _join(folder, network, optimizer, header["optimizer"])
     network.load_state_dict(weights)
     optimizer.load_state_dict(state)
+    if average is not None:
+        average.load_state_dict(averaged)
     if scaler is not None:
         scaler.load_state_dict(header["scaler"])
     progress: dict[str, Any] = header["progress"]
     return progress
+
+
+def judged_weights(folder: str | Path) -> Path:
+    """The file of a checkpoint's weights that are judged: averaged ones where there are any."""
+    averaged = Path(folder) / AVERAGE
+    return averaged if averaged.exists() else Path(folder) / NETWORK
+
+
+def read_progress(folder: str | Path) -> dict[str, Any]:
+    """``progress`` as it was saved, and nothing else of a checkpoint.
+
+    Raises:
+        UserError: no checkpoint, or one that is damaged.
+    """
+    progress: dict[str, Any] = _read_header(Path(folder))["progress"]
+    return progress
+
+
+def _read_average(folder: Path, average: nn.Module | None) -> dict[str, Tensor]:
+    """The averaged weights, or none; UserError where only one side has them."""
+    if (average is not None) != (folder / AVERAGE).exists():
+        raise UserError(
+            f"the checkpoint {folder} was saved {'without' if average else 'with'} averaged "
+            "weights: resume it with the ema it was trained with"
+        )
+    if average is None:
+        return {}
+    tensors = read_tensors(folder / AVERAGE)
+    check_same(tensors, average.state_dict(), f"{folder / AVERAGE}")
+    return tensors
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:

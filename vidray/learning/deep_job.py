@@ -13,22 +13,20 @@ from numpy.typing import NDArray
 
 from vidray import models, storage
 from vidray.errors import UserError
-from vidray.learning import loop
+from vidray.learning import as_trained, defaults, loop
+from vidray.learning.defaults import Facts
 from vidray.learning.epochs import (
     EpochRow,
 )
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.train_config import DeepSettings
 from vidray.models import names
+from vidray.models.networks import from_hub
 from vidray.models.networks.architecture import Architecture
-from vidray.models.networks.build import set_trained
+from vidray.models.networks.build import origin_and_variant, set_trained
 from vidray.models.networks.checkpointing import checkpoint_blocks
-from vidray.models.preprocess import (
-    IMAGENET,
-    KINETICS,
-    Preprocessing,
-    dataset_statistics,
-)
+from vidray.models.networks.drop_path import published_rate, set_drop_path
+from vidray.models.preprocess import Preprocessing
 from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
@@ -60,7 +58,17 @@ class DeepJob:
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values, for Ray's workers."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "preprocessing": self.preprocessing.to_json()}
+
+    def deciding(self) -> dict[str, Any]:
+        """What the weights depend on beside the data and its splits, for a digest."""
+        training = defaults.without_open(dataclasses.asdict(self.training))
+        return self.to_json() | {"splits": None, "training": training}
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether training starts from noise."""
+        return self.weights == "none"
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DeepJob:
@@ -94,7 +102,7 @@ def make_job(
     """The job that the workers get.
 
     Args:
-        model: one of ``names.DEEP``.
+        model: one of ``names.DEEP``, or ``hf:...``.
         examples: clips; colours are measured on its split train.
         class_names: in the order of the network's outputs.
 
@@ -119,26 +127,26 @@ def make_job(
             f"{storage.without_secrets(clips.uri)} holds {clips.num_frames}: lower --frames or "
             "--stride, or cut with a larger --frames-per-clip"
         )
-    colours = {"kinetics": KINETICS, "imagenet": IMAGENET}
-    if deep.normalise == "dataset":
-        rows = examples.of_split("train").table["row"].to_numpy()
-        mean, std = dataset_statistics(clips.read(rows[k : k + 8]) for k in range(0, len(rows), 8))
-    else:
-        mean, std = colours[deep.normalise]
+    mean, std = as_trained.colours(model, deep, examples)
+    name, config, weights = from_hub.resolved(model, deep.weights)
+    network: dict[str, Any] = {
+        "name": name,
+        "num_classes": len(class_names),
+        "head": deep.head,
+        "dropout": deep.dropout,
+        "frames": frames,
+        "size_px": size_px,
+        **({} if config is None else {"config": config.as_json()}),
+    }
+    if (variant := origin_and_variant(name, weights)[1]) is not None:
+        network["variant"] = variant
     return DeepJob(
         data=clips.uri,
         class_names=class_names,
-        network={
-            "name": model,
-            "num_classes": len(class_names),
-            "head": deep.head,
-            "dropout": deep.dropout,
-            "frames": frames,
-            "size_px": size_px,
-        },
-        weights=deep.weights,
+        network=network,
+        weights=weights,
         trained=deep.trained,
-        training=training,
+        training=defaults.resolved(training, facts(network, deep.weights, deep.trained)),
         augmentation=augmentation,
         preprocessing=Preprocessing(
             num_frames=frames,
@@ -147,8 +155,27 @@ def make_job(
             mean=mean,
             std=std,
             flow=model in names.FLOW_MODELS,
+            # What was resized as the weights were trained is not resized again.
+            cut=examples.settings.get("fit") == "resize_crop" and size_px < clips.size_px,
         ),
         splits=examples.assigned_splits,
+    )
+
+
+def facts(network: Mapping[str, Any], weights: str, trained: str) -> Facts:
+    """What the defaults of a training follow from, without the memory and time of a network.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    with torch.device("meta"):
+        built = models.build(**network)
+    return Facts(
+        name=network["name"],
+        is_pretrained=weights != "none",
+        is_transformer=built.is_transformer,
+        trains_backbone=trained != "head",
+        drop_path=published_rate(built),
     )
 
 
@@ -177,17 +204,31 @@ def labelled_rows(
     return rows, np.array([number[label] for label in labels], np.int64)
 
 
-def model_info(job: DeepJob, examples: Examples) -> dict[str, Any]:
-    """model.json of the model that ``job`` trains from clips ``examples``."""
+def model_info(
+    job: DeepJob,
+    examples: Examples,
+    rows: Sequence[EpochRow] = (),
+    *,
+    source: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """model.json of the model that ``job`` has trained from clips ``examples`` in ``rows``.
+
+    Args:
+        source: repository, commit and licence of the weights it starts from, where they have one.
+    """
+    precision = rows[-1].precision if rows else job.training.precision
     return {
         "family": "deep",
-        "name": job.network["name"],
+        "name": names.file_name(job.network["name"]),
+        **({} if source is None else {"origin": source}),
         "class_names": job.class_names,
         "data_digest": examples.digest,
         "selection": examples.selection.to_json(),
         "network": job.network,
-        "preprocessing": dataclasses.asdict(job.preprocessing),
+        "preprocessing": job.preprocessing.to_json(),
         "clip": examples.settings,
+        "training": {**dataclasses.asdict(job.training), "precision": precision},
+        "trained": job.trained,
     }
 
 
@@ -197,6 +238,8 @@ def make_network(job: DeepJob, *, fresh: bool) -> Architecture:
     weights = job.weights if fresh else None
     built = models.build(**job.network, weights=weights)
     set_trained(built, job.trained)
+    if job.training.drop_path is not None:
+        set_drop_path(built, job.training.drop_path)
     loop.check_accumulate(built.network, job.training)
     if job.training.checkpointing:
         checkpoint_blocks(built.network, built.blocks)

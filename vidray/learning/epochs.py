@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vidray.errors import UserError
 from vidray.learning.hyperparameters import Quantity, Training
 from vidray.models.inference import Read
+from vidray.models.names import Precision
 
 # Called after each epoch with the rows (``EpochRow`` as dicts) so far; False ends the training.
 OnRows = Callable[[list[dict[str, Any]]], bool | None]
@@ -54,6 +55,8 @@ class EpochRow:
     peak_memory_bytes: int
     """Peak memory of the worker that took most: GPU memory of the epoch, or on the CPU the
     process's."""
+    precision: Precision = "float32"
+    """Number format of the forward passes."""
 
 
 def best_epoch(rows: Sequence[EpochRow], training: Training) -> int:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vidray import features, storage
 from vidray.errors import UserError, closest_name
+from vidray.features.embedding import NAME, Embedding
 from vidray.features.extraction import Settings
 from vidray.learning.selection import Selection
 from vidray.models.class_map import ClassMap
@@ -48,6 +49,8 @@ class Examples:
         source: where the videos were found, as run.json says.
         selection: how ``table`` was made of what the run holds.
         listed: VIDEOS of the run, those that could not be read too; None where they are not known.
+        network_folder: the model folder of the network of the family ``embedding``, as run.json
+            says.
     """
 
     table: pa.Table
@@ -57,6 +60,14 @@ class Examples:
     source: str | None = None
     selection: Selection = dataclasses.field(default_factory=Selection)
     listed: pa.Table | None = None
+    network_folder: str | None = None
+
+    @property
+    def network(self) -> Embedding | None:
+        """The network of the family ``embedding``; None if it is not among the families."""
+        if NAME not in self.families:
+            return None
+        return Settings.from_json(self.settings).embedding
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -179,6 +190,7 @@ def read_features(data: str, families: Sequence[str] = ()) -> Examples:
         settings=made_with,
         source=_source(report),
         listed=_listed(uri),
+        network_folder=_text(report["config"].get("embed")),
     )
 
 
@@ -186,6 +198,8 @@ def with_families(examples: Examples, families: Sequence[str]) -> Examples:
     """Features of some families only, and the settings by which just these are extracted."""
     chosen = tuple(families)
     settings = {**examples.settings, "families": list(chosen)}
+    if NAME not in chosen:
+        settings.pop(NAME, None)  # Nothing is to ask its network.
     return dataclasses.replace(examples, families=chosen, settings=settings)
 
 
@@ -308,8 +322,11 @@ def _listed(uri: str) -> pa.Table | None:
 
 
 def _source(report: Mapping[str, Any]) -> str | None:
-    source = report.get("videos")
-    return source if isinstance(source, str) else None
+    return _text(report.get("videos"))
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _report(uri: str, table: str, job: str) -> dict[str, Any]:

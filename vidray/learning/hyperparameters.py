@@ -23,8 +23,15 @@ class Training:
     """Passes over all training clips."""
     batch_size: int = 16
     """Clips of one training step, over all workers together."""
-    learning_rate: float = 1e-3
-    """Learning rate after the warm-up; the schedule lowers it from there."""
+    learning_rate: float | None = None
+    """Learning rate after the warm-up; the schedule lowers it from there. If not given: 0.001, and
+    for transformers 0.0001 from fresh weights and 0.0003 from given ones."""
+    backbone_rate: float | None = None
+    """Learning rate of all layers below the head, as a share of the head's. If not given: 0.1 for
+    convolutional networks that start from weights, else 1."""
+    layer_decay: float | None = None
+    """Learning rate of a block as a share of that of the next block, down from the head. If not
+    given: 0.75 for transformers that start from weights, else 1."""
     optimizer: OptimizerKind = "adamw"
     """Optimizer: adamw, adam (weight decay in the gradient) or sgd (momentum 0.9)."""
     weight_decay: float = 0.05
@@ -40,9 +47,10 @@ class Training:
     accumulate: int = 1
     """Micro-batches of a worker's share of a batch: less memory, the same gradient. Not for a
     network that trains batch norm, whose statistics need the whole batch."""
-    precision: Precision = "float32"
+    precision: Precision | None = None
     """Number format in which a deep model computes. Half as long, bfloat16 and float16 (GPU only)
-    take less memory and time; weights stay float32."""
+    take less memory and time; weights stay float32. If not given, a training takes bfloat16 on GPUs
+    that have it, and float32 elsewhere."""
     checkpointing: bool = False
     """Recompute activations in the backward pass instead of keeping them: less memory, more
     time."""
@@ -54,8 +62,18 @@ class Training:
     """Validation figure that chooses the epoch to keep; lower loss breaks ties of accuracy."""
     class_weights: bool = False
     """Weight the loss so that every class counts the same, however few its clips."""
-    clip_gradient_norm: float = 0.0
-    """Largest norm of the gradient; longer ones are clipped, 0 is no limit."""
+    balanced_sampling: bool = False
+    """Show clips of every class equally often in an epoch, those of rare classes several times, in
+    other views."""
+    clip_gradient_norm: float | None = None
+    """Largest norm of the gradient; longer ones are clipped, 0 is no limit. If not given: 1 for
+    networks that start from weights and for transformers, else 0."""
+    drop_path: float | None = None
+    """Probability that a clip skips the last block; it rises evenly from 0 at the first. If not
+    given: as the network was published, and 0.1 for other transformers that start from weights."""
+    ema: float | None = None
+    """Decay of an average of the weights over the steps, which is judged and kept; 0 is off. If not
+    given: 0.999 for networks that start from weights, else 0."""
     mixup_alpha: float = 0.0
     """Mixup: blend pairs of clips by a share from Beta(alpha, alpha); 0 is off."""
     cutmix_alpha: float = 0.0
@@ -69,22 +87,15 @@ class Training:
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("patience", 0)):
             _check(name, getattr(self, name), getattr(self, name) >= least, f"{least} or more")
         _check("seed", self.seed, 0 <= self.seed < 2**32, "0 or more, and below 2**32")
-        rate = self.learning_rate
-        _check("learning_rate", rate, 0 < rate < math.inf, "above 0")
-        for name in (
-            "weight_decay",
-            "warmup_epochs",
-            "clip_gradient_norm",
-            "mixup_alpha",
-            "cutmix_alpha",
-        ):
-            value = getattr(self, name)
-            _check(name, value, 0 <= value < math.inf, "0 or more")
-        smoothing = self.label_smoothing
-        _check("label_smoothing", smoothing, 0 <= smoothing < 1, "0 or more and below 1")
+        self._check_numbers()
         _check(
             "accumulate", self.accumulate, self.accumulate <= self.batch_size, "batch_size or less"
         )
+        if self.balanced_sampling and self.class_weights:
+            raise UserError(
+                "balanced_sampling and class_weights both make every class count the same: "
+                "give one of them"
+            )
         for name, kind in (
             ("optimizer", OptimizerKind),
             ("schedule", Schedule),
@@ -93,7 +104,28 @@ class Training:
             ("keep", Quantity),
         ):
             value = getattr(self, name)
-            _check(name, value, value in get_args(kind), f"one of {', '.join(get_args(kind))}")
+            fits = value in get_args(kind) or (value is None and name == "precision")
+            _check(name, value, fits, f"one of {', '.join(get_args(kind))}")
+
+    def _check_numbers(self) -> None:
+        """Check the settings that are fractions; None follows from others (``defaults``)."""
+        if (rate := self.learning_rate) is not None:
+            _check("learning_rate", rate, 0 < rate < math.inf, "above 0")
+        for name in ("backbone_rate", "layer_decay"):
+            if (share := getattr(self, name)) is not None:
+                _check(name, share, 0 < share <= 1, "above 0, and 1 or less")
+        for name in ("label_smoothing", "drop_path", "ema"):
+            if (part := getattr(self, name)) is not None:
+                _check(name, part, 0 <= part < 1, "0 or more and below 1")
+        for name in (
+            "weight_decay",
+            "warmup_epochs",
+            "clip_gradient_norm",
+            "mixup_alpha",
+            "cutmix_alpha",
+        ):
+            if (value := getattr(self, name)) is not None:
+                _check(name, value, 0 <= value < math.inf, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

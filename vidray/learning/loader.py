@@ -1,6 +1,6 @@
 """Batches for training and judging, made by threads while the network is at work.
 
-What a batch holds is decided by (seed, epoch, row) alone, never by the number of workers or
+What a batch holds is decided by (seed, epoch, draw) alone, never by the number of workers or
 threads: batch b of epoch k is one set of clips, augmented and mixed in one way, and each of
 ``world`` workers makes its share of it. So one worker and eight learn from the same batches, and
 a resumed run goes on with those it would have had.
@@ -31,8 +31,8 @@ from vidray.models.inference import Read
 from vidray.models.preprocess import Preprocessing, clip_flow
 from vidray.video.steady_opencv import steady_opencv
 
-# What a generator is for: the same seed, epoch and row must not give the same numbers twice.
-_ORDER, _VIEW, _MIX = range(3)
+# What a generator is for: the same seed, epoch and draw must not give the same numbers twice.
+_ORDER, _VIEW, _MIX, _PASS = range(4)
 
 T = TypeVar("T")
 
@@ -69,6 +69,46 @@ def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> l
     return np.array_split(order, math.ceil(num_rows / batch_size))
 
 
+def balanced_draws(labels: Labels, *, seed: int, epoch: int) -> RowNumbers:
+    """The draws of an epoch in which every class is drawn equally often, class by class.
+
+    Each class there are clips of is drawn N / K times, rounded up. It goes through its clips pass
+    by pass, each in an order of (seed, pass), and an epoch goes on where the one before ended: a
+    rare class shows its clips several times, a frequent one shows all before it shows one again.
+
+    Args:
+        labels: ``int64 (N,)``.
+
+    Returns:
+        ``int64 (K * ceil(N / K),)``. Draw d is of row d % N; d // N counts earlier draws of the
+        row in this epoch, so that each can have a view of its own.
+    """
+    classes = np.unique(labels)
+    each = math.ceil(len(labels) / len(classes))
+    drawn = []
+    for label in classes:
+        rows = np.flatnonzero(labels == label)
+        first, last = epoch * each // len(rows), ((epoch + 1) * each - 1) // len(rows)
+        passes = [
+            _rng(_PASS, seed, number, int(rows[0])).permutation(rows)
+            for number in range(first, last + 1)
+        ]
+        begin = epoch * each - first * len(rows)
+        drawn.append(np.concatenate(passes)[begin : begin + each])
+    rows = np.concatenate(drawn).astype(np.int64)
+    return rows + len(labels) * _times_before(rows)
+
+
+def _times_before(rows: RowNumbers) -> RowNumbers:
+    """How often each of ``rows`` stands before itself: ``[5, 7, 5, 5]`` -> ``[0, 0, 1, 2]``."""
+    order = np.argsort(rows, kind="stable")
+    values = rows[order]
+    starts = np.searchsorted(values, values)
+    times = np.empty_like(rows)
+    times[order] = np.arange(len(rows)) - starts
+    return times
+
+
 def shard(rows: RowNumbers, rank: int, world: int) -> RowNumbers:
     """The part of worker ``rank`` of ``world``: sizes differ by 1 at the most."""
     if not 0 <= rank < world:
@@ -102,6 +142,8 @@ class TrainingLoader:
     """0 is off; see ``augment.mix``. A clip's partner is of the same batch, any worker's."""
     cutmix_alpha: float = 0.0
     """0 is off."""
+    balanced: bool = False
+    """Draw every class equally often, see ``balanced_draws``."""
     threads: int = 4
     """Threads that make batches."""
     prefetch: int = 2
@@ -138,19 +180,36 @@ class TrainingLoader:
                     return
                 yield batch
 
+    @property
+    def draws_per_epoch(self) -> int:
+        """Clips of an epoch, of all workers together."""
+        if not self.balanced:
+            return len(self.labels)
+        classes = len(np.unique(self.labels))
+        return classes * math.ceil(len(self.labels) / classes)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch."""
+        return math.ceil(self.draws_per_epoch / self.batch_size)
+
     def batches(self, epoch: int) -> list[RowNumbers]:
-        """The rows of each batch of the epoch, of all workers."""
-        return epoch_batches(
-            len(self.labels), batch_size=self.batch_size, seed=self.seed, epoch=epoch
+        """The draws of each batch of the epoch, of all workers; rows, where each is drawn once."""
+        parts = epoch_batches(
+            self.draws_per_epoch, batch_size=self.batch_size, seed=self.seed, epoch=epoch
         )
+        if not self.balanced:
+            return parts
+        draws = balanced_draws(self.labels, seed=self.seed, epoch=epoch)
+        return [draws[part] for part in parts]
 
     def _start(self, pool: Executor, *, epoch: int, rows: RowNumbers) -> Callable[[], Batch]:
         """Begin to make this worker's share of a batch; what is returned waits for it.
 
         Args:
             pool: where the work is done.
-            epoch: decides the views, with the rows.
-            rows: ``int64``, of the whole batch.
+            epoch: decides the views, with the draws.
+            rows: ``int64``, the draws of the whole batch.
         """
         # The batch is in random order: the one before is a random partner, and never itself.
         mine = shard(rows, self.rank, self.world)
@@ -180,21 +239,22 @@ class TrainingLoader:
         flow = torch.empty((*shape[:-1], 2)) if self.preprocessing.flow else None
         return Batch(
             clips=torch.empty(shape, dtype=torch.uint8),
-            labels=torch.from_numpy(self.labels[rows]),
+            labels=torch.from_numpy(self.labels[rows % len(self.labels)]),
             targets=torch.empty(len(rows), self.num_classes),
             global_size=global_size,
             flow=flow,
         )
 
-    def _view(self, epoch: int, row: int) -> Pixels:
-        """The augmented clip of a row, ``uint8 (T, H, W, 3)``."""
+    def _view(self, epoch: int, draw: int) -> Pixels:
+        """The augmented clip of a draw, ``uint8 (T, H, W, 3)``."""
         return augment(
-            self.read(np.array([row]))[0],
+            self.read(np.array([draw % len(self.labels)]))[0],
             out_frames=self.preprocessing.num_frames,
             out_px=self.preprocessing.size_px,
             augmentation=self.augmentation,
             stride=self.preprocessing.stride,
-            rng=_rng(_VIEW, self.seed, epoch, row),
+            cut=self.preprocessing.cut,
+            rng=_rng(_VIEW, self.seed, epoch, draw),
         )
 
     def _fill(
@@ -224,9 +284,9 @@ class TrainingLoader:
         if batch.flow is not None:
             batch.flow[slot].numpy()[:] = clip_flow(clip)
 
-    def _one_hot(self, row: int) -> NDArray[np.float32]:
+    def _one_hot(self, draw: int) -> NDArray[np.float32]:
         target = np.zeros(self.num_classes, np.float32)
-        target[self.labels[row]] = 1
+        target[self.labels[draw % len(self.labels)]] = 1
         return target
 
     def _check_labels(self) -> None:
@@ -242,8 +302,8 @@ class TrainingLoader:
 
     def _check_shares(self) -> None:
         """Refuse batches in which a worker would have no clip: it has no gradient, and may hang."""
-        rows = len(self.labels)
-        least = rows // math.ceil(rows / self.batch_size)
+        rows = self.draws_per_epoch
+        least = rows // self.steps_per_epoch
         if least < self.world:
             raise UserError(
                 f"{rows} clips in batches of {self.batch_size} make batches of {least}, and "
@@ -301,5 +361,5 @@ def _ahead(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _rng(purpose: int, seed: int, epoch: int, row: int) -> np.random.Generator:
-    return np.random.default_rng([purpose, seed, epoch, row])
+def _rng(purpose: int, seed: int, epoch: int, draw: int) -> np.random.Generator:
+    return np.random.default_rng([purpose, seed, epoch, draw])

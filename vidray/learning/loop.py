@@ -4,11 +4,11 @@ A step learns from one global batch, of which every process has its share. The g
 the mean over the global batch whatever the shares, so one worker and many train the same network:
 
     share -> micro-batches -> forward, loss summed over own rows -> backward, averaged by DDP
-          -> clipped -> optimizer at ``learning_rate_at(step)``
+          -> clipped -> optimizer at ``learning_rate_at(step)`` -> average of the weights
 
-The loop keeps no state but the network, the optimizer and the rows of the epochs so far; all else
-is a function of the step or of (seed, epoch, rank). So a training goes on from a checkpoint of an
-epoch as if it had not stopped.
+The loop keeps no state but the network, the optimizer, the average and the rows of the epochs so
+far; all else is a function of the step or of (seed, epoch, rank). So a training goes on from a
+checkpoint of an epoch as if it had not stopped.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
-from vidray import memory, storage
+from vidray import memory
 from vidray.errors import UserError
-from vidray.learning import checkpoints
+from vidray.learning import checkpoints, defaults
+from vidray.learning.average import Average
 from vidray.learning.epochs import EpochRow, Validation, check_finite, should_stop
 from vidray.learning.loader import Batch, TrainingLoader
 from vidray.learning.losses import balanced_weights, loss_sum, row_weights
-from vidray.learning.optimizer import learning_rate_at, make_optimizer
-from vidray.learning.processes import predict_shared, rank_here, reduced
+from vidray.learning.optimizer import learning_rate_at, make_optimizer, parameter_groups
+from vidray.learning.processes import default_precision, predict_shared, rank_here, reduced
+from vidray.learning.progress import checked_rows, precision_of
 from vidray.models.inference import (
     autocast,
     to_channels_last,
 )
 from vidray.models.networks import batchnorm
-from vidray.storage import checked_json
 
 if TYPE_CHECKING:
     from vidray.learning.hyperparameters import Training
@@ -62,6 +63,8 @@ def fit(
     on_epoch: Callable[[Sequence[EpochRow], Save], bool | None],
     validation: Validation | None = None,
     start: Path | None = None,
+    shares: Mapping[str, float] | None = None,
+    is_fresh: bool = False,
 ) -> list[EpochRow]:
     """Train ``network`` in place; called in every process of a torch.distributed group, or alone.
 
@@ -69,13 +72,17 @@ def fit(
         network: the same in all processes; ``float (N, C, T, H, W)`` -> logits ``(N, K)``. What has
             ``requires_grad`` is trained. Its batch norms become synchronised ones.
         loader: this process's share of every batch, made by the same settings as ``training``.
-        training: settings, the same in all processes.
+        training: settings, the same in all processes; what is left open is as for a fresh network
+            (``defaults``), the precision as for the device or, of ``start``, as it was.
         device: of this process.
         on_epoch: called after each epoch in all processes, with the rows so far and a function that
             saves a checkpoint into a new folder (from one process: it waits for no other). Where
             it returns False in any process, the training ends for all.
         validation: clips to judge by; None to train without.
         start: folder of a checkpoint to go on from.
+        shares: the learning rate of each parameter as a share of the head's, see ``rate_shares``.
+        is_fresh: whether the network starts from noise: its batch norms forget the statistics they
+            begin with, see ``batchnorm.set_momentum``.
 
     Returns:
         A row per epoch, those before ``start`` included; ``best_epoch`` finds the best.
@@ -92,7 +99,10 @@ def fit(
     if training.precision == "float16" and device.type == "cpu":
         raise UserError("precision is float16, which needs a GPU: pass bfloat16 or float32")
     check_accumulate(network, training)
-    loop = _Loop(network, loader, training, device)
+    if training.precision is None:
+        precision = default_precision(device) if start is None else precision_of(start)
+        training = dataclasses.replace(training, precision=precision)
+    loop = _Loop(network, loader, training, device, shares, is_fresh=is_fresh)
     rows = loop.resume(start) if start is not None else []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         while len(rows) < training.epochs and not should_stop(rows, training):
@@ -126,20 +136,30 @@ class _Loop:
         loader: TrainingLoader,
         training: Training,
         device: torch.device,
+        shares: Mapping[str, float] | None,
+        *,
+        is_fresh: bool,
     ) -> None:
         self.loader = loader
         self.training = training
+        self.numbers = defaults.numbers(training)
+        assert training.precision is not None
+        self.precision = training.precision
         self.device = device
         self.world = batchnorm.world_size()
-        self.steps_per_epoch = math.ceil(len(loader.labels) / loader.batch_size)
+        self.steps_per_epoch = loader.steps_per_epoch
         self.class_weights: Tensor | None = None
         if training.class_weights:
             self.class_weights = balanced_weights(loader.labels, loader.num_classes).to(device)
         self.network = batchnorm.synchronise(network.to(device))
         if training.channels_last:
             to_channels_last(self.network)
-        self.optimizer = make_optimizer(self.network, training)
-        self.scaler = GradScaler(device.type) if training.precision == "float16" else None
+        self.optimizer = make_optimizer(self.network, training, shares)
+        self.shares = [g.share for g in parameter_groups(self.network, training, shares)]
+        self.scaler = GradScaler(device.type) if self.precision == "float16" else None
+        decay = self.numbers.ema
+        self.average = Average(self.network, decay) if decay else None
+        self.fresh_norms = batchnorm.momenta(self.network) if is_fresh else []
         self.wrapped = self.network
         if self.world > 1:
             self.wrapped = DistributedDataParallel(
@@ -151,19 +171,15 @@ class _Loop:
 
     def resume(self, folder: Path) -> list[EpochRow]:
         """Load a checkpoint; the rows of the epochs before it."""
-        progress = checkpoints.load(folder, self.network, self.optimizer, scaler=self.scaler)
-        before, rows = _settings_and_rows(folder, progress)
-        now = self._settings()
-        changed = [
-            f"{name}: {before.get(name)} -> {value}"
-            for name, value in now.items()
-            if before.get(name) != value
-        ]
-        if changed:
-            raise UserError(
-                f"the checkpoint {folder} is of other settings ({'; '.join(changed)}): resume with "
-                "the same, or start afresh in another folder"
-            )
+        # First what is easily told: other rates are other groups of the optimizer, too.
+        rows = checked_rows(folder, checkpoints.read_progress(folder), self._settings())
+        checkpoints.load(
+            folder,
+            self.network,
+            self.optimizer,
+            scaler=self.scaler,
+            average=None if self.average is None else self.average.network,
+        )
         return rows
 
     def save(self, folder: Path, rows: Sequence[EpochRow]) -> None:
@@ -172,11 +188,22 @@ class _Loop:
             "settings": self._settings(),
             "epochs": [dataclasses.asdict(row) for row in rows],
         }
-        checkpoints.save(folder, self.network, self.optimizer, progress, scaler=self.scaler)
+        checkpoints.save(
+            folder,
+            self.network,
+            self.optimizer,
+            progress,
+            scaler=self.scaler,
+            average=None if self.average is None else self.average.network,
+        )
 
     def _settings(self) -> dict[str, Any]:
         """The settings that the weights after an epoch depend on."""
-        return {**dataclasses.asdict(self.training), "steps_per_epoch": self.steps_per_epoch}
+        return {
+            **dataclasses.asdict(self.training),
+            **dataclasses.asdict(self.numbers),
+            "steps_per_epoch": self.steps_per_epoch,
+        }
 
     def all_agree(self, answer: bool) -> bool:
         """Whether every process says yes."""
@@ -205,13 +232,14 @@ class _Loop:
             train_accuracy=correct / clips,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
-            learning_rate=self.optimizer.param_groups[0]["lr"],
+            learning_rate=self._rate((index + 1) * self.steps_per_epoch - 1),
             seconds=seconds,
             seconds_waiting_for_data=waited,
             seconds_validating=seconds_validating,
             steps=self.steps_per_epoch,
             clips_per_second=clips / seconds,
             peak_memory_bytes=int(peak_memory),
+            precision=self.precision,
         )
         check_finite(row)
         return row
@@ -226,15 +254,21 @@ class _Loop:
         first = index * self.steps_per_epoch
         for step, batch in enumerate(self.loader.epoch(index), start=first):
             self._set_learning_rate(step)
+            batchnorm.set_momentum(self.fresh_norms, step)
             totals += self._step(batch)
+            if self.average is not None:
+                self.average.update(self.network, step)
         if self.world > 1:
             torch.distributed.all_reduce(totals)
         return totals
 
     def _set_learning_rate(self, step: int) -> None:
-        rate = learning_rate_at(step, steps_per_epoch=self.steps_per_epoch, training=self.training)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = self._rate(step)
+        for group, share in zip(self.optimizer.param_groups, self.shares, strict=True):
+            group["lr"] = rate * share
+
+    def _rate(self, step: int) -> float:
+        return learning_rate_at(step, steps_per_epoch=self.steps_per_epoch, training=self.training)
 
     def _step(self, batch: Batch) -> Tensor:
         """Learn from one global batch; sums over own rows as in ``_train``."""
@@ -253,7 +287,7 @@ class _Loop:
         for index, part in enumerate(parts):
             inputs = self._inputs(batch, part)
             with self._synchronising(index == len(parts) - 1):
-                with autocast(self.device, self.training.precision):
+                with autocast(self.device, self.precision):
                     logits = self.wrapped(inputs)
                 loss = loss_sum(
                     logits,
@@ -296,11 +330,11 @@ class _Loop:
         scaled.backward()
 
     def _update(self) -> None:
-        if self.training.clip_gradient_norm:
+        if self.numbers.clip_gradient_norm:
             if self.scaler is not None:
                 self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(
-                self.network.parameters(), self.training.clip_gradient_norm
+                self.network.parameters(), self.numbers.clip_gradient_norm
             )
         if self.scaler is None:
             self.optimizer.step()
@@ -313,7 +347,7 @@ class _Loop:
         if validation is None:
             return None, None
         logits = predict_shared(
-            self.network,
+            self.network if self.average is None else self.average.network,
             validation.read,
             len(validation.labels),
             # No gradients are kept, so what fits in training does here.
@@ -322,7 +356,7 @@ class _Loop:
             ),
             preprocessing=self.loader.preprocessing,
             device=self.device,
-            precision=self.training.precision,
+            precision=self.precision,
         )
         labels = torch.from_numpy(validation.labels)
         loss = F.cross_entropy(torch.from_numpy(logits).double(), labels)
@@ -339,20 +373,3 @@ def _peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     return float(memory.peak_bytes() or 0)
-
-
-def _settings_and_rows(
-    folder: Path, progress: Mapping[str, Any]
-) -> tuple[Mapping[str, Any], list[EpochRow]]:
-    """Settings and rows that ``save`` wrote; UserError where they were changed."""
-    settings, epochs = progress.get("settings"), progress.get("epochs")
-    try:
-        if not isinstance(settings, Mapping) or not isinstance(epochs, list):
-            raise UserError("progress has no settings, or no epochs")
-        rows = [
-            checked_json.build(EpochRow, row, f"progress.epochs[{k}]")
-            for k, row in enumerate(epochs)
-        ]
-    except UserError as error:
-        raise storage.damaged(str(folder / checkpoints.HEADER), str(error)) from None
-    return settings, rows

@@ -1,15 +1,18 @@
-"""The optimizer: which weights decay, and the learning rate of each step."""
+"""The optimizer: which weights decay, and the learning rate of each step and each layer."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from vidray.errors import UserError
+from vidray.learning.defaults import numbers
+from vidray.models.networks.architecture import Architecture
 
 if TYPE_CHECKING:
     from vidray.learning.hyperparameters import Training
@@ -25,44 +28,94 @@ _MOST_WARMUP = 0.5
 
 
 def learning_rate_at(step: int, *, steps_per_epoch: int, training: Training) -> float:
-    """The learning rate of one step, 0 for the first of the training."""
+    """The learning rate of one step, 0 for the first of the training: the head's."""
+    rate = numbers(training).learning_rate
     total = training.epochs * steps_per_epoch
     warmup = min(round(training.warmup_epochs * steps_per_epoch), int(_MOST_WARMUP * total))
     if step < warmup:
-        return training.learning_rate * (step + 1) / warmup
+        return rate * (step + 1) / warmup
     if training.schedule == "cosine":
         done = (step - warmup) / (total - warmup)
-        return training.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        return rate * 0.5 * (1 + math.cos(math.pi * done))
     if training.schedule == "step":
-        return training.learning_rate * math.prod(
-            0.1 for share in _STEPS_DOWN if step >= share * total
-        )
-    return training.learning_rate
+        return rate * math.prod(0.1 for share in _STEPS_DOWN if step >= share * total)
+    return rate
 
 
-def make_optimizer(network: nn.Module, training: Training) -> torch.optim.Optimizer:
-    """The optimizer over what ``requires_grad``; ``decayed`` says what decays.
+class Group(NamedTuple):
+    """Parameters that are trained alike."""
+
+    share: float
+    """Their learning rate as a share of the head's."""
+    weight_decay: float
+    parameters: list[nn.Parameter]
+
+
+def rate_shares(built: Architecture, training: Training) -> dict[str, float]:
+    """The learning rate of each parameter, by name, as a share of the head's.
+
+    With ``layer_decay`` d the last of n blocks has d, the first d ** n, and what comes before it
+    (positions, class token) d ** (n + 1): BEiT's rule (Bao et al. 2021). What comes after the
+    blocks (a last norm, the pooling over time) has the head's rate, as ``set_trained`` has it.
+    """
+    own = numbers(training)
+    count = len(built.blocks)
+    block_of = {
+        id(parameter): index
+        for index, block in enumerate(built.blocks)
+        for parameter in block.parameters()
+    }
+    head = {id(parameter) for parameter in built.head.parameters()}
+    shares: dict[str, float] = {}
+    index = -1  # Parameters come in the order of the forward pass: -1 is before the first block.
+    for name, parameter in built.network.named_parameters():
+        is_own = id(parameter) in block_of
+        index = block_of.get(id(parameter), index)
+        if id(parameter) in head or (index == count - 1 and not is_own):
+            shares[name] = 1.0
+        else:
+            shares[name] = own.backbone_rate * own.layer_decay ** (count - index)
+    return shares
+
+
+def parameter_groups(
+    network: nn.Module, training: Training, shares: Mapping[str, float] | None = None
+) -> list[Group]:
+    """The parameters that ``requires_grad``, in groups: the highest rate first, decayed ones first.
+
+    Args:
+        shares: of ``rate_shares``; 1 for all if there are none.
 
     Raises:
         UserError: nothing is to be trained.
     """
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if not trained:
-        raise UserError("no parameter of the network is trained: train its head at least")
     matrices = {id(parameter) for parameter in decayed(network)}
-    decay = {
-        "params": [parameter for parameter in trained if id(parameter) in matrices],
-        "weight_decay": training.weight_decay,
-    }
-    rest = {
-        "params": [parameter for parameter in trained if id(parameter) not in matrices],
-        "weight_decay": 0.0,
-    }
-    groups: list[dict[str, Any]] = [group for group in (decay, rest) if group["params"]]
+    found: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            share = 1.0 if shares is None else shares[name]
+            found.setdefault((share, id(parameter) in matrices), []).append(parameter)
+    if not found:
+        raise UserError("no parameter of the network is trained: train its head at least")
+    return [
+        Group(share, training.weight_decay if decays else 0.0, found[share, decays])
+        for share, decays in sorted(found, reverse=True)
+    ]
+
+
+def make_optimizer(
+    network: nn.Module, training: Training, shares: Mapping[str, float] | None = None
+) -> torch.optim.Optimizer:
+    """The optimizer over the ``parameter_groups``, in their order; ``decayed`` says what decays."""
+    rate = numbers(training).learning_rate
+    groups: list[dict[str, Any]] = [
+        {"params": group.parameters, "weight_decay": group.weight_decay, "lr": rate * group.share}
+        for group in parameter_groups(network, training, shares)
+    ]
     if training.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=training.learning_rate, momentum=_SGD_MOMENTUM)
+        return torch.optim.SGD(groups, lr=rate, momentum=_SGD_MOMENTUM)
     kind = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=training.learning_rate)
+    return kind(groups, lr=rate)
 
 
 def decayed(network: nn.Module) -> list[nn.Parameter]:

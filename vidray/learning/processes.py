@@ -76,3 +76,19 @@ def reduced(values: list[float], device: torch.device, how: Any) -> list[float]:
     torch.distributed.all_reduce(shared, op=how)
     values_of_all: list[float] = shared.tolist()
     return values_of_all
+
+
+def default_precision(device: torch.device) -> Precision:
+    """The precision of a training that names none, the same in every process.
+
+    bfloat16 is 1.3 to 3.7 times as fast as float32 on a GPU that has it (docs/gpu.md). On CPUs it
+    stays float32: kinds with and without bfloat16 stand side by side in a cluster, and a training
+    would differ from another by the node it came to.
+    """
+    has_it = False
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+    if batchnorm.world_size() > 1:
+        has_it = reduced([float(has_it)], device, torch.distributed.ReduceOp.MIN)[0] == 1
+    return "bfloat16" if has_it else "float32"

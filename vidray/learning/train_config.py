@@ -10,6 +10,7 @@ import tyro
 from vidray import flags
 from vidray.errors import UserError
 from vidray.flags import Flat
+from vidray.learning import defaults
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.models import names
 
@@ -46,7 +47,8 @@ class DeepSettings:
     """Deep models only."""
 
     weights: str = "none"
-    """Initial weights: none, the published ones (default), or a safetensors file."""
+    """Initial weights: none, the published ones (default), a file, a model folder, or
+    hf:OWNER/NAME[@REVISION] or hf:FOLDER of transformers."""
     head: Literal["linear", "layernorm_dropout_linear"] = "linear"
     """Last layers of a deep model, which map features to classes."""
     dropout: float = 0.5
@@ -59,8 +61,9 @@ class DeepSettings:
     """Step between taken frames, in stored frames; evenly over the clip if not given."""
     crop_px: int | None = None
     """Width and height of the network's input; the stored size if not given."""
-    normalise: Literal["kinetics", "imagenet", "dataset"] = "kinetics"
-    """Source of the colour mean and standard deviation; dataset measures them on split train."""
+    normalise: Literal["kinetics", "imagenet", "dataset"] | None = None
+    """Source of the colour mean and standard deviation; those that the weights were trained with if
+    not given, and of Kinetics for a fresh network. dataset measures them on split train."""
 
     def __post_init__(self) -> None:
         for name in ("frames", "stride", "crop_px"):
@@ -119,7 +122,11 @@ class LearningSettings:
     def deciding_deep(self) -> dict[str, Any]:
         """Every setting, flat, that decides a deep model beside the clips."""
         groups = (self.deep, self.training, self.augmentation)
-        return {name: value for group in groups for name, value in asdict(group).items()}
+        flat = {name: value for group in groups for name, value in asdict(group).items()}
+        if self.deep.weights == "none" and self.deep.normalise is None:
+            flat["normalise"] = "kinetics"  # As it was called when it had to be one of them.
+        given = defaults.given_as_before(flat)
+        return defaults.without_open(flat) | ({"given": given} if given else {})
 
     def refuse_flags_of_deep_models(self, because: str) -> None:
         """Raise UserError where one is given; the seed is for classical models too.

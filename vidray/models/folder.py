@@ -4,6 +4,8 @@ MODEL_DIR/
 model.json           what it is: name, classes, preprocessing down to the pixel, versions
 weights.safetensors  a deep model's state dict,
 pipeline.skops       or a classical model's fitted pipeline
+embedding/   model.json and weights.safetensors of the network whose embeddings a classical model
+             takes, if it takes any
 metrics.json its figures on the validation split (after jobs/train.py)
 history.json         the training curve as data; curve.png draws it (deep)
 run.json, _SUCCESS   how it was trained; _SUCCESS is written last
@@ -12,8 +14,10 @@ run.json, _SUCCESS   how it was trained; _SUCCESS is written last
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, get_args
 
 import numpy as np
@@ -25,10 +29,12 @@ from torch import Tensor, nn
 
 from vidray import storage
 from vidray.errors import ModelError, UserError, VideoError
+from vidray.features.embedding import Views
 from vidray.features.extraction import Settings
+from vidray.models import transformers_config
 from vidray.models.inference import Read, predict_logits
 from vidray.models.matrices import feature_names, to_matrix
-from vidray.models.model_files import read_info
+from vidray.models.model_files import embeds, network_folder, read_info
 from vidray.models.names import Precision
 from vidray.models.networks.build import build
 from vidray.models.preprocess import Preprocessing
@@ -100,6 +106,30 @@ class DeepModel:
             found = softmax(logits)
         return _checked(found, self.name, self.class_names)
 
+    def embed(
+        self, clips: NDArray[np.uint8], *, batch_size: int = 1, precision: Precision = "float32"
+    ) -> NDArray[np.float32]:
+        """What the head sees, ``float32 (N, D)``, of stored clips ``uint8 (N, T, H, W, 3)``.
+
+        One clip a pass if nothing else is said, as the label job computes on a CPU. Not for several
+        threads at once.
+
+        Raises:
+            UserError, ModelError: as ``predict``.
+        """
+        assert self.head is not None
+        seen: list[NDArray[np.float32]] = []
+
+        def keep(_head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen.append(inputs[0].detach().float().cpu().numpy())
+
+        handle = self.head.register_forward_pre_hook(keep)
+        try:
+            self.predict(clips, batch_size=batch_size, precision=precision)
+        finally:
+            handle.remove()
+        return np.concatenate(seen)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassicalModel:
@@ -108,6 +138,7 @@ class ClassicalModel:
     Attributes:
         class_names: in the order of the probabilities.
         features: how a video is turned into the FEATURES row it takes.
+        network: the one whose embeddings are among its features, unless another process has it.
     """
 
     name: str
@@ -116,6 +147,16 @@ class ClassicalModel:
     families: tuple[str, ...]
     features: Settings
     info: Mapping[str, Any]
+    network: DeepModel | None = None
+
+    @property
+    def views(self) -> Views | None:
+        """The network in this process, as ``describe_video`` asks it; None if there is none."""
+        network, embedding = self.network, self.features.embedding
+        if network is None or embedding is None:
+            return None
+        embed = partial(network.embed, precision=embedding.precision)
+        return Views(clip=network.clip, embed=embed)
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
         """Probabilities ``float64 (N, K)`` of rows of a FEATURES table.
@@ -195,19 +236,39 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(exp / exp.sum(axis=1, keepdims=True))
 
 
-def load(model_dir: str, *, device: str = "cpu") -> Model:
+def load(model_dir: str, *, device: str = "cpu", with_network: bool = True) -> Model:
     """The model of a model folder, local or in a bucket.
+
+    Args:
+        device: where a network computes.
+        with_network: whether that of a classical model is loaded, too; not where another process
+            has it.
 
     Raises:
         UserError: not a finished model folder, or a file in it that could run code.
     """
     uri = storage.canonical(model_dir)
     info = read_info(model_dir)
-    load_kind = _load_classical if info["family"] == "classical" else _load_deep
-    return load_kind(uri, info, device)
+    if info["family"] == "deep":
+        return _load_deep(uri, info, device)
+    model = _load_classical(uri, info)
+    if with_network and embeds(info):
+        model = dataclasses.replace(model, network=load_network(model_dir, device=device))
+    return model
 
 
-def _load_classical(uri: str, info: dict[str, Any], _: str) -> ClassicalModel:
+def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel:
+    """The network of a model folder: a deep model's, or the one whose embeddings a classical model
+    takes.
+
+    Raises:
+        UserError: as ``load``, or a classical model without a network.
+    """
+    uri = network_folder(model_dir)
+    return _load_deep(uri, read_info(uri), device)
+
+
+def _load_classical(uri: str, info: dict[str, Any]) -> ClassicalModel:
     # scikit-learn takes 2 to 5 seconds, and a process with a network needs none of it.
     from vidray.models import classical
 
@@ -220,7 +281,7 @@ def _load_classical(uri: str, info: dict[str, Any], _: str) -> ClassicalModel:
         info=info,
     )
     # Of two rows, so that numbers that are none, and parts that do not fit, show before any video.
-    width = len(feature_names(model.families))
+    width = len(feature_names(model.families, model.features.embedding))
     model.predict_matrix(np.stack([np.zeros(width, np.float32), np.full(width, np.nan, "f4")]))
     return model
 
@@ -228,6 +289,7 @@ def _load_classical(uri: str, info: dict[str, Any], _: str) -> ClassicalModel:
 def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
     where = _part(uri, WEIGHTS)
     # Only what ``Network`` names, and no weights but those beside it: nothing else is opened.
+    _check_not_smaller(where, info["network"].get("config"))
     built = build(**info["network"], weights="none")
     _check_size(where, built.network)
     fitting.load_exactly(built.network, files.read_safetensors(where), source=where)
@@ -262,6 +324,27 @@ def _check_size(where: str, network: nn.Module) -> None:
     if size_bytes > most:
         problem = f"{storage.without_secrets(where)} has {size_bytes} bytes"
         raise UserError(f"{problem}, and weights of this model {most} at the most: {_NEXT_STEP}")
+
+
+def _check_not_smaller(where: str, config: Mapping[str, Any] | None) -> None:
+    """Raise UserError where a config makes more weights than a file holds bytes.
+
+    It is looked at before memory is taken: of other networks the name says how large they are.
+    """
+    if config is None:
+        return
+    try:
+        from vidray.models.networks.transformers_video import check_parameters
+    except ImportError:
+        raise UserError(
+            f"{where} is of a network of transformers: pip install 'vidray[transformers]'"
+        ) from None
+    count = check_parameters(transformers_config.from_json(config))
+    if storage.exists(where) and storage.file_info(where).size_bytes < count:
+        raise UserError(
+            f"{storage.without_secrets(where)} is too small for the {count} parameters of its "
+            f"model.json: {_NEXT_STEP}"
+        )
 
 
 def _part(uri: str, name: str) -> str:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from vidray import features
 from vidray.errors import UserError
+from vidray.features import embedding
+from vidray.features.embedding import Embedding
 from vidray.models.arrays import Matrix
 
 METADATA_COLUMNS = (
@@ -31,14 +33,18 @@ def to_matrix(table: pa.Table, families: Sequence[str]) -> Matrix:
     Raises:
         UserError: a family is unknown or not among the columns, or none is given.
     """
-    lengths = [features.get_family(family).length for family in families]
+    known = (*features.FAMILIES, embedding.NAME)
+    for family in families:
+        if family not in known:
+            features.get_family(family)  # It says which there are.
     missing = [family for family in families if family not in table.column_names]
-    if missing or not lengths:
+    if missing or not families:
         raise UserError(
             f"no features {', '.join(missing) or 'are named'}: the table has "
-            f"{', '.join(f for f in features.FAMILIES if f in table.column_names) or 'none'}; "
-            "extract with --families"
+            f"{', '.join(f for f in known if f in table.column_names) or 'none'}; "
+            f"extract with {'--embed' if missing == [embedding.NAME] else '--families'}"
         )
+    lengths = [_length(table, family) for family in families]
     columns = [table.column(family) for family in families]
     if len(columns) == 1 and columns[0].num_chunks == 1 and not columns[0].null_count:
         return _chunk_values(columns[0].chunk(0), lengths[0])
@@ -51,6 +57,13 @@ def to_matrix(table: pa.Table, families: Sequence[str]) -> Matrix:
             top += len(chunk)
         left += length
     return matrix
+
+
+def _length(table: pa.Table, family: str) -> int:
+    if family != embedding.NAME:
+        return features.get_family(family).length
+    kind = table.schema.field(family).type  # As many as the network has.
+    return int(kind.list_size) if pa.types.is_fixed_size_list(kind) else 0
 
 
 def _chunk_values(chunk: pa.FixedSizeListArray, length: int) -> Matrix:
@@ -68,14 +81,22 @@ def _chunk_values(chunk: pa.FixedSizeListArray, length: int) -> Matrix:
     return cast(Matrix, values)
 
 
-def feature_names(families: Sequence[str]) -> list[str]:
-    """A name per column of ``to_matrix``: family, part and index, such as ``flow.hof[3]``."""
-    return [f"{family}.{name}" for family in families for name in features.column_names(family)]
+def feature_names(families: Sequence[str], network: Embedding | None = None) -> list[str]:
+    """A name per column of ``to_matrix``: family, part and index, such as ``flow.hof[3]``.
+
+    Args:
+        network: that of the family ``embedding``, if it is among them.
+    """
+    return [
+        f"{family}.{name}" for family in families for name in features.column_names(family, network)
+    ]
 
 
-def family_columns(families: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """Family -> its columns of ``to_matrix``."""
-    lengths = [features.get_family(family).length for family in families]
+def family_columns(
+    families: Sequence[str], network: Embedding | None = None
+) -> dict[str, NDArray[np.int64]]:
+    """Family -> its columns of ``to_matrix``; ``network`` as of ``feature_names``."""
+    lengths = [features.get_family(family, network).length for family in families]
     ends = np.cumsum(lengths)
     return {
         family: np.arange(end - length, end)

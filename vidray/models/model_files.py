@@ -7,6 +7,7 @@ looks at all of it before a word of it is used.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from typing import Any, Literal
 from vidray import storage
 from vidray.errors import UserError, VideoError
 from vidray.models import names as model_names
+from vidray.models import transformers_config
 from vidray.models.preprocess import Preprocessing
 from vidray.storage import checked_json, names
 from vidray.tables import run_folder
-from vidray.tables.run_folder import MODEL
+from vidray.tables.run_folder import EMBEDDING, MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
 from vidray.video.frames import Limits
 
@@ -27,6 +29,7 @@ HeadKind = Literal["linear", "layernorm_dropout_linear"]
 # Names and settings of 100,000 classes are 2 MB.
 _MOST_BYTES = 16 << 20
 _MOST_CLASSES = 100_000
+_PIECE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +45,15 @@ class Network:
     variant: str | None = None
     merge: tuple[int | None, ...] | None = None
     """See ``heads.MergedHead``: the outputs of the head that is merged into these classes."""
+    config: Mapping[str, Any] | None = None
+    """What a network of transformers is made of (``transformers_config``); of others None."""
 
     def __post_init__(self) -> None:
+        if (self.config is not None) != model_names.is_hub(self.name):
+            rule = f"a model that begins with {model_names.HUB} has one, and no other"
+            raise UserError(f"config of the model {checked_json.shown(self.name)} is wrong: {rule}")
+        if self.config is not None:
+            transformers_config.from_json(self.config, where="config")
         if self.merge is not None:
             _check_merge(self.merge, self.num_classes)
         for name in ("frames", "size_px"):
@@ -64,9 +74,10 @@ def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:
         )
 
 
-# Folders of an older vidray lack the caps that came later, ``build`` has defaults, and frames could
-# not be chosen.
-_MAY_LACK = (Limits, Network, "choice")
+# Folders of an older vidray lack the caps that came later, ``build`` has defaults, and neither
+# frames nor a network for embeddings could be chosen, nor was anything resized and then cropped, or
+# cut of what is stored.
+_MAY_LACK = (Limits, Network, "choice", "embedding", "resize_px", "resizer", "cut")
 
 
 def read_info(model_dir: str) -> dict[str, Any]:
@@ -98,6 +109,69 @@ def read_info(model_dir: str) -> dict[str, Any]:
         ) from None
     checked: dict[str, Any] = info
     return checked
+
+
+def name_and_digest(model_dir: str) -> tuple[str, str]:
+    """A model's name, and twelve hex digits that change when its answers may.
+
+    Raises:
+        UserError: not a model folder.
+    """
+    info = read_info(model_dir)
+    files = [MODEL, WEIGHTS, PIPELINE]
+    if embeds(info):
+        files += [f"{EMBEDDING}/{MODEL}", f"{EMBEDDING}/{WEIGHTS}"]
+    digest = hashlib.sha256()
+    for file in files:
+        where = storage.join(storage.canonical(model_dir), file)
+        try:
+            size_bytes = storage.file_info(where).size_bytes
+            digest.update(f"{file} {size_bytes}\n".encode())
+            # In pieces: the file's maker decides its size.
+            with storage.open_binary(where, size_bytes=size_bytes) as opened:
+                while piece := opened.read(_PIECE_BYTES):
+                    digest.update(piece)
+        except VideoError as error:
+            if error.kind == "missing":
+                continue  # A model has weights or a pipeline.
+            problem = f"{storage.without_secrets(where)} cannot be read: {error.message}"
+            raise UserError(f"{problem}; fix it, or name another model folder") from error
+    return str(info["name"]), digest.hexdigest()[:12]
+
+
+def embeds(info: Mapping[str, Any]) -> bool:
+    """Whether a model.json is of a classical model that takes the embeddings of a network."""
+    return info["family"] == "classical" and info["features"].get("embedding") is not None
+
+
+def network_folder(model_dir: str) -> str:
+    """The model folder of a model's network: of a deep model its own, of a classical one that takes
+    embeddings the one within it.
+
+    Raises:
+        UserError: not a model folder, a classical model without a network, or one whose network is
+            not there or not the one that it was trained with.
+    """
+    info = read_info(model_dir)
+    if info["family"] == "deep":
+        return storage.canonical(model_dir)
+    shown = storage.without_secrets(model_dir)
+    if not embeds(info):
+        raise UserError(f"{shown} holds {info['name']}, a classical model: a network is needed")
+    inside = storage.join(storage.canonical(model_dir), EMBEDDING)
+    if not storage.exists(storage.join(inside, MODEL)):
+        raise UserError(
+            f"{shown} is not a whole model folder (no {EMBEDDING}/{MODEL}): copy or train it again"
+        )
+    if read_info(inside)["family"] != "deep":
+        raise UserError(f"{shown}/{EMBEDDING} holds a classical model: a network must be there")
+    digest = info["features"]["embedding"]["digest"]
+    if (found := name_and_digest(inside)[1]) != digest:
+        raise UserError(
+            f"{shown}/{EMBEDDING} holds the network {found}, and the model was trained with "
+            f"{digest}: get the model again from its author, or train it again"
+        )
+    return inside
 
 
 def _what_else(folder: str) -> str:
@@ -150,7 +224,8 @@ def _check_deep(info: Mapping[str, Any]) -> None:
             f"network.num_classes is {network.num_classes} and class_names has "
             f"{len(info['class_names'])}: a network has one output for each class"
         )
-    given = checked_json.build(Preprocessing, info.get("preprocessing"), "preprocessing")
+    pixels = info.get("preprocessing")
+    given = checked_json.build(Preprocessing, pixels, "preprocessing", may_lack=_MAY_LACK)
     clip = checked_json.build(ClipSettings, info.get("clip"), "clip", may_lack=_MAY_LACK)
     if max(given.num_frames, given.size_px) > 4096:
         raise UserError("preprocessing.num_frames and size_px must be 4096 at the most")

@@ -8,6 +8,7 @@ folder carries the ``Preprocessing``: nothing about the input is left for its us
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +45,7 @@ KINETICS: tuple[Colour, Colour] = ((0.43216, 0.394666, 0.37645), (0.22803, 0.221
 class Preprocessing:
     """The preprocessing of a stored clip for a network.
 
-    ``dataclasses.asdict`` and ``from_json`` are the way to JSON and back.
+    ``to_json`` and ``from_json`` are the way to JSON and back.
     """
 
     num_frames: int
@@ -60,6 +61,10 @@ class Preprocessing:
     all stored frames."""
     flow: bool = False
     """Two more channels behind the colours: ``clip_flow`` of the same pixels."""
+    cut: bool = False
+    """Larger stored frames are cut to their middle square of size_px; otherwise they are resized to
+    it. Where the difference is a multiple of 4, that is the middle of the frame that they were cut
+    from, too, whichever way its halves are rounded."""
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
@@ -79,9 +84,14 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """The preprocessing from the JSON of ``dataclasses.asdict``; JSON has no tuples."""
+        """The preprocessing from the JSON of ``to_json``; JSON has no tuples."""
         colours = {name: tuple(values[name]) for name in ("mean", "std")}
         return cls(**{**values, **colours})
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON of it, without what an older one had not, where that is the default."""
+        values = dataclasses.asdict(self)
+        return values if self.cut else {k: value for k, value in values.items() if k != "cut"}
 
     @property
     def num_channels(self) -> int:
@@ -113,7 +123,7 @@ class Preprocessing:
             return clips
         wanted = np.empty((len(clips), *self.clip_shape), np.uint8)
         for clip, out in zip(clips, wanted, strict=True):
-            out[:] = fit_frames(clip[self._frames(len(clip))], self.size_px)
+            out[:] = fit_frames(clip[self._frames(len(clip))], self.size_px, cut=self.cut)
         return wanted
 
     def _frames(self, num_stored: int) -> NDArray[np.int64]:
@@ -168,13 +178,16 @@ def clips_flow(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.stack(fields) if fields else np.empty((*clips.shape[:-1], 2), np.float32)
 
 
-def fit_frames(frames: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+def fit_frames(frames: NDArray[np.uint8], side_px: int, *, cut: bool = False) -> NDArray[np.uint8]:
     """The middle square of each frame, resized: ``uint8 (T, H, W, 3)`` -> ``(T, side, side, 3)``.
 
-    Frames that are right already come back as a view.
+    Frames that are right already come back as a view, and so do those that are cut.
+
+    Args:
+        cut: takes the middle square of ``side_px``, of frames that are not smaller.
     """
     height, width = frames.shape[1:3]
-    side = min(height, width)
+    side = side_px if cut and side_px <= min(height, width) else min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = frames[:, top : top + side, left : left + side]
     if side == side_px:

@@ -17,6 +17,7 @@ from vidray.learning.examples import (
     select,
 )
 from vidray.learning.recordings import Demand
+from vidray.models.carried_network import check_network
 from vidray.models.names import ModelKind
 from vidray.search.settings import SearchSettings
 from vidray.tables import run_folder
@@ -134,6 +135,8 @@ def _refuse_two_splits(kinds: Sequence[Examples]) -> None:
 
 
 def _check_recordings(examples: Examples, settings: SearchSettings) -> None:
+    if examples.network is not None:  # Which the winner carries.
+        check_network(examples.network_folder, examples.network)
     demand = Demand(
         folds=settings.folds.folds,
         repeats=settings.folds.repeats,

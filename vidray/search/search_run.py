@@ -22,6 +22,7 @@ from vidray.evaluation.drawing import save_figure
 from vidray.learning.examples import Examples
 from vidray.learning.train_config import Workers
 from vidray.models import classical
+from vidray.models.matrices import family_columns
 from vidray.models.names import ModelKind
 from vidray.search import conductor, winners
 from vidray.search.conductor import Plan
@@ -263,7 +264,7 @@ def _classical_trials(search: Search) -> ClassicalTrials:
         y=train.targets(examples.class_names),
         groups=train.groups,
         class_names=examples.class_names,
-        families=examples.families,
+        columns=family_columns(examples.families, examples.network),
         folder=conductor.node_folder(),
         folds=settings.folds.folds,
         repeats=settings.folds.repeats,

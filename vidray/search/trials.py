@@ -39,7 +39,6 @@ from vidray.learning.selection import Selection
 from vidray.learning.train_config import DeepSettings, Workers
 from vidray.models.cross_validation import cross_validate
 from vidray.models.folder import save_deep
-from vidray.models.matrices import family_columns
 from vidray.models.prepared import Prepared
 from vidray.search.proposals import name_of
 from vidray.search.settings import Metric, is_loss
@@ -77,7 +76,7 @@ class ClassicalTrials:
         y: ``int64 (N,)``.
         groups: N recordings.
         class_names: K names.
-        families: feature families that the columns of ``x`` are.
+        columns: feature family -> its columns of ``x``.
         folder: of a node, for what trials share (see ``Prepared``).
         folds, repeats, calibrated, seed: of the cross-validation.
         metric: what the score is.
@@ -87,7 +86,7 @@ class ClassicalTrials:
     y: NDArray[np.int64]
     groups: Sequence[str | None]
     class_names: tuple[str, ...]
-    families: tuple[str, ...]
+    columns: Mapping[str, NDArray[np.int64]]
     folder: str
     folds: int
     repeats: int
@@ -98,12 +97,11 @@ class ClassicalTrials:
     def run(self, settings: TrialSettings, report: Report) -> None:
         """Report METRICS over all folds, averaged over repeats, and ``best_score``."""
         wanted = settings["families"]
-        columns = family_columns(self.families)
         prepared = Prepared(
             name=" ".join(wanted),
             x=self.x
-            if tuple(wanted) == self.families
-            else self.x[:, np.concatenate([columns[family] for family in wanted])],
+            if list(wanted) == list(self.columns)
+            else self.x[:, np.concatenate([self.columns[family] for family in wanted])],
             y=self.y,
             folder=Path(self.folder),
         )
@@ -166,7 +164,9 @@ class DeepTrials:
         if reports.is_stopped:
             return
         rows = [dataclasses.asdict(row) for row in trained.rows]
-        save_deep(storage.join(where, "model"), model_info(job, examples), trained.state)
+        save_deep(
+            storage.join(where, "model"), model_info(job, examples, trained.rows), trained.state
+        )
         write_json(storage.join(where, "model", "history.json"), rows)
         storage.remove_tree(checkpoints, inside=where)
         reports.whole(rows)

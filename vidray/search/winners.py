@@ -137,8 +137,10 @@ def _metrics(folder: str) -> dict[str, Any]:
 
 
 def _copy(source: str, target: str) -> None:
-    """Copy every file directly in a folder, ``_SUCCESS`` last."""
-    names = [storage.name_of(found.uri) for found in storage.list_files(source, hidden=True)]
+    """Copy every file of a folder and of those in it, ``_SUCCESS`` last."""
+    root = storage.canonical(source)
+    files = storage.list_files(root, hidden=True)
+    names = [found.uri.removeprefix(root).lstrip("/") for found in files]
     for name in sorted(names, key=lambda name: name == "_SUCCESS"):
         storage.write_bytes(
             storage.join(target, name), storage.read_bytes(storage.join(source, name))

@@ -109,6 +109,9 @@ def _is_finite(value: float) -> bool:
 def _value(hint: Any, value: Any, where: str, may_lack: MayLack) -> Any:
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(type, hint), value, where, may_lack=may_lack)
+    if isinstance(value, Mapping):  # Of an optional dataclass.
+        for kind in filter(dataclasses.is_dataclass, typing.get_args(hint)):
+            return build(typing.cast(type, kind), value, where, may_lack=may_lack)
     if typing.get_origin(hint) is tuple and isinstance(value, list):
         (kind, *_) = typing.get_args(hint)  # All items of our tuples are of one kind.
         return tuple(_value(kind, item, f"{where}[{k}]", may_lack) for k, item in enumerate(value))
@@ -126,11 +129,15 @@ def _rule(hint: Any) -> tuple[str, Callable[[Any], bool]]:
     """The rule of a type in words, and a check for it."""
     if hint in _PLAIN:
         return _PLAIN[hint]
+    if dataclasses.is_dataclass(hint):
+        return "an object", lambda value: isinstance(value, Mapping)
     choices = typing.get_args(hint)
     if typing.get_origin(hint) is Literal:
         return f"one of {', '.join(choices)}", lambda value: value in choices
     if typing.get_origin(hint) is tuple:
         return "a list", lambda _: False
+    if typing.get_origin(hint) is Mapping:  # What is in it, its dataclass looks at.
+        return "an object", lambda value: isinstance(value, Mapping)
     if typing.get_origin(hint) in _UNIONS:
         rules = [_rule(choice) for choice in choices]
         return " or ".join(rule for rule, _ in rules), lambda value: any(

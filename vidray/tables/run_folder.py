@@ -40,6 +40,8 @@ State = Literal["free", "running", "finished"]
 
 # The files of a model folder.
 MODEL, WEIGHTS, PIPELINE = "model.json", "weights.safetensors", "pipeline.skops"
+# In that of a classical model: the model folder of the network whose embeddings it takes.
+EMBEDDING = "embedding"
 RUN, SUCCESS = "run.json", "_SUCCESS"
 
 # What a job leaves beside run.json and _SUCCESS: --overwrite removes these names, and no others.
@@ -49,7 +51,7 @@ OWNED: dict[Kind, tuple[str, ...]] = {
     "label": ("labels", "_runs", "_numbers"),
     "model": (
         MODEL, WEIGHTS, PIPELINE, "metrics.json", "history.json", "curve.png", "importance.json",
-        "tensorboard", "_checkpoints",
+        EMBEDDING, "tensorboard", "_checkpoints",
     ),
     "evaluation": (
         "metrics.json", "predictions.parquet", "curves.json", "confusion.png", "roc.png",

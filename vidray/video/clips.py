@@ -14,12 +14,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vidray import storage
-from vidray.errors import UserError
+from vidray.errors import UserError, unknown_name
 from vidray.tables import digests, rows, schema, versions
-from vidray.video import decoders
+from vidray.video import decoders, resizing
 from vidray.video.choice import FrameChoice
 from vidray.video.clock import WHOLE, Clock, Stretch
 from vidray.video.decode import (
+    Frames,
     IndexContradictedError,
     Limits,
     Request,
@@ -27,9 +28,10 @@ from vidray.video.decode import (
 )
 from vidray.video.decoders import Decoder
 from vidray.video.demux import Source
+from vidray.video.resizing import NEED_PILLOW, RESIZERS, Resizer
 from vidray.video.steady_opencv import steady_opencv
 
-Fit = Literal["squash", "crop"]
+Fit = Literal["squash", "crop", "resize_crop"]
 
 # Raised whenever the same file and settings give other pixels than before.
 _VERSION = 2
@@ -50,7 +52,13 @@ class ClipSettings:
     clip_seconds: float | None = None
     """Length of a clip, from the middle of its stretch; the whole stretch if not given."""
     fit: Fit = "squash"
-    """How a frame becomes a square: squash changes its shape, crop keeps its middle."""
+    """How a frame becomes a square: squash changes its shape, crop keeps its middle.
+    resize_crop resizes it to --resize-px and keeps the middle square of --size-px."""
+    resize_px: tuple[int, ...] = ()
+    """Shorter side that --fit resize_crop resizes a frame to, or its height and width."""
+    resizer: Resizer = "swscale"
+    """Library by whose rule --fit resize_crop resizes, to give a network the pixels it was trained
+    on."""
     decoder: Decoder = "pyav"
     """Decoder; PyAV reads wherever the chosen one is not known to be exact. The row names the one
     used."""
@@ -63,23 +71,49 @@ class ClipSettings:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be 1 to {most}")
         if self.clip_seconds is not None and self.clip_seconds <= 0:
             raise UserError(f"clip_seconds is {self.clip_seconds}: it must be above 0")
+        self._check_resizing()
         decoders.check_decoder(self.decoder)
+
+    def _check_resizing(self) -> None:
+        if self.fit != "resize_crop":
+            if self.resize_px or self.resizer != "swscale":
+                raise UserError(
+                    "--resize-px and --resizer have no effect without --fit resize_crop"
+                )
+            return
+        shown = " ".join(map(str, self.resize_px)) or "not given"
+        if len(self.resize_px) not in (1, 2):
+            raise UserError(
+                f"resize_px is {shown}: --fit resize_crop takes the shorter side, or height and "
+                "width"
+            )
+        if not self.size_px <= min(self.resize_px) <= max(self.resize_px) <= 4096:
+            rule = f"from size_px, which is {self.size_px}, to 4096"
+            raise UserError(f"resize_px is {shown}: it must be {rule}")
+        if self.resizer not in RESIZERS:
+            raise unknown_name("resizer", self.resizer, RESIZERS)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ClipSettings:
         """The settings from the JSON of ``dataclasses.asdict``."""
         given = {**values, "limits": Limits(**values["limits"])}
+        if "resize_px" in given:
+            given["resize_px"] = tuple(given["resize_px"])
         return cls(choice=FrameChoice.taken_from(given), **given)
 
     @property
     def digest(self) -> str:
         """Twelve hex digits that change when the pixels of a clip may."""
-        return digests.of([_VERSION, self.choice.without_default(dataclasses.asdict(self))])
+        values = self.choice.without_default(dataclasses.asdict(self))
+        if self.fit != "resize_crop":  # As before frames could be resized and cropped.
+            del values["resize_px"], values["resizer"]
+        return digests.of([_VERSION, values])
 
     @property
     def libraries(self) -> tuple[str, ...]:
         """The libraries that decide the pixels of a clip."""
-        return (*versions.DECODING, *versions.chosen(decoder=self.decoder))
+        pillow = ("pillow",) if self.resizer in NEED_PILLOW else ()
+        return (*versions.DECODING, *versions.chosen(decoder=self.decoder), *pillow)
 
     @property
     def schema(self) -> pa.Schema:
@@ -151,13 +185,18 @@ def read_clips(
     Raises:
         VideoError: as ``Video.read``, or the stretch holds no frame.
     """
-    plan = partial(_requests, settings=settings, stretch=stretch, draw=draw)
+    plan = partial(_requests, settings=settings, stretch=stretch, crops=crops, draw=draw)
     (frames,), decoder = decoders.read_planned(video, source, plan, decoder=settings.decoder)
-    pixels = squares(frames.pixels, settings.size_px, crops)  # (crops, clips * T, H, W, 3)
-    clips = pixels.reshape(-1, settings.frames_per_clip, *pixels.shape[2:])
+    clips = clips_of(frames, settings, crops=crops)
     clock = Clock.of_video(video, stretch)
     spans = _spans(clock, settings, draw)
     return clips, clock.seconds(spans), decoder
+
+
+def clips_of(frames: Frames, settings: ClipSettings, *, crops: int = 1) -> NDArray[np.uint8]:
+    """The clips of the frames that ``request`` asked for, as ``read_clips`` gives them."""
+    pixels = squares(frames.pixels, settings, crops)  # (crops, clips * T, H, W, 3)
+    return pixels.reshape(-1, settings.frames_per_clip, *pixels.shape[2:])
 
 
 def _spans(clock: Clock, settings: ClipSettings, draw: int) -> NDArray[np.int64]:
@@ -182,7 +221,7 @@ def stream_clips(
         IndexContradictedError: see ``Video.stream``.
     """
     everything = np.concatenate(chosen)
-    stream = video.stream(Request(everything, *_size_px(video, settings)))
+    stream = video.stream(_request(video, everything, settings, crops))
     held: dict[int, NDArray[np.uint8]] = {}
     at = -1
     for frames in chosen:
@@ -192,13 +231,37 @@ def stream_clips(
                 raise IndexContradictedError  # It ended before the last frame that was counted.
             held[at] = pixels
         held = {k: pixels for k, pixels in held.items() if k >= frames.min()}
-        yield squares(np.stack([held[k] for k in frames.tolist()]), settings.size_px, crops)
+        yield squares(np.stack([held[k] for k in frames.tolist()]), settings, crops)
 
 
-def _requests(video: Video, settings: ClipSettings, stretch: Stretch, draw: int) -> list[Request]:
-    clock = Clock.of_video(video, stretch)
+def _requests(
+    video: Video, settings: ClipSettings, stretch: Stretch, crops: int, draw: int
+) -> list[Request]:
+    return [request(video, Clock.of_video(video, stretch), settings, crops=crops, draw=draw)]
+
+
+def request(
+    video: Video, clock: Clock, settings: ClipSettings, *, crops: int = 1, draw: int = 0
+) -> Request:
+    """The frames of a video's clips as a request to the decoder; ``clips_of`` cuts them.
+
+    Args:
+        clock: of the stretch that is looked at.
+        crops, draw: as of ``read_clips``.
+    """
     ticks = clip_frames(clock.num_ticks, clock.ticks_per_second, settings, draw=draw)
-    return [Request(clock.frames(ticks).reshape(-1), *_size_px(video, settings))]
+    return _request(video, clock.frames(ticks).reshape(-1), settings, crops)
+
+
+def _request(
+    video: Video, frames: NDArray[np.int64], settings: ClipSettings, crops: int
+) -> Request:
+    size = _size_px(video, settings)
+    if settings.fit != "resize_crop":
+        return Request(frames, *size)
+    # Of a very wide frame, no more than is wanted is held.
+    middle_px = settings.size_px if crops == 1 else None
+    return Request(frames, *size, resize=settings.resizer, middle_px=middle_px)
 
 
 def clip_frames(
@@ -238,26 +301,44 @@ def clip_spans(
 
 
 def _size_px(video: Video, settings: ClipSettings) -> tuple[int, int]:
-    """The size a frame is scaled to: the clip's square, or for a crop one that just covers it."""
+    """Width and height that a frame is scaled to: the clip's square, for a crop one that covers it.
+
+    Raises:
+        VideoError: a frame so long would have more pixels than a frame may have.
+    """
     if settings.fit == "squash":
         return settings.size_px, settings.size_px
     probe = video.probe()
     width, height = probe.display_width_px, probe.display_height_px
-    scale = settings.size_px / min(width, height)
-    return max(settings.size_px, round(width * scale)), max(settings.size_px, round(height * scale))
+    if settings.fit == "crop":
+        scale = settings.size_px / min(width, height)
+        size = round(width * scale), round(height * scale)
+        return max(settings.size_px, size[0]), max(settings.size_px, size[1])
+    high, wide = resizing.size_of(settings.resizer, settings.resize_px, height=height, width=width)
+    if high * wide > video.limits.max_pixels:
+        raise video.limits.over("max_pixels", f"{width}x{height}, and {wide}x{high} resized")
+    return wide, high
 
 
-def squares(pixels: NDArray[np.uint8], size_px: int, crops: int) -> NDArray[np.uint8]:
+def squares(pixels: NDArray[np.uint8], settings: ClipSettings, crops: int) -> NDArray[np.uint8]:
     """Squares of each frame: the middle one, or ``crops`` spread evenly from edge to edge.
 
     Args:
-        pixels: ``uint8 (T, H, W, 3)``, H and W not below ``size_px``.
+        pixels: ``uint8 (T, H, W, 3)``, H and W not below the settings' ``size_px``.
 
     Returns:
         ``uint8 (crops, T, size_px, size_px, 3)``, from the top left to the bottom right.
     """
     shares = [0.5] if crops == 1 else np.linspace(0, 1, crops).tolist()
-    height, width = pixels.shape[1:3]
-    corners = [(int((height - size_px) * s), int((width - size_px) * s)) for s in shares]
+    size_px, (height, width) = settings.size_px, pixels.shape[1:3]
+    corners = [
+        tuple(_offset(side - size_px, share, settings.resizer) for side in (height, width))
+        for share in shares
+    ]
     cut = [pixels[:, top : top + size_px, left : left + size_px] for top, left in corners]
     return cut[0][None] if crops == 1 else np.stack(cut)
+
+
+def _offset(rest: int, share: float, resizer: Resizer) -> int:
+    """Pixels before a square that leaves ``rest`` pixels beside it, this share of them before."""
+    return resizing.middle_offset(resizer, rest) if share == 0.5 else int(rest * share)

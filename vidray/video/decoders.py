@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from vidray.video.decode import Frames, Request, Video
 from vidray.video.decoder_names import Decoder, check_decoder
 from vidray.video.demux import Source
+from vidray.video.pixels import fitted, middle, rule_of
 
 __all__ = ["Decoder", "check_decoder", "read", "read_planned"]
 
@@ -95,14 +96,17 @@ def _frames(
     request: Request, found: dict[int, NDArray[np.uint8]], pts_seconds: NDArray[np.float64]
 ) -> Frames:
     indices = np.asarray(request.frame_indices, np.int64)
-    pixels = [_resized(found[k], request.size) for k in indices.tolist()]
+    pixels = [_resized(found[k], request) for k in indices.tolist()]
     return Frames(np.stack(pixels), pts_seconds[indices], indices)
 
 
-def _resized(pixels: NDArray[np.uint8], size: tuple[int, int] | None) -> NDArray[Any]:
-    if size is None or size == pixels.shape[1::-1]:
-        return pixels
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+def _resized(pixels: NDArray[np.uint8], request: Request) -> NDArray[np.uint8]:
+    if rule := rule_of(request):
+        return fitted(pixels, request, rule)
+    if request.size is not None and request.size != pixels.shape[1::-1]:
+        scaled: NDArray[Any] = cv2.resize(pixels, request.size, interpolation=cv2.INTER_AREA)
+        pixels = scaled
+    return middle(pixels, request.middle_px)
 
 
 def _opencv_frames(

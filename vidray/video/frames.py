@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidray.errors import Cap, UserError, VideoError
+from vidray.video.resizing import Resizer
 
-Resize = Literal["swscale", "opencv_area", "as_stored"]
+Resize = Resizer | Literal["opencv_area", "as_stored"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +54,24 @@ class Request:
         width_px, height_px: the size wanted (both or neither); neither gives the display size.
         resize: ``swscale`` scales while converting from YUV; ``opencv_area`` converts at full size
             and then calls ``cv2.resize(..., INTER_AREA)``, as the notebooks did; ``as_stored``
-            neither scales nor turns.
+            neither scales nor turns; the others convert at full size, turn, and follow the rule of
+            the package that they are named after: see ``resizing``.
+        middle_px: of a frame of the size wanted, only the middle square of so many pixels.
     """
 
     frame_indices: Sequence[int] | NDArray[np.int64]
     width_px: int | None = None
     height_px: int | None = None
     resize: Resize = "swscale"
+    middle_px: int | None = None
 
     def __post_init__(self) -> None:
         if (self.width_px is None) != (self.height_px is None):
             raise ValueError(
                 f"width_px={self.width_px}, height_px={self.height_px}: both or neither"
             )
+        if self.middle_px is not None and (self.size is None or min(self.size) < self.middle_px):
+            raise ValueError(f"middle_px={self.middle_px} of {self.size}: no side may be smaller")
         if len(self.frame_indices) and min(self.frame_indices) < 0:
             raise IndexError(f"frame {min(self.frame_indices)} asked for: indices start at 0")
 

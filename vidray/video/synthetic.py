@@ -9,7 +9,7 @@ Two files on purpose hold no video, because folders of videos do: one broken, on
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -107,6 +107,38 @@ def make_clips(folder: str | Path, *, clips_per_class: int = 6, seed: int = 0) -
             rng = np.random.default_rng([seed, scene_index, class_index])
             _write_clip(path, scene, MOTIONS[class_name], storage, rng)
     _write_files_without_video(folder)
+
+
+def drifting_clips(
+    degrees: Sequence[float], *, clips_each: int, frames: int, size_px: int, seed: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Clips that differ in the direction in which two discs drift: a class for each direction.
+
+    Clip k of every class shows the scene of number k; 16 frames are a second. Not files: pixels, as
+    ``ClipSettings`` of ``size_px`` stores them.
+
+    Args:
+        degrees: directions, clockwise from the right.
+        clips_each: clips of each class.
+        frames: T.
+        size_px: H and W.
+        seed: 0 or more.
+
+    Returns:
+        ``uint8 (N, T, H, W, 3)``, scene by scene, and classes ``int64 (N,)``.
+    """
+    clips, labels = [], []
+    for scene_index in range(clips_each):
+        scene = _make_scene(np.random.default_rng([seed, scene_index]))
+        for label, angle in enumerate(np.deg2rad(degrees)):
+            rng = np.random.default_rng([seed, scene_index, label])
+            way_px = rng.uniform(80, 140) * np.arange(frames)[:, None] / 16
+            poses = _poses(rng, way_px=way_px * np.array([np.cos(angle), np.sin(angle)]))
+            drawn = _render(scene, poses, rng)
+            side = (size_px, size_px)
+            clips.append([cv2.resize(one, side, interpolation=cv2.INTER_AREA) for one in drawn])
+            labels.append(label)
+    return np.array(clips, np.uint8), np.array(labels, np.int64)
 
 
 def _bounce(seconds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:

@@ -1,6 +1,8 @@
 """A network with the parts that training needs: its blocks and its head."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,9 +21,21 @@ class Architecture:
     loaded: str | None = None
     """The initial weights that were loaded, and those that were not; one line."""
     origin: str | None = None
-    """Whose names those weights have, a word of ``weights.origins``; it says what they are fed."""
+    """Whose names those weights have, a word of ``weights.origins``: it says what is fed."""
     variant: str | None = None
     """How it is run, see ``names.VARIANTS``; it follows from the origin, too."""
+    source: Mapping[str, Any] | None = None
+    """Repository, commit and licence of initial weights of ``transformers``, for model.json."""
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether its blocks normalise each token: convolutional networks use batch norm or none.
+
+        A fact of the modules, so that networks made by other libraries are told apart too.
+        """
+        return any(
+            isinstance(module, nn.LayerNorm) for block in self.blocks for module in block.modules()
+        )
 
     def embed(self, clips: Tensor) -> Tensor:
         """The head's input: ``float (N, C, T, H, W)`` -> ``float (N, D)``."""

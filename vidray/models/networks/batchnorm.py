@@ -47,6 +47,36 @@ def is_trained(network: nn.Module) -> bool:
     )
 
 
+def momenta(network: nn.Module) -> list[tuple[_BatchNorm, float]]:
+    """The batch norms of ``network`` that move their statistics, and by which share of a batch's.
+
+    Call it on what ``synchronise`` returns.
+    """
+    return [
+        (module, module.momentum)
+        for module in network.modules()
+        if isinstance(module, _BatchNorm)
+        and not isinstance(module, FrozenBatchNorm)
+        and module.momentum is not None
+    ]
+
+
+def set_momentum(norms: list[tuple[_BatchNorm, float]], step: int) -> None:
+    """Let the statistics of a fresh network be the mean of its batches until there are many.
+
+    Statistics begin as mean 0 and variance 1. At a momentum of 0.1 a tenth of that is left after 22
+    steps, and layers of s3d have variances of 0.01 to 0.3: after 20 steps the running ones were 1.3
+    to 10 times too large, and of 8 clips learnt by heart (accuracy 1.0 by the batch's statistics)
+    it knew 2. With 1 / (n + 1) for batch n, where that is more, nothing is left of the beginning.
+
+    Args:
+        norms: of ``momenta``.
+        step: of the training, 0 for the first. No other state: it resumes exactly.
+    """
+    for norm, momentum in norms:
+        norm.momentum = max(momentum, 1 / (step + 1))
+
+
 class SynchronisedBatchNorm(_BatchNorm):
     """Batch norm over the rows of all processes, however many each has, none included.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +37,8 @@ class Found:
     """Whose they are, where that is known."""
     variant: str | None = None
     """How the network was run, where they are a model folder's."""
+    source: Mapping[str, Any] | None = None
+    """Repository, commit and licence, where they are of transformers."""
 
 
 def fill(name: str, found: Found, make: Make, *, keep_head: bool | None = None) -> Architecture:
@@ -66,7 +70,7 @@ def fill(name: str, found: Found, make: Make, *, keep_head: bool | None = None) 
     built.network.load_state_dict({**ours, **taken})
     count = len(set().union(*(renamed.sources[key] for key in taken)))
     loaded = _line(renamed, found, ours, head, count)
-    return replace(built, loaded=loaded, origin=origin.name, variant=variant)
+    return replace(built, loaded=loaded, origin=origin.name, variant=variant, source=found.source)
 
 
 def recognise(name: str, found: Found, make: Make) -> tuple[Origin, str | None]:
@@ -148,11 +152,12 @@ def _may_be(row: Origin, found: Found, variant: str | None) -> bool:
 def _others(name: str) -> list[str]:
     """Other architectures, of those that differ in the pooling over time one."""
     found = []
+    lacking = names.VIDEOMAE if find_spec("transformers") is None else ()
     for other in names.DEEP:
         backbone, _, pooling = other.rpartition("_")
         is_twin = backbone in names.BACKBONES and pooling != names.POOLINGS[0]
         is_twin |= other in names.FLOW_MODELS[1:] or other == "x3d_m"
-        if other != name and not is_twin:
+        if other != name and other not in lacking and not is_twin:
             found.append(other)
     return found
 

@@ -65,21 +65,7 @@ _ALLOWED = {
     "torch._utils._rebuild_parameter",
     "torch._utils._rebuild_parameter_with_state",
     "torch.storage.UntypedStorage",
-    *(
-        f"torch.{kind}Storage"
-        for kind in (
-            "Float",
-            "Double",
-            "Half",
-            "BFloat16",
-            "Long",
-            "Int",
-            "Short",
-            "Char",
-            "Byte",
-            "Bool",
-        )
-    ),
+    *(f"torch.{kind}Storage" for kind in _STORAGES),
     *_UNUSED,
 }
 
