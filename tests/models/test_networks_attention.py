@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import resnet18
 from torchvision.models.vision_transformer import VisionTransformer
-from vidray.models.networks.timesformer_weights import from_vit
 
 from vidray.errors import UserError
 from vidray.models import preprocess
