@@ -64,6 +64,10 @@ _VIDEOMAE_FILE: Rules = (
     (r"\.attention\.q_bias$", ".attention.query.bias"),
     (r"\.attention\.v_bias$", ".attention.value.bias"),
 )
+_PRE_TRAINED = (
+    (r"^(?:decoder|encoder_to_decoder)\.|^mask_token$", "the decoder of its pre-training"),
+    (r"^videomae\.layernorm\.", "the last norm of its pre-training"),
+)
 _TRANSFORMERS = (
     *(
         Origin(
