@@ -544,16 +544,6 @@ def test_a_file_for_clips_of_another_size(
     assert network.eval()(torch.rand(1, 3, 8, 32, 32)).shape == (1, 3)
 
 
-@pytest.mark.slow
-def test_positions_of_no_square_are_told(tmp_path: Path) -> None:
-    source = build("mvit_v1_b", num_classes=3, frames=4, size_px=32)
-    odd = {"pos_encoding.spatial_pos": torch.zeros(63, 96)}
-    file = saved(source, str(tmp_path / "w.safetensors"), **odd)
-    with pytest.raises(UserError, match=r"shape \(63, 96\) are not a square grid's") as caught:
-        build_model("mvit_v1_b", num_classes=3, frames=4, size_px=64, weights=file)
-    assert file in str(caught.value)
-
-
 @pytest.mark.parametrize("damage", ["header", "shape", "place", "kind", "empty", "nested", "list"])
 def test_a_damaged_file_is_told_in_a_line(tmp_path: Path, damage: str) -> None:
     entry: Any = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
