@@ -117,6 +117,12 @@ def test_parameters_as_published(name: str, millions: float) -> None:
         ({"num_classes": 1}, "num_classes is 1: a classifier needs 2 or more classes"),
         ({"num_classes": 0}, "num_classes is 0"),
         (
+            {"name": "slowfast_r50", "variant": "linspce"},
+            "variant of slowfast_r50 'linspce' is unknown: did you mean linspace? One of linspace",
+        ),
+        ({"name": "c3d", "variant": "linspace"}, "'linspace' is unknown: one of padded"),
+        ({"variant": "padded"}, "variant is 'padded': resnet18_avg has none, leave it out"),
+        (
             {"name": "timesformer_divided", "frames": 2, "size_px": 40},
             "timesformer_divided: size_px=40 is not a multiple of patch_px=16",
         ),
@@ -127,6 +133,33 @@ def test_what_cannot_be_built_is_said_in_one_line(settings: dict[str, Any], said
         build_model(**{"name": "resnet18_avg", "num_classes": 3, **settings})
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+# Variants
+
+VARIANTS = [(name, variant) for name in names.VARIANTS for variant in names.VARIANTS[name]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "variant"), VARIANTS)
+def test_a_variant_is_another_network(name: str, variant: str) -> None:
+    assert name in names.DEEP
+    networks = []
+    for chosen in (None, variant):
+        torch.manual_seed(0)
+        built = build(name, num_classes=3, frames=8, size_px=48, variant=chosen)
+        with torch.no_grad():  # Fresh, PyTorchVideo's residual blocks add nothing.
+            for module in built.network.modules():
+                if isinstance(module, nn.BatchNorm3d):
+                    nn.init.uniform_(module.weight, 0.5, 1.5)
+        networks.append(built.network.eval())
+    plain, other = networks
+    torch.manual_seed(1)
+    clips = torch.randn(1, 3, 8, 48, 48)
+    if plain.state_dict().keys() == other.state_dict().keys():
+        other.load_state_dict(plain.state_dict())
+        with torch.no_grad():
+            assert not torch.allclose(plain(clips), other(clips), rtol=1e-4, atol=1e-6)
 
 
 # What is trained: frames and side of a small clip, then the names that "head" adds to training and
@@ -485,6 +518,40 @@ def test_a_file_of_torchvisions_own_network(tmp_path: Path, name: str) -> None:
         other.network.named_parameters(), same.network.parameters(), strict=True
     ):
         assert (id(value) in heads) != torch.equal(value, expected), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "tables"),
+    [
+        ("mvit_v1_b", {"pos_encoding.spatial_pos": (64, 96), "pos_encoding.temporal_pos": (4, 96)}),
+        ("timesformer_divided", {"space_position": (1, 5, 768), "time_position": (1, 8, 768)}),
+    ],
+)
+def test_a_file_for_clips_of_another_size(
+    tmp_path: Path, name: str, tables: dict[str, tuple[int, ...]]
+) -> None:
+    source = build(name, num_classes=3, frames=4, size_px=64)
+    for table in tables:  # A constant is one at any size.
+        with torch.no_grad():
+            source.network.get_parameter(table).fill_(0.25)
+    file = saved(source, str(tmp_path / "w.safetensors"))
+    network = build_model(name, num_classes=3, frames=8, size_px=32, weights=file)
+    for table, shape in tables.items():
+        found = network.get_parameter(table)
+        assert found.shape == shape
+        torch.testing.assert_close(found, torch.full(shape, 0.25))
+    assert network.eval()(torch.rand(1, 3, 8, 32, 32)).shape == (1, 3)
+
+
+@pytest.mark.slow
+def test_positions_of_no_square_are_told(tmp_path: Path) -> None:
+    source = build("mvit_v1_b", num_classes=3, frames=4, size_px=32)
+    odd = {"pos_encoding.spatial_pos": torch.zeros(63, 96)}
+    file = saved(source, str(tmp_path / "w.safetensors"), **odd)
+    with pytest.raises(UserError, match=r"shape \(63, 96\) are not a square grid's") as caught:
+        build_model("mvit_v1_b", num_classes=3, frames=4, size_px=64, weights=file)
+    assert file in str(caught.value)
 
 
 @pytest.mark.parametrize("damage", ["header", "shape", "place", "kind", "empty", "nested", "list"])
