@@ -130,6 +130,6 @@ def published_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state.items():
         theirs = name.removeprefix("model.")
         for word in ("query", "value"):  # Its files keep the names of VideoMAE's authors.
-            theirs = theirs.replace(f"attention.{word}.bias", f"{word[0]}_bias")
+            theirs = theirs.replace(f".{word}.bias", f".{word[0]}_bias")
         renamed[theirs] = tensor
     return renamed
