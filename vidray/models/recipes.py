@@ -111,6 +111,8 @@ def of_model_folder(preprocessing: Preprocessing, clip: ClipSettings) -> Recipe:
 
 def default_origin(name: str) -> str | None:
     """The origin of the published weights that ``--weights default`` takes."""
+    if name in names.PYTORCHVIDEO:
+        return "pytorchvideo"
     architecture = _architecture(name, "torchvision")
     if architecture == "r2plus1d_34":
         return None  # Its weights are somebody's files.
