@@ -16,7 +16,7 @@ import os
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ import torchvision.transforms.functional
 from torch import Tensor, nn
 
 from tests.models.weights.made_weights import clip, fill
-from tests.models.weights.recorded import CLASSES, Recorded, shapes_of, write
+from tests.models.weights.recorded import CLASSES, Recorded, read, shapes_of, write
 
 Shape = tuple[int, int, int]
 SMALL: Shape = (8, 64, 64)
@@ -62,16 +62,18 @@ MMACTION: tuple[tuple[str, str, Shape, dict[str, Any]], ...] = (
     ),
     ("x3d_s", "x3d/x3d_s_13x6x1_facebook-kinetics400-rgb", (13, 64, 64), {}),
     ("x3d_m", "x3d/x3d_m_16x5x1_facebook-kinetics400-rgb", (16, 64, 64), {}),
-    ("mvit_v2_s", "mvit/mvit-small-p244_32xb16-16x4x1-200e", (16, 224, 224), {}),
-    ("swin3d_t", "swin/swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e", (8, 64, 64), {}),
+    ("mvit_v2_s", "mvit/mvit-small-p244_32xb16-16x4x1-200e", SMALL, {}),
+    ("swin3d_t", "swin/swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e", (32, 96, 96), {}),
 )
 
 
 def main() -> None:
-    """Record all."""
+    """Record all, or of mmaction2 the models that are named."""
     warnings.simplefilter("ignore")
-    rows = []
-    for row in (*pytorchvideo(), *timm(), *pyslowfast(), *mmaction2()):
+    only = sys.argv[1:]
+    rows = [row for row in read() if only and f"{row}" not in {f"mmaction2-{k}" for k in only}]
+    packages = () if only else (*pytorchvideo(), *timm(), *pyslowfast())
+    for row in (*packages, *mmaction2(only)):
         print(row, row.shape, row.logits[0][:3], flush=True)
         rows.append(row)
     write(rows)
@@ -214,7 +216,7 @@ def _pyslowfast_config(arch: str, frames: int, *, two: bool) -> Any:
 # mmaction2
 
 
-def mmaction2() -> Iterator[Recorded]:
+def mmaction2(only: Sequence[str] = ()) -> Iterator[Recorded]:
     """Recognizers of its configs."""
     for name in ("localizers.drn", "localizers.drn.drn", "multimodal"):
         module = types.ModuleType(f"mmaction.models.{name}")
@@ -231,6 +233,8 @@ def mmaction2() -> Iterator[Recorded]:
     init_default_scope("mmaction")
     configs = os.path.join(os.path.dirname(mmaction.__file__), ".mim/configs/recognition")
     for ours, path, shape, changed in MMACTION:
+        if only and ours not in only:
+            continue
         model = Config.fromfile(os.path.join(configs, f"{path}{_ending(path)}.py")).model
         _without_files(model)
         _merge(model.backbone, changed)
