@@ -262,20 +262,23 @@ def test_the_pixels_of_a_label_are_those_of_training(tmp_path: Path, name: str) 
     (stored,) = cut_video({**planned(path), "label": "a"}, cut)["pixels"].to_pylist()
     (clip,) = asked.pop()
     assert clip.tobytes() == stored
-    # Windows of as many seconds as the clip has: the first of them begins with the video.
-    window = dataclasses.replace(
-        SETTINGS.options, window_seconds=recipe.clip_seconds, long_seconds=1
+    # Of a window of a long video, the same: its first one begins with the video.
+    options = LabelOptions(long_seconds=3.0, window_seconds=3.0, step_seconds=1.0)
+    answer(
+        labeller.label_video(planned(path), model, dataclasses.replace(SETTINGS, options=options))
     )
-    windows = dataclasses.replace(SETTINGS, options=window)
-    answer(labeller.label_video(planned(path), model, windows))
-    begin = {
-        **planned(path),
-        "begin_seconds": 0.0,
-        "end_seconds": recipe.clip_seconds,
-        "label": "a",
-    }
-    (stored,) = cut_video(begin, cut)["pixels"].to_pylist()
+    window = {**planned(path), "begin_seconds": 0.0, "end_seconds": 3.0, "label": "a"}
+    (stored,) = cut_video(window, cut)["pixels"].to_pylist()
     assert asked[0][0].tobytes() == stored
+    # A window is as long as a clip at least.
+    short = dataclasses.replace(options, window_seconds=1.0, step_seconds=0.5)
+    row = answer(
+        labeller.label_video(planned(path), model, dataclasses.replace(SETTINGS, options=short))
+    )
+    assert row["segments"]
+    window = {**window, "end_seconds": recipe.clip_seconds}
+    (stored,) = cut_video(window, cut)["pixels"].to_pylist()
+    assert asked[1][0].tobytes() == stored
 
 
 def test_a_stretch_is_labelled_alone(deep: DeepModel, tmp_path: Path) -> None:
