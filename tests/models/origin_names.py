@@ -90,7 +90,7 @@ EFFICIENTNET_LITE0: Rules = (
     (r"^_bn0\.", "features.0.1."),
     (r"^_conv_head\.", "features.8.0."),
     (r"^_bn1\.", "features.8.1."),
-    (r"^_fc\.", "classifier.1."),
+    (r"^_fc\.", "head."),
     (r"^_blocks\.0\._depthwise_conv\.", "features.1.0.block.0.0."),
     (r"^_blocks\.0\._bn1\.", "features.1.0.block.0.1."),
     (r"^_blocks\.0\._project_conv\.", "features.1.0.block.1.0."),
@@ -106,6 +106,7 @@ EFFICIENTNET_LITE0: Rules = (
     (r"\._bn1\.", ".1.1."),
     (r"\._project_conv\.", ".2.0."),
     (r"\._bn2\.", ".2.1."),
+    (r"^features\.", "backbone."),
 )
 # mmaction2's ResNet2Plus1d of 34 layers, of the variant pooled_stem.
 MMACTION_R2PLUS1D: Rules = (
@@ -119,6 +120,21 @@ MMACTION_R2PLUS1D: Rules = (
     (r"\.(conv[12]|downsample)\.conv\.conv_t\.", r".\1.0.3."),
     (r"\.(conv[12]|downsample)\.bn\.", r".\1.1."),
     (r"^cls_head\.fc_cls\.", "fc."),
+)
+# mmaction2's X3D; the excitation is within conv2, fc1 is its head's.
+MMACTION_X3D: Rules = (
+    (r"^backbone\.", ""),
+    (r"^conv1_s\.conv\.", "stem.space."),
+    (r"^conv1_t\.conv\.", "stem.time."),
+    (r"^conv1_t\.bn\.", "stem.bn."),
+    (r"^conv5\.(conv|bn)\.", r"before_pooling.\1."),
+    (r"\.conv([123])\.conv\.", r".conv\1."),
+    (r"\.conv([123])\.bn\.", r".bn\1."),
+    (r"\.se_module\.fc([12])\.", r".excite.conv\1."),
+    (r"\.downsample\.conv\.", ".downsample.0."),
+    (r"\.downsample\.bn\.", ".downsample.1."),
+    (r"^(cls_head\.)?fc1\.", "after_pooling.linear."),
+    (r"^cls_head\.fc2\.", "head."),
 )
 # mmaction2's ResNet3d and its kind (I3D, SlowOnly, C2D): a ConvModule holds conv and bn.
 MMACTION_RESNET3D: Rules = (

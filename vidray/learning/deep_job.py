@@ -23,7 +23,7 @@ from vidray.learning.train_config import DeepSettings
 from vidray.models import names
 from vidray.models.networks import from_hub
 from vidray.models.networks.architecture import Architecture
-from vidray.models.networks.build import set_trained
+from vidray.models.networks.build import origin_and_variant, set_trained
 from vidray.models.networks.checkpointing import checkpoint_blocks
 from vidray.models.networks.drop_path import published_rate, set_drop_path
 from vidray.models.networks.from_hub import pretraining_network
@@ -129,6 +129,8 @@ def make_job(
         "size_px": size_px,
         **({} if config is None else {"config": config.as_json()}),
     }
+    if (variant := origin_and_variant(name, weights)[1]) is not None:
+        network["variant"] = variant
     return DeepJob(
         data=clips.uri,
         class_names=class_names,

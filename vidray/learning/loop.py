@@ -171,14 +171,16 @@ class _Loop:
 
     def resume(self, folder: Path) -> list[EpochRow]:
         """Load a checkpoint; the rows of the epochs before it."""
-        progress = checkpoints.load(
+        # First what is easily told: other rates are other groups of the optimizer, too.
+        rows = checked_rows(folder, checkpoints.read_progress(folder), self._settings())
+        checkpoints.load(
             folder,
             self.network,
             self.optimizer,
             scaler=self.scaler,
             average=None if self.average is None else self.average.network,
         )
-        return checked_rows(folder, progress, self._settings())
+        return rows
 
     def save(self, folder: Path, rows: Sequence[EpochRow]) -> None:
         """Write a checkpoint after the last of ``rows``."""

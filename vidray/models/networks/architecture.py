@@ -21,7 +21,7 @@ class Architecture:
     loaded: str | None = None
     """The initial weights that were loaded, and those that were not; one line."""
     origin: str | None = None
-    """Whose names those weights have, a word of ``weights.origins``: what is fed follows from it."""
+    """Whose names those weights have, a word of ``weights.origins``: it says what is fed."""
     variant: str | None = None
     """How it is run, see ``names.VARIANTS``; it follows from the origin, too."""
     source: Mapping[str, Any] | None = None

