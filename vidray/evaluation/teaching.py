@@ -12,7 +12,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from vidray import masking, models
 from vidray.distributed import training
@@ -37,9 +37,6 @@ from vidray.models.matrices import family_columns, feature_names
 from vidray.storage.json_file import write_json
 from vidray.tables import digests, versions
 from vidray.tables.run_folder import Kind, RunFolder
-
-if TYPE_CHECKING:
-    from vidray.evaluation.pretraining import PretrainingLesson
 
 _MEANS = ("accuracy", "macro_f1", "macro_auc", "log_loss")
 
@@ -254,7 +251,28 @@ def lesson_of(
     return DeepLesson(job=job, examples=examples, workers=settings.workers, on_rows=on_rows)
 
 
-def model_run(lesson: Lesson | PretrainingLesson, *, data: str, out: str) -> RunFolder:
+class Claiming(Protocol):
+    """A lesson as far as its folder asks: what it depends on."""
+
+    kind: ClassVar[Kind]
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Those that decide its numbers."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+
+    @property
+    def examples(self) -> Examples:
+        """What is learnt from."""
+
+    def deciding(self) -> dict[str, Any]:
+        """All settings that the result depends on, beside the data."""
+
+
+def model_run(lesson: Claiming, *, data: str, out: str) -> RunFolder:
     """The model folder of a lesson; it is refused where it holds a model of other settings.
 
     Args:
