@@ -24,7 +24,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from vidray.learning import checkpoints, defaults, deep_job, loop
+from vidray.learning import checkpoints, deep_job, defaults, loop
 from vidray.learning.epochs import EpochRow, Validation
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
@@ -140,7 +140,9 @@ def main(bench: Bench) -> None:
     for model in bench.models:
         began = time.monotonic()
         found = [_columns(model, bench, seed) for seed in range(bench.seeds)]
-        cells = [", ".join(f"{one or 'never'}" for one in column) for column in zip(*found)]
+        cells = [
+            ", ".join(f"{one or 'never'}" for one in column) for column in zip(*found, strict=True)
+        ]
         minutes = (time.monotonic() - began) / 60
         print(f"| {model} | {' | '.join(cells)} | {minutes:.1f} |", flush=True)
 

@@ -18,6 +18,7 @@ from vidray.learning.hyperparameters import Augmentation
 from vidray.learning.loader import (
     Batch,
     TrainingLoader,
+    balanced_draws,
     epoch_batches,
     evaluation_batches,
     shard,
@@ -84,6 +85,77 @@ def test_every_row_once_whatever_the_topology(
         assert sorted(np.concatenate(shares).tolist()) == sorted(rows.tolist())
         counts = [len(share) for share in shares]
         assert max(counts) - min(counts) <= 1
+
+
+# balanced classes
+
+
+@given(
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=80),
+    seed=st.integers(0, 2**40),
+    epoch=st.integers(0, 50),
+)
+def test_every_class_is_drawn_equally_often(labels: list[int], seed: int, epoch: int) -> None:
+    of_row = np.array(labels, np.int64)
+    draws = balanced_draws(of_row, seed=seed, epoch=epoch)
+    classes = sorted(set(labels))
+    each = -(-len(labels) // len(classes))
+    drawn = of_row[draws % len(labels)].tolist()
+    assert [drawn.count(label) for label in classes] == [each] * len(classes)
+    assert len(np.unique(draws)) == len(draws)  # Each draw of a row has a view of its own.
+    for row in range(len(labels)):
+        earlier = sorted((draws[draws % len(labels) == row] // len(labels)).tolist())
+        assert earlier == list(range(len(earlier)))
+
+
+def test_a_class_goes_through_all_its_clips_before_one_comes_again() -> None:
+    labels = np.array([0] * 17 + [1] * 2 + [3] * 5)  # 8 draws of each class in an epoch
+    for label in (0, 1, 3):
+        rows = np.flatnonzero(labels == label)
+        seen: list[int] = []
+        for epoch in range(9):
+            drawn = balanced_draws(labels, seed=1, epoch=epoch) % len(labels)
+            seen += drawn[labels[drawn] == label].tolist()
+        assert len(seen) == 72
+        for begin in range(0, 72 - len(rows), len(rows)):
+            assert sorted(seen[begin : begin + len(rows)]) == rows.tolist()
+        assert seen[: len(rows)] != seen[len(rows) : 2 * len(rows)] or len(rows) == 2
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_any_world_sees_the_same_balanced_batches(world: int) -> None:
+    labels = np.array([0] * 18 + [1] * 3 + [2] * 2)
+    alone = list(loader(labels=labels, balanced=True, mixup_alpha=0.3).epoch(4))
+    assert sum(len(batch.labels) for batch in alone) == 24
+    shares = [
+        list(loader(labels=labels, balanced=True, mixup_alpha=0.3, rank=rank, world=world).epoch(4))
+        for rank in range(world)
+    ]
+    for number, batch in enumerate(alone):
+        for rank in range(world):
+            own = shares[rank][number]
+            assert torch.equal(own.clips, batch.clips[rank::world])
+            assert torch.equal(own.targets, batch.targets[rank::world])
+            assert torch.equal(own.labels, batch.labels[rank::world])
+
+
+def test_a_clip_drawn_twice_is_seen_in_two_views() -> None:
+    labels = np.array([0] * 22 + [1])
+    (batch,) = loader(labels=labels, balanced=True, batch_size=24).epoch(0)
+    rare = batch.clips[batch.labels == 1]
+    assert len(rare) == 12
+    assert len({clip.numpy().tobytes() for clip in rare}) == 12
+    plain = loader(labels=labels, balanced=True, batch_size=24, augmentation=Augmentation.none())
+    (batch,) = plain.epoch(0)
+    expected = torch.from_numpy(PREPROCESSING.select(CLIPS[22:23]).copy())
+    assert all(torch.equal(clip[None], expected) for clip in batch.clips[batch.labels == 1])
+
+
+def test_unbalanced_batches_are_as_they_were() -> None:
+    assert loader().steps_per_epoch == 3
+    assert loader(balanced=True).draws_per_epoch == 24
+    rows = [batch.tolist() for batch in loader().batches(2)]
+    assert rows == [b.tolist() for b in epoch_batches(NUM_ROWS, batch_size=8, seed=5, epoch=2)]
 
 
 def test_order_changes_with_seed_and_epoch_only() -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vidray.errors import UserError
 from vidray.learning import checkpoints, loop, losses
+from vidray.learning.average import Average
 from vidray.learning.epochs import (
     EpochRow,
     Validation,
@@ -31,6 +32,7 @@ from vidray.learning.optimizer import learning_rate_at, make_optimizer
 from vidray.learning.processes import predict_shared
 from vidray.models import inference
 from vidray.models.names import Precision
+from vidray.models.networks import batchnorm
 from vidray.models.networks.batchnorm import world_size
 from vidray.models.preprocess import Preprocessing
 
@@ -45,6 +47,12 @@ PLAIN = Training(
     weight_decay=0.01,
     warmup_epochs=0.5,
 )
+
+
+# Of ``make_network``: the convolution and its norm are the backbone.
+SHARES = {
+    "0.weight": 0.5, "0.bias": 0.5, "1.weight": 0.5, "1.bias": 0.5, "6.weight": 1.0, "6.bias": 1.0,
+}  # fmt: skip
 
 
 def make_labels(rows: int) -> np.ndarray:
@@ -73,6 +81,7 @@ def make_loader(training: Training, rows: int = 12) -> TrainingLoader:
         rank=torch.distributed.get_rank() if world_size() > 1 else 0,
         world=world_size(),
         mixup_alpha=training.mixup_alpha,
+        balanced=training.balanced_sampling,
         threads=1,
     )
 
@@ -110,6 +119,8 @@ def fit(
         if validate
         else None,
         start=start,
+        shares=SHARES if training.backbone_rate else None,
+        is_fresh=True,
     )
 
 
@@ -344,11 +355,18 @@ def test_a_row_is_what_the_network_does_and_json_can_hold_it() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_interrupted_after_two_epochs_it_ends_as_if_it_had_not_been(
-    tmp_path: Path, optimizer: OptimizerKind, channels_last: bool
+    tmp_path: Path, optimizer: OptimizerKind, channels_last: bool, ema: float
 ) -> None:
     training = replace(
-        PLAIN, epochs=4, optimizer=optimizer, channels_last=channels_last, mixup_alpha=0.4
+        PLAIN,
+        epochs=4,
+        optimizer=optimizer,
+        channels_last=channels_last,
+        mixup_alpha=0.4,
+        ema=ema,
+        balanced_sampling=ema > 0,
     )
     straight = make_network(norm=True, dropout=0.5)
 
@@ -372,6 +390,165 @@ def test_interrupted_after_two_epochs_it_ends_as_if_it_had_not_been(
     finished = make_network(norm=True, dropout=0.5)
     assert curve(fit(finished, training, start=tmp_path / "4")) == curve(expected)
     assert_bitwise(state_of(finished), state_of(straight))
+
+
+@pytest.mark.parametrize("decay", [0.3, 0.9])
+def test_the_average_of_the_weights_by_hand(decay: float) -> None:
+    """After each step, in float64: decay x average + rest x weights, the decay warmed up."""
+    network = make_network(norm=True)
+    taken: list[dict[str, Tensor]] = [state_of(network)]
+    average = Average(network, decay)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(12):
+        for value in network.state_dict().values():
+            if value.is_floating_point():
+                value.add_(torch.randn(value.shape, generator=generator))
+            else:
+                value.add_(1)
+        taken.append(state_of(network))
+        average.update(network, step)
+    expected = {name: value.double() for name, value in taken[0].items()}
+    for step, state in enumerate(taken[1:]):
+        share = min(decay, (1 + step) / (10 + step))
+        for name, value in state.items():
+            counts = not value.is_floating_point()
+            expected[name] = value if counts else share * expected[name] + (1 - share) * value
+    for name, value in average.network.state_dict().items():
+        assert torch.allclose(value.double(), expected[name].double(), atol=1e-5), name
+    assert not any(parameter.requires_grad for parameter in average.network.parameters())
+
+
+def test_the_average_is_what_is_judged_and_saved(tmp_path: Path) -> None:
+    training = replace(PLAIN, epochs=2, ema=0.9)
+    network = make_network(norm=True)
+    rows = fit(network, training, on_epoch=lambda rows, save: save(tmp_path))
+    file = checkpoints.judged_weights(tmp_path)
+    assert file.name == checkpoints.AVERAGE
+    judged, last = make_network(norm=True), make_network(norm=True)
+    judged.load_state_dict(safetensors.torch.load_file(file))
+    last.load_state_dict(safetensors.torch.load_file(tmp_path / checkpoints.NETWORK))
+    assert_bitwise(state_of(last), state_of(network))
+    clips, labels = read(np.arange(7) + 120), torch.from_numpy(make_labels(7))
+    inputs = PREPROCESSING.to_input(torch.from_numpy(clips))
+    losses_of = [
+        nn.functional.cross_entropy(one.eval()(inputs), labels).item() for one in (judged, last)
+    ]
+    assert rows[-1].val_loss == pytest.approx(losses_of[0], rel=1e-5)
+    assert rows[-1].val_loss != pytest.approx(losses_of[1], rel=1e-3)
+    # The steps themselves are those of a training without.
+    plain = make_network(norm=True)
+    fit(plain, replace(training, ema=0.0))
+    assert_bitwise(state_of(plain), state_of(network))
+
+
+@pytest.mark.parametrize(("before", "now"), [(0.0, 0.9), (0.9, 0.0)])
+def test_an_average_that_is_missing_or_too_much_is_told(
+    tmp_path: Path, before: float, now: float
+) -> None:
+    training = replace(PLAIN, epochs=1, ema=before)
+    fit(make_network(), training, on_epoch=lambda rows, save: save(tmp_path))
+    with pytest.raises(UserError, match=rf"ema: {before} -> {now}"):
+        fit(make_network(), replace(training, ema=now), start=tmp_path)
+    network = make_network()
+    word = "with" if before else "without"
+    told = f"was saved {word} averaged weights: resume it with the ema"
+    with pytest.raises(UserError, match=told):
+        checkpoints.load(
+            tmp_path, network, make_optimizer(network, training),
+            average=make_network() if now else None,
+        )  # fmt: skip
+
+
+def test_a_checkpoint_of_an_older_vidray_goes_on(tmp_path: Path) -> None:
+    """Its settings and rows lack what came later, and mean what they meant."""
+    training = replace(PLAIN, epochs=2, precision=None)
+    straight = make_network()
+
+    def save_first(rows: list[EpochRow], save: loop.Save) -> None:
+        if len(rows) == 1:
+            save(tmp_path)
+
+    expected = fit(straight, training, on_epoch=save_first)
+    path = tmp_path / checkpoints.HEADER
+    header = json.loads(path.read_text())
+    for name in ("backbone_rate", "layer_decay", "ema", "balanced_sampling", "drop_path"):
+        del header["progress"]["settings"][name]
+    for row in header["progress"]["epochs"]:
+        del row["precision"]
+    path.write_text(json.dumps(header))
+    resumed = make_network()
+    assert curve(fit(resumed, training, start=tmp_path)) == curve(expected)
+    assert_bitwise(state_of(resumed), state_of(straight))
+    with pytest.raises(UserError, match=r"backbone_rate: 1\.0 -> 0\.5"):
+        fit(make_network(), replace(training, backbone_rate=0.5), start=tmp_path)
+
+
+def test_a_resumed_training_keeps_its_precision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half an epoch on a GPU, the other half on a CPU: one precision, whatever they would choose.
+
+    Here the device changes its mind; no GPU is needed for that.
+    """
+    training = replace(PLAIN, epochs=2)
+    assert training.precision is None
+    monkeypatch.setattr(loop, "default_precision", lambda device: "bfloat16")
+    rows = fit(make_network(), replace(training, epochs=1))
+    assert rows[0].precision == "bfloat16"
+
+    def save_first(rows: list[EpochRow], save: loop.Save) -> None:
+        if len(rows) == 1:
+            save(tmp_path)
+
+    fit(make_network(), training, on_epoch=save_first)
+    monkeypatch.undo()
+    resumed = fit(make_network(), training, start=tmp_path)
+    assert [row.precision for row in resumed] == ["bfloat16"] * 2
+    with pytest.raises(UserError, match="precision: bfloat16 -> float32"):
+        fit(make_network(), replace(training, precision="float32"), start=tmp_path)
+    header = json.loads((tmp_path / checkpoints.HEADER).read_text())
+    header["progress"]["settings"]["precision"] = "int8"
+    (tmp_path / checkpoints.HEADER).write_text(json.dumps(header))
+    with pytest.raises(UserError, match=r"progress\.settings\.precision is \"int8\""):
+        fit(make_network(), training, start=tmp_path)
+
+
+def test_a_cpu_computes_in_float32_if_nothing_is_said() -> None:
+    assert fit(make_network(), replace(PLAIN, epochs=1))[0].precision == "float32"
+
+
+def test_statistics_of_a_fresh_network_forget_their_beginning() -> None:
+    """With weights that do not move, they are the mean of the batches' own, from the first on."""
+    training = replace(PLAIN, epochs=1, learning_rate=1e-30, weight_decay=0.0)
+    seen: list[Tensor] = []
+    network = make_network(norm=True)
+    network[1].register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].detach()) if module.training else None
+    )
+    loop.fit(
+        network, make_loader(training), training=training, device=CPU,
+        on_epoch=lambda rows, save: None, is_fresh=True,
+    )  # fmt: skip
+    means = torch.stack([one.mean(dim=(0, 2, 3, 4)) for one in seen])
+    variances = torch.stack([one.var(dim=(0, 2, 3, 4)) for one in seen])
+    assert len(means) == 3
+    assert torch.allclose(network[1].running_mean, means.mean(dim=0), atol=1e-6)
+    assert torch.allclose(network[1].running_var, variances.mean(dim=0), rtol=1e-5)
+    long = batchnorm.momenta(network)
+    batchnorm.set_momentum([(long[0][0], 0.1)], step=50)
+    assert network[1].momentum == 0.1
+
+
+def test_balanced_sampling_shows_all_classes_equally_often() -> None:
+    training = replace(PLAIN, epochs=1, balanced_sampling=True, batch_size=5)
+    shown = np.zeros(CLASSES)
+    network = make_network()
+    network.register_forward_pre_hook(lambda module, inputs: None)
+    loader = make_loader(training)
+    for batch in loader.epoch(0):
+        shown += batch.targets.numpy().sum(axis=0)
+    assert shown.tolist() == [4, 4, 4]
+    assert fit(network, training)[0].steps == 3
 
 
 def test_who_is_told_of_an_epoch_can_end_the_training() -> None:
@@ -530,6 +707,8 @@ SCENARIOS: dict[str, tuple[bool, int, int, Training]] = {
     "plain": (False, 13, 7, PLAIN),
     "accumulated": (False, 13, 6, replace(PLAIN, accumulate=2, class_weights=True)),
     "batch norm": (True, 13, 1, replace(PLAIN, clip_gradient_norm=0.5, mixup_alpha=0.4)),
+    "averaged": (True, 13, 7, replace(PLAIN, ema=0.9, backbone_rate=0.5)),
+    "balanced": (False, 13, 7, replace(PLAIN, balanced_sampling=True)),
     "adamw": (False, 12, 7, replace(PLAIN, optimizer="adamw", learning_rate=1e-3)),
     "stopped": (False, 12, 3, replace(PLAIN, learning_rate=1e-30, patience=1, weight_decay=0.0)),
 }
@@ -575,7 +754,7 @@ def run_resumed(folder: Path, rank: int) -> dict[str, Tensor]:
             save(folder / "checkpoint")
 
     straight, resumed = (make_network(norm=True, dropout=0.5) for _ in range(2))
-    training = replace(PLAIN, optimizer="adamw")
+    training = replace(PLAIN, optimizer="adamw", ema=0.9, backbone_rate=0.5)
     fit(straight, training, rows=13, on_epoch=save)
     fit(resumed, training, rows=13, start=folder / "checkpoint")
     return {

@@ -15,8 +15,14 @@ from vidray.learning import loop
 from vidray.learning.deep_job import DeepJob, make_network
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
-from vidray.learning.optimizer import decayed, make_optimizer
+from vidray.learning.optimizer import (
+    decayed,
+    make_optimizer,
+    parameter_groups,
+    rate_shares,
+)
 from vidray.models.names import DEEP, FLOW_MODELS
+from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import (
     build,
     set_trained,
@@ -26,6 +32,7 @@ from vidray.models.preprocess import KINETICS, Preprocessing
 WITHOUT_BATCH_NORM = (
     "c3d", "mvit_v1_b", "mvit_v2_s", "swin3d_t",
     "timesformer_divided", "timesformer_space", "timesformer_joint", "timesformer_sparse",
+    "videomae_small", "videomae_base", "videomae_large",
 )  # fmt: skip
 # Tokens and tables of positions by the name that each author gave them.
 POSITIONS = {
@@ -74,6 +81,98 @@ def test_a_parameter_of_no_layer_does_not_decay() -> None:
         "attention.in_proj_weight", "attention.out_proj.weight",
         "lstm.weight_ih_l0", "lstm.weight_hh_l0",
     }  # fmt: skip
+
+
+# --- rates by layer ----------------------------------------------------------------------------
+
+
+class Stack(nn.Module):
+    """Positions, two blocks with something between, a last norm, a head: as transformers have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(1, 3))
+        self.first = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+        self.between = nn.Linear(3, 3, bias=False)
+        self.second = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+        self.norm = nn.LayerNorm(3)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        tokens = clips.mean(dim=(2, 3, 4)) + self.positions
+        tokens = self.second(self.between(self.first(tokens)))
+        logits: Tensor = self.head(self.norm(tokens))
+        return logits
+
+
+def stack() -> Architecture:
+    network = Stack()
+    return Architecture(network=network, blocks=[network.first, network.second], head=network.head)
+
+
+def test_the_rate_falls_from_block_to_block() -> None:
+    shares = rate_shares(stack(), Training(layer_decay=0.5, backbone_rate=0.8))
+    expected = {"positions": 0.1, "first": 0.2, "between": 0.2, "second": 0.4}
+    for name, share in shares.items():
+        assert share == pytest.approx(expected.get(name.split(".")[0], 1.0)), name
+    assert set(rate_shares(stack(), Training()).values()) == {1.0}
+
+
+def test_groups_are_by_rate_and_decay() -> None:
+    built, training = stack(), Training(layer_decay=0.5, weight_decay=0.3, learning_rate=2.0)
+    shares = rate_shares(built, training)
+    groups = parameter_groups(built.network, training, shares)
+    assert [(group.share, group.weight_decay) for group in groups] == [
+        (1.0, 0.3), (1.0, 0.0), (0.5, 0.3), (0.5, 0.0), (0.25, 0.3), (0.25, 0.0), (0.125, 0.0),
+    ]  # fmt: skip
+    assert sum(len(group.parameters) for group in groups) == len(list(built.network.parameters()))
+    found = make_optimizer(built.network, training, shares).param_groups
+    assert [group["lr"] for group in found] == [2 * group.share for group in groups]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DEEP)
+def test_the_head_learns_fastest_and_the_beginning_slowest(name: str) -> None:
+    built = build(name, num_classes=3, frames=8, size_px=SIDE_PX)
+    shares = rate_shares(built, Training(layer_decay=0.5))
+    by_id = {id(p): shares[n] for n, p in built.network.named_parameters()}
+    assert {by_id[id(parameter)] for parameter in built.head.parameters()} == {1.0}
+    count = len(built.blocks)
+    for index, block in enumerate(built.blocks):
+        own = {by_id[id(parameter)] for parameter in block.parameters()}
+        assert own <= {0.5 ** (count - index)}, f"block {index}"
+    assert min(shares.values()) in (0.5**count, 0.5 ** (count + 1))
+
+
+def test_a_step_moves_each_layer_by_its_share() -> None:
+    """With plain SGD the first step is the rate times the gradient."""
+    moved = {}
+    for decay in (1.0, 0.5):
+        torch.manual_seed(0)
+        built = stack()
+        before = {name: value.clone() for name, value in built.network.state_dict().items()}
+        training = Training(
+            epochs=1, batch_size=CLIPS, optimizer="sgd", weight_decay=0.0, learning_rate=0.1,
+            schedule="constant", layer_decay=decay,
+        )  # fmt: skip
+        clips = np.random.default_rng(0).integers(0, 256, (CLIPS, 2, 8, 8, 3), "u1")
+        mean, std = KINETICS
+        loader = TrainingLoader(
+            read=lambda rows, clips=clips: clips[rows], labels=np.array([0, 1, 0, 1, 1]),
+            num_classes=2, augmentation=Augmentation.none(), batch_size=CLIPS, seed=0, threads=1,
+            preprocessing=Preprocessing(num_frames=2, size_px=8, mean=mean, std=std),
+        )  # fmt: skip
+        rows = loop.fit(
+            built.network, loader, training=training, device=torch.device("cpu"),
+            on_epoch=lambda rows, save: None, shares=rate_shares(built, training),
+        )  # fmt: skip
+        assert rows[0].learning_rate == 0.1  # The head's.
+        after = built.network.state_dict()
+        moved[decay] = {name: after[name] - value for name, value in before.items()}
+    shares = rate_shares(stack(), Training(layer_decay=0.5))
+    for name, step in moved[1.0].items():
+        assert torch.allclose(moved[0.5][name], shares[name] * step, rtol=1e-3, atol=1e-7), name
+        assert step.abs().max() > 1e-6, name
 
 
 # --- accumulation ------------------------------------------------------------------------------

@@ -187,6 +187,8 @@ def test_what_is_accepted_loads_or_is_refused_in_a_line(
         ),
         ("deep", ("network", "weights"), "/etc/passwd", 'unknown key "weights": there are name, '),
         ("deep", ("network", "patch_px"), 8, 'network has an unknown key "patch_px"'),
+        ("deep", ("network", "variant"), 3, "network.variant is 3: it must be text or null"),
+        ("deep", ("network", "variant"), "padded", "variant is 'padded': .* has none, leave it"),
         ("deep", ("class_names",), ["a", "b"], "num_classes is 3 and class_names has 2"),
         ("deep", ("class_names",), [0, 1, 2], r"class_names\[0\] is 0: it must be text"),
         ("deep", ("class_names",), ["a", "b", "a"], 'class_names has "a" twice'),

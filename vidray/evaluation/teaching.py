@@ -12,7 +12,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from vidray import masking, models
 from vidray.distributed import training
@@ -36,7 +36,10 @@ from vidray.models.folder import Model, save_classical, save_deep
 from vidray.models.matrices import family_columns, feature_names
 from vidray.storage.json_file import write_json
 from vidray.tables import digests, versions
-from vidray.tables.run_folder import RunFolder
+from vidray.tables.run_folder import Kind, RunFolder
+
+if TYPE_CHECKING:
+    from vidray.evaluation.pretraining import PretrainingLesson
 
 _MEANS = ("accuracy", "macro_f1", "macro_auc", "log_loss")
 
@@ -75,6 +78,7 @@ class ClassicalLesson:
     seed: int
 
     libraries = versions.CLASSICAL
+    kind: ClassVar[Kind] = "model"
 
     def deciding(self) -> dict[str, Any]:
         """All settings that the model depends on, beside the data."""
@@ -173,6 +177,7 @@ class DeepLesson:
     on_rows: OnRows
 
     libraries = versions.DEEP
+    kind: ClassVar[Kind] = "model"
 
     @property
     def model(self) -> str:
@@ -196,7 +201,8 @@ class DeepLesson:
             self.job, folder=run.work, workers=self.workers, on_rows=self.on_rows
         )
         seconds = time.monotonic() - began
-        save_deep(run.out, model_info(self.job, self.examples, trained.rows), trained.state)
+        info = model_info(self.job, self.examples, trained.rows, source=started.source)
+        save_deep(run.out, info, trained.state)
         best = trained.rows[best_epoch(trained.rows, self.job.training)].epoch
         model = models.load(run.out, device=judging.device_of("auto"))  # As a user would.
         metrics = {"val": judge_val(model, self.examples), "best_epoch": best}
@@ -248,7 +254,7 @@ def lesson_of(
     return DeepLesson(job=job, examples=examples, workers=settings.workers, on_rows=on_rows)
 
 
-def model_run(lesson: Lesson, *, data: str, out: str) -> RunFolder:
+def model_run(lesson: Lesson | PretrainingLesson, *, data: str, out: str) -> RunFolder:
     """The model folder of a lesson; it is refused where it holds a model of other settings.
 
     Args:
@@ -263,7 +269,7 @@ def model_run(lesson: Lesson, *, data: str, out: str) -> RunFolder:
     values = masking.throughout({**lesson.deciding(), **public})
     return RunFolder(
         out=out,
-        kind="model",
+        kind=lesson.kind,
         same={"digest": digests.of([values, lesson.examples.digest])},
         shown={"config": values},
         libraries=lesson.libraries,

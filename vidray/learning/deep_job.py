@@ -21,10 +21,12 @@ from vidray.learning.epochs import (
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.train_config import DeepSettings
 from vidray.models import names
+from vidray.models.networks import from_hub
 from vidray.models.networks.architecture import Architecture
-from vidray.models.networks.build import set_trained
+from vidray.models.networks.build import origin_and_variant, set_trained
 from vidray.models.networks.checkpointing import checkpoint_blocks
 from vidray.models.networks.drop_path import published_rate, set_drop_path
+from vidray.models.networks.from_hub import pretraining_network
 from vidray.models.preprocess import Preprocessing
 from vidray.tables.shards import Clips
 
@@ -43,6 +45,8 @@ class DeepJob:
         weights: ``none``, ``default`` or a safetensors file: where training starts from.
         trained: ``all``, ``head`` or ``last_N_blocks``.
         splits: video_id -> split, instead of the split column of ``data``: for folds and subsets.
+        mask_ratio: of a pre-training, which learns no classes: the share of patches that are
+            hidden. None learns them.
     """
 
     data: str
@@ -54,6 +58,7 @@ class DeepJob:
     augmentation: Augmentation
     preprocessing: Preprocessing
     splits: Mapping[str, str] | None = None
+    mask_ratio: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values, for Ray's workers."""
@@ -62,7 +67,10 @@ class DeepJob:
     def deciding(self) -> dict[str, Any]:
         """What the weights depend on beside the data and its splits, for a digest."""
         training = defaults.without_open(dataclasses.asdict(self.training))
-        return self.to_json() | {"splits": None, "training": training}
+        values = self.to_json() | {"splits": None, "training": training}
+        if self.mask_ratio is None:  # As before there was pre-training.
+            del values["mask_ratio"]
+        return values
 
     @property
     def is_fresh(self) -> bool:
@@ -101,12 +109,63 @@ def make_job(
     """The job that the workers get.
 
     Args:
-        model: one of ``names.DEEP``.
+        model: one of ``names.DEEP``, or ``hf:...``.
         examples: clips; colours are measured on its split train.
         class_names: in the order of the network's outputs.
 
     Raises:
         UserError: what is asked for can't be trained from these clips.
+    """
+    frames, size_px = clip_size(deep, examples)
+    clips = examples.clips
+    assert clips is not None
+    name, config, weights = from_hub.resolved(model, deep.weights)
+    network: dict[str, Any] = {
+        "name": name,
+        "num_classes": len(class_names),
+        "head": deep.head,
+        "dropout": deep.dropout,
+        "frames": frames,
+        "size_px": size_px,
+        **({} if config is None else {"config": config.as_json()}),
+    }
+    if (variant := origin_and_variant(name, weights)[1]) is not None:
+        network["variant"] = variant
+    return DeepJob(
+        data=clips.uri,
+        class_names=class_names,
+        network=network,
+        weights=weights,
+        trained=deep.trained,
+        training=defaults.resolved(training, facts(network, deep.weights, deep.trained)),
+        augmentation=augmentation,
+        preprocessing=preprocessing_of(model, deep, examples),
+        splits=examples.assigned_splits,
+    )
+
+
+def preprocessing_of(model: str, deep: DeepSettings, examples: Examples) -> Preprocessing:
+    """The preprocessing of these clips for ``model``."""
+    frames, size_px = clip_size(deep, examples)
+    mean, std = as_trained.colours(model, deep, examples)
+    assert examples.clips is not None
+    return Preprocessing(
+        num_frames=frames,
+        stride=deep.stride,
+        size_px=size_px,
+        mean=mean,
+        std=std,
+        flow=model in names.FLOW_MODELS,
+        # What was resized as the weights were trained is not resized again.
+        cut=examples.settings.get("fit") == "resize_crop" and size_px < examples.clips.size_px,
+    )
+
+
+def clip_size(deep: DeepSettings, examples: Examples) -> tuple[int, int]:
+    """Frames and pixels of what a network is given of these clips.
+
+    Raises:
+        UserError: the clips do not hold as much.
     """
     clips = examples.clips
     assert clips is not None
@@ -126,35 +185,7 @@ def make_job(
             f"{storage.without_secrets(clips.uri)} holds {clips.num_frames}: lower --frames or "
             "--stride, or cut with a larger --frames-per-clip"
         )
-    mean, std = as_trained.colours(model, deep, examples)
-    network = {
-        "name": model,
-        "num_classes": len(class_names),
-        "head": deep.head,
-        "dropout": deep.dropout,
-        "frames": frames,
-        "size_px": size_px,
-    }
-    return DeepJob(
-        data=clips.uri,
-        class_names=class_names,
-        network=network,
-        weights=deep.weights,
-        trained=deep.trained,
-        training=defaults.resolved(training, facts(network, deep.weights, deep.trained)),
-        augmentation=augmentation,
-        preprocessing=Preprocessing(
-            num_frames=frames,
-            stride=deep.stride,
-            size_px=size_px,
-            mean=mean,
-            std=std,
-            flow=model in names.FLOW_MODELS,
-            # What was resized as the weights were trained is not resized again.
-            cut=examples.settings.get("fit") == "resize_crop" and size_px < clips.size_px,
-        ),
-        splits=examples.assigned_splits,
-    )
+    return frames, size_px
 
 
 def facts(network: Mapping[str, Any], weights: str, trained: str) -> Facts:
@@ -191,7 +222,9 @@ def labelled_rows(
     of_row = clips.table["split"].to_pylist()
     if splits is not None:
         of_row = [splits.get(video) for video in clips.table["video_id"].to_pylist()]
-    rows = np.flatnonzero(np.array(of_row, object) == split)
+    in_split = np.array(of_row, object) == split
+    # Clips are kept without a label for pre-training alone.
+    rows = np.flatnonzero(in_split & np.array(clips.table["label"].is_valid()))
     number = {name: k for k, name in enumerate(class_names)}
     labels = [clips.table["label"][row].as_py() for row in rows.tolist()]
     if unknown := sorted(set(labels) - set(number)):
@@ -199,12 +232,38 @@ def labelled_rows(
     return rows, np.array([number[label] for label in labels], np.int64)
 
 
-def model_info(job: DeepJob, examples: Examples, rows: Sequence[EpochRow] = ()) -> dict[str, Any]:
-    """model.json of the model that ``job`` has trained from clips ``examples`` in ``rows``."""
+def rows_of(job: DeepJob, clips: Clips, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of ``clips`` in ``split``, and the class of each; in a pre-training all have one.
+
+    There a video without a split is in train.
+
+    Raises:
+        UserError: see ``labelled_rows``.
+    """
+    if job.mask_ratio is None:
+        return labelled_rows(clips, split, job.class_names, job.splits)
+    of_row = [own or "train" for own in clips.table["split"].to_pylist()]
+    rows = np.flatnonzero(np.array(of_row, object) == split)
+    return rows, np.zeros(len(rows), np.int64)
+
+
+def model_info(
+    job: DeepJob,
+    examples: Examples,
+    rows: Sequence[EpochRow] = (),
+    *,
+    source: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """model.json of the model that ``job`` has trained from clips ``examples`` in ``rows``.
+
+    Args:
+        source: repository, commit and licence of the weights it starts from, where they have one.
+    """
     precision = rows[-1].precision if rows else job.training.precision
     return {
         "family": "deep",
-        "name": job.network["name"],
+        "name": names.file_name(job.network["name"]),
+        **({} if source is None else {"origin": source}),
         "class_names": job.class_names,
         "data_digest": examples.digest,
         "selection": examples.selection.to_json(),
@@ -220,6 +279,11 @@ def make_network(job: DeepJob, *, fresh: bool) -> Architecture:
     """The network as training starts, the same in every worker; not ``fresh`` loads no weights."""
     torch.manual_seed(job.training.seed)
     weights = job.weights if fresh else None
+    if job.mask_ratio is not None:
+        built = pretraining_network(**job.network, mask_ratio=job.mask_ratio, weights=weights)
+        if job.training.checkpointing:
+            checkpoint_blocks(built.network, built.blocks)
+        return built
     built = models.build(**job.network, weights=weights)
     set_trained(built, job.trained)
     if job.training.drop_path is not None:

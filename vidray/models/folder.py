@@ -31,13 +31,14 @@ from vidray import storage
 from vidray.errors import ModelError, UserError, VideoError
 from vidray.features.embedding import Views
 from vidray.features.extraction import Settings
+from vidray.models import transformers_config
 from vidray.models.inference import Read, predict_logits
 from vidray.models.matrices import feature_names, to_matrix
 from vidray.models.model_files import embeds, network_folder, read_info
 from vidray.models.names import Precision
-from vidray.models.weights import files, fitting
 from vidray.models.networks.build import build
 from vidray.models.preprocess import Preprocessing
+from vidray.models.weights import files, fitting
 from vidray.storage.json_file import write_json
 from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
@@ -288,6 +289,7 @@ def _load_classical(uri: str, info: dict[str, Any]) -> ClassicalModel:
 def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
     where = _part(uri, WEIGHTS)
     # Only what ``Network`` names, and no weights but those beside it: nothing else is opened.
+    _check_not_smaller(where, info["network"].get("config"))
     built = build(**info["network"], weights="none")
     _check_size(where, built.network)
     fitting.load_exactly(built.network, files.read_safetensors(where), source=where)
@@ -322,6 +324,27 @@ def _check_size(where: str, network: nn.Module) -> None:
     if size_bytes > most:
         problem = f"{storage.without_secrets(where)} has {size_bytes} bytes"
         raise UserError(f"{problem}, and weights of this model {most} at the most: {_NEXT_STEP}")
+
+
+def _check_not_smaller(where: str, config: Mapping[str, Any] | None) -> None:
+    """Raise UserError where a config makes more weights than a file holds bytes.
+
+    It is looked at before memory is taken: of other networks the name says how large they are.
+    """
+    if config is None:
+        return
+    try:
+        from vidray.models.networks.transformers_video import check_parameters
+    except ImportError:
+        raise UserError(
+            f"{where} is of a network of transformers: pip install 'vidray[transformers]'"
+        ) from None
+    count = check_parameters(transformers_config.from_json(config))
+    if storage.exists(where) and storage.file_info(where).size_bytes < count:
+        raise UserError(
+            f"{storage.without_secrets(where)} is too small for the {count} parameters of its "
+            f"model.json: {_NEXT_STEP}"
+        )
 
 
 def _part(uri: str, name: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from vidray import storage
 from vidray.errors import UserError, VideoError
 from vidray.models import names as model_names
+from vidray.models import transformers_config
 from vidray.models.preprocess import Preprocessing
 from vidray.storage import checked_json, names
 from vidray.tables import run_folder
@@ -44,8 +45,15 @@ class Network:
     variant: str | None = None
     merge: tuple[int | None, ...] | None = None
     """See ``heads.MergedHead``: the outputs of the head that is merged into these classes."""
+    config: Mapping[str, Any] | None = None
+    """What a network of transformers is made of (``transformers_config``); of others None."""
 
     def __post_init__(self) -> None:
+        if (self.config is not None) != model_names.is_hub(self.name):
+            rule = f"a model that begins with {model_names.HUB} has one, and no other"
+            raise UserError(f"config of the model {checked_json.shown(self.name)} is wrong: {rule}")
+        if self.config is not None:
+            transformers_config.from_json(self.config, where="config")
         if self.merge is not None:
             _check_merge(self.merge, self.num_classes)
         for name in ("frames", "size_px"):
@@ -69,7 +77,8 @@ def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:
 # Folders of an older vidray lack the caps that came later, ``build`` has defaults, and neither
 # frames nor a network for embeddings could be chosen, nor was anything resized and then cropped, or
 # cut of what is stored.
-_MAY_LACK = (Limits, Network, "choice", "embedding", "resize_px", "resizer", "cut")
+_MAY_LACK = (Limits, Network, "choice", "embedding", "resize_px", "resizer", "cut",
+             "unlabelled")  # fmt: skip
 
 
 def read_info(model_dir: str) -> dict[str, Any]:
@@ -174,6 +183,8 @@ def _what_else(folder: str) -> str:
         return f"no {MODEL}"
     if run_folder.kind_of(report) == "search":
         return "it holds a search, and its best model is in best"
+    if run_folder.kind_of(report) == "pretraining":
+        return "it holds a pre-training, which begins a model: give it as --weights"
     if run_folder.kind_of(report) == "model":
         return f"no {MODEL}: its training has not finished"
     return f"it holds {run_folder.described(report)}"

@@ -23,6 +23,10 @@ BACKBONES = ("resnet18", "resnet50", "efficientnet_b0", "efficientnet_lite0")
 POOLINGS = ("avg", "max", "attention", "lstm")
 # Networks that take optical flow beside the colours.
 FLOW_MODELS = ("two_stream_late", "two_stream_early", "two_stream_weighted")
+# VideoMAE of the published sizes, made by the package transformers.
+VIDEOMAE = ("videomae_small", "videomae_base", "videomae_large")
+# Begins the name of a model of transformers: of a repository on its hub, or of a folder.
+HUB = "hf:"
 # Made by ``networks.build``; the order here is free.
 DEEP = (
     *(f"{backbone}_{pooling}" for backbone in BACKBONES for pooling in POOLINGS),
@@ -46,6 +50,7 @@ DEEP = (
     "timesformer_space",
     "timesformer_joint",
     "timesformer_sparse",
+    *VIDEOMAE,
     *FLOW_MODELS,
 )
 # Other ways to run the same network, in which somebody's weights were trained: by name, what each
@@ -71,11 +76,28 @@ Precision = Literal["float32", "bfloat16", "float16"]
 MOST_REPEATS = 1000  # Repeats of a cross-validation: each trains all folds.
 
 
-def check(name: str) -> None:
-    """Raise UserError unless there is such a model, classical or deep."""
+def check(name: str, *, hub: bool = False) -> None:
+    """Raise UserError unless there is such a model, classical or deep; ``hub``: or ``hf:...``."""
     names = (*CLASSICAL, *DEEP)
-    if name not in names:
-        raise unknown_name("model", name, names)
+    if name not in names and not (hub and is_hub(name)):
+        raise unknown_name("model", name, (*names, f"{HUB}OWNER/NAME") if hub else names)
+
+
+def is_hub(name: str) -> bool:
+    """Whether a name or source is of a model of transformers: ``hf:OWNER/NAME``, ``hf:/folder``."""
+    return name.startswith(HUB) and len(name) > len(HUB)
+
+
+def is_deep(name: str) -> bool:
+    """Whether a model is a network."""
+    return name in DEEP or is_hub(name)
+
+
+def file_name(model: str) -> str:
+    """A model's name as a part of a path: that of ``hf:OWNER/NAME@COMMIT`` is ``hf-NAME``."""
+    if not is_hub(model):
+        return model
+    return "hf-" + model.removeprefix(HUB).partition("@")[0].rpartition("/")[2]
 
 
 def check_variant(name: str, variant: str | None) -> None:

@@ -136,6 +136,8 @@ def _rule(hint: Any) -> tuple[str, Callable[[Any], bool]]:
         return f"one of {', '.join(choices)}", lambda value: value in choices
     if typing.get_origin(hint) is tuple:
         return "a list", lambda _: False
+    if typing.get_origin(hint) is Mapping:  # What is in it, its dataclass looks at.
+        return "an object", lambda value: isinstance(value, Mapping)
     if typing.get_origin(hint) in _UNIONS:
         rules = [_rule(choice) for choice in choices]
         return " or ".join(rule for rule, _ in rules), lambda value: any(

@@ -1,6 +1,8 @@
 """A network with the parts that training needs: its blocks and its head."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,9 +21,11 @@ class Architecture:
     loaded: str | None = None
     """The initial weights that were loaded, and those that were not; one line."""
     origin: str | None = None
-    """Whose names those weights have, a word of ``weights.origins``: what is fed follows from it."""
+    """Whose names those weights have, a word of ``weights.origins``: it says what is fed."""
     variant: str | None = None
     """How it is run, see ``names.VARIANTS``; it follows from the origin, too."""
+    source: Mapping[str, Any] | None = None
+    """Repository, commit and licence of initial weights of ``transformers``, for model.json."""
 
     @property
     def is_transformer(self) -> bool:

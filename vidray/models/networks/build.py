@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from vidray.errors import UserError, unknown_name
 from vidray.models import names
-from vidray.models.networks import batchnorm
+from vidray.models.networks import batchnorm, from_hub
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.c3d import c3d
 from vidray.models.networks.frame_pooling import BACKBONES, frame_pooling
@@ -23,6 +23,7 @@ from vidray.models.networks.timesformer import TimeSformer
 from vidray.models.networks.torchvision_video import NAMES, torchvision_video
 from vidray.models.networks.two_stream import TwoStream
 from vidray.models.networks.x3d import x3d
+from vidray.models.transformers_config import VIDEOMAE
 from vidray.models.weights import reader
 
 
@@ -35,6 +36,7 @@ def build(
     dropout: float = 0.5,
     frames: int | None = None,
     size_px: int | None = None,
+    config: Mapping[str, Any] | None = None,
     variant: str | None = None,
     merge: Sequence[int | None] | None = None,
     keep_head: bool | None = None,
@@ -42,21 +44,22 @@ def build(
     """A network with its parts.
 
     Args:
-        name: one of ``names.DEEP``.
+        name: one of ``names.DEEP``, or ``hf:OWNER/NAME[@REVISION]`` or ``hf:/folder``.
         num_classes: logits.
         weights: None or ``none`` starts fresh; ``default`` starts from the architecture's published
-            weights, the head apart; anything else is a file, local or in a bucket, a model folder
-            or a folder of transformers, of a whole network or of one with another head, in our
-            names or those of an origin of ``weights.origins``. ``loaded`` of what is returned says
-            what was taken, ``origin`` whose names they have.
+            weights, the head apart; anything else is a file, local or in a bucket, a model folder,
+            a folder of transformers, or ``hf:...``, of a whole network or of one with another head,
+            in our names or those of an origin of ``weights.origins``. ``loaded`` of what is
+            returned says what was taken, ``origin`` whose names they have.
         head: ``linear`` or ``layernorm_dropout_linear``.
         dropout: before the head's linear layer; ``linear`` has none.
         frames, size_px: of the clips; only transformers are built for one size.
+        config: what ``hf:...`` is made of, as model.json has it; None looks it up.
         variant: None, or one of the model's in ``names.VARIANTS``: how somebody's weights want to
             be run. ``weights`` bring their own.
         merge: for each output of a head before it, the class it counts for: ``heads.MergedHead``.
-        keep_head: None keeps the last layer of a file where it fits and never that of ``default``;
-            True wants it, whichever it is; False makes a new one.
+        keep_head: None keeps the last layer of a file where it fits and never that of ``default``,
+            unless the model is ``hf:...``; True wants it, whichever it is; False makes a new one.
 
     Raises:
         UserError: an unknown name or variant, or weights that can't be had or do not fit.
@@ -74,11 +77,35 @@ def build(
     def make(name: str, variant: str | None) -> Architecture:
         return _fresh(name, outputs, settings, size, variant)
 
-    if weights in reader.NONE:
+    if names.is_hub(name):
+        options: dict[str, Any] = {"config": config, "keep_head": keep_head, **settings, **size}
+        built = from_hub.build_hub(name, outputs, weights=weights, **options)
+    elif weights in reader.NONE:
         built = replace(make(name, variant), variant=variant)
     else:
         built = reader.filled(name, str(weights), make, keep_head=keep_head)
     return built if merge is None else merged(built, merge)
+
+
+def origin_and_variant(name: str, weights: str) -> tuple[str | None, str | None]:
+    """Whose weights they are, and how the network is run with them, before it is built.
+
+    Args:
+        name: as of ``build``.
+        weights: as of ``build``.
+
+    Raises:
+        UserError: they can't be had, or do not fit.
+    """
+    if weights in reader.NONE:
+        return None, None
+    if names.is_hub(name):
+        return "transformers", None
+
+    def make(name: str, variant: str | None) -> Architecture:
+        return _fresh(name, 2, {"head": "linear", "dropout": 0.5}, {}, variant)
+
+    return reader.origin_and_variant(name, weights, make)
 
 
 def merged(built: Architecture, merge: Sequence[int | None]) -> Architecture:
@@ -99,7 +126,7 @@ def build_model(name: str, **settings: Any) -> nn.Module:
 
 def check_name(name: str) -> None:
     """Raise UserError unless there is such a deep model."""
-    if name not in names.DEEP:
+    if not names.is_deep(name):
         raise unknown_name("deep model", name, names.DEEP)
 
 
@@ -155,6 +182,14 @@ def _timesformer(
     return Architecture(network=network, blocks=list(network.blocks), head=network.head)
 
 
+def _videomae(
+    kind: str, num_classes: int, settings: dict[str, Any], size: dict[str, int]
+) -> Architecture:
+    name = f"videomae_{kind}"
+    options: dict[str, Any] = {**settings, **size}
+    return from_hub.make(name, VIDEOMAE[name], num_classes, **options)
+
+
 def _two_stream(
     kind: str, num_classes: int, settings: dict[str, Any], _: dict[str, int]
 ) -> Architecture:
@@ -170,6 +205,7 @@ _OWN: dict[str, Callable[[str, int, dict[str, Any], dict[str, int]], Architectur
     "slowfast": _slowfast,
     "timesformer": _timesformer,
     "two": _two_stream,
+    "videomae": _videomae,
     "x3d": _x3d,
 }
 

@@ -53,9 +53,9 @@ def _units(block: nn.Module) -> list[nn.Module]:
     return [block]
 
 
-def _forward(block: nn.Module, *inputs: Any) -> Any:
+def _forward(block: nn.Module, *inputs: Any, **options: Any) -> Any:
     """The block's own forward, checkpointed where that is useful."""
-    forward = partial(type(block).forward, block)
+    forward = partial(type(block).forward, block, **options)
     if not (block.training and torch.is_grad_enabled()):
         return forward(*inputs)
     return checkpoint(forward, *inputs, use_reentrant=False, context_fn=partial(_contexts, block))

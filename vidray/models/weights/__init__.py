@@ -5,5 +5,6 @@
 - ``origins``: whose names they have, as one table.
 - ``fitting``: the origin found, the network filled, one line that says what was taken.
 - ``published``: what ``default`` means for each architecture.
+- ``hub``: models of transformers, from the hub or from a folder.
 - ``reader``: from a file, a model folder or a folder of transformers to all of that.
 """

