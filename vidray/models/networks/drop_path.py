@@ -75,15 +75,16 @@ def _skip(probability: float, block: nn.Module, inputs: tuple[Any, ...], outputs
         shapes = f"{tuple(found[0].shape)} of {tuple(inputs[0].shape)}"
         raise ValueError(f"a block makes {shapes}: no clip can skip it")
     dropped = tuple(
-        _scaled(before, after, scale)
-        for before, after in zip(inputs, found, strict=False)
-        if isinstance(before, Tensor)  # V-JEPA 2's blocks take and give None beside the tokens.
+        _scaled(before, after, scale) for before, after in zip(inputs, found, strict=False)
     )
     return (*dropped, *found[len(dropped) :]) if several else dropped[0]
 
 
 def _scaled(before: Any, after: Any, scale: Tensor) -> Any:
-    """What a block makes, scaled by row; attention weights and the like are no sum, and stay."""
+    """What a block makes, scaled by row; attention weights and the like are no sum, and stay.
+
+    So does what is no tensor: V-JEPA 2's blocks take and give None beside the tokens.
+    """
     tensors = isinstance(before, Tensor) and isinstance(after, Tensor)
     if not tensors or before.shape != after.shape:
         return after
