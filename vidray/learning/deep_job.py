@@ -137,7 +137,7 @@ def make_job(
         network=network,
         weights=weights,
         trained=deep.trained,
-        training=defaults.resolved(training, facts(network, deep.weights, deep.trained)),
+        training=defaults.resolved(training, facts(network, weights, deep.trained)),
         augmentation=augmentation,
         preprocessing=preprocessing_of(model, deep, examples),
         splits=examples.assigned_splits,
