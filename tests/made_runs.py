@@ -106,10 +106,11 @@ def clips_run(
     size_px: int = 32,
     rows: Rows | None = None,
     source: str = "x",
+    **cut: Any,
 ) -> Path:
-    """Noise; that of one class is a little brighter."""
+    """Noise; that of one class is a little brighter. ``cut`` are other ``ClipSettings``."""
     rng = np.random.default_rng(0)
-    settings = ClipSettings(frames_per_clip=frames, size_px=size_px)
+    settings = ClipSettings(frames_per_clip=frames, size_px=size_px, **cut)
     filled = []
     for row in videos(number) if rows is None else rows:
         pixels = rng.normal(110 + 30 * _class_of(row), 40, (frames, size_px, size_px, 3))
