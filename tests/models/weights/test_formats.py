@@ -58,7 +58,10 @@ def test_files_of_other_packages(row: Recorded, tmp_path: Path) -> None:
     torch.save({row.key: state, "epoch": 3} if row.key else state, file)
     built = loaded(file, row.model, row.shape)
     check(built, row.expected, row.shape, origin=row.package.partition(" ")[0])
-    assert f"{len([k for k in row.names if not k.endswith('_index')])} tensors" in str(built.loaded)
+    count = sum(not k.endswith("_index") for k in row.names)
+    if row.model == "videomae_base":
+        count -= 1  # Its positions are computed.
+    assert f": {count} tensors taken" in str(built.loaded)
 
 
 @pytest.mark.slow
