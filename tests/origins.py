@@ -136,9 +136,10 @@ def of_facebook() -> Iterator[Origin]:
         transform = _facebook(recipe, lambda rest: int(round(rest)))  # noqa: RUF046
         yield Origin(name=f"pytorchvideo {name}", recipe=recipe, transform=transform, most=1e-2)
     for name in ("slowfast_r50", "x3d_s", "mvit_v2_s", "timesformer_divided"):
-        recipe = _known(name, "pyslowfast")
+        origin = "timesformer" if name.startswith("timesformer") else "pyslowfast"
+        recipe = _known(name, origin)
         transform = _facebook(recipe, math.ceil)
-        yield Origin(name=f"pyslowfast {name}", recipe=recipe, transform=transform, most=1e-2)
+        yield Origin(name=f"{origin} {name}", recipe=recipe, transform=transform, most=1e-2)
 
 
 def _opencv(recipe: Recipe, *, of_mmaction2: bool) -> Transform:
@@ -190,6 +191,9 @@ def of_transformers(folder: Path) -> Iterator[Origin]:
         "vjepa2 of 64 px": (hf.VJEPA2VideoProcessor, {"crop_size": 64}),
         "clip": (hf.CLIPImageProcessor, {}),
         "siglip": (hf.SiglipImageProcessor, {}),
+        "vit": (hf.ViTImageProcessor, {}),
+        "resnet": (hf.ConvNextImageProcessor, {"size": {"shortest_edge": 224}}),
+        "resnet of 384 px": (hf.ConvNextImageProcessor, {}),
     }
     for name, (kind, options) in kinds.items():
         processor = kind(**options)
