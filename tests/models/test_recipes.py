@@ -68,9 +68,15 @@ def _compare(path: Path, several: Sequence[origins.Origin]) -> None:
 
 def test_clips_are_of_the_frames_that_were_trained_on() -> None:
     """Of 10 seconds at 30 a second, every stride-th frame."""
-    strides = {"r3d_18": 2, "mvit_v2_s": 4, "swin3d_t": 2, "slowfast_r50": 2, "x3d_s": 6}
-    for name, stride in strides.items():
-        recipe = trained_on.recipe_of(name, "default")
+    strides = {
+        ("r3d_18", "torchvision"): 2,
+        ("mvit_v2_s", "torchvision"): 4,
+        ("slowfast_r50", "pytorchvideo"): 2,
+        ("x3d_s", "pytorchvideo"): 6,
+        ("videomae_base", "mmaction2"): 4,
+    }
+    for (name, origin), stride in strides.items():
+        recipe = recipes.recipe_of(name, origin)
         assert recipe is not None
         chosen = clip_frames(300, 30.0, ClipSettings(**recipe.clip()))[0]
         assert set(np.diff(chosen).tolist()) == {stride}
