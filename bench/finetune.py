@@ -35,6 +35,7 @@ from vidray.video.synthetic import drifting_clips
 AXES, DIAGONALS = (0, 90, 180, 270), (45, 135, 225, 315)
 BEFORE = Training(
     learning_rate=1e-3,
+    warmup_steps=0,
     backbone_rate=1.0,
     layer_decay=1.0,
     clip_gradient_norm=0.0,

@@ -135,8 +135,12 @@ def of_facebook() -> Iterator[Origin]:
         recipe = _known(name, "pytorchvideo")
         transform = _facebook(recipe, lambda rest: int(round(rest)))  # noqa: RUF046
         yield Origin(name=f"pytorchvideo {name}", recipe=recipe, transform=transform, most=1e-2)
-    for name in ("slowfast_r50", "x3d_s", "mvit_v2_s", "timesformer_divided"):
-        origin = "timesformer" if name.startswith("timesformer") else "pyslowfast"
+    for origin, name in (
+        ("pyslowfast", "slowfast_r50"),
+        ("pyslowfast", "x3d_s"),
+        ("pyslowfast", "mvit_v2_s"),
+        ("timesformer", "timesformer_divided"),  # A fork of it.
+    ):
         recipe = _known(name, origin)
         transform = _facebook(recipe, math.ceil)
         yield Origin(name=f"{origin} {name}", recipe=recipe, transform=transform, most=1e-2)

@@ -26,20 +26,21 @@ def values(given: Facts, **settings: Any) -> dict[str, float]:
 
 def test_a_fresh_convolutional_network_is_trained_as_ever() -> None:
     assert values(Facts()) == {
-        "learning_rate": 1e-3, "backbone_rate": 1.0, "layer_decay": 1.0,
+        "learning_rate": 1e-3, "warmup_steps": 20, "backbone_rate": 1.0, "layer_decay": 1.0,
         "clip_gradient_norm": 0.0, "drop_path": 0.0, "ema": 0.0,
     }  # fmt: skip
+    assert values(Facts(), warmup_epochs=0.5)["warmup_steps"] == 0  # Who gives epochs wants those.
     assert values(Facts(drop_path=0.2))["drop_path"] == 0.2  # As it was built.
 
 
 def test_weights_are_changed_slowly() -> None:
     assert values(CONVOLUTIONS) == {
-        "learning_rate": 1e-3, "backbone_rate": 0.1, "layer_decay": 1.0,
+        "learning_rate": 1e-3, "warmup_steps": 0, "backbone_rate": 0.1, "layer_decay": 1.0,
         "clip_gradient_norm": 1.0, "drop_path": 0.0, "ema": 0.999,
     }  # fmt: skip
     found = values(dataclasses.replace(TRANSFORMER, is_pretrained=True))
     assert found == {
-        "learning_rate": 3e-4, "backbone_rate": 1.0, "layer_decay": 0.75,
+        "learning_rate": 3e-4, "warmup_steps": 0, "backbone_rate": 1.0, "layer_decay": 0.75,
         "clip_gradient_norm": 1.0, "drop_path": 0.1, "ema": 0.999,
     }  # fmt: skip
     built_so = dataclasses.replace(TRANSFORMER, is_pretrained=True, drop_path=0.2)
@@ -65,7 +66,7 @@ def test_the_head_alone_has_one_rate(given: Facts) -> None:
 
 def test_what_is_given_stays() -> None:
     given = {
-        "learning_rate": 0.5, "backbone_rate": 0.4, "layer_decay": 0.3,
+        "learning_rate": 0.5, "warmup_steps": 7, "backbone_rate": 0.4, "layer_decay": 0.3,
         "clip_gradient_norm": 0.2, "drop_path": 0.25, "ema": 0.15,
     }  # fmt: skip
     assert values(dataclasses.replace(TRANSFORMER, is_pretrained=True), **given) == given
@@ -159,12 +160,17 @@ def test_the_digest_of_settings_tells_what_is_given_from_what_follows() -> None:
 
 
 def test_settings_of_an_old_checkpoint_are_completed() -> None:
-    old = dataclasses.asdict(defaults.resolved(Training(precision="float32"), Facts()))
-    now = {**old, "drop_path": 0.2}
-    for name in ("backbone_rate", "layer_decay", "ema", "balanced_sampling", "drop_path"):
+    training = defaults.resolved(Training(precision="float32"), Facts())
+    now = {**dataclasses.asdict(training), "drop_path": 0.2, "steps_per_epoch": 20}
+    old = {**now}
+    for name in (
+        "backbone_rate", "layer_decay", "ema", "balanced_sampling", "drop_path", "warmup_steps",
+    ):  # fmt: skip
         del old[name]
     assert defaults.completed(old, now) == now
     assert defaults.completed(old, {**now, "ema": 0.9})["ema"] == 0.0
+    # An epoch of 19 steps was warmed up in 19.
+    assert defaults.completed(old, {**now, "steps_per_epoch": 19})["warmup_steps"] == 0
 
 
 def test_balanced_sampling_and_class_weights_are_one_too_many() -> None:

@@ -175,6 +175,15 @@ def test_a_constant_rate_and_a_warm_up_cut_at_half_of_the_training() -> None:
     assert rates(replace(training, warmup_epochs=0.0)) == [1.0] * 4
 
 
+def test_the_warm_up_has_no_fewer_steps_than_asked() -> None:
+    training = Training(epochs=3, learning_rate=1.0, warmup_steps=5, schedule="constant")
+    assert rates(training) == pytest.approx([0.2, 0.4, 0.6, 0.8, *[1] * 8])
+    assert rates(replace(training, warmup_steps=2))[3] == 1.0  # An epoch, 4 steps, is more.
+    # Of a fresh network 20, and here half of the training.
+    assert rates(replace(training, warmup_steps=None))[5:7] == pytest.approx([1, 1])
+    assert rates(replace(training, warmup_steps=None))[0] == pytest.approx(1 / 6)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -186,6 +195,7 @@ def test_a_constant_rate_and_a_warm_up_cut_at_half_of_the_training() -> None:
         ("weight_decay", -0.1),
         ("schedule", "linear"),
         ("warmup_epochs", -1.0),
+        ("warmup_steps", -1),
         ("label_smoothing", 1.0),
         ("accumulate", 0),
         ("accumulate", 17),

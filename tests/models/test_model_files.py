@@ -245,7 +245,7 @@ def test_no_key_may_be_missing(key: str, folders: dict[str, Path], written: Any)
 def test_no_key_of_what_decides_a_pixel_may_be_missing(folders: Any, written: Any) -> None:
     good = good_info(folders, "deep")
     for part in ("preprocessing", "clip"):
-        for key in good[part].keys() - {"choice", "resize_px", "resizer", "cut"}:
+        for key in good[part].keys() - {"choice", "resize_px", "resizer", "cut", "unlabelled"}:
             with pytest.raises(UserError, match=f"{part}.{key} is missing"):
                 read_info(written("deep", changed(good, (part, key))))
     # Caps decide no label: an older vidray had fewer of them. And frames could not be chosen,

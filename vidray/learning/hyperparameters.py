@@ -42,6 +42,9 @@ class Training:
     constant."""
     warmup_epochs: float = 1.0
     """Epochs in which the learning rate rises evenly; at most half of the training."""
+    warmup_steps: int | None = None
+    """Fewest steps in which it rises, where epochs are short; at most half of the training. If not
+    given: 20 for fresh networks with the default --warmup-epochs, else 0."""
     label_smoothing: float = 0.1
     """Share of each target that is spread evenly over all classes."""
     accumulate: int = 1
@@ -111,6 +114,8 @@ class Training:
         """Check the settings that are fractions; None follows from others (``defaults``)."""
         if (rate := self.learning_rate) is not None:
             _check("learning_rate", rate, 0 < rate < math.inf, "above 0")
+        if (steps := self.warmup_steps) is not None:
+            _check("warmup_steps", steps, steps >= 0, "0 or more")
         for name in ("backbone_rate", "layer_decay"):
             if (share := getattr(self, name)) is not None:
                 _check(name, share, 0 < share <= 1, "above 0, and 1 or less")

@@ -29,9 +29,11 @@ _MOST_WARMUP = 0.5
 
 def learning_rate_at(step: int, *, steps_per_epoch: int, training: Training) -> float:
     """The learning rate of one step, 0 for the first of the training: the head's."""
-    rate = numbers(training).learning_rate
+    own = numbers(training)
+    rate = own.learning_rate
     total = training.epochs * steps_per_epoch
-    warmup = min(round(training.warmup_epochs * steps_per_epoch), int(_MOST_WARMUP * total))
+    wanted = max(round(training.warmup_epochs * steps_per_epoch), own.warmup_steps)
+    warmup = min(wanted, int(_MOST_WARMUP * total))
     if step < warmup:
         return rate * (step + 1) / warmup
     if training.schedule == "cosine":

@@ -53,6 +53,8 @@ DEEP = (
     *VIDEOMAE,
     *FLOW_MODELS,
 )
+# Those whose published weights are PyTorchVideo's.
+PYTORCHVIDEO = ("slowfast_r50", "slow_r50", "c2d_r50", "r2plus1d_r50", "x3d_s", "x3d_m")
 # Other ways to run the same network, in which somebody's weights were trained: by name, what each
 # does other than without one.
 VARIANTS: dict[str, dict[str, str]] = {

@@ -111,6 +111,8 @@ def of_model_folder(preprocessing: Preprocessing, clip: ClipSettings) -> Recipe:
 
 def default_origin(name: str) -> str | None:
     """The origin of the published weights that ``--weights default`` takes."""
+    if name in names.PYTORCHVIDEO:
+        return "pytorchvideo"
     architecture = _architecture(name, "torchvision")
     if architecture == "r2plus1d_34":
         return None  # Its weights are somebody's files.
@@ -189,8 +191,9 @@ def _facebook(resizer: Resizer) -> dict[str, Recipe]:
         "i3d_r50": eight,
         "c2d_r50": eight,
         "r2plus1d_r50": _recipe(16, 7.5, 256, 256, resizer, GRAY),
-        "x3d_s": _recipe(13, 5, 182, 182, resizer, GRAY),
-        "x3d_m": _recipe(16, 6, 256, 256, resizer, GRAY),
+        # Cut to the sizes of their training: of larger ones they average the softmax over windows.
+        "x3d_s": _recipe(13, 5, 182, 160, resizer, GRAY),
+        "x3d_m": _recipe(16, 6, 256, 224, resizer, GRAY),
     }
 
 
@@ -230,8 +233,8 @@ def _mmaction2() -> dict[str, Recipe]:
         "timesformer": _recipe(8, 30 / 32, 256, 224, "opencv", HALF),
         "videomae": _recipe(16, 7.5, 224, 224, "opencv", IMAGENET),
         "mvit_v2_s": _recipe(16, 7.5, 256, 224, "opencv", GRAY),
-        "x3d_s": _recipe(13, 5, 182, 182, "opencv", x3d),
-        "x3d_m": _recipe(16, 6, 256, 256, "opencv", x3d),
+        "x3d_s": _recipe(13, 5, 182, 160, "opencv", x3d),
+        "x3d_m": _recipe(16, 6, 256, 224, "opencv", x3d),
     }
 
 

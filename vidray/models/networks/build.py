@@ -49,8 +49,8 @@ def build(
         weights: None or ``none`` starts fresh; ``default`` starts from the architecture's published
             weights, the head apart; anything else is a file, local or in a bucket, a model folder,
             a folder of transformers, or ``hf:...``, of a whole network or of one with another head,
-            in our names or those of an origin of ``weights.origins``. ``loaded`` of what is returned says
-            what was taken, ``origin`` whose names they have.
+            in our names or those of an origin of ``weights.origins``. ``loaded`` of what is
+            returned says what was taken, ``origin`` whose names they have.
         head: ``linear`` or ``layernorm_dropout_linear``.
         dropout: before the head's linear layer; ``linear`` has none.
         frames, size_px: of the clips; only transformers are built for one size.

@@ -81,7 +81,10 @@ def _skip(probability: float, block: nn.Module, inputs: tuple[Any, ...], outputs
 
 
 def _scaled(before: Any, after: Any, scale: Tensor) -> Any:
-    """What a block makes, scaled by row; attention weights and the like are no sum, and stay."""
+    """What a block makes, scaled by row; attention weights and the like are no sum, and stay.
+
+    So does what is no tensor: V-JEPA 2's blocks take and give None beside the tokens.
+    """
     tensors = isinstance(before, Tensor) and isinstance(after, Tensor)
     if not tensors or before.shape != after.shape:
         return after

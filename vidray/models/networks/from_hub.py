@@ -74,6 +74,45 @@ def make(
     return build_transformers(config, num_classes, state=state, **settings)
 
 
+def pretraining_network(
+    *,
+    name: str,
+    frames: int,
+    size_px: int,
+    mask_ratio: float,
+    weights: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Architecture:
+    """A VideoMAE that reconstructs what is hidden of a clip: clips to errors ``(N, 1)``.
+
+    Args:
+        name: one of ``names.VIDEOMAE``, or ``hf:...`` of such a model.
+        frames, size_px: of the clips.
+        mask_ratio: share of the patches that are hidden.
+        weights: ``none``, or those of another pre-training.
+        config: of ``hf:...``.
+
+    Raises:
+        UserError: another kind of model, clips that are not whole patches, or weights that do not
+            fit.
+    """
+    known = transformers_config.VIDEOMAE.get(name)
+    made_of = known if known is not None else transformers_config.from_json(config)
+    if not isinstance(made_of, transformers_config.VideoMAE):
+        raise UserError(f"--pretrain is VideoMAE's way to learn, and {name} is {made_of.KIND}")
+    try:
+        from vidray.models.networks.videomae_pretraining import build_pretraining
+    except ImportError:
+        raise UserError(f"{name} needs the extra: pip install 'vidray[transformers]'") from None
+    found = None if weights in reader.NONE else reader.find(str(weights), name)
+    return build_pretraining(
+        made_of.resized(frames, size_px),
+        mask_ratio=mask_ratio,
+        state=None if found is None else found.tensors,
+        source="" if found is None else found.shown,
+    )
+
+
 def resolved(name: str, weights: str) -> tuple[str, Config | None, str]:
     """A model and its weights as all workers find them: names by their commit, a checked config.
 

@@ -47,8 +47,8 @@ def origin_and_variant(name: str, weights: str, make: Make) -> tuple[str | None,
         known = published.of_model(name)
         return (None if known is None else known.origin), None
     found = find(weights, name)
-    origin = fitting.recognise(name, found, make)
-    return origin.name, found.variant if origin.name == "vidray" else origin.variant
+    origin, variant = fitting.recognise(name, found, make)
+    return origin.name, variant
 
 
 def find(weights: str, name: str) -> Found:
