@@ -124,7 +124,7 @@ def settings_of(
 
 
 def _check_views(used: Embedding, clip: ClipSettings, memory_bytes: int) -> None:
-    if used.crops > 1 and clip.fit != "crop":
+    if used.crops > 1 and clip.fit == "squash":
         raise UserError(
             f"embed_crops is {used.crops}, and {used.model} has learnt from whole pictures: "
             "leave it at 1, or embed with a model of clips of --fit crop"
