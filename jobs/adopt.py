@@ -39,6 +39,7 @@ def main(config: AdoptConfig) -> None:
 
     adopted = adoption.adopt(config.model, config.out, config.settings, overwrite=config.overwrite)
     print(adopted)
+    print(f"model folder {config.out}; to label: jobs/label.py --model {config.out} --videos ...")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,8 @@ class ClipsConfig:
     """Deep model, such as r3d_18, whose clips are cut as its --weights were trained: frames, their
     rate, size, resizer. Flags that are given win."""
     weights: str = "default"
-    """Initial weights: none, the published ones (default), or a safetensors file."""
+    """Initial weights: none, the published ones (default), a file, a model folder, or
+    hf:OWNER/NAME[@REVISION] or hf:FOLDER of transformers."""
     settings: Annotated[ClipFlags, Flat] = field(default_factory=ClipFlags)
     resources: Annotated[Resources, Flat] = field(default_factory=Resources)
 

@@ -2,6 +2,7 @@
 
     python jobs/train.py --data runs/features --model extra_trees --out models/trees
     python jobs/train.py --data runs/clips --model r3d_18 --out models/r3d --epochs 30 --workers 2
+    python jobs/train.py --data runs/clips --model videomae_small --pretrain --out models/begun
 
 Classical models learn from a run folder of jobs/extract.py in seconds to minutes; deep ones from
 one of jobs/clips.py, on as many workers (CPUs or GPUs) as given, epoch after epoch. Run the same
@@ -19,6 +20,7 @@ import tyro
 from vidray import cli, flags
 from vidray.errors import UserError
 from vidray.flags import Flat
+from vidray.learning.pretraining import PretrainSettings
 from vidray.learning.selection import Selection
 from vidray.learning.train_config import FoldSettings, LearningSettings
 from vidray.models import names
@@ -46,6 +48,7 @@ class TrainConfig:
     """Start afresh: remove what an earlier run left in the folder first."""
     tensorboard: bool = False
     """Also write a deep model's curves for TensorBoard; needs the extra tensorboard."""
+    pretraining: Annotated[PretrainSettings, Flat] = field(default_factory=PretrainSettings)
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     folds: Annotated[FoldSettings, Flat] = field(default_factory=FoldSettings)
     learning: Annotated[LearningSettings, Flat] = field(default_factory=LearningSettings)
@@ -54,6 +57,9 @@ class TrainConfig:
         names.check(self.model, hub=True)
         if self.resume and self.overwrite:
             raise UserError("--resume goes on and --overwrite starts afresh: give one of them")
+        if self.pretraining.pretrain:
+            self.pretraining.check(self.model, self.learning)
+            flags.refuse_unused(self.selection, "--pretrain")
         if self.model in names.CLASSICAL:
             self.learning.refuse_flags_of_deep_models(self.model)
             if self.tensorboard:
@@ -73,6 +79,9 @@ def main(config: TrainConfig) -> None:
     from vidray.learning.epoch_lines import EpochLines
 
     out = storage.canonical(config.out)
+    if config.pretraining.pretrain:
+        _pretrain(config, out, began)
+        return
     examples = _examples(config, out)
     lesson = teaching.lesson_of(
         config.model,
@@ -96,6 +105,36 @@ def main(config: TrainConfig) -> None:
         tensorboard.write(out, taught.rows)
     run.finish(**taught.report)
     console.print_taught(config.model, config.out, taught, seconds=time.monotonic() - began)
+
+
+def _pretrain(config: TrainConfig, out: str, began: float) -> None:
+    """Pre-train on all clips, labelled or not, and write a folder that models begin with."""
+    from vidray.evaluation import console, teaching
+    from vidray.evaluation.pretraining import PretrainingLesson
+    from vidray.learning import pretraining, tensorboard
+    from vidray.learning.epoch_lines import EpochLines
+    from vidray.tables import run_folder
+
+    run_folder.check(out, "pretraining")
+    examples = pretraining.read_unlabelled(config.data)
+    learning = config.learning
+    lesson = PretrainingLesson(
+        job=pretraining.pretraining_job(config.model, examples, learning, config.pretraining),
+        examples=examples,
+        workers=learning.workers,
+        on_rows=EpochLines(learning.training.epochs),
+    )
+    if config.tensorboard:
+        tensorboard.check(out)
+    run = teaching.model_run(lesson, data=config.data, out=out)
+    if run.claim(overwrite=config.overwrite) == "finished":
+        print(f"nothing to do: {config.out} holds the finished pre-training of these settings")
+        return
+    taught = lesson.teach(run)
+    if config.tensorboard:
+        tensorboard.write(out, taught.rows)
+    run.finish(**taught.report)
+    console.print_pretrained(config.model, config.out, taught, seconds=time.monotonic() - began)
 
 
 def _examples(config: TrainConfig, out: str) -> Examples:

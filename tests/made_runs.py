@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from vidray import features
+from vidray.features.embedding import Embedding
 from vidray.features.extraction import Settings
+from vidray.models.model_files import name_and_digest
 from vidray.tables import runs, schema
 from vidray.video.clips import ClipSettings
 
@@ -79,6 +81,23 @@ def features_run(
     return out
 
 
+def embedding_run(out: Path, network: str, size: int) -> Path:
+    """Families ``motion`` and ``embedding``, which tells the class mostly, of the network in the
+    folder ``network``.
+    """
+    rng = np.random.default_rng(0)
+    used = Embedding(model="resnet18_avg", digest=name_and_digest(network)[1], size=size)
+    settings = Settings(families=("motion", "embedding"), embedding=used)
+    filled = []
+    for row in videos(64):
+        made = {f: rng.normal(size=settings.family(f).length) for f in settings.families}
+        made["embedding"] += 0.3 * _class_of(row)
+        numbers = {family: values.astype(np.float32).tolist() for family, values in made.items()}
+        filled.append({**row, **numbers, "num_frames": 10})
+    publish(str(out), "features", settings, filled, "extraction", embed=network)
+    return out
+
+
 def clips_run(
     out: Path,
     number: int = 64,
@@ -87,10 +106,11 @@ def clips_run(
     size_px: int = 32,
     rows: Rows | None = None,
     source: str = "x",
+    **cut: Any,
 ) -> Path:
-    """Noise; that of one class is a little brighter."""
+    """Noise; that of one class is a little brighter. ``cut`` are other ``ClipSettings``."""
     rng = np.random.default_rng(0)
-    settings = ClipSettings(frames_per_clip=frames, size_px=size_px)
+    settings = ClipSettings(frames_per_clip=frames, size_px=size_px, **cut)
     filled = []
     for row in videos(number) if rows is None else rows:
         pixels = rng.normal(110 + 30 * _class_of(row), 40, (frames, size_px, size_px, 3))

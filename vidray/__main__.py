@@ -20,6 +20,7 @@ COMMANDS = {
     "extract": "vidray.jobs.extract",
     "clips": "vidray.jobs.clips",
     "train": "vidray.jobs.train",
+    "adopt": "vidray.jobs.adopt",
     "evaluate": "vidray.jobs.evaluate",
     "study": "vidray.jobs.study",
     "search": "vidray.tune.search",

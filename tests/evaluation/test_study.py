@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,8 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from jobs import study as job
 from tests.command_lines import ROOT
+from tests.labelling.test_embedding import SIZE, save_network
+from tests.made_runs import embedding_run
 from tests.ray_cluster import Cluster, Job
 from vidray import models
 from vidray.errors import UserError
@@ -605,3 +609,21 @@ def test_a_deep_model_is_studied_on_the_same_videos(cluster: Cluster, tmp_path: 
     assert set(unit["video_ids"]) == set(expected)
     for video, probabilities in zip(unit["video_ids"], unit["probabilities"], strict=True):
         assert probabilities == pytest.approx(expected[video], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_study_learns_from_embeddings(tmp_path: Path) -> None:
+    """Its models are not kept, so it does not need the network."""
+    network = save_network(tmp_path / "network")
+    data = embedding_run(tmp_path / "features", network, SIZE)
+    shutil.rmtree(network)
+    accuracy = {}
+    for family in ("embedding", "motion"):
+        learning = LearningSettings(classical=ClassicalSettings(families=(family,)))
+        asked = {"learning": learning, "models": ("knn",), "folds": 0, "fractions": ()}
+        config = _config(data, tmp_path / family, **asked)
+        job.main(config)
+        rows = pq.read_table(tmp_path / family / "study.parquet").to_pylist()
+        (accuracy[family],) = [row["accuracy"] for row in rows if row["model"] == "knn"]
+    assert accuracy["embedding"] > 0.8
+    assert accuracy["embedding"] > accuracy["motion"]

@@ -41,6 +41,7 @@ from vidray.labelling.settings import (
 )
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical, save_deep
 from vidray.models.preprocess import Preprocessing
+from vidray.models.recipes import recipe_of
 from vidray.sources import list_videos
 from vidray.tables import rows, schema
 from vidray.video import clips
@@ -241,6 +242,43 @@ def test_windows_that_show_the_same_frames_are_asked_about_once(tmp_path: Path) 
     assert row["probabilities"] == pytest.approx(
         [np.mean(seen) / 255, 1 - np.mean(seen) / 255], abs=0.002
     )
+
+
+@pytest.mark.parametrize("name", ["r3d_18", "x3d_s"])
+def test_the_pixels_of_a_label_are_those_of_training(tmp_path: Path, name: str) -> None:
+    """As torchvision and PyTorchVideo resize and crop them, for short and long videos."""
+    recipe = recipe_of(name, {"r3d_18": "torchvision", "x3d_s": "pytorchvideo"}[name])
+    assert recipe is not None
+    path = write_video(tmp_path / "a.mp4", num_frames=100, width_px=210, height_px=132)
+    asked: list[np.ndarray] = []
+
+    def predict(pixels: np.ndarray) -> wire.Answer:
+        asked.append(pixels)
+        return wire.Answer(np.tile([0.75, 0.25], (len(pixels), 1)), None)
+
+    cut = ClipSettings(**recipe.clip())
+    model = ClipModel(class_names=("a", "b"), clip=cut, predict=predict)
+    answer(labeller.label_video(planned(path), model, SETTINGS))
+    (stored,) = cut_video({**planned(path), "label": "a"}, cut)["pixels"].to_pylist()
+    (clip,) = asked.pop()
+    assert clip.tobytes() == stored
+    # Of a window of a long video, the same: its first one begins with the video.
+    options = LabelOptions(long_seconds=3.0, window_seconds=3.0, step_seconds=1.0)
+    answer(
+        labeller.label_video(planned(path), model, dataclasses.replace(SETTINGS, options=options))
+    )
+    window = {**planned(path), "begin_seconds": 0.0, "end_seconds": 3.0, "label": "a"}
+    (stored,) = cut_video(window, cut)["pixels"].to_pylist()
+    assert asked[0][0].tobytes() == stored
+    # A window is as long as a clip at least.
+    short = dataclasses.replace(options, window_seconds=1.0, step_seconds=0.5)
+    row = answer(
+        labeller.label_video(planned(path), model, dataclasses.replace(SETTINGS, options=short))
+    )
+    assert row["segments"]
+    window = {**window, "end_seconds": recipe.clip_seconds}
+    (stored,) = cut_video(window, cut)["pixels"].to_pylist()
+    assert asked[1][0].tobytes() == stored
 
 
 def test_a_stretch_is_labelled_alone(deep: DeepModel, tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def write_frames(path: Path, frames: list[Any]) -> Path:
     [
         (("--model", "r3d_19"), "did you mean r3d_18"),
         (("--model", "extra_trees"), "extra_trees"),
-        (("--model", "r3d_18", "--weights", "none"), "fresh ones know no class"),
+        (("--model", "r3d_18", "--weights", "none"), "fresh weights know no class"),
         (("--model", "c3d"), "c3d"),
         (("--model", "r3d_18", "--words", "x.txt"), "--words needs a model of texts"),
         (("--model", "r3d_18", "--words", "x", "--classes", "y"), "give one"),

@@ -31,10 +31,10 @@ from vidray.models import classical
 from vidray.models.folder import ClassicalModel, DeepModel, load, save_classical, save_deep, softmax
 from vidray.models.matrices import to_matrix
 from vidray.models.names import CLASSICAL, DEEP, FLOW_MODELS
-from vidray.models.networks import published
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import build
 from vidray.models.preprocess import IMAGENET, Preprocessing
+from vidray.models.weights import files
 from vidray.storage.json_file import write_json
 from vidray.tables import schema
 from vidray.video.clips import ClipSettings
@@ -385,7 +385,7 @@ def test_weights_larger_than_the_network_are_refused_unread(
     save(trained("resnet18_avg"), str(folder))
     with (folder / "weights.safetensors").open("ab") as file:
         file.truncate(1 << 40)
-    monkeypatch.setattr(published, "read_safetensors", lambda uri: pytest.fail(f"{uri} is read"))
+    monkeypatch.setattr(files, "read_safetensors", lambda uri: pytest.fail(f"{uri} is read"))
     with pytest.raises(UserError, match=r"has 1099511627776 bytes, and weights of this model \d+ "):
         load(str(folder))
 

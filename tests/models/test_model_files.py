@@ -187,6 +187,8 @@ def test_what_is_accepted_loads_or_is_refused_in_a_line(
         ),
         ("deep", ("network", "weights"), "/etc/passwd", 'unknown key "weights": there are name, '),
         ("deep", ("network", "patch_px"), 8, 'network has an unknown key "patch_px"'),
+        ("deep", ("network", "variant"), 3, "network.variant is 3: it must be text or null"),
+        ("deep", ("network", "variant"), "padded", "variant is 'padded': .* has none, leave it"),
         ("deep", ("class_names",), ["a", "b"], "num_classes is 3 and class_names has 2"),
         ("deep", ("class_names",), [0, 1, 2], r"class_names\[0\] is 0: it must be text"),
         ("deep", ("class_names",), ["a", "b", "a"], 'class_names has "a" twice'),
@@ -243,7 +245,7 @@ def test_no_key_may_be_missing(key: str, folders: dict[str, Path], written: Any)
 def test_no_key_of_what_decides_a_pixel_may_be_missing(folders: Any, written: Any) -> None:
     good = good_info(folders, "deep")
     for part in ("preprocessing", "clip"):
-        for key in good[part].keys() - {"choice", "resize_px", "resizer", "cut"}:
+        for key in good[part].keys() - {"choice", "resize_px", "resizer", "cut", "unlabelled"}:
             with pytest.raises(UserError, match=f"{part}.{key} is missing"):
                 read_info(written("deep", changed(good, (part, key))))
     # Caps decide no label: an older vidray had fewer of them. And frames could not be chosen,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet50, video
+from torchvision.models import video
 
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.c3d import C3D, c3d
@@ -19,7 +19,7 @@ from vidray.models.networks.frame_pooling import (
 )
 from vidray.models.networks.heads import HEAD_KINDS, make_head
 from vidray.models.networks.r2plus1d import r2plus1d_34
-from vidray.models.networks.resnet_clips import PLANS, ResNetClips, inflate, resnet_clips
+from vidray.models.networks.resnet_clips import PLANS, resnet_clips
 from vidray.models.networks.torchvision_video import torchvision_video
 from vidray.models.networks.x3d import x3d
 
@@ -255,33 +255,6 @@ def _randomise_statistics(network: nn.Module) -> None:
             buffer.uniform_(-0.1, 0.1)
         elif name.endswith("running_var"):
             buffer.uniform_(0.8, 1.2)
-
-
-@pytest.mark.slow
-def test_a_still_clip_gives_i3d_what_its_picture_gives_the_image_network():
-    image_network = resnet50(weights=None).eval()
-    _randomise_statistics(image_network)
-    network = ResNetClips(CLASSES).eval()
-    inflate(image_network.state_dict(), network)
-    picture = torch.randn(1, 3, 32, 32)
-    # A feature sees 5 frames to either side before they are halved, and 6 of the halves after.
-    clip = picture.unsqueeze(2).expand(-1, -1, 40, -1, -1)
-    seen: list[Tensor] = []
-    image_network.layer4.register_forward_hook(lambda _m, _i, output: seen.append(output))
-    with torch.no_grad():
-        image_network(picture)
-        features = network.features(clip)  # (1, 2048, 20, 1, 1)
-    torch.testing.assert_close(features[:, :, 10], seen[0], atol=1e-4, rtol=1e-3)
-    assert not torch.allclose(features[:, :, 0], seen[0], atol=1e-4, rtol=1e-3)
-
-
-def test_inflating_another_network_names_what_does_not_fit():
-    with torch.device("meta"):
-        state_dict = resnet50(weights=None).state_dict()
-        network = ResNetClips(CLASSES)
-    state_dict.pop("layer1.0.conv1.weight")
-    with pytest.raises(ValueError, match=r"1 tensors.*layer1\.0\.conv1\.weight is missing"):
-        inflate(state_dict, network)
 
 
 @pytest.mark.slow

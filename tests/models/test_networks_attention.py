@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import cv2
 import numpy as np
@@ -14,10 +14,11 @@ from torch.nn import functional
 from torchvision.models import resnet18
 from torchvision.models.vision_transformer import VisionTransformer
 
+from vidray.errors import UserError
 from vidray.models import preprocess
 from vidray.models.networks import timesformer, two_stream
+from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.positions import (
-    fit_positions,
     resize_space_positions,
     resize_time_positions,
 )
@@ -28,13 +29,13 @@ from vidray.models.networks.timesformer import (
     Block,
     TimeSformer,
 )
-from vidray.models.networks.timesformer_weights import from_vit
 from vidray.models.networks.two_stream import (
     FUSION_KINDS,
     FusedHeads,
     FusionKind,
     TwoStream,
 )
+from vidray.models.weights import fitting
 
 
 @pytest.fixture(autouse=True)
@@ -303,6 +304,13 @@ def tiny_vit() -> VisionTransformer:
     return vit.eval()
 
 
+def from_vit(state: Mapping[str, Tensor], network: TimeSformer) -> None:
+    """Begin a fresh network with an image transformer's weights."""
+    built = Architecture(network=network, blocks=list(network.blocks), head=network.head)
+    found = fitting.Found(tensors=state, shown="vit", origin="torchvision")
+    fitting.fill(f"timesformer_{network.attention}", found, lambda _name, _variant: built)
+
+
 def test_from_vit_of_space_attention_averages_the_image_transformer() -> None:
     vit, network = tiny_vit(), tiny_timesformer("space")
     from_vit(vit.state_dict(), network)
@@ -316,7 +324,6 @@ def test_from_vit_sees_a_still_picture_as_the_image_transformer(
     attention: AttentionKind, frames: int
 ) -> None:
     vit, network = tiny_vit(), tiny_timesformer(attention, frames)
-    randomise(network)  # what is new must be reset, whatever it was
     head = network.head.state_dict()
     from_vit(vit.state_dict(), network)
     picture = torch.randn(2, 3, 8, 8)
@@ -331,7 +338,7 @@ def test_from_vit_resizes_positions_and_names_what_does_not_fit() -> None:
     assert network.space_position.shape == (1, 37, 8)
     weights = tiny_vit().state_dict()
     del weights["encoder.layers.encoder_layer_1.ln_2.weight"]
-    with pytest.raises(ValueError, match=r"blocks\.1\.norm_perceptron\.weight"):
+    with pytest.raises(UserError, match=r"blocks\.1\.norm_perceptron\.weight is missing"):
         from_vit(weights, network)
 
 
@@ -389,10 +396,15 @@ def test_positions_in_time_are_interpolated() -> None:
 
 def test_weights_of_other_sizes_load_by_fitting_positions() -> None:
     small, large = tiny_timesformer("divided"), tiny_timesformer("divided", frames=8, size_px=16)
-    large.load_state_dict(fit_positions(small.state_dict(), large))
+    randomise(small)
+    built = Architecture(network=large, blocks=list(large.blocks), head=large.head)
+    found = fitting.Found(tensors=small.state_dict(), shown="small")
+    filled = fitting.fill("timesformer_divided", found, lambda _name, _variant: built)
+    assert filled.origin == "vidray"
     assert torch.equal(large.space_position[:, 0], small.space_position[:, 0])
-    same = fit_positions(small.state_dict(), small)
-    assert all(torch.equal(same[name], value) for name, value in small.state_dict().items())
+    assert torch.equal(large.norm.weight, small.norm.weight)
+    assert large.time_position is not None
+    assert float(large.time_position.detach().abs().min()) > 0
 
 
 @pytest.mark.parametrize(
@@ -498,27 +510,6 @@ def test_the_first_convolution_of_flow_is_the_mean_over_colours() -> None:
     mean = (weight[:, 0] + weight[:, 1] + weight[:, 2]) / 3
     for channel in range(20):
         torch.testing.assert_close(inflated[:, channel], mean)
-
-
-@pytest.mark.slow
-def test_both_streams_begin_as_the_image_network() -> None:
-    resnet, network = resnet18().eval(), TwoStream(3).eval()
-    for module in resnet.modules():  # statistics that are not those of a fresh network
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None
-            module.running_mean.normal_(std=0.1)
-    two_stream.from_resnet(resnet.state_dict(), network)
-    picture = torch.randn(2, 1, 64, 64)
-    clip = torch.zeros(2, 5, 11, 64, 64)
-    clip[:, :3] = picture[:, :, None]
-    resnet.fc = nn.Identity()
-    with torch.no_grad():
-        embedding = network.embed(clip)
-        torch.testing.assert_close(embedding[:, :512], resnet(picture.expand(-1, 3, -1, -1)))
-        # Twenty equal channels of a mean over three: 20/3 of the response to a gray picture.
-        clip[:, 3:] = picture[:, :, None] * 3 / 20
-        gray = network.embed(clip)[:, 512:]
-        torch.testing.assert_close(gray, embedding[:, :512], rtol=1e-3, atol=1e-4)
 
 
 def test_a_clip_without_flow_is_refused() -> None:

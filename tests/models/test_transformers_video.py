@@ -440,8 +440,8 @@ def test_a_repository_is_taken_from_the_cache_by_its_commit(cache: Path) -> None
 
 def test_without_network_the_next_step_is_said(cache: Path) -> None:
     said = (
-        rf"hf:a/b@v1 is not in {cache} and can't be fetched \(.*\): where there is a network, run "
-        "hf download a/b --revision v1 and copy that folder here, or give hf:/folder"
+        rf"hf:a/b@v1 is not in {cache} and can't be fetched \(.*\): where there is a network, "
+        "fetch it with hf download a/b and copy that cache here, or give hf:/folder"
     )
     with pytest.raises(UserError, match=said):
         hub.find("hf:a/b@v1")

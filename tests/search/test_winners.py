@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.made_runs import features_run
+from tests.labelling.test_embedding import SIZE, save_network
+from tests.made_runs import embedding_run, features_run
 from vidray import models
 from vidray.learning.examples import read_features
 from vidray.models.names import ModelKind
@@ -65,3 +66,30 @@ def test_a_winner_is_made_and_judged_once_until_another_trial_wins(tmp_path: Pat
     assert _times(test) != before[1]
     assert winners.choose(folder, {"classical": found}, metric="log_loss") == "classical"
     assert models.load(str(tmp_path / "out" / "best")).name == "svm"
+
+
+@pytest.mark.slow
+def test_a_winner_by_embeddings_carries_their_network(tmp_path: Path) -> None:
+    network = save_network(tmp_path / "network")
+    data = str(embedding_run(tmp_path / "features", network, SIZE))
+    runs: dict[ModelKind, LabelledRun] = {
+        "classical": LabelledRun(uri=data, examples=read_features(data))
+    }
+    folder = RunFolder(out=str(tmp_path / "out"), kind="search", settings={"seed": 0})
+    folder.claim()
+
+    def best(families: tuple[str, ...], number: int) -> Any:
+        trial = _trial(number, 0.5 - number / 10, families=families)
+        found = winners.hand_over(folder, runs, [trial], metric="log_loss", seed=0)
+        winners.choose(folder, found, metric="log_loss")
+        return models.load(str(tmp_path / "out" / "best")), found["classical"]
+
+    model, found = best(("embedding",), 0)
+    assert model.features.families == ("embedding",)
+    assert found["test"]["cost"]["parameters"] > 11e6
+    carried = tmp_path / "out" / "best" / "embedding"
+    assert {path.name for path in carried.iterdir()} == {"model.json", "weights.safetensors"}
+    model, found = best(("motion",), 1)
+    assert (model.features.families, model.features.embedding) == (("motion",), None)
+    assert found["test"]["cost"]["parameters"] is None
+    assert not carried.exists()

@@ -38,8 +38,8 @@ from vidray.learning import checkpoints, loop
 from vidray.learning.deep_job import (
     DeepJob,
     Trained,
-    labelled_rows,
     make_network,
+    rows_of,
 )
 from vidray.learning.epochs import (
     EpochRow,
@@ -52,6 +52,7 @@ from vidray.learning.loader import TrainingLoader
 from vidray.learning.loop import (
     Save,
 )
+from vidray.learning.losses import Reconstruction
 from vidray.learning.optimizer import rate_shares
 from vidray.learning.train_config import Workers
 from vidray.tables.shards import Clips
@@ -253,13 +254,13 @@ def _fit(
     job: DeepJob, worker: _Worker, tell: Tell, scratch: Path, start: Path | None = None
 ) -> None:
     clips = Clips(job.data)
-    train_rows, labels = labelled_rows(clips, "train", job.class_names, job.splits)
-    val_rows, val_labels = labelled_rows(clips, "val", job.class_names, job.splits)
+    train_rows, labels = rows_of(job, clips, "train")
+    val_rows, val_labels = rows_of(job, clips, "val")
     training = job.training
     loader = TrainingLoader(
         read=lambda rows: clips.read(train_rows[rows]),
         labels=labels,
-        num_classes=len(job.class_names),
+        num_classes=max(1, len(job.class_names)),
         preprocessing=job.preprocessing,
         augmentation=job.augmentation,
         batch_size=training.batch_size,
@@ -283,6 +284,7 @@ def _fit(
         start=start,
         shares=rate_shares(built, training),
         is_fresh=job.is_fresh,
+        objective=None if job.mask_ratio is None else Reconstruction(),
     )
 
 

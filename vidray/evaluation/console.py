@@ -52,6 +52,14 @@ def print_taught(model: str, out: str, taught: Taught, *, seconds: float) -> Non
     print(f"{model}: {training} of training, {every} in all; model folder {out}")
 
 
+def print_pretrained(model: str, out: str, taught: Taught, *, seconds: float) -> None:
+    """Print how far the error fell, how long it took, and what to do with the folder."""
+    first, last = taught.rows[0].train_loss, taught.rows[-1].train_loss
+    training, every = duration(taught.training_seconds), duration(seconds)
+    print(f"{model}: loss {first:.3f} to {last:.3f}, {training} of training, {every} in all")
+    print(f"to train a model from it: --weights {out}")
+
+
 def print_evaluation(settings: JudgeSettings, out: str, found: Evaluation) -> None:
     """Print the figures, their caveats, and the model's cost."""
     _print_selection(settings, found.selection, instead=found.gives_splits)

@@ -34,7 +34,9 @@ def training_curve(history: Rows) -> Figure:
     figure = Figure(figsize=(7, 8), layout="constrained")
     loss, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 3, 1.5])
     epochs = _column(history, "epoch")
-    for axes, kind, unit in ((loss, "loss", "loss (nats)"), (accuracy, "accuracy", "accuracy")):
+    classifies = np.isfinite(_column(history, "train_accuracy")).any()
+    of_loss = "loss (nats)" if classifies else "loss (squared error)"
+    for axes, kind, unit in ((loss, "loss", of_loss), (accuracy, "accuracy", "accuracy")):
         for part, colour, dash in (("train", COLOURS[0], "--"), ("val", COLOURS[1], "-")):
             values = _column(history, f"{part}_{kind}")
             if np.isfinite(values).any():

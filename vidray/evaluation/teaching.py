@@ -12,7 +12,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from vidray import masking, models
 from vidray.distributed import training
@@ -36,7 +36,7 @@ from vidray.models.folder import Model, save_classical, save_deep
 from vidray.models.matrices import family_columns, feature_names
 from vidray.storage.json_file import write_json
 from vidray.tables import digests, versions
-from vidray.tables.run_folder import RunFolder
+from vidray.tables.run_folder import Kind, RunFolder
 
 _MEANS = ("accuracy", "macro_f1", "macro_auc", "log_loss")
 
@@ -75,6 +75,7 @@ class ClassicalLesson:
     seed: int
 
     libraries = versions.CLASSICAL
+    kind: ClassVar[Kind] = "model"
 
     def deciding(self) -> dict[str, Any]:
         """All settings that the model depends on, beside the data."""
@@ -173,6 +174,7 @@ class DeepLesson:
     on_rows: OnRows
 
     libraries = versions.DEEP
+    kind: ClassVar[Kind] = "model"
 
     @property
     def model(self) -> str:
@@ -249,7 +251,28 @@ def lesson_of(
     return DeepLesson(job=job, examples=examples, workers=settings.workers, on_rows=on_rows)
 
 
-def model_run(lesson: Lesson, *, data: str, out: str) -> RunFolder:
+class Claiming(Protocol):
+    """A lesson as far as its folder asks: what it depends on."""
+
+    kind: ClassVar[Kind]
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Those that decide its numbers."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+
+    @property
+    def examples(self) -> Examples:
+        """What is learnt from."""
+
+    def deciding(self) -> dict[str, Any]:
+        """All settings that the result depends on, beside the data."""
+
+
+def model_run(lesson: Claiming, *, data: str, out: str) -> RunFolder:
     """The model folder of a lesson; it is refused where it holds a model of other settings.
 
     Args:
@@ -264,7 +287,7 @@ def model_run(lesson: Lesson, *, data: str, out: str) -> RunFolder:
     values = masking.throughout({**lesson.deciding(), **public})
     return RunFolder(
         out=out,
-        kind="model",
+        kind=lesson.kind,
         same={"digest": digests.of([values, lesson.examples.digest])},
         shown={"config": values},
         libraries=lesson.libraries,

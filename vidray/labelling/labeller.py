@@ -285,17 +285,20 @@ def window_frames(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The frames of each window, ``int64 (W, frames_per_clip)``, chosen as those that the model
     learnt from, and its begin and end in seconds, ``float64 (W, 2)``.
+
+    They are of the middle ``clip_seconds`` of a window, which is as long at least.
     """
+    window_seconds = max(options.window_seconds, clip.clip_seconds or 0.0)
     span, step = (
         max(1, round(seconds * times.ticks_per_second))
-        for seconds in (options.window_seconds, options.step_seconds)
+        for seconds in (window_seconds, options.step_seconds)
     )
     begins = window_begins(times.num_ticks, span, step)
     ends = np.minimum(begins + span, times.num_ticks)
-    within = clip.choice.of_clip(
-        num_ticks=min(span, times.num_ticks),
-        ticks_per_second=times.ticks_per_second,
-        count=clip.frames_per_clip,
+    (within,) = clips.clip_frames(
+        min(span, times.num_ticks),
+        times.ticks_per_second,
+        dataclasses.replace(clip, clips_per_video=1),
         draw=0,  # The windows of a video see the same moments of their seconds.
     )
     bounds = times.seconds(np.stack([begins, ends], axis=1))

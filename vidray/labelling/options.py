@@ -22,11 +22,12 @@ class LabelOptions:
     whose clips' probabilities are averaged; as in training if not given."""
     crops: int = 1
     """Square crops per frame, from edge to edge, whose probabilities are averaged. For models that
-    learnt from clips made with jobs/clips.py --fit crop."""
+    learnt from clips made with jobs/clips.py --fit crop or resize_crop."""
     long_seconds: float = 60.0
     """Videos longer than this are labelled window by window and get segments."""
     window_seconds: float = 4.0
-    """Length of a window."""
+    """Length of a window. It is as long at least as the clips that the model learnt from, and one
+    with --clip-seconds sees the middle of it."""
     step_seconds: float = 2.0
     """Time from the start of a window to the start of the next."""
     embedding: bool = False

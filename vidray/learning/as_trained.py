@@ -47,7 +47,8 @@ def notes(model: str, deep: DeepSettings, examples: Examples) -> list[str]:
         )
     if changed := _differences(recipe, deep, examples):
         source = storage.without_secrets(examples.source or "VIDEOS")
-        weights = "" if deep.weights == "default" else f" --weights {deep.weights}"
+        shown = storage.without_secrets(deep.weights)
+        weights = "" if shown == "default" else f" --weights {shown}"
         found.append(
             f"the weights of {model} were trained on {recipe}, and these clips have "
             f"{', '.join(changed)}; to cut them so: python jobs/clips.py --videos {source} --out "
@@ -74,7 +75,7 @@ def _differences(recipe: Recipe, deep: DeepSettings, examples: Examples) -> list
         # Every deep.stride-th of the frames stored: a clip may hold more, for crops in time.
         rate = cut.frames_per_clip / cut.clip_seconds / deep.stride
         fed["clip_seconds"] = fed["frames_per_clip"] / rate
-    if cut.fit != "resize_crop":  # The rest follows from it.
+    if not cut.fit == recipe.fit == "resize_crop":  # The rest follows from it.
         wanted = {name: value for name, value in wanted.items() if "resize" not in name}
     return [
         f"{name} {_shown(fed[name])}"

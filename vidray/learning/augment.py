@@ -167,7 +167,7 @@ def _reframe(
     if crop_width == crop_height == most and turn == 0 and not mirror:
         return fit_frames(clip[frames], out_px, cut=cut)
     # Where crops are off, the middle is shown: of a clip to be cut there is room around it.
-    room = most if augmentation.scale == (1.0, 1.0) else side
+    room = most if min(augmentation.scale) == 1 else side
     middle = (
         (width - most) // 2 + most / 2 + place_x * (room - crop_width),
         (height - most) // 2 + most / 2 + place_y * (room - crop_height),

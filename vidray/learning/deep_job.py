@@ -26,6 +26,7 @@ from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import origin_and_variant, set_trained
 from vidray.models.networks.checkpointing import checkpoint_blocks
 from vidray.models.networks.drop_path import published_rate, set_drop_path
+from vidray.models.networks.from_hub import pretraining_network
 from vidray.models.preprocess import Preprocessing
 from vidray.tables.shards import Clips
 
@@ -44,6 +45,8 @@ class DeepJob:
         weights: ``none``, ``default`` or a safetensors file: where training starts from.
         trained: ``all``, ``head`` or ``last_N_blocks``.
         splits: video_id -> split, instead of the split column of ``data``: for folds and subsets.
+        mask_ratio: of a pre-training, which learns no classes: the share of patches that are
+            hidden. None learns them.
     """
 
     data: str
@@ -55,6 +58,7 @@ class DeepJob:
     augmentation: Augmentation
     preprocessing: Preprocessing
     splits: Mapping[str, str] | None = None
+    mask_ratio: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values, for Ray's workers."""
@@ -63,7 +67,10 @@ class DeepJob:
     def deciding(self) -> dict[str, Any]:
         """What the weights depend on beside the data and its splits, for a digest."""
         training = defaults.without_open(dataclasses.asdict(self.training))
-        return self.to_json() | {"splits": None, "training": training}
+        values = self.to_json() | {"splits": None, "training": training}
+        if self.mask_ratio is None:  # As before there was pre-training.
+            del values["mask_ratio"]
+        return values
 
     @property
     def is_fresh(self) -> bool:
@@ -109,25 +116,9 @@ def make_job(
     Raises:
         UserError: what is asked for can't be trained from these clips.
     """
+    frames, size_px = clip_size(deep, examples)
     clips = examples.clips
     assert clips is not None
-    frames = deep.frames or clips.num_frames
-    size_px = deep.crop_px or clips.size_px
-    if frames > clips.num_frames or size_px > clips.size_px:
-        stored = f"{clips.num_frames} frames of {clips.size_px} px"
-        raise UserError(
-            f"{frames} frames of {size_px} px are wanted and "
-            f"{storage.without_secrets(clips.uri)} holds {stored}: cut with a larger "
-            "--frames-per-clip or --size-px"
-        )
-    span = (frames - 1) * (deep.stride or 1) + 1
-    if span > clips.num_frames:
-        raise UserError(
-            f"{frames} frames {deep.stride} apart span {span} and "
-            f"{storage.without_secrets(clips.uri)} holds {clips.num_frames}: lower --frames or "
-            "--stride, or cut with a larger --frames-per-clip"
-        )
-    mean, std = as_trained.colours(model, deep, examples)
     name, config, weights = from_hub.resolved(model, deep.weights)
     network: dict[str, Any] = {
         "name": name,
@@ -148,18 +139,53 @@ def make_job(
         trained=deep.trained,
         training=defaults.resolved(training, facts(network, weights, deep.trained)),
         augmentation=augmentation,
-        preprocessing=Preprocessing(
-            num_frames=frames,
-            stride=deep.stride,
-            size_px=size_px,
-            mean=mean,
-            std=std,
-            flow=model in names.FLOW_MODELS,
-            # What was resized as the weights were trained is not resized again.
-            cut=examples.settings.get("fit") == "resize_crop" and size_px < clips.size_px,
-        ),
+        preprocessing=preprocessing_of(model, deep, examples),
         splits=examples.assigned_splits,
     )
+
+
+def preprocessing_of(model: str, deep: DeepSettings, examples: Examples) -> Preprocessing:
+    """The preprocessing of these clips for ``model``."""
+    frames, size_px = clip_size(deep, examples)
+    mean, std = as_trained.colours(model, deep, examples)
+    assert examples.clips is not None
+    return Preprocessing(
+        num_frames=frames,
+        stride=deep.stride,
+        size_px=size_px,
+        mean=mean,
+        std=std,
+        flow=model in names.FLOW_MODELS,
+        # What was resized as the weights were trained is not resized again.
+        cut=examples.settings.get("fit") == "resize_crop" and size_px < examples.clips.size_px,
+    )
+
+
+def clip_size(deep: DeepSettings, examples: Examples) -> tuple[int, int]:
+    """Frames and pixels of what a network is given of these clips.
+
+    Raises:
+        UserError: the clips do not hold as much.
+    """
+    clips = examples.clips
+    assert clips is not None
+    frames = deep.frames or clips.num_frames
+    size_px = deep.crop_px or clips.size_px
+    if frames > clips.num_frames or size_px > clips.size_px:
+        stored = f"{clips.num_frames} frames of {clips.size_px} px"
+        raise UserError(
+            f"{frames} frames of {size_px} px are wanted and "
+            f"{storage.without_secrets(clips.uri)} holds {stored}: cut with a larger "
+            "--frames-per-clip or --size-px"
+        )
+    span = (frames - 1) * (deep.stride or 1) + 1
+    if span > clips.num_frames:
+        raise UserError(
+            f"{frames} frames {deep.stride} apart span {span} and "
+            f"{storage.without_secrets(clips.uri)} holds {clips.num_frames}: lower --frames or "
+            "--stride, or cut with a larger --frames-per-clip"
+        )
+    return frames, size_px
 
 
 def facts(network: Mapping[str, Any], weights: str, trained: str) -> Facts:
@@ -196,12 +222,29 @@ def labelled_rows(
     of_row = clips.table["split"].to_pylist()
     if splits is not None:
         of_row = [splits.get(video) for video in clips.table["video_id"].to_pylist()]
-    rows = np.flatnonzero(np.array(of_row, object) == split)
+    in_split = np.array(of_row, object) == split
+    # Clips are kept without a label for pre-training alone.
+    rows = np.flatnonzero(in_split & np.array(clips.table["label"].is_valid()))
     number = {name: k for k, name in enumerate(class_names)}
     labels = [clips.table["label"][row].as_py() for row in rows.tolist()]
     if unknown := sorted(set(labels) - set(number)):
         raise UserError(f"split {split} has label {unknown[0]}, which split train has not")
     return rows, np.array([number[label] for label in labels], np.int64)
+
+
+def rows_of(job: DeepJob, clips: Clips, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of ``clips`` in ``split``, and the class of each; in a pre-training all have one.
+
+    There a video without a split is in train.
+
+    Raises:
+        UserError: see ``labelled_rows``.
+    """
+    if job.mask_ratio is None:
+        return labelled_rows(clips, split, job.class_names, job.splits)
+    of_row = [own or "train" for own in clips.table["split"].to_pylist()]
+    rows = np.flatnonzero(np.array(of_row, object) == split)
+    return rows, np.zeros(len(rows), np.int64)
 
 
 def model_info(
@@ -236,6 +279,11 @@ def make_network(job: DeepJob, *, fresh: bool) -> Architecture:
     """The network as training starts, the same in every worker; not ``fresh`` loads no weights."""
     torch.manual_seed(job.training.seed)
     weights = job.weights if fresh else None
+    if job.mask_ratio is not None:
+        built = pretraining_network(**job.network, mask_ratio=job.mask_ratio, weights=weights)
+        if job.training.checkpointing:
+            checkpoint_blocks(built.network, built.blocks)
+        return built
     built = models.build(**job.network, weights=weights)
     set_trained(built, job.trained)
     if job.training.drop_path is not None:

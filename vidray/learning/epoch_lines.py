@@ -23,13 +23,15 @@ class EpochLines:
             self._began = time.monotonic() - row["seconds"] - row["seconds_validating"]
         done = row["epoch"] - self._first + 1
         left = (time.monotonic() - self._began) / done * (self._epochs - row["epoch"])
-        val = "" if row["val_loss"] is None else (
-            f"val {row['val_loss']:.3f} {row['val_accuracy']:.1%}, "
-        )  # fmt: skip
+        val = "" if row["val_loss"] is None else f"val {row['val_loss']:.3f}"
+        val += "" if row["val_accuracy"] is None else f" {row['val_accuracy']:.1%}"
+        known = row["train_accuracy"] is not None  # Not where nothing is classified.
+        train = f"loss {row['train_loss']:.3f}"
+        train += f" accuracy {row['train_accuracy']:.1%}" if known else ""
         waited = row["seconds_waiting_for_data"] / row["seconds"]
         print(
             f"epoch {row['epoch']}/{self._epochs}: "
-            f"loss {row['train_loss']:.3f} accuracy {row['train_accuracy']:.1%}, {val}"
+            f"{train}, {val}{', ' if val else ''}"
             f"{row['clips_per_second']:.1f} clips/s, {waited:.1%} waiting for data, "
             f"{row['peak_memory_bytes'] / 2**30:.2f} GiB, {duration(left)} left",
             flush=True,

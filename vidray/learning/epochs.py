@@ -37,8 +37,8 @@ class EpochRow:
     """1 for the first."""
     train_loss: float
     """Mean over the clips as they were seen: augmented, smoothed, weighted."""
-    train_accuracy: float
-    """Accuracy on the same clips, before each step."""
+    train_accuracy: float | None
+    """Accuracy on the same clips, before each step; null where nothing is classified."""
     val_loss: float | None
     """Mean cross-entropy of the validation clips, neither smoothed nor weighted."""
     val_accuracy: float | None
@@ -57,6 +57,11 @@ class EpochRow:
     process's."""
     precision: Precision = "float32"
     """Number format of the forward passes."""
+
+
+def known(value: float) -> float | None:
+    """A figure; None where it is NaN, which says that there is none."""
+    return None if math.isnan(value) else value
 
 
 def best_epoch(rows: Sequence[EpochRow], training: Training) -> int:

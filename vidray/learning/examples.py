@@ -203,12 +203,17 @@ def with_families(examples: Examples, families: Sequence[str]) -> Examples:
     return dataclasses.replace(examples, families=chosen, settings=settings)
 
 
-def read_clips(data: str) -> Examples:
-    """The labelled clips of a finished run of ``jobs/clips.py``."""
+def read_clips(data: str, *, labelled: bool = True) -> Examples:
+    """The labelled clips of a finished run of ``jobs/clips.py``; all of them if not ``labelled``.
+
+    Raises:
+        UserError: no such run, or no such clip in it.
+    """
     uri = storage.canonical(data)
     report = _report(uri, "clips", "jobs/clips.py")
     clips = Clips(uri)
-    table = _labelled(clips.table.append_column("row", pa.array(np.arange(len(clips)))), data)
+    table = clips.table.append_column("row", pa.array(np.arange(len(clips))))
+    table = _labelled(table, data) if labelled else table.filter(pc.equal(table["status"], "ok"))
     made_with = _settings(uri, report, "clip", ClipSettings.from_json)
     return Examples(
         table=table,

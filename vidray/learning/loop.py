@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.distributed
-import torch.nn.functional as F  # noqa: N812  (its name everywhere)
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.nn.parallel import DistributedDataParallel
@@ -35,9 +34,9 @@ from vidray import memory
 from vidray.errors import UserError
 from vidray.learning import checkpoints, defaults
 from vidray.learning.average import Average
-from vidray.learning.epochs import EpochRow, Validation, check_finite, should_stop
+from vidray.learning.epochs import EpochRow, Validation, check_finite, known, should_stop
 from vidray.learning.loader import Batch, TrainingLoader
-from vidray.learning.losses import balanced_weights, loss_sum, row_weights
+from vidray.learning.losses import Classification, Objective, balanced_weights
 from vidray.learning.optimizer import learning_rate_at, make_optimizer, parameter_groups
 from vidray.learning.processes import default_precision, predict_shared, rank_here, reduced
 from vidray.learning.progress import checked_rows, precision_of
@@ -65,6 +64,7 @@ def fit(
     start: Path | None = None,
     shares: Mapping[str, float] | None = None,
     is_fresh: bool = False,
+    objective: Objective | None = None,
 ) -> list[EpochRow]:
     """Train ``network`` in place; called in every process of a torch.distributed group, or alone.
 
@@ -83,6 +83,7 @@ def fit(
         shares: the learning rate of each parameter as a share of the head's, see ``rate_shares``.
         is_fresh: whether the network starts from noise: its batch norms forget the statistics they
             begin with, see ``batchnorm.set_momentum``.
+        objective: what is minimised; None is the cross-entropy of the loader's classes.
 
     Returns:
         A row per epoch, those before ``start`` included; ``best_epoch`` finds the best.
@@ -102,7 +103,7 @@ def fit(
     if training.precision is None:
         precision = default_precision(device) if start is None else precision_of(start)
         training = dataclasses.replace(training, precision=precision)
-    loop = _Loop(network, loader, training, device, shares, is_fresh=is_fresh)
+    loop = _Loop(network, loader, training, device, shares, objective, is_fresh=is_fresh)
     rows = loop.resume(start) if start is not None else []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         while len(rows) < training.epochs and not should_stop(rows, training):
@@ -137,6 +138,7 @@ class _Loop:
         training: Training,
         device: torch.device,
         shares: Mapping[str, float] | None,
+        objective: Objective | None,
         *,
         is_fresh: bool,
     ) -> None:
@@ -148,9 +150,7 @@ class _Loop:
         self.device = device
         self.world = batchnorm.world_size()
         self.steps_per_epoch = loader.steps_per_epoch
-        self.class_weights: Tensor | None = None
-        if training.class_weights:
-            self.class_weights = balanced_weights(loader.labels, loader.num_classes).to(device)
+        self.objective = objective or _classification(loader, training, device)
         self.network = batchnorm.synchronise(network.to(device))
         if training.channels_last:
             to_channels_last(self.network)
@@ -229,7 +229,7 @@ class _Loop:
         row = EpochRow(
             epoch=index + 1,
             train_loss=loss / weight,
-            train_accuracy=correct / clips,
+            train_accuracy=known(correct / clips),
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             learning_rate=self._rate((index + 1) * self.steps_per_epoch - 1),
@@ -274,7 +274,7 @@ class _Loop:
         """Learn from one global batch; sums over own rows as in ``_train``."""
         targets = batch.targets.to(self.device, non_blocking=True)
         labels = batch.labels.to(self.device, non_blocking=True)
-        weight = row_weights(targets, self.class_weights).sum()
+        weight = self.objective.weights(targets).sum()
         global_weight = weight.clone()
         if self.world > 1:
             torch.distributed.all_reduce(global_weight)
@@ -288,16 +288,11 @@ class _Loop:
             inputs = self._inputs(batch, part)
             with self._synchronising(index == len(parts) - 1):
                 with autocast(self.device, self.precision):
-                    logits = self.wrapped(inputs)
-                loss = loss_sum(
-                    logits,
-                    targets[part],
-                    label_smoothing=self.training.label_smoothing,
-                    class_weights=self.class_weights,
-                )
+                    outputs = self.wrapped(inputs)
+                loss = self.objective.loss_sum(outputs, targets[part])
                 self._backward(loss * scale)
             sums[0] += loss.detach()
-            sums[2] += (logits.detach().argmax(dim=1) == labels[part]).sum()
+            sums[2] += self.objective.right(outputs.detach(), labels[part])
         self._update()
         return sums
 
@@ -346,7 +341,7 @@ class _Loop:
         """Validation loss and accuracy, the same in every process, so that all stop together."""
         if validation is None:
             return None, None
-        logits = predict_shared(
+        outputs = predict_shared(
             self.network if self.average is None else self.average.network,
             validation.read,
             len(validation.labels),
@@ -359,14 +354,22 @@ class _Loop:
             precision=self.precision,
         )
         labels = torch.from_numpy(validation.labels)
-        loss = F.cross_entropy(torch.from_numpy(logits).double(), labels)
-        accuracy = (torch.from_numpy(logits).argmax(dim=1) == labels).double().mean()
-        both = torch.stack([loss, accuracy]).to(self.device)
+        judged = self.objective.judged(torch.from_numpy(outputs), labels)
+        both = torch.stack(judged).to(self.device)
         if self.world > 1:
             # Two kinds of CPU may differ in the last digit, and one would stop without the other.
             torch.distributed.broadcast(both, src=0)
         val_loss, val_accuracy = both.tolist()
-        return val_loss, val_accuracy
+        return val_loss, known(val_accuracy)
+
+
+def _classification(
+    loader: TrainingLoader, training: Training, device: torch.device
+) -> Classification:
+    weights = None
+    if training.class_weights:
+        weights = balanced_weights(loader.labels, loader.num_classes).to(device)
+    return Classification(label_smoothing=training.label_smoothing, class_weights=weights)
 
 
 def _peak_memory(device: torch.device) -> float:

@@ -1,12 +1,85 @@
-"""The loss of a batch: cross-entropy over soft targets, with class weights."""
+"""What a training minimises: the cross-entropy of classes, or the error of a reconstruction."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.distributed
+import torch.nn.functional as F  # noqa: N812  (its name everywhere)
 from numpy.typing import NDArray
 from torch import Tensor
+
+
+class Objective(Protocol):
+    """The loss of a batch and the figures of an epoch, of what a network gives for clips."""
+
+    def weights(self, targets: Tensor) -> Tensor:
+        """``float32 (N,)``: how much each row of ``targets``, ``float32 (N, K)``, counts."""
+
+    def loss_sum(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss summed over rows, each times its weight: float32, one number."""
+
+    def right(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """The number of right answers; NaN where outputs are no answers."""
+
+    def judged(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss and accuracy of validation clips, float64; NaN where there is no accuracy."""
+
+
+class Classification:
+    """Cross-entropy of logits ``(N, K)`` over soft targets.
+
+    Args:
+        label_smoothing: share of each target spread evenly over the classes.
+        class_weights: ``float32 (K,)``, or None.
+    """
+
+    def __init__(self, *, label_smoothing: float, class_weights: Tensor | None) -> None:
+        self._label_smoothing, self._class_weights = label_smoothing, class_weights
+
+    def weights(self, targets: Tensor) -> Tensor:
+        """See ``Objective``."""
+        return row_weights(targets, self._class_weights)
+
+    def loss_sum(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """See ``Objective``."""
+        return loss_sum(
+            outputs,
+            targets,
+            label_smoothing=self._label_smoothing,
+            class_weights=self._class_weights,
+        )
+
+    def right(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """See ``Objective``."""
+        return (outputs.argmax(dim=1) == labels).sum()
+
+    def judged(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """See ``Objective``; neither smoothed nor weighted."""
+        loss = F.cross_entropy(outputs.double(), labels)
+        return loss, (outputs.argmax(dim=1) == labels).double().mean()
+
+
+class Reconstruction:
+    """The mean of errors that the network itself measures, ``(N, 1)``, one for each clip."""
+
+    def weights(self, targets: Tensor) -> Tensor:
+        """See ``Objective``."""
+        return torch.ones(len(targets), device=targets.device)
+
+    def loss_sum(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """See ``Objective``."""
+        return self.weights(targets) @ outputs.float()[:, 0]
+
+    def right(self, outputs: Tensor, labels: Tensor) -> Tensor:  # noqa: ARG002
+        """See ``Objective``."""
+        return torch.tensor(torch.nan, device=outputs.device)
+
+    def judged(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        """See ``Objective``."""
+        return outputs.double().mean(), torch.tensor(torch.nan, dtype=torch.float64)
 
 
 def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:

@@ -47,7 +47,8 @@ class DeepSettings:
     """Deep models only."""
 
     weights: str = "none"
-    """Initial weights: none, the published ones (default), or a safetensors file."""
+    """Initial weights: none, the published ones (default), a file, a model folder, or
+    hf:OWNER/NAME[@REVISION] or hf:FOLDER of transformers."""
     head: Literal["linear", "layernorm_dropout_linear"] = "linear"
     """Last layers of a deep model, which map features to classes."""
     dropout: float = 0.5

@@ -12,8 +12,9 @@ class AdoptSettings:
     """Which weights become a model, and what its classes are called."""
 
     weights: str = "default"
-    """Initial weights: the published ones (default), a file of weights, a model folder, or hf: and
-    a repository or a folder of transformers. They must have their last layer."""
+    """Initial weights: none, the published ones (default), a file, a model folder, or
+    hf:OWNER/NAME[@REVISION] or hf:FOLDER of transformers. They must have their last layer, so
+    none is refused."""
     classes: str | None = None
     """Text file with the name of each class, a line each, in the order of the weights' outputs; or
     kinetics400 or imagenet1k. If not given, the names that the weights bring."""

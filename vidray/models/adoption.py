@@ -23,9 +23,10 @@ from vidray.models.folder import DeepModel, save_deep
 from vidray.models.model_files import read_info
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import build, check_name, merged
-from vidray.models.networks.from_hub import is_of_transformers, resolved
+from vidray.models.networks.from_hub import resolved
 from vidray.models.preprocess import Preprocessing
 from vidray.models.weights import hub, published
+from vidray.models.weights.published import Published
 from vidray.storage.json_file import write_json
 from vidray.tables import digests, versions
 from vidray.tables.run_folder import MODEL, RunFolder
@@ -202,18 +203,13 @@ def class_names_of(model: str, settings: AdoptSettings) -> tuple[tuple[str, ...]
     Raises:
         UserError: nobody knows the names, or the file of them is wrong.
     """
-    weights, brought, licence = settings.weights, None, None
+    weights = settings.weights
+    brought: tuple[str, ...] | None = None
+    licence: str | None = None
     if is_model_folder(weights):
         brought = tuple(read_info(weights)["class_names"])
-    elif weights == "default" and not is_of_transformers(model):
-        found = published.of_model(model)
-        if found is not None:
-            brought, licence = found.class_names, found.licence
-    else:
-        source = resolved(model, weights)[2]
-        if names.is_hub(source):
-            of_hub = hub.find(source)
-            brought, licence = hub.class_names(hub.config_of(of_hub)), of_hub.licence
+    elif (found := _published(model, weights)) is not None:
+        brought, licence = found.class_names or None, found.licence
     if settings.classes is not None:
         return _read_names(settings.classes), licence
     if brought is None:
@@ -222,6 +218,14 @@ def class_names_of(model: str, settings: AdoptSettings) -> tuple[tuple[str, ...]
             f"--classes FILE, a name a line, or --classes {' or '.join(_NAMED)}"
         )
     return brought, licence
+
+
+def _published(model: str, weights: str) -> Published | None:
+    """Published weights, where they are not a file of somebody's."""
+    source = resolved(model, weights)[2]
+    if names.is_hub(source):
+        return published.of_hub(hub.find(source))
+    return published.of_model(model) if weights == "default" else None
 
 
 def is_model_folder(weights: str) -> bool:

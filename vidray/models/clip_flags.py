@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from vidray.flags import Flat
 from vidray.models.recipes import Recipe
 from vidray.video.choice import FrameChoice
-from vidray.video.clips import ClipSettings, Fit
+from vidray.video.clips import ClipSettings, Fit, Unlabelled
 from vidray.video.decoders import Decoder
 from vidray.video.frames import Limits
 from vidray.video.resizing import Resizer
@@ -43,6 +43,8 @@ class ClipFlags:
     decoder: Decoder = "pyav"
     """Decoder; PyAV reads wherever the chosen one is not known to be exact. The row names the one
     used."""
+    unlabelled: Unlabelled = "skip"
+    """Videos without a label: skip them, or keep their clips for pre-training."""
     choice: Annotated[FrameChoice, Flat] = field(default_factory=FrameChoice)
     limits: Annotated[Limits, Flat] = field(default_factory=Limits)
 
@@ -56,7 +58,7 @@ class ClipFlags:
         said = {} if recipe is None else recipe.clip()
         if given.get("fit", "resize_crop") != "resize_crop":
             said = {k: v for k, v in said.items() if k not in ("fit", "resize_px", "resizer")}
-        others = ("clips_per_video", "decoder", "choice", "limits")
+        others = ("clips_per_video", "decoder", "unlabelled", "choice", "limits")
         return ClipSettings(**{**said, **given}, **{name: getattr(self, name) for name in others})
 
     def contradictions(self, recipe: Recipe) -> list[str]:

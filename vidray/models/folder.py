@@ -36,9 +36,9 @@ from vidray.models.inference import Read, predict_logits
 from vidray.models.matrices import feature_names, to_matrix
 from vidray.models.model_files import embeds, network_folder, read_info
 from vidray.models.names import Precision
-from vidray.models.weights import files, fitting
 from vidray.models.networks.build import build
 from vidray.models.preprocess import Preprocessing
+from vidray.models.weights import files, fitting
 from vidray.storage.json_file import write_json
 from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings

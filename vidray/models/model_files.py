@@ -77,7 +77,8 @@ def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:
 # Folders of an older vidray lack the caps that came later, ``build`` has defaults, and neither
 # frames nor a network for embeddings could be chosen, nor was anything resized and then cropped, or
 # cut of what is stored.
-_MAY_LACK = (Limits, Network, "choice", "embedding", "resize_px", "resizer", "cut")
+_MAY_LACK = (Limits, Network, "choice", "embedding", "resize_px", "resizer", "cut",
+             "unlabelled")  # fmt: skip
 
 
 def read_info(model_dir: str) -> dict[str, Any]:
@@ -182,6 +183,8 @@ def _what_else(folder: str) -> str:
         return f"no {MODEL}"
     if run_folder.kind_of(report) == "search":
         return "it holds a search, and its best model is in best"
+    if run_folder.kind_of(report) == "pretraining":
+        return "it holds a pre-training, which begins a model: give it as --weights"
     if run_folder.kind_of(report) == "model":
         return f"no {MODEL}: its training has not finished"
     return f"it holds {run_folder.described(report)}"

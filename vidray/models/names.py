@@ -53,6 +53,8 @@ DEEP = (
     *VIDEOMAE,
     *FLOW_MODELS,
 )
+# Those whose published weights are PyTorchVideo's.
+PYTORCHVIDEO = ("slowfast_r50", "slow_r50", "c2d_r50", "r2plus1d_r50", "x3d_s", "x3d_m")
 # Other ways to run the same network, in which somebody's weights were trained: by name, what each
 # does other than without one.
 VARIANTS: dict[str, dict[str, str]] = {
@@ -83,17 +85,6 @@ def check(name: str, *, hub: bool = False) -> None:
         raise unknown_name("model", name, (*names, f"{HUB}OWNER/NAME") if hub else names)
 
 
-def check_variant(name: str, variant: str | None) -> None:
-    """Raise UserError unless model ``name`` has such a variant; None is what each has."""
-    if variant is None:
-        return
-    there = VARIANTS.get(name, {})
-    if not there:
-        raise UserError(f"variant is {variant!r}: {name} has none, leave it out")
-    if variant not in there:
-        raise unknown_name(f"variant of {name}", variant, there)
-
-
 def is_hub(name: str) -> bool:
     """Whether a name or source is of a model of transformers: ``hf:OWNER/NAME``, ``hf:/folder``."""
     return name.startswith(HUB) and len(name) > len(HUB)
@@ -109,3 +100,14 @@ def file_name(model: str) -> str:
     if not is_hub(model):
         return model
     return "hf-" + model.removeprefix(HUB).partition("@")[0].rpartition("/")[2]
+
+
+def check_variant(name: str, variant: str | None) -> None:
+    """Raise UserError unless model ``name`` has such a variant; None is what each has."""
+    if variant is None:
+        return
+    there = VARIANTS.get(name, {})
+    if not there:
+        raise UserError(f"variant is {variant!r}: {name} has none, leave it out")
+    if variant not in there:
+        raise unknown_name(f"variant of {name}", variant, there)

@@ -49,6 +49,23 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "image_std": HALF[1],
     },
 }
+# Of images, whose weights fill networks of clips.
+_DEFAULTS |= {
+    "vit": {
+        "size": {"height": 224, "width": 224},
+        "do_center_crop": False,
+        "image_mean": HALF[0],
+        "image_std": HALF[1],
+    },
+    # Saved with the processor of ConvNeXT.
+    "resnet": {
+        "size": {"shortest_edge": 384},
+        "crop_pct": 224 / 256,
+        "resample": 3,
+        "image_mean": HALF[0],
+        "image_std": HALF[1],
+    },
+}
 # Rates that the authors trained at, of Kinetics' 30 frames a second: VideoMAE takes every fourth,
 # TimeSformer every 32nd, ViViT every second frame; V-JEPA 2 reads 4 a second.
 _RATES = {"videomae": 7.5, "timesformer": 30 / 32, "vivit": 15.0, "vjepa2": 4.0}
@@ -136,11 +153,13 @@ def _sizes(kind: str, values: Mapping[str, Any]) -> tuple[int, tuple[int, ...]]:
     """The crop and the size before it."""
     if values.get("do_resize") is False:
         raise UserError("do_resize is false: vidray cannot feed frames of any size")
+    if kind == "resnet":
+        return _sizes_of_convnext(values)
     crop = _square(values["crop_size"]) if "crop_size" in values else None
     if kind == "vjepa2" and crop is not None:
         resize: tuple[int, ...] = (int(crop * 256 / 224),)  # Whatever its size says.
     else:
-        resize = _size(values["size"], is_square=kind == "siglip")
+        resize = _size(values["size"], is_square=kind in ("siglip", "vit"))
     if crop is None or values.get("do_center_crop") is False:
         crop = min(resize)
         if max(resize) != crop:
@@ -148,6 +167,17 @@ def _sizes(kind: str, values: Mapping[str, Any]) -> tuple[int, tuple[int, ...]]:
     if crop > min(resize):
         raise UserError(f"crop_size is {crop} and size is {resize}: frames are not padded")
     return crop, resize
+
+
+def _sizes_of_convnext(values: Mapping[str, Any]) -> tuple[int, tuple[int, ...]]:
+    """A share of the shorter side is kept, or from 384 pixels on a frame is squashed."""
+    (crop,) = _size(values["size"], is_square=False)
+    if crop >= 384:
+        return crop, (crop, crop)
+    share = _number("crop_pct", values["crop_pct"])
+    if not 0 < share <= 1:
+        raise UserError(f"crop_pct is {share}: it must be above 0, and 1 at the most")
+    return crop, (_pixels("size / crop_pct", int(crop / share)),)
 
 
 def _size(value: Any, *, is_square: bool) -> tuple[int, ...]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidray.models import names
-from vidray.models.preprocess import IMAGENET, KINETICS, Colour
+from vidray.models.preprocess import IMAGENET, KINETICS, Colour, Preprocessing
+from vidray.video.clips import ClipSettings, Fit
 from vidray.video.resizing import Resizer
 
 # pytorchvideo's hub, PySlowFast's DATA.MEAN and .STD, torchvision's MViT.
@@ -38,6 +39,8 @@ class Recipe:
     resizer: Resizer
     mean: Colour
     std: Colour
+    fit: Fit = "resize_crop"
+    """Another one only of a model folder of ours."""
     lacks: str | None = None
     """What of the original cannot be had, if anything."""
 
@@ -59,7 +62,7 @@ class Recipe:
         return {
             **{name: value for name, value in timed.items() if value is not None},
             "size_px": self.crop_px,
-            "fit": "resize_crop",
+            "fit": self.fit,
             "resize_px": self.resize_px,
             "resizer": self.resizer,
         }
@@ -69,8 +72,11 @@ class Recipe:
         frames = "" if self.frames is None else f"{self.frames} frames"
         if self.frames_per_second is not None:
             frames += f" at {self.frames_per_second:g} a second"
+        frames = frames and f"{frames}, "
+        if self.fit != "resize_crop":
+            return f"{frames}{self.crop_px} px by --fit {self.fit}"
         size = " ".join(map(str, self.resize_px))
-        return f"{frames and frames + ', '}{size} px cut to {self.crop_px} ({self.resizer})"
+        return f"{frames}{size} px cut to {self.crop_px} ({self.resizer})"
 
 
 def recipe_of(name: str, origin: str | None) -> Recipe | None:
@@ -83,8 +89,30 @@ def recipe_of(name: str, origin: str | None) -> Recipe | None:
     return None if origin is None else _TABLE.get((origin, _architecture(name, origin)))
 
 
+def of_model_folder(preprocessing: Preprocessing, clip: ClipSettings) -> Recipe:
+    """The recipe of a network that vidray trained, of what its model.json says."""
+    frames, seconds = preprocessing.num_frames, clip.clip_seconds
+    rate = None
+    if seconds is not None:
+        stride = preprocessing.stride
+        taken = frames if stride is None else clip.frames_per_clip / stride
+        rate = taken / seconds
+    return Recipe(
+        frames=frames,
+        frames_per_second=rate,
+        resize_px=clip.resize_px,
+        crop_px=preprocessing.size_px,
+        resizer=clip.resizer,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        fit=clip.fit,
+    )
+
+
 def default_origin(name: str) -> str | None:
     """The origin of the published weights that ``--weights default`` takes."""
+    if name in names.PYTORCHVIDEO:
+        return "pytorchvideo"
     architecture = _architecture(name, "torchvision")
     if architecture == "r2plus1d_34":
         return None  # Its weights are somebody's files.
@@ -163,8 +191,9 @@ def _facebook(resizer: Resizer) -> dict[str, Recipe]:
         "i3d_r50": eight,
         "c2d_r50": eight,
         "r2plus1d_r50": _recipe(16, 7.5, 256, 256, resizer, GRAY),
-        "x3d_s": _recipe(13, 5, 182, 182, resizer, GRAY),
-        "x3d_m": _recipe(16, 6, 256, 256, resizer, GRAY),
+        # Cut to the sizes of their training: of larger ones they average the softmax over windows.
+        "x3d_s": _recipe(13, 5, 182, 160, resizer, GRAY),
+        "x3d_m": _recipe(16, 6, 256, 224, resizer, GRAY),
     }
 
 
@@ -204,8 +233,8 @@ def _mmaction2() -> dict[str, Recipe]:
         "timesformer": _recipe(8, 30 / 32, 256, 224, "opencv", HALF),
         "videomae": _recipe(16, 7.5, 224, 224, "opencv", IMAGENET),
         "mvit_v2_s": _recipe(16, 7.5, 256, 224, "opencv", GRAY),
-        "x3d_s": _recipe(13, 5, 182, 182, "opencv", x3d),
-        "x3d_m": _recipe(16, 6, 256, 256, "opencv", x3d),
+        "x3d_s": _recipe(13, 5, 182, 160, "opencv", x3d),
+        "x3d_m": _recipe(16, 6, 256, 224, "opencv", x3d),
     }
 
 
@@ -228,6 +257,8 @@ def _others() -> dict[tuple[str, str], Recipe]:
     # The authors' TimeSformer is a fork of PySlowFast: 8 frames x stride 32.
     timesformer = _recipe(8, 30 / 32, 224, 224, "pyslowfast", GRAY)
     timesformer_of_hub = _recipe(8, 30 / 32, 224, 224, "torchvision_antialias", GRAY)
+    # ConvNextImageProcessor of microsoft/resnet-*.
+    resnet = _recipe(None, None, 256, 224, "torchvision_antialias_bicubic", IMAGENET)
     # Bicubic, 0.875 of the side is kept; (x - 127) / 128 of TensorFlow's, nearly.
     colours = ((0.498, 0.498, 0.498), (0.502, 0.502, 0.502))
     lite = _recipe(None, None, 256, 224, "torchvision_pillow_bicubic", colours)
@@ -236,6 +267,8 @@ def _others() -> dict[tuple[str, str], Recipe]:
         ("videomae", "videomae"): own,
         ("timesformer", "timesformer"): timesformer,
         ("transformers", "timesformer"): timesformer_of_hub,
+        ("transformers", "resnet18"): resnet,
+        ("transformers", "resnet50"): resnet,
         ("efficientnet_lite0", "efficientnet_lite0"): lite,
     }
 

@@ -35,7 +35,9 @@ from vidray.tables.changes import as_json, config_changes
 T = TypeVar("T")
 
 # "labels" is one night's work inside a folder of "label", until it is committed.
-Kind = Literal["features", "clips", "label", "model", "evaluation", "study", "search", "labels"]
+Kind = Literal[
+    "features", "clips", "label", "model", "pretraining", "evaluation", "study", "search", "labels"
+]
 State = Literal["free", "running", "finished"]
 
 # The files of a model folder.
@@ -53,6 +55,10 @@ OWNED: dict[Kind, tuple[str, ...]] = {
         MODEL, WEIGHTS, PIPELINE, "metrics.json", "history.json", "curve.png", "importance.json",
         EMBEDDING, "tensorboard", "_checkpoints",
     ),
+    "pretraining": (
+        "config.json", "preprocessor_config.json", "model.safetensors", "history.json",
+        "curve.png", "tensorboard", "_checkpoints",
+    ),
     "evaluation": (
         "metrics.json", "predictions.parquet", "curves.json", "confusion.png", "roc.png",
         "precision_recall.png", "calibration.png",
@@ -68,7 +74,9 @@ OWNED: dict[Kind, tuple[str, ...]] = {
     "labels": ("labels", "videos.parquet", "_staging"),
 }  # fmt: skip
 # Files that only the work needs; finishing removes them.
-_WORK: dict[Kind, str] = {"model": "_checkpoints", "study": "_work", "search": "_work"}
+_WORK: dict[Kind, str] = {
+    "model": "_checkpoints", "pretraining": "_checkpoints", "study": "_work", "search": "_work",
+}  # fmt: skip
 # Kinds whose settings may be more, or fewer, from run to run: a study with models added goes on.
 _GROWING = ("study", "search")
 # Between the first and the last file that --overwrite removes.

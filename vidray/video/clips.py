@@ -32,6 +32,7 @@ from vidray.video.resizing import NEED_PILLOW, RESIZERS, Resizer
 from vidray.video.steady_opencv import steady_opencv
 
 Fit = Literal["squash", "crop", "resize_crop"]
+Unlabelled = Literal["skip", "keep"]
 
 # Raised whenever the same file and settings give other pixels than before.
 _VERSION = 2
@@ -62,6 +63,8 @@ class ClipSettings:
     decoder: Decoder = "pyav"
     """Decoder; PyAV reads wherever the chosen one is not known to be exact. The row names the one
     used."""
+    unlabelled: Unlabelled = "skip"
+    """Videos without a label: skip them, or keep their clips for pre-training."""
     choice: FrameChoice = dataclasses.field(default_factory=FrameChoice)
     limits: Limits = dataclasses.field(default_factory=Limits)
 
@@ -107,6 +110,8 @@ class ClipSettings:
         values = self.choice.without_default(dataclasses.asdict(self))
         if self.fit != "resize_crop":  # As before frames could be resized and cropped.
             del values["resize_px"], values["resizer"]
+        if self.unlabelled == "skip":  # As before they could be kept.
+            del values["unlabelled"]
         return digests.of([_VERSION, values])
 
     @property
@@ -131,11 +136,12 @@ def cut_videos(config: Mapping[str, Any]) -> Any:
 def cut_video(video: Mapping[str, Any], settings: ClipSettings) -> pa.RecordBatch:
     """The CLIPS rows of one VIDEOS row, one a clip; one row with the reason if there are none.
 
-    A video without a label is ``skipped``: nothing can be learnt from it.
+    A video without a label is ``skipped`` unless ``unlabelled`` keeps it: no class can be learnt
+    from it.
     """
 
     def work(clock: rows.Stopwatch) -> list[rows.Values]:
-        if video.get("label") is None:
+        if video.get("label") is None and settings.unlabelled == "skip":
             return [{"status": "skipped", "error_message": "it has no label to learn"}]
         with clock("decode"):
             return _cut(video, settings)

@@ -23,6 +23,7 @@ from vidray.models.networks.timesformer import TimeSformer
 from vidray.models.networks.torchvision_video import NAMES, torchvision_video
 from vidray.models.networks.two_stream import TwoStream
 from vidray.models.networks.x3d import x3d
+from vidray.models.transformers_config import VIDEOMAE
 from vidray.models.weights import reader
 
 
@@ -35,8 +36,8 @@ def build(
     dropout: float = 0.5,
     frames: int | None = None,
     size_px: int | None = None,
-    variant: str | None = None,
     config: Mapping[str, Any] | None = None,
+    variant: str | None = None,
     merge: Sequence[int | None] | None = None,
     keep_head: bool | None = None,
 ) -> Architecture:
@@ -46,19 +47,19 @@ def build(
         name: one of ``names.DEEP``, or ``hf:OWNER/NAME[@REVISION]`` or ``hf:/folder``.
         num_classes: logits.
         weights: None or ``none`` starts fresh; ``default`` starts from the architecture's published
-            weights, the head apart; anything else is a file, local or in a bucket, a model folder
-            or a folder of transformers, of a whole network or of one with another head, in our
-            names or those of an origin of ``weights.origins``. ``loaded`` of what is returned says
-            what was taken, ``origin`` whose names they have.
+            weights, the head apart; anything else is a file, local or in a bucket, a model folder,
+            a folder of transformers, or ``hf:...``, of a whole network or of one with another head,
+            in our names or those of an origin of ``weights.origins``. ``loaded`` of what is
+            returned says what was taken, ``origin`` whose names they have.
         head: ``linear`` or ``layernorm_dropout_linear``.
         dropout: before the head's linear layer; ``linear`` has none.
         frames, size_px: of the clips; only transformers are built for one size.
+        config: what ``hf:...`` is made of, as model.json has it; None looks it up.
         variant: None, or one of the model's in ``names.VARIANTS``: how somebody's weights want to
             be run. ``weights`` bring their own.
-        config: what ``hf:...`` is made of, as model.json has it; None looks it up.
         merge: for each output of a head before it, the class it counts for: ``heads.MergedHead``.
-        keep_head: None keeps the last layer of a file where it fits and never that of ``default``;
-            True wants it, whichever it is; False makes a new one.
+        keep_head: None keeps the last layer of a file where it fits and never that of ``default``,
+            unless the model is ``hf:...``; True wants it, whichever it is; False makes a new one.
 
     Raises:
         UserError: an unknown name or variant, or weights that can't be had or do not fit.
@@ -74,15 +75,13 @@ def build(
     outputs = num_classes if merge is None else len(merge)
 
     def make(name: str, variant: str | None) -> Architecture:
-        if from_hub.is_of_transformers(name):
-            return from_hub.fresh(name, outputs, config=config, **settings, **size)
         return _fresh(name, outputs, settings, size, variant)
 
-    if weights in reader.NONE:
+    if names.is_hub(name):
+        options: dict[str, Any] = {"config": config, "keep_head": keep_head, **settings, **size}
+        built = from_hub.build_hub(name, outputs, weights=weights, **options)
+    elif weights in reader.NONE:
         built = replace(make(name, variant), variant=variant)
-    elif from_hub.reads(name, str(weights)):
-        made_of: dict[str, Any] = {"config": config, "keep_head": keep_head, **settings, **size}
-        built = from_hub.filled(name, outputs, weights=str(weights), **made_of)
     else:
         built = reader.filled(name, str(weights), make, keep_head=keep_head)
     return built if merge is None else merged(built, merge)
@@ -100,12 +99,10 @@ def origin_and_variant(name: str, weights: str) -> tuple[str | None, str | None]
     """
     if weights in reader.NONE:
         return None, None
-    if from_hub.reads(name, weights):
+    if names.is_hub(name):
         return "transformers", None
 
     def make(name: str, variant: str | None) -> Architecture:
-        if from_hub.is_of_transformers(name):
-            return from_hub.fresh(name, 2)
         return _fresh(name, 2, {"head": "linear", "dropout": 0.5}, {}, variant)
 
     return reader.origin_and_variant(name, weights, make)
@@ -185,6 +182,14 @@ def _timesformer(
     return Architecture(network=network, blocks=list(network.blocks), head=network.head)
 
 
+def _videomae(
+    kind: str, num_classes: int, settings: dict[str, Any], size: dict[str, int]
+) -> Architecture:
+    name = f"videomae_{kind}"
+    options: dict[str, Any] = {**settings, **size}
+    return from_hub.make(name, VIDEOMAE[name], num_classes, **options)
+
+
 def _two_stream(
     kind: str, num_classes: int, settings: dict[str, Any], _: dict[str, int]
 ) -> Architecture:
@@ -200,6 +205,7 @@ _OWN: dict[str, Callable[[str, int, dict[str, Any], dict[str, int]], Architectur
     "slowfast": _slowfast,
     "timesformer": _timesformer,
     "two": _two_stream,
+    "videomae": _videomae,
     "x3d": _x3d,
 }
 

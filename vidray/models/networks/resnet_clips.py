@@ -7,7 +7,8 @@ torchvision's names, so that the weights of an image ResNet-50 fit by name.
   (PySlowFast's ``I3D_8x8_R50``): 5 frames in the stem, 3 in the first convolution of all
   bottlenecks of layer1 and of every second one later; frames are halved once, after layer1.
 - ``slow_r50``: the slow pathway of SlowFast alone (Feichtenhofer et al. 2019): only layer3 and
-  layer4 see time. 8 frames of 224 px are 54.9 GFLOP (multiplications and additions counted as one).
+  layer4 see time. 8 frames of 224 px are 41.7 GFLOP, a multiplication and its addition counted as
+  one as authors do.
 - ``c2d_r50``: no kernel sees time; frames meet where they are halved and in the average.
 - ``r2plus1d_r50``: R(2+1)D (Tran et al. 2018) with bottlenecks: the middle convolution of each is
   one over time, then one over space, and layer3 and layer4 halve the frames.

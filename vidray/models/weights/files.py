@@ -103,7 +103,7 @@ def _of_torch(file: BinaryIO, size_bytes: int, uri: str, shown: str) -> Any:
     path = None if storage.is_bucket(uri) else local_path(uri)
     try:
         return torch_file.load(file, size_bytes, path)
-    except torch_file.RefusedName as error:
+    except torch_file.RefusedNameError as error:
         raise UserError(
             f"{shown} names {str(error)[:100]!r}, which makes no tensor and could run code, so "
             f"nothing of it was opened: ask for the state_dict alone, or {_SAFE} where you trust it"

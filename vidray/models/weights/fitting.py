@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ Make = Callable[[str, str | None], Architecture]
 # Where less of a file and a network is the same, other architectures are looked at.
 _SAME = 0.5
 _MOST_SHOWN = 3
+_NOBODY = Origin(name="vidray", shown="vidray", models=())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,8 @@ class Found:
     """Whose they are, where that is known."""
     variant: str | None = None
     """How the network was run, where they are a model folder's."""
+    source: Mapping[str, Any] | None = None
+    """Repository, commit and licence, where they are of transformers."""
 
 
 def fill(name: str, found: Found, make: Make, *, keep_head: bool | None = None) -> Architecture:
@@ -49,8 +54,7 @@ def fill(name: str, found: Found, make: Make, *, keep_head: bool | None = None) 
     Raises:
         UserError: they do not fit; it says what they are, or which tensors differ.
     """
-    origin = recognise(name, found, make)
-    variant = found.variant if origin.name == "vidray" else origin.variant
+    origin, variant = recognise(name, found, make)
     built = make(name, variant)
     ours, head = built.network.state_dict(), head_of(built)
     renamed = rename(origin, found.tensors, ours, head)
@@ -66,22 +70,23 @@ def fill(name: str, found: Found, make: Make, *, keep_head: bool | None = None) 
     built.network.load_state_dict({**ours, **taken})
     count = len(set().union(*(renamed.sources[key] for key in taken)))
     loaded = _line(renamed, found, ours, head, count)
-    return replace(built, loaded=loaded, origin=origin.name, variant=variant)
+    return replace(built, loaded=loaded, origin=origin.name, variant=variant, source=found.source)
 
 
-def recognise(name: str, found: Found, make: Make) -> Origin:
-    """The origin of weights for the architecture ``name``, found out before it is built.
+def recognise(name: str, found: Found, make: Make) -> tuple[Origin, str | None]:
+    """The origin of weights for the architecture ``name``, and the variant it is to be built as.
 
     Raises:
         UserError: they do not fit.
     """
-    best = _best(name, found, make)
+    best, variant = _best(name, found, make)
     if best.fits:
-        return best.origin
+        return best.origin, variant
     nearest, at = best, name
     if best.share < _SAME:
         for other in _others(name):
-            if (candidate := _best(other, found, make)).share > nearest.share:
+            candidate, _ = _best(other, found, make)
+            if candidate.share > nearest.share:
                 nearest, at = candidate, other
     if nearest.fits:
         raise UserError(
@@ -111,9 +116,10 @@ def head_of(built: Architecture) -> str:
     return f"{name}."
 
 
-def _best(name: str, found: Found, make: Make) -> Renamed:
-    """The origin that fills most of an architecture, and how, without taking memory for either."""
-    best = Renamed(origin=of_model(name)[-1])
+def _best(name: str, found: Found, make: Make) -> tuple[Renamed, str | None]:
+    """The origin that fills most of an architecture, and the variant; no tensor is computed."""
+    best: Renamed | None = None
+    at: str | None = None
     theirs = {key: torch.empty_like(value, device="meta") for key, value in found.tensors.items()}
     for variant in (None, *names.VARIANTS.get(name, ())):
         rows = [row for row in of_model(name) if _may_be(row, found, variant)]
@@ -124,11 +130,14 @@ def _best(name: str, found: Found, make: Make) -> Renamed:
         ours, head = built.network.state_dict(), head_of(built)
         for row in rows:
             renamed = rename(row, theirs, ours, head)
-            if renamed is not None and (renamed.fits, renamed.share) > (best.fits, best.share):
-                best = renamed
-    if best.share == 0 and not best.missing:
-        best.missing = ["every tensor"]
-    return best
+            if renamed is not None and (best is None or renamed.rank > best.rank):
+                best, at = renamed, variant
+    if best is None:
+        with torch.device("meta"):
+            built = make(name, None)
+        best = rename(_NOBODY, theirs, built.network.state_dict(), head_of(built))
+        assert best is not None  # It has no rules.
+    return best, at
 
 
 def _may_be(row: Origin, found: Found, variant: str | None) -> bool:
@@ -143,11 +152,12 @@ def _may_be(row: Origin, found: Found, variant: str | None) -> bool:
 def _others(name: str) -> list[str]:
     """Other architectures, of those that differ in the pooling over time one."""
     found = []
+    lacking = names.VIDEOMAE if find_spec("transformers") is None else ()
     for other in names.DEEP:
         backbone, _, pooling = other.rpartition("_")
         is_twin = backbone in names.BACKBONES and pooling != names.POOLINGS[0]
         is_twin |= other in names.FLOW_MODELS[1:] or other == "x3d_m"
-        if other != name and not is_twin:
+        if other != name and other not in lacking and not is_twin:
             found.append(other)
     return found
 

@@ -123,9 +123,9 @@ def _fetched(repo: str, revision: str) -> str:
         said = " ".join(str(error).split())[:120]
         raise UserError(
             f"hf:{repo}@{revision} is not in {constants.HF_HUB_CACHE} and can't be fetched "
-            f"({type(error).__name__}: {said}): where there is a network, run "
-            f"hf download {repo} --revision {revision} and copy that folder here, or give "
-            "hf:/folder with its files"
+            f"({type(error).__name__}: {said}): where there is a network, fetch "
+            f"it with hf download {repo} and copy that cache here, or give hf:/folder with its "
+            "files"
         ) from None
 
 
@@ -180,9 +180,9 @@ def state_dict(model: HubModel) -> dict[str, Tensor]:
     if not isinstance(placed, Mapping) or not placed:
         raise UserError(f"{model.name}: {INDEX} has no weight_map: get the model again")
     tensors: dict[str, Tensor] = {}
-    for file in _shards(model, placed):
-        here = files.read_safetensors(_part(model.folder, file))
-        tensors |= {name: tensor for name, tensor in here.items() if placed.get(name) == file}
+    for shard in _shards(model, placed):
+        here = files.read_safetensors(_part(model.folder, shard))
+        tensors |= {name: tensor for name, tensor in here.items() if placed.get(name) == shard}
     if lost := sorted(set(placed) - set(tensors)):
         raise UserError(
             f"{model.name}: {len(lost)} tensors of {INDEX} are in no file, {lost[0]} among them: "

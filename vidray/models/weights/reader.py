@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from vidray import storage
 from vidray.errors import UserError
+from vidray.models import names
 from vidray.models.model_files import read_info
 from vidray.models.networks.architecture import Architecture
-from vidray.models.weights import files, fitting, published, wrappers
+from vidray.models.weights import files, fitting, hub, published, wrappers
 from vidray.models.weights.fitting import Found, Make
-from vidray.storage import checked_json
 from vidray.tables.run_folder import MODEL, WEIGHTS
 
 CONFIG = "config.json"  # of a folder of transformers
@@ -22,7 +22,7 @@ def filled(name: str, weights: str, make: Make, *, keep_head: bool | None = None
 
     Args:
         name: one of ``names.DEEP``.
-        weights: ``default``, a file, a model folder, or a folder of transformers.
+        weights: ``default``, a file, a model folder, a folder of transformers, or ``hf:...``.
         make: makes a fresh network of a name and a variant.
         keep_head: None keeps the head of a file or folder where it has the shapes of ours, and
             makes one for published weights: as many classes are not the same classes. True wants
@@ -47,8 +47,8 @@ def origin_and_variant(name: str, weights: str, make: Make) -> tuple[str | None,
         known = published.of_model(name)
         return (None if known is None else known.origin), None
     found = find(weights, name)
-    origin = fitting.recognise(name, found, make)
-    return origin.name, found.variant if origin.name == "vidray" else origin.variant
+    origin, variant = fitting.recognise(name, found, make)
+    return origin.name, variant
 
 
 def find(weights: str, name: str) -> Found:
@@ -57,6 +57,8 @@ def find(weights: str, name: str) -> Found:
     Raises:
         UserError: it is none, or a model folder of another architecture than ``name``.
     """
+    if names.is_hub(weights):
+        return of_hub(hub.find(weights))
     shown = storage.without_secrets(weights)
     if not storage.is_folder(weights):
         # The weights of a model folder, named by themselves, are the folder's.
@@ -68,7 +70,7 @@ def find(weights: str, name: str) -> Found:
     if storage.exists(storage.join(weights, MODEL)):
         return _of_model_folder(weights, name)
     if storage.exists(storage.join(weights, CONFIG)):
-        return _of_transformers(weights, shown)
+        return of_hub(hub.find(f"{names.HUB}{storage.canonical(weights)}"))
     raise UserError(
         f"{shown} is a folder without {MODEL} or {CONFIG}: give a model folder, a folder that "
         "save_pretrained of transformers wrote, or a file of weights"
@@ -92,35 +94,10 @@ def _of_model_folder(folder: str, name: str) -> Found:
     )
 
 
-_INDEX = "model.safetensors.index.json"
-_ALONE = "model.safetensors"
-_MOST_SHARDS = 1000
-_MOST_INDEX_BYTES = 16 << 20
+def of_hub(model: hub.HubModel) -> Found:
+    """The tensors of a model of transformers.
 
-
-def _of_transformers(folder: str, shown: str) -> Found:
-    """The tensors of a folder of transformers: of one file, or of several that an index names."""
-    if storage.exists(storage.join(folder, _ALONE)):
-        tensors = files.read_safetensors(storage.join(folder, _ALONE))
-        return Found(tensors=tensors, shown=shown)
-    index = storage.join(folder, _INDEX)
-    if not storage.exists(index):
-        raise UserError(
-            f"{shown} has no {_ALONE}: save it with safe_serialization, or give its .bin as a file"
-        )
-    if storage.file_info(index).size_bytes > _MOST_INDEX_BYTES:
-        raise UserError(f"{storage.without_secrets(index)} is too large for a list of names")
-    try:
-        placed = checked_json.loads(storage.read_bytes(index))["weight_map"]
-        shards = sorted(set(placed.values()))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{storage.without_secrets(index)} is no index ({error})") from None
-    for shard in shards:
-        if not isinstance(shard, str) or not shard.endswith(".safetensors") or "/" in shard:
-            raise UserError(f"{storage.without_secrets(index)} names {checked_json.shown(shard)}")
-    if len(shards) > _MOST_SHARDS:
-        raise UserError(f"{storage.without_secrets(index)} names {len(shards)} files")
-    tensors = {}
-    for shard in shards:
-        tensors |= files.read_safetensors(storage.join(folder, shard))
-    return Found(tensors=tensors, shown=shown)
+    Raises:
+        UserError: it has none of safetensors, or they are damaged.
+    """
+    return Found(tensors=hub.state_dict(model), shown=str(model), source=model.origin)

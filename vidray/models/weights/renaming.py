@@ -53,6 +53,11 @@ class Renamed:
         return not (self.unknown or self.missing or self.misshapen)
 
     @property
+    def rank(self) -> tuple[bool, float]:
+        """The better of two is the larger."""
+        return self.fits, self.share
+
+    @property
     def differences(self) -> list[str]:
         """What is missing, too much or of another shape, in sentences."""
         return [
@@ -74,6 +79,9 @@ def rename(
         head: what the names of ours begin with that are the last layer.
     """
     if origin.must_have and not any(re.search(origin.must_have, name) for name in theirs):
+        return None
+    # Names that no rule changes are of an origin whose names are ours.
+    if origin.rules and all(_targets(origin, name)[0][0] == name for name in theirs):
         return None
     found = Renamed(origin=origin)
     parts: dict[str, list[tuple[int, int, Tensor]]] = {}
@@ -135,17 +143,16 @@ def _targets(origin: Origin, name: str) -> tuple[tuple[str, tuple[int, int], Cut
     """Our names for one of theirs: name, part of ours that it is, and how it becomes that."""
     for pattern, replacement in origin.rules:
         name = re.sub(pattern, replacement, name)
-    found = []
+    found: list[tuple[str, tuple[int, int], Cut]] = []
     for each in _expanded(name):
-        part: tuple[int, int] = (0, 1)
-        cut: Cut = _whole
         if match := _PART.fullmatch(each):
-            each, part = match[1], (int(match[2]), int(match[3]))
+            found.append((match[1], (int(match[2]), int(match[3])), _whole))
         elif match := _OF_IT.fullmatch(each):
-            each, cut = match[1], partial(_nth, int(match[2]), int(match[3]))
+            found.append((match[1], (0, 1), partial(_nth, int(match[2]), int(match[3]))))
         elif match := _ROLLED.fullmatch(each):
-            each, cut = match[1], partial(_rolled, int(match[2]))
-        found.append((each, part, cut))
+            found.append((match[1], (0, 1), partial(_rolled, int(match[2]))))
+        else:
+            found.append((each, (0, 1), _whole))
     return tuple(found)
 
 

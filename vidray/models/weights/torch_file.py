@@ -15,7 +15,6 @@ from typing import IO, Any, BinaryIO
 
 import torch
 
-
 # Pickles of a checkpoint are names and shapes: 100 KB of VideoMAE's, 1 MB with an optimizer.
 _MOST_PICKLE_BYTES = 64 << 20
 _MOST_ENTRIES = 100_000
@@ -49,6 +48,9 @@ _UNUSED = (
     "numpy.dtype",
     "pathlib.PosixPath",
 )
+_STORAGES = (
+    "Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool",
+)  # fmt: skip
 _ALLOWED = {
     "collections.OrderedDict",
     "collections.Counter",
@@ -63,15 +65,12 @@ _ALLOWED = {
     "torch._utils._rebuild_parameter",
     "torch._utils._rebuild_parameter_with_state",
     "torch.storage.UntypedStorage",
-    *(
-        f"torch.{kind}Storage"
-        for kind in "Float Double Half BFloat16 Long Int Short Char Byte Bool".split()
-    ),
+    *(f"torch.{kind}Storage" for kind in _STORAGES),
     *_UNUSED,
 }
 
 
-class RefusedName(ValueError):
+class RefusedNameError(ValueError):
     """A name in the pickle that makes no tensor, and could run code."""
 
 
@@ -84,7 +83,7 @@ def load(file: BinaryIO, size_bytes: int, path: str | None) -> Any:
         path: where it lies, if on a disk: its tensors are then mapped, not read.
 
     Raises:
-        RefusedName: it names something that makes no tensor.
+        RefusedNameError: it names something that makes no tensor.
         ValueError, RuntimeError, ...: it is damaged.
     """
     is_new = file.read(len(NEW_MAGIC)) == NEW_MAGIC
@@ -141,10 +140,10 @@ def _check_pickles(file: BinaryIO) -> None:
 
 
 def _check_names(stream: IO[bytes]) -> None:
-    """Raise RefusedName if a pickle names anything that makes no tensor."""
+    """Raise RefusedNameError if a pickle names anything that makes no tensor."""
     for name in _names(stream):
         if name not in _ALLOWED and not _is_plain_dtype(name):
-            raise RefusedName(name)
+            raise RefusedNameError(name)
 
 
 def _names(stream: IO[bytes]) -> Iterator[str]:

@@ -134,7 +134,12 @@ ROWS = (
         must_have=_LATERAL_NORM,
     ),
     _row(("r2plus1d_34",), _FACTORISED, variant="pooled_stem"),
-    _row(("c3d",), (*_BACKBONE, (r"\.conv\.", "."), *C3D, *_HEAD), variant="padded"),
+    _row(
+        ("c3d",),
+        (*_BACKBONE, (r"\.conv\.", "."), *C3D, *_HEAD),
+        variant="padded",
+        must_have=r"\.conv\.",
+    ),
     _row(
         ("timesformer_divided",),
         (
