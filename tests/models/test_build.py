@@ -27,6 +27,7 @@ from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import (
     build,
     build_model,
+    origin_and_variant,
     set_trained,
 )
 from vidray.models.weights import published
@@ -319,6 +320,7 @@ def test_published_weights_of_pytorchvideo(hub: Path, name: str) -> None:
     file = published._PYTORCHVIDEO[name]
     torch.save({"model_state": made(rows[0].names)}, hub / file)
     built = build(name, num_classes=recorded.CLASSES, weights="default", keep_head=True)
+    assert (built.origin, built.variant) == origin_and_variant(name, "default")
     assert built.origin == "pytorchvideo"
     assert f"published weights {file} of PyTorchVideo" in (built.loaded or "")
     with torch.no_grad():

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # Of training: what a reconstruction has a use for.
 _USED = (
     "epochs", "batch_size", "learning_rate", "optimizer", "weight_decay", "schedule",
-    "warmup_epochs", "accumulate", "precision", "checkpointing", "patience", "clip_gradient_norm",
-    "channels_last", "ema", "seed",
+    "warmup_epochs", "warmup_steps", "accumulate", "precision", "checkpointing", "patience",
+    "clip_gradient_norm", "channels_last", "ema", "seed",
 )  # fmt: skip
 
 

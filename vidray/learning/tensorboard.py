@@ -31,5 +31,5 @@ def write(out: str, rows: Sequence[EpochRow]) -> None:
     with SummaryWriter(storage.join(out, "tensorboard")) as writer:
         for row in rows:
             for name, value in dataclasses.asdict(row).items():
-                if name != "epoch" and value is not None:
+                if name != "epoch" and isinstance(value, int | float):
                     writer.add_scalar(name, value, row.epoch)
