@@ -48,14 +48,14 @@ class Bench:
     """Width and height of a clip."""
     unlabelled: int = 64
     """Scenes that are pre-trained on, in each direction."""
-    labelled: int = 8
+    labelled: int = 32
     """Scenes that are fine-tuned on, in each direction."""
-    pretraining_epochs: int = 100
+    pretraining_epochs: int = 40
     """Epochs of the pre-training."""
     epochs: int = 30
     """Epochs of the fine-tuning."""
-    learning_rate: float | None = None
-    """Of the pre-training; the default if not given."""
+    learning_rate: float = 2e-3
+    """Of the pre-training."""
     seeds: int = 2
     """Repeats, each with other clips."""
 
@@ -108,10 +108,11 @@ def _clips(bench: Bench, scenes: int, seed: int) -> tuple[NDArray[np.uint8], NDA
 
 def _job(bench: Bench, training: Training, weights: str, **more: Any) -> DeepJob:
     config = VideoMAE(
-        image_size=bench.size_px, num_frames=bench.frames, patch_size=4, hidden_size=96,
+        image_size=bench.size_px, num_frames=bench.frames, patch_size=8, hidden_size=96,
         num_hidden_layers=4, num_attention_heads=3, intermediate_size=384, decoder_hidden_size=48,
         decoder_num_attention_heads=3, decoder_num_hidden_layers=2, decoder_intermediate_size=192,
-        norm_pix_loss=False,  # Its backgrounds are noise at this size, and would be as large as discs.
+        # Backgrounds are noise at this size: normalised, they would count as much as the discs.
+        norm_pix_loss=False,
     )  # fmt: skip
     network: dict[str, Any] = {"name": "hf:small", "frames": bench.frames, "size_px": bench.size_px}
     network["config"] = json.loads(json.dumps(config.as_json()))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
+from tests.command_lines import exit_code
 from vidray.errors import UserError
 from vidray.evaluation import pretraining as folders
 from vidray.learning import defaults, loop
-from vidray.learning.deep_job import DeepJob, make_network
+from vidray.learning.deep_job import DeepJob, make_network, rows_of
 from vidray.learning.epochs import EpochRow, Validation
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
@@ -187,3 +191,37 @@ def test_what_cannot_be_pretrained_is_said(tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="is no pre-training of this model"):
         make_network(job_of(weights=str(tmp_path)), fresh=True)
+
+
+def test_rows_without_labels_or_splits_are_for_pretraining_alone() -> None:
+    table = pa.table(
+        {
+            "video_id": ["a", "b", "c", "d", "e"],
+            "label": ["up", None, "down", None, "up"],
+            "split": ["train", None, "train", "val", "test"],
+        }
+    )
+    clips: Any = SimpleNamespace(table=table)
+    rows, labels = rows_of(job_of(), clips, "train")
+    assert (rows.tolist(), labels.tolist()) == ([0, 1, 2], [0, 0, 0])
+    assert rows_of(job_of(), clips, "val")[0].tolist() == [3]
+    classes = dataclasses.replace(job_of(), class_names=("down", "up"), mask_ratio=None)
+    rows, labels = rows_of(classes, clips, "train")
+    assert (rows.tolist(), labels.tolist()) == ([0, 2], [1, 0])
+    assert rows_of(classes, clips, "val")[0].tolist() == []
+
+
+@pytest.mark.parametrize(("flags", "message"), [
+    (("--mask-ratio", "0.5"), "--mask-ratio has no effect without --pretrain"),
+    (("--pretrain", "--mask-ratio", "1"), "mask_ratio is 1.0: it must be above 0 and below 1"),
+    (("--pretrain", "--label-smoothing", "0.2"), "--label-smoothing has no effect on --pretrain"),
+    (("--pretrain", "--dropout", "0.2"), "--dropout has no effect on --pretrain"),
+    (("--pretrain", "--model", "r3d_18"), "--pretrain is VideoMAE's way to learn, and --model is"),
+    (("--pretrain", "--without-classes", "a"), "--without-classes has no effect on --pretrain"),
+])  # fmt: skip
+def test_flags_without_effect_are_refused(
+    flags: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--data", "x", "--model", "videomae_small", "--out", "y", *flags)
+    assert exit_code("jobs/train.py", *given) == 2
+    assert message in capsys.readouterr().err

@@ -219,3 +219,17 @@ def test_what_is_no_folder_of_clips_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"table": "clips"}))
     with pytest.raises(UserError, match="unfinished run"):
         Clips(str(tmp_path))
+
+
+def test_a_video_without_a_label_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", num_frames=20)
+    skip, keep = ClipSettings(size_px=32), ClipSettings(size_px=32, unlabelled="keep")
+    assert cut_video(_video(path, None), skip)["status"].to_pylist() == ["skipped"]
+    kept = cut_video(_video(path, None), keep)
+    assert kept["status"].to_pylist() == ["ok"]
+    assert kept["label"].to_pylist() == [None]
+    assert kept["pixels"] == cut_video(_video(path), skip)["pixels"]
+    # Another run: it has other rows. One of videos that have labels is as it was.
+    assert keep.digest != skip.digest
+    older = {k: v for k, v in dataclasses.asdict(skip).items() if k != "unlabelled"}
+    assert ClipSettings.from_json(older).digest == skip.digest

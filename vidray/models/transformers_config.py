@@ -32,11 +32,8 @@ _MOST = {
     "decoder_intermediate_size": 32_768,
     "decoder_num_hidden_layers": 128,
     "decoder_num_attention_heads": 128,
-    "vocab_size": 1 << 20,
+    **dict.fromkeys(("vocab_size", "eos_token_id", "pad_token_id", "bos_token_id"), 1 << 20),
     "max_position_embeddings": 1024,
-    "eos_token_id": 1 << 20,
-    "pad_token_id": 1 << 20,
-    "bos_token_id": 1 << 20,
 }
 _FROM_ZERO = ("num_pooler_layers", "eos_token_id", "pad_token_id", "bos_token_id")
 _MOST_PIXELS = 4096  # As frames and sides of stored clips.
