@@ -195,6 +195,9 @@ def of_transformers(folder: Path) -> Iterator[Origin]:
         "vjepa2 of 64 px": (hf.VJEPA2VideoProcessor, {"crop_size": 64}),
         "clip": (hf.CLIPImageProcessor, {}),
         "siglip": (hf.SiglipImageProcessor, {}),
+        "vit": (hf.ViTImageProcessor, {}),
+        "resnet": (hf.ConvNextImageProcessor, {"size": {"shortest_edge": 224}}),
+        "resnet of 384 px": (hf.ConvNextImageProcessor, {}),
     }
     for name, (kind, options) in kinds.items():
         processor = kind(**options)

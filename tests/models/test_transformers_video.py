@@ -303,7 +303,8 @@ def test_defaults_are_those_of_transformers(kind: str) -> None:
     assert transformers_config.from_theirs(json.loads(theirs.to_json_string(False))) == fresh
     # save_pretrained leaves out what does not differ.
     assert transformers_config.from_theirs({"model_type": kind}) == fresh
-    stored = json.loads(json.dumps(fresh.as_json()))
+    stored = fresh.as_json()
+    assert json.loads(json.dumps(stored)) == stored
     assert transformers_config.from_json(stored) == fresh
 
 

@@ -22,7 +22,7 @@ class EmbedOptions:
     deviation."""
     embed_crops: int = 1
     """Square crops per frame that the network is shown, from edge to edge. For models that learnt
-    from clips made with jobs/clips.py --fit crop."""
+    from clips made with jobs/clips.py --fit crop or resize_crop."""
     embed_precision: EmbeddingPrecision = "float32"
     """Number format in which the network of --embed computes. On GPUs, and processors that support
     it, bfloat16 is faster."""

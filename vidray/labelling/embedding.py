@@ -124,10 +124,10 @@ def settings_of(
 
 
 def _check_views(used: Embedding, clip: ClipSettings, memory_bytes: int) -> None:
-    if used.crops > 1 and clip.fit != "crop":
+    if used.crops > 1 and clip.fit == "squash":
         raise UserError(
             f"embed_crops is {used.crops}, and {used.model} has learnt from whole pictures: "
-            "leave it at 1, or embed with a model of clips of --fit crop"
+            "leave it at 1, or embed with a model of clips of --fit crop or resize_crop"
         )
     # The frames as they are read, the views cut from them, and a copy on its way to the network.
     clip_bytes = 3 * clip.frames_per_clip * clip.size_px**2

@@ -76,7 +76,9 @@ class LabelSettings:
         is_deep = info["family"] == "deep"
         own = versions.DEEP if is_deep else (*versions.FEATURES, *versions.CLASSICAL)
         network = versions.DEEP if embeds(info) else ()
-        return (*versions.DECODING, *own, *network, *versions.chosen(decoder=self.options.decoder))
+        resizer = info["clip"].get("resizer") if is_deep else None
+        decoding = versions.chosen(decoder=self.options.decoder, resizer=resizer)
+        return (*versions.DECODING, *own, *network, *decoding)
 
 
 def check_model(options: LabelOptions, info: Mapping[str, Any]) -> None:
@@ -86,10 +88,10 @@ def check_model(options: LabelOptions, info: Mapping[str, Any]) -> None:
         info: its model.json.
     """
     name, is_deep = info["name"], info["family"] == "deep"
-    if options.crops > 1 and not (is_deep and info["clip"]["fit"] == "crop"):
+    if options.crops > 1 and not (is_deep and info["clip"]["fit"] != "squash"):
         raise UserError(
             f"crops is {options.crops}, and {name} has learnt from whole pictures: "
-            "leave it at 1, or train on clips of --fit crop"
+            "leave it at 1, or train on clips of --fit crop or resize_crop"
         )
     if not is_deep:
         # It describes a video, whole, as those it learnt from were.

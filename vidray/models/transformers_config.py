@@ -66,7 +66,9 @@ class _Encoder:
 
     def as_json(self) -> dict[str, Any]:
         """The config as model.json has it, its kind included."""
-        return {"kind": self.KIND, **dataclasses.asdict(self)}
+        values = dataclasses.asdict(self)
+        lists = {name: list(value) for name, value in values.items() if isinstance(value, tuple)}
+        return {"kind": self.KIND, **values, **lists}
 
 
 @dataclass(frozen=True, kw_only=True)

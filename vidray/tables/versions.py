@@ -18,10 +18,13 @@ DEEP = ("numpy", "torch", "torchvision")
 Versions = dict[str, str | None]
 
 
-def chosen(*, decoder: str = "pyav", enhance: str = "off") -> tuple[str, ...]:
-    """Libraries of a decoder or a denoiser that not everybody has, where it was asked for."""
+def chosen(
+    *, decoder: str = "pyav", enhance: str = "off", resizer: str | None = None
+) -> tuple[str, ...]:
+    """Libraries of a decoder, a denoiser or a resizer, where it was asked for."""
     decord = ("decord2", "decord") if decoder == "decord" else ()
-    return (*decord, *(("numba",) if enhance != "off" else ()))
+    pillow = ("pillow",) if "pillow" in (resizer or "") else ()
+    return (*decord, *(("numba",) if enhance != "off" else ()), *pillow)
 
 
 def of(libraries: Iterable[str]) -> Versions:

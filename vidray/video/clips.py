@@ -28,7 +28,7 @@ from vidray.video.decode import (
 )
 from vidray.video.decoders import Decoder
 from vidray.video.demux import Source
-from vidray.video.resizing import NEED_PILLOW, RESIZERS, Resizer
+from vidray.video.resizing import RESIZERS, Resizer
 from vidray.video.steady_opencv import steady_opencv
 
 Fit = Literal["squash", "crop", "resize_crop"]
@@ -117,8 +117,8 @@ class ClipSettings:
     @property
     def libraries(self) -> tuple[str, ...]:
         """The libraries that decide the pixels of a clip."""
-        pillow = ("pillow",) if self.resizer in NEED_PILLOW else ()
-        return (*versions.DECODING, *versions.chosen(decoder=self.decoder), *pillow)
+        own = versions.chosen(decoder=self.decoder, resizer=self.resizer)
+        return (*versions.DECODING, *own)
 
     @property
     def schema(self) -> pa.Schema:

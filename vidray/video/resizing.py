@@ -33,7 +33,6 @@ Resizer = Literal[
     "videomae",
 ]
 RESIZERS: tuple[Resizer, ...] = get_args(Resizer)
-NEED_PILLOW = tuple(name for name in RESIZERS if "pillow" in name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,9 +33,14 @@ def _tensor(name: str, shape: tuple[int, ...]) -> Tensor:
 
 def fill(network: nn.Module) -> nn.Module:
     """``network`` with weights that follow from its names; in eval mode."""
-    state = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    values = made({k: v for k, v in state.items() if not k.endswith("_index")})
-    network.load_state_dict(values, strict=False)
+    # Positions that are computed and numbers of places stay.
+    learned = {name for name, _ in network.named_parameters()}
+    state = {
+        name: tuple(value.shape)
+        for name, value in network.state_dict().items()
+        if name in learned or name.rpartition(".")[2].startswith(("running_", "num_batches"))
+    }
+    network.load_state_dict(made(state), strict=False)
     return network.eval()
 
 

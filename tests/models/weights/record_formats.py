@@ -11,6 +11,7 @@ recorded here: both are replaced by nothing.
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import sys
@@ -167,17 +168,17 @@ def pyslowfast() -> Iterator[Recorded]:
         module = types.ModuleType(name)
         module.ROIAlign = object  # type: ignore[attr-defined]
         sys.modules.setdefault(name, module)
-    from slowfast.models.video_model_builder import ResNetModel, SlowFastModel
+    models = importlib.import_module("slowfast.models.video_model_builder")
 
     def alone(network: nn.Module, clips: Tensor) -> Tensor:
         logits: Tensor = network([clips])
         return logits
 
-    slowfast = SlowFastModel(_pyslowfast_config("slowfast", 32, two=True))
+    slowfast = models.SlowFastModel(_pyslowfast_config("slowfast", 32, two=True))
     row = "pyslowfast", "slowfast_r50", "model_state"
     yield recorded(*row, _logits(slowfast), (32, 64, 64), _two_pathways)
     for ours, theirs in (("slow_r50", "slowonly"), ("i3d_r50", "i3d"), ("c2d_r50", "c2d")):
-        network = _logits(ResNetModel(_pyslowfast_config(theirs, 8, two=False)))
+        network = _logits(models.ResNetModel(_pyslowfast_config(theirs, 8, two=False)))
         yield recorded("pyslowfast", ours, "model_state", network, SMALL, alone)
 
 
@@ -187,9 +188,7 @@ def _logits(network: nn.Module) -> nn.Module:
 
 
 def _pyslowfast_config(arch: str, frames: int, *, two: bool) -> Any:
-    from slowfast.config.defaults import get_cfg
-
-    config = get_cfg()
+    config = importlib.import_module("slowfast.config.defaults").get_cfg()
     config.NUM_GPUS = 1
     config.MODEL.NUM_CLASSES = CLASSES
     config.MODEL.ARCH = arch
@@ -224,22 +223,20 @@ def mmaction2(only: Sequence[str] = ()) -> Iterator[Recorded]:
         module.__all__ = []  # type: ignore[attr-defined]
         module.DRN = object  # type: ignore[attr-defined]
         sys.modules.setdefault(module.__name__, module)
-    import mmaction
-    import mmaction.models
-    from mmaction.registry import MODELS
-    from mmengine.config import Config
-    from mmengine.registry import init_default_scope
-
-    init_default_scope("mmaction")
-    configs = os.path.join(os.path.dirname(mmaction.__file__), ".mim/configs/recognition")
+    importlib.import_module("mmaction.models")
+    registry = importlib.import_module("mmaction.registry").MODELS
+    read_config = importlib.import_module("mmengine.config").Config.fromfile
+    importlib.import_module("mmengine.registry").init_default_scope("mmaction")
+    where = str(importlib.import_module("mmaction").__file__)
+    configs = os.path.join(os.path.dirname(where), ".mim/configs/recognition")
     for ours, path, shape, changed in MMACTION:
         if only and ours not in only:
             continue
-        model = Config.fromfile(os.path.join(configs, f"{path}{_ending(path)}.py")).model
+        model = read_config(os.path.join(configs, f"{path}{_ending(path)}.py")).model
         _without_files(model)
         _merge(model.backbone, changed)
         model.cls_head.num_classes = CLASSES
-        network = MODELS.build(model)
+        network = registry.build(model)
         is_2d = ours == "resnet50_avg"
         yield recorded(
             "mmaction2", ours, "state_dict", network, shape, _answer_2d if is_2d else _answer_3d

@@ -17,6 +17,8 @@ from vidray.models.weights.origins import Origin
 # From a tensor of theirs to what is put into ours.
 Cut = Callable[[Tensor], Tensor]
 _COUNTER = "num_batches_tracked"  # Files born in Caffe2 or before PyTorch 0.4.1 have none.
+# Numbers of places, which a network computes: a file's could point anywhere.
+_COMPUTED = "relative_position_index"
 _PART = re.compile(r"(.*)\[(\d)/(\d)\]")
 _OF_IT = re.compile(r"(.*)<(\d)/(\d)>")
 _ROLLED = re.compile(r"(.*)~(\d+)")
@@ -86,6 +88,8 @@ def rename(
     found = Renamed(origin=origin)
     parts: dict[str, list[tuple[int, int, Tensor]]] = {}
     for name, tensor in theirs.items():
+        if name.endswith(_COMPUTED):
+            continue
         if re.search(origin.head, name) or (origin.name == "vidray" and name.startswith(head)):
             found.head.append(name)
         why = next((why for pattern, why in origin.left if re.search(pattern, name)), None)
@@ -112,7 +116,9 @@ def _take(
 ) -> None:
     """Fill ``found`` with what has our shape, and with the names of what has not."""
     misshapen_head = False
-    wanted = {name: value for name, value in ours.items() if not name.endswith(_COUNTER)}
+    wanted = {
+        name: value for name, value in ours.items() if not name.endswith((_COUNTER, _COMPUTED))
+    }
     for target in ours.keys() & parts.keys():
         tensor = _adapted(target, _joined(parts[target]), ours[target], found.origin)
         if tensor.shape == ours[target].shape:

@@ -59,6 +59,15 @@ _RESNET: Rules = (
     (r"\.shortcut\.normalization\.", ".downsample.1."),
     (r"^classifier\.1\.", "head."),
 )
+_VIDEOMAE_FILE: Rules = (
+    (r"^(?=embeddings\.|encoder\.layer\.)", "videomae."),
+    (r"\.attention\.q_bias$", ".attention.query.bias"),
+    (r"\.attention\.v_bias$", ".attention.value.bias"),
+)
+_PRE_TRAINED = (
+    (r"^(?:decoder|encoder_to_decoder)\.|^mask_token$", "the decoder of its pre-training"),
+    (r"^videomae\.layernorm\.", "the last norm of its pre-training"),
+)
 _TRANSFORMERS = (
     *(
         Origin(
@@ -90,21 +99,24 @@ _TRANSFORMERS = (
         head=r"^classifier\.",
         new=POOLING,
     ),
-    Origin(
-        name="transformers",
-        shown="transformers",
-        models=_VIDEOMAES,
-        rules=(
-            (r"^(?=embeddings\.|encoder\.layer\.)", "videomae."),
-            (r"\.attention\.q_bias$", ".attention.query.bias"),
-            (r"\.attention\.v_bias$", ".attention.value.bias"),
-        ),
-        head=r"^classifier\.",
-        left=(
-            (r"^(?:decoder|encoder_to_decoder)\.|^mask_token$", "the decoder of its pre-training"),
-            (r"^videomae\.layernorm\.", "the last norm of its pre-training"),
-        ),
-        new=r"^fc_norm\.",
+    *(
+        Origin(
+            name="transformers",
+            shown="transformers",
+            models=_VIDEOMAES,
+            rules=rules,
+            head=r"^classifier\.",
+            left=(
+                (
+                    r"^(?:decoder|encoder_to_decoder)\.|^mask_token$",
+                    "the decoder of its pre-training",
+                ),
+                (r"^videomae\.layernorm\.", "the last norm of its pre-training"),
+            ),
+            new=r"^fc_norm\.",
+        )
+        # The network is theirs: in memory the names are the same, in files they are older.
+        for rules in ((), _VIDEOMAE_FILE)
     ),
 )
 
