@@ -53,6 +53,7 @@ class ClipsConfig:
 
 def main(config: ClipsConfig) -> None:
     """List the videos, cut what is not done yet, check, publish, summarise."""
+    config = dataclasses.replace(config, resources=config.resources.filled())
     recipe = None
     if config.model is not None:
         recipe = recipe_to_cut_by(config.model, config.weights)

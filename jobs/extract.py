@@ -75,6 +75,9 @@ def main(config: ExtractConfig) -> None:
     # It takes half a second to import: not before the arguments are known to be right.
     from vidray.distributed import table_job
 
+    holds_network = config.embedding.embed is not None
+    resources = config.resources.filled(holds_network=holds_network)
+    config = dataclasses.replace(config, resources=resources)
     extraction = config.extraction()
     table_job.make(
         "features",

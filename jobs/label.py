@@ -13,7 +13,11 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from vidray import cli
-from vidray.distributed.resources import PredictorChoice, Resources
+from vidray.distributed.resources import (
+    MEMORY_GIB_WITH_NETWORK,
+    PredictorChoice,
+    Resources,
+)
 from vidray.errors import UserError
 from vidray.flags import Flat
 from vidray.labelling.options import LabelOptions
@@ -38,7 +42,9 @@ class LabelConfig:
     """Start afresh: remove what an earlier run left in the folder first. Labels of other models go,
     too."""
     settings: Annotated[LabelOptions, Flat] = field(default_factory=LabelOptions)
-    resources: Annotated[Resources, Flat] = field(default_factory=lambda: Resources(memory_gib=3.0))
+    resources: Annotated[Resources, Flat] = field(
+        default_factory=lambda: Resources(memory_gib=MEMORY_GIB_WITH_NETWORK)
+    )
     predicting: Annotated[PredictorChoice, Flat] = field(default_factory=PredictorChoice)
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,6 +11,8 @@ import tyro
 from vidray.errors import UserError
 
 _MOST_TIMEOUT_SECONDS = 1e6  # poll() takes milliseconds of 31 bits.
+# PyTorch and a network of 5 million weights leave 50 MB of 2 GiB: their threads reserve 1 GiB.
+MEMORY_GIB, MEMORY_GIB_WITH_NETWORK = 2.0, 3.0
 _LEAST_MEMORY_GIB = 0.5  # Python, PyAV and OpenCV alone take 0.2.
 
 
@@ -46,8 +49,9 @@ class Resources:
     workers: int | None = None
     """Processes that share the work; the result does not depend on their number. If not given, one
     for each CPU of the cluster."""
-    memory_gib: float = 2.0
-    """Memory of one worker in GiB; a video that needs more fails as out_of_memory."""
+    memory_gib: float | None = None
+    """Memory of one worker in GiB; a video that needs more fails as out_of_memory. If not given, 2,
+    or 3 where a worker may hold a network."""
     timeout_seconds: float = 600.0
     """Most seconds that a video may take; a slower one fails as timeout."""
     num_blocks: int | None = None
@@ -67,10 +71,17 @@ class Resources:
                 f"{_MOST_TIMEOUT_SECONDS:g} at the most, 11 days"
             )
 
+    def filled(self, *, holds_network: bool = False) -> Resources:
+        """The same with a number for what is not given."""
+        if self.memory_gib is not None:
+            return self
+        default = MEMORY_GIB_WITH_NETWORK if holds_network else MEMORY_GIB
+        return dataclasses.replace(self, memory_gib=default)
+
     @property
     def memory_bytes(self) -> int:
         """``memory_gib`` in bytes."""
-        return int(self.memory_gib * 2**30)
+        return int((self.memory_gib or MEMORY_GIB) * 2**30)
 
 
 @dataclass(frozen=True, kw_only=True)
