@@ -64,7 +64,7 @@ def test_commands_and_snippets(
 
 
 def test_every_command_is_run() -> None:
-    """Seven commands in the README, and those of the documents beside them."""
+    """The commands of the README, and those of the documents beside them."""
     commands = " ".join(_commands())
     assert all(script in commands for script in scripts())
     shown = {line.split()[1] for b in _blocks(_README, "bash") for line in b.splitlines()}

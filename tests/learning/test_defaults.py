@@ -1,19 +1,23 @@
 """Defaults that follow from what is trained, and what a digest makes of them."""
 
 import dataclasses
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 
 from tests.made_runs import clips_run
+from vidray.distributed import training
 from vidray.errors import UserError
 from vidray.learning import defaults
-from vidray.learning.deep_job import DeepJob, facts, make_job, make_network
+from vidray.learning.deep_job import DeepJob, facts, make_job, make_network, model_info
 from vidray.learning.defaults import Facts, numbers
 from vidray.learning.examples import read_clips
 from vidray.learning.hyperparameters import Augmentation, Training
-from vidray.learning.train_config import DeepSettings, LearningSettings
+from vidray.learning.train_config import DeepSettings, LearningSettings, Workers
 from vidray.models.names import DEEP
 
 CONVOLUTIONS = Facts(name="r3d_18", is_pretrained=True)
@@ -188,3 +192,28 @@ def test_balanced_sampling_and_class_weights_are_one_too_many() -> None:
 def test_numbers_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(UserError, match=f"{name} is {value}: it must be"):
         Training(**{name: value})
+
+
+@pytest.mark.slow
+def test_a_training_from_weights_says_by_which_numbers(examples: Any, tmp_path: Path) -> None:
+    """From a file of its own network: what is kept is the average, and the record has it all."""
+    one = {"epochs": 1, "batch_size": 8}
+    folder = str(tmp_path)
+    train = partial(
+        training.train, folder=folder, workers=Workers(in_process=True), on_rows=lambda rows: None
+    )
+    fresh = train(job_of(examples, "resnet18_avg", **one))
+    file = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file(fresh.state, file)
+    job = job_of(examples, "resnet18_avg", weights=str(file), balanced_sampling=True, **one)
+    tuned = train(job)
+    told = model_info(job, examples, tuned.rows)["training"]
+    assert (told["backbone_rate"], told["ema"], told["clip_gradient_norm"]) == (0.1, 0.999, 1.0)
+    assert (told["precision"], told["learning_rate"]) == ("float32", 1e-3)
+    last = train(dataclasses.replace(job, training=dataclasses.replace(job.training, ema=0.0)))
+    moved, average = (
+        max(float((state[name] - value).abs().max()) for name, value in fresh.state.items()
+            if "conv" in name)
+        for state in (last.state, tuned.state)
+    )  # fmt: skip
+    assert 0 < average < moved

@@ -55,7 +55,7 @@ def test_s3d_does_not_learn_them_as_it_was_trained_before() -> None:
 def test_weights_of_other_directions_make_it_quick(model: str, tmp_path: Path) -> None:
     """From a checkpoint of the axes, the diagonals take a third of the steps, or less."""
     clips, labels = drifting_clips(AXES, clips_each=4, frames=8, size_px=32, seed=7)
-    axes = Lesson(model=model, clips=clips, labels=labels, training=Training(epochs=20))
+    axes = Lesson(model=model, clips=clips, labels=labels, training=Training(epochs=40))
     weights = pretrained(axes, tmp_path)
     clips, labels = drifting_clips(DIAGONALS, clips_each=4, frames=8, size_px=32, seed=2)
     other = Lesson(model=model, clips=clips, labels=labels, training=Training(epochs=30))

@@ -27,6 +27,7 @@ from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import (
     build,
     build_model,
+    origin_and_variant,
     set_trained,
 )
 from vidray.models.weights import published
@@ -319,6 +320,7 @@ def test_published_weights_of_pytorchvideo(hub: Path, name: str) -> None:
     file = published._PYTORCHVIDEO[name]
     torch.save({"model_state": made(rows[0].names)}, hub / file)
     built = build(name, num_classes=recorded.CLASSES, weights="default", keep_head=True)
+    assert (built.origin, built.variant) == origin_and_variant(name, "default")
     assert built.origin == "pytorchvideo"
     assert f"published weights {file} of PyTorchVideo" in (built.loaded or "")
     with torch.no_grad():
@@ -534,7 +536,8 @@ def test_a_file_of_torchvisions_own_network(tmp_path: Path, name: str) -> None:
     assert other.loaded is not None
     assert re.fullmatch(
         rf"{re.escape(file)}: {count - 2} tensors taken \(torchvision's names\), left: "
-        r"\S+\.weight, \S+\.bias \(5 classes, this model has 3\), so the head is new",
+        r"\S+\.(?:weight|bias), \S+\.(?:weight|bias) \(5 classes, this model has 3\), so the head "
+        r"is new",
         other.loaded,
     )
     heads = {id(parameter) for parameter in other.head.parameters()}

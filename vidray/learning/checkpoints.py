@@ -132,11 +132,7 @@ def judged_weights(folder: str | Path) -> Path:
 
 
 def read_progress(folder: str | Path) -> dict[str, Any]:
-    """``progress`` as it was saved, and nothing else of a checkpoint.
-
-    Raises:
-        UserError: no checkpoint, or one that is damaged.
-    """
+    """``progress`` as it was saved, and nothing else; raises UserError as ``load`` does."""
     progress: dict[str, Any] = _read_header(Path(folder))["progress"]
     return progress
 

@@ -137,6 +137,9 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
                 continue  # A model has weights or a pipeline.
             problem = f"{storage.without_secrets(where)} cannot be read: {error.message}"
             raise UserError(f"{problem}; fix it, or name another model folder") from error
+    if info["family"] == "deep" and info["clip"].get("clip_seconds") is not None:
+        # Until then windows of long videos showed a model all of their seconds at once.
+        digest.update(b"a window is cut as a clip is")
     return str(info["name"]), digest.hexdigest()[:12]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,43 @@ def test_packages_that_are_here_answer_as_recorded(package: str) -> None:
     for now in getattr(module, package)():
         assert now.names == ours[now.model].names
         assert difference(now.expected, ours[now.model].expected) < CLOSE
+
+
+# PySlowFast's newer networks, which its package of 2020 has not: by the names of its source, with
+# what mmaction2 answers, whose networks take these weights.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mvit_v2_s", "x3d_s"])
+def test_files_of_pyslowfasts_newer_networks(model: str, tmp_path: Path) -> None:
+    row = next(row for row in ROWS if row.model == model and row.package.startswith("mmaction2"))
+    state = {_pyslowfast_name(name): value for name, value in made(row.names).items()}
+    torch.save({"model_state": state, "cfg": "MODEL: x", "epoch": 200}, tmp_path / "w.pyth")
+    built = loaded(tmp_path / "w.pyth", model, row.shape)
+    check(built, row.expected, row.shape, origin="pyslowfast")
+
+
+def _pyslowfast_name(name: str) -> str:
+    for pattern, replacement in (
+        (r"^backbone\.", ""),
+        (r"^patch_embed\.projection", "patch_embed.proj"),
+        (r"^norm3\.", "norm."),
+        (r"^cls_head\.fc_cls\.|^cls_head\.fc2\.", "head.projection."),
+        (r"^conv1_s\.conv\.", "s1.pathway0_stem.conv_xy."),
+        (r"^conv1_t\.conv\.", "s1.pathway0_stem.conv."),
+        (r"^conv1_t\.bn\.", "s1.pathway0_stem.bn."),
+        (r"^conv5\.conv\.", "head.conv_5."),
+        (r"^conv5\.bn\.", "head.conv_5_bn."),
+        (r"^cls_head\.fc1\.", "head.lin_5."),
+        (r"\.downsample\.conv\.", ".branch1."),
+        (r"\.downsample\.bn\.", ".branch1_bn."),
+        *((rf"\.conv{k}\.conv\.", f".branch2.{letter}.") for k, letter in enumerate("abc", 1)),
+        *((rf"\.conv{k}\.bn\.", f".branch2.{letter}_bn.") for k, letter in enumerate("abc", 1)),
+        (r"\.se_module\.", ".branch2.se."),
+        *((rf"^layer{k}\.", f"s{k + 1}.pathway0_res") for k in (1, 2, 3, 4)),
+    ):
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 # torchvision, always here

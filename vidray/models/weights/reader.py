@@ -9,6 +9,7 @@ from vidray.models.model_files import read_info
 from vidray.models.networks.architecture import Architecture
 from vidray.models.weights import files, fitting, hub, published, wrappers
 from vidray.models.weights.fitting import Found, Make
+from vidray.models.weights.origins import of_model
 from vidray.tables.run_folder import MODEL, WEIGHTS
 
 CONFIG = "config.json"  # of a folder of transformers
@@ -45,7 +46,8 @@ def origin_and_variant(name: str, weights: str, make: Make) -> tuple[str | None,
     """
     if weights == DEFAULT:
         known = published.of_model(name)
-        return (None if known is None else known.origin), None
+        rows = [row for row in of_model(name) if known is not None and row.name == known.origin]
+        return (rows[0].name, rows[0].variant) if rows else (None, None)
     found = find(weights, name)
     origin, variant = fitting.recognise(name, found, make)
     return origin.name, variant

@@ -105,10 +105,10 @@ def _check_zip(file: BinaryIO, size_bytes: int) -> None:
         entries = archive.infolist()
         if len(entries) > _MOST_ENTRIES:
             raise ValueError(f"it has {len(entries)} entries")
-        _check_entries(entries, size_bytes)
         names = [entry.filename for entry in entries]
         if any(name.split("/")[1:2] == ["code"] for name in names):
             raise ValueError("it is a TorchScript program, which runs code: save its state_dict()")
+        _check_entries(entries, size_bytes)
         pickles = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
         if len(pickles) != 1:
             raise ValueError("it is a zip, but none of torch.save (no data.pkl)")
