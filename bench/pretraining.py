@@ -5,7 +5,11 @@
 A small VideoMAE is pre-trained on clips without labels, in which two discs drift in one of four
 directions. Then it learns the directions of a few labelled clips, from that and from noise, with
 the defaults of each and in the same number of epochs; clips of other scenes judge it. Takes about
-eight minutes on one core. Prints a row for each seed.
+five minutes on one core. Prints a row for each seed.
+
+Seen at these small sizes (seed 0): the loss falls from 0.33 to 0.022, and fine-tuning from it is no
+better than from noise: both stay at chance on other scenes. By heart, eight clips are known after
+121 epochs from it and 68 from noise, with the defaults of each.
 """
 
 from __future__ import annotations
