@@ -307,7 +307,7 @@ def tiny_vit() -> VisionTransformer:
 def from_vit(state: Mapping[str, Tensor], network: TimeSformer) -> None:
     """Begin a fresh network with an image transformer's weights."""
     built = Architecture(network=network, blocks=list(network.blocks), head=network.head)
-    found = fitting.Found(tensors=state, shown="vit", origin="torchvision")
+    found = fitting.FoundWeights(tensors=state, shown="vit", origin="torchvision")
     fitting.fill(f"timesformer_{network.attention}", found, lambda _name, _variant: built)
 
 
@@ -398,7 +398,7 @@ def test_weights_of_other_sizes_load_by_fitting_positions() -> None:
     small, large = tiny_timesformer("divided"), tiny_timesformer("divided", frames=8, size_px=16)
     randomise(small)
     built = Architecture(network=large, blocks=list(large.blocks), head=large.head)
-    found = fitting.Found(tensors=small.state_dict(), shown="small")
+    found = fitting.FoundWeights(tensors=small.state_dict(), shown="small")
     filled = fitting.fill("timesformer_divided", found, lambda _name, _variant: built)
     assert filled.origin == "vidray"
     assert torch.equal(large.space_position[:, 0], small.space_position[:, 0])

@@ -534,7 +534,7 @@ def test_weights_of_another_depth_are_refused(tmp_path: Path) -> None:
 def test_no_code_of_a_folder_runs(tmp_path: Path) -> None:
     source = saved(theirs_of("videomae"), tmp_path / "model")
     config = json.loads((tmp_path / "model" / hub.CONFIG).read_text())
-    auto = {"AutoConfig": "evil.Config", "AutoModelForVideoClassification": "evil.Model"}
+    auto = {"AutoConfig": "evil.NetworkConfig", "AutoModelForVideoClassification": "evil.Model"}
     config |= {"auto_map": auto, "quantization_config": {"quant_method": "evil"}}
     (tmp_path / "model" / hub.CONFIG).write_text(json.dumps(config))
     (tmp_path / "model" / "evil.py").write_text("raise SystemExit('ran')")

@@ -18,7 +18,7 @@ from vidray.storage import checked_json
 T = TypeVar("T")
 
 Activation = Literal["gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu"]
-Pooling = Literal["patches", "projection"]
+FrameEmbedding = Literal["patches", "projection"]
 
 # The largest published are SigLIP's so400m (width 1152, depth 27) and V-JEPA 2's giant (1408, 40).
 _MOST = {
@@ -198,7 +198,7 @@ class _Image(_Encoder):
     patch_size: int = 16
     intermediate_size: int = 3072
     attention_dropout: float = 0.0
-    pooling: Pooling = "projection"
+    pooling: FrameEmbedding = "projection"
     """Embedding of a frame: ``projection``, the normalised one that is compared with texts, or
     ``patches``, the mean of the patches, on which classifiers of images are trained."""
     frames: int = 8
@@ -270,15 +270,15 @@ class SiglipText(_Encoder):
     projection_size: int | None = None
 
 
-Config = VideoMAE | Vivit | Vjepa2 | Clip | Siglip
-CONFIGS: dict[str, type[Config]] = {
+NetworkConfig = VideoMAE | Vivit | Vjepa2 | Clip | Siglip
+CONFIGS: dict[str, type[NetworkConfig]] = {
     kind.KIND: kind for kind in (VideoMAE, Vivit, Vjepa2, Clip, Siglip)
 }
 # Towers are published alone, too; their config is the part that they have of the whole.
 _TOWERS = {"clip_vision_model": "clip", "siglip_vision_model": "siglip"}
 
 
-def from_json(values: Any, where: str = "network.config") -> Config:
+def from_json(values: Any, where: str = "network.config") -> NetworkConfig:
     """The config that ``as_json`` wrote, as model.json has it.
 
     Raises:
@@ -293,7 +293,7 @@ def from_json(values: Any, where: str = "network.config") -> Config:
     return checked_json.build(found, given, where, may_lack=(found,))
 
 
-def from_theirs(values: Any, where: str = "config.json") -> Config:
+def from_theirs(values: Any, where: str = "config.json") -> NetworkConfig:
     """The config of a config.json of ``transformers``.
 
     Raises:

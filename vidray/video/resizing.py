@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+Picture = NDArray[np.uint8]
 Resizer = Literal[
     "swscale",
     "torchvision",
@@ -44,7 +44,7 @@ class Box:
     height: int
     width: int
 
-    def of(self, pixels: Pixels) -> Pixels:
+    def of(self, pixels: Picture) -> Picture:
         """Its pixels: ``uint8 (H, W, 3)`` -> ``uint8 (height, width, 3)``, a view."""
         return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
 
@@ -61,7 +61,7 @@ class Rule:
         offset: pixels before a middle crop, from those left over on both sides together.
     """
 
-    resample: Callable[[Pixels, tuple[int, int], Box], Pixels]
+    resample: Callable[[Picture, tuple[int, int], Box], Picture]
     long_side: Callable[[int, int, int], int]
     offset: Callable[[int], int]
 
@@ -94,8 +94,8 @@ def middle_box(resizer: Resizer, size: tuple[int, int], side_px: int) -> Box:
 
 
 def resized(
-    pixels: Pixels, resizer: Resizer, *, size: tuple[int, int], middle_px: int | None = None
-) -> Pixels:
+    pixels: Picture, resizer: Resizer, *, size: tuple[int, int], middle_px: int | None = None
+) -> Picture:
     """A frame resized by a package's rule.
 
     Args:
@@ -115,7 +115,7 @@ def resized(
     return _RULES[resizer].resample(pixels, size, box)
 
 
-def _bilinear(pixels: Pixels, size: tuple[int, int], box: Box) -> Pixels:
+def _bilinear(pixels: Picture, size: tuple[int, int], box: Box) -> Picture:
     """PyTorch's bilinear ``interpolate`` of float32 on one thread, rounded half to even.
 
     The order of its four products and its fused multiply-adds decide the last bit, and so on which
@@ -152,7 +152,7 @@ def _neighbours(
     return before, behind, np.float32(1) - share, share
 
 
-def _antialiased(pixels: Pixels, size: tuple[int, int], box: Box, *, cubic: bool) -> Pixels:
+def _antialiased(pixels: Picture, size: tuple[int, int], box: Box, *, cubic: bool) -> Picture:
     """PyTorch's antialiased ``interpolate`` of uint8, rows first: all of it in whole numbers."""
     columns = _taps(pixels.shape[1], size[1], cubic)
     rows = _taps(pixels.shape[0], size[0], cubic)
@@ -169,7 +169,7 @@ class _Taps:
     bits: int
 
 
-def _weighed(lines: Pixels, taps: _Taps, begin: int, count: int) -> Pixels:
+def _weighed(lines: Picture, taps: _Taps, begin: int, count: int) -> Picture:
     """Weighted sums along the first axis, of ``count`` places: ``uint8 (count, ...)``."""
     lines = np.ascontiguousarray(lines)
     first, weights = (values[begin : begin + count] for values in (taps.first, taps.weights))
@@ -211,7 +211,7 @@ def _filter(x: NDArray[np.float64], cubic: bool) -> NDArray[np.float64]:
     return np.where(x < 1, inner, np.where(x < 2, outer, 0.0))
 
 
-def _pillow(pixels: Pixels, size: tuple[int, int], box: Box, *, cubic: bool) -> Pixels:
+def _pillow(pixels: Picture, size: tuple[int, int], box: Box, *, cubic: bool) -> Picture:
     from PIL import Image  # 30 ms of import, for those only who need it.
 
     how = Image.Resampling.BICUBIC if cubic else Image.Resampling.BILINEAR
@@ -219,12 +219,12 @@ def _pillow(pixels: Pixels, size: tuple[int, int], box: Box, *, cubic: bool) -> 
     return box.of(np.asarray(image))
 
 
-def _opencv(pixels: Pixels, size: tuple[int, int], box: Box) -> Pixels:
+def _opencv(pixels: Picture, size: tuple[int, int], box: Box) -> Picture:
     found: NDArray[Any] = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
     return box.of(found)
 
 
-def _scaled_by_swscale(pixels: Pixels, size: tuple[int, int], box: Box) -> Pixels:
+def _scaled_by_swscale(pixels: Picture, size: tuple[int, int], box: Box) -> Picture:
     """Frames that another decoder gave are RGB already: OpenCV's area is the nearest to swscale."""
     found: NDArray[Any] = cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA)
     return box.of(found)
@@ -261,7 +261,7 @@ _cubic_pillow = functools.partial(_pillow, cubic=True)
 
 
 def _rule(
-    resample: Callable[[Pixels, tuple[int, int], Box], Pixels],
+    resample: Callable[[Picture, tuple[int, int], Box], Picture],
     offset: Callable[[int], int],
     long_side: Callable[[int, int, int], int] = _truncated,
 ) -> Rule:

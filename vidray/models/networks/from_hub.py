@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vidray.errors import UserError
 from vidray.models import names, transformers_config
 from vidray.models.networks.architecture import Architecture
-from vidray.models.transformers_config import Config
+from vidray.models.transformers_config import NetworkConfig
 from vidray.models.weights import hub, published, reader
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def build_hub(
 
 def make(
     name: str,
-    config: Config,
+    config: NetworkConfig,
     num_classes: int,
     *,
     state: Mapping[str, Tensor] | None = None,
@@ -113,7 +113,7 @@ def pretraining_network(
     )
 
 
-def resolved(name: str, weights: str) -> tuple[str, Config | None, str]:
+def resolved(name: str, weights: str) -> tuple[str, NetworkConfig | None, str]:
     """A model and its weights as all workers find them: names by their commit, a checked config.
 
     Args:

@@ -31,7 +31,7 @@ WIDTHS = (64, 128, 256, 512)  # channels inside the bottlenecks of each layer
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Layout:
     """Where a ResNet-50 sees time, and where it has fewer frames or pixels."""
 
     stem_frames: int = 1
@@ -52,18 +52,18 @@ class Plan:
     """Of the layers, over frames; only factorised ones have any but 1."""
 
 
-PLANS: dict[ResNetClipsName, Plan] = {
-    "i3d_r50": Plan(
+PLANS: dict[ResNetClipsName, Layout] = {
+    "i3d_r50": Layout(
         stem_frames=5,
         frames=((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1)),
         halves_after_layer1=True,
     ),
-    "slow_r50": Plan(frames=((1, 1, 1), (1, 1, 1, 1), (3, 3, 3, 3, 3, 3), (3, 3, 3))),
-    "c2d_r50": Plan(halves_after_layer1=True),
-    "r2plus1d_r50": Plan(is_factorised=True, stem_pools=False, frame_strides=(1, 1, 2, 2)),
+    "slow_r50": Layout(frames=((1, 1, 1), (1, 1, 1, 1), (3, 3, 3, 3, 3, 3), (3, 3, 3))),
+    "c2d_r50": Layout(halves_after_layer1=True),
+    "r2plus1d_r50": Layout(is_factorised=True, stem_pools=False, frame_strides=(1, 1, 2, 2)),
 }
 # By network and variant; the same tensors.
-VARIANTS: dict[tuple[ResNetClipsName, str], Plan] = {
+VARIANTS: dict[tuple[ResNetClipsName, str], Layout] = {
     # mmaction2's C2D, as its authors' Caffe2.
     ("c2d_r50", "unpadded_stem"): replace(PLANS["c2d_r50"], stem_padding=0),
     # mmaction2's I3D, for 32 frames of which 4 come to layer2.
@@ -232,7 +232,7 @@ def _over_space(width: int, stride: int) -> nn.Conv3d:
     )
 
 
-def _stem(plan: Plan) -> nn.Sequential:
+def _stem(plan: Layout) -> nn.Sequential:
     """``float (N, 3, T, H, W)`` -> ``float (N, 64, T, H / 4, W / 4)``, H / 2 without a pooling."""
     layers = OrderedDict[str, nn.Module](
         conv1=nn.Conv3d(
@@ -255,7 +255,7 @@ def _stem(plan: Plan) -> nn.Sequential:
     return nn.Sequential(layers)
 
 
-def _layer(plan: Plan, index: int) -> nn.Sequential:
+def _layer(plan: Layout, index: int) -> nn.Sequential:
     """The bottlenecks of layer1 (index 0) to layer4 (index 3); the first one strides."""
     width = WIDTHS[index]
     channels = WIDTHS[0] if index == 0 else WIDTHS[index - 1] * EXPANSION

@@ -26,7 +26,7 @@ from vidray.models.networks.transformers_networks import (
     VivitNetwork,
     Vjepa2Network,
 )
-from vidray.models.transformers_config import Clip, Config, Siglip, VideoMAE, Vivit, Vjepa2
+from vidray.models.transformers_config import Clip, NetworkConfig, Siglip, VideoMAE, Vivit, Vjepa2
 
 # 8.6 GB of float32. The largest published, V-JEPA 2's giant, has 1.03e9.
 MOST_PARAMETERS = 1 << 31
@@ -37,7 +37,7 @@ class _Kind:
     """One kind of network: how it is made, and which tensors of a file may lack or be left."""
 
     classes: Callable[[Any], tuple[Any, Any]]
-    """Config of ours -> the class of ``transformers`` and its config."""
+    """NetworkConfig of ours -> the class of ``transformers`` and its config."""
     blocks: Callable[[Any], nn.ModuleList]
     new: tuple[str, ...] = ()
     """Parts that files without a classifier lack."""
@@ -46,7 +46,7 @@ class _Kind:
 
 
 def build_transformers(
-    config: Config,
+    config: NetworkConfig,
     num_classes: int,
     *,
     head: HeadKind = "linear",
@@ -91,7 +91,7 @@ def build_transformers(
     return Architecture(network=network, blocks=blocks, head=network.classifier, loaded=loaded)
 
 
-def check_parameters(config: Config) -> int:
+def check_parameters(config: NetworkConfig) -> int:
     """The number of parameters of a network, counted before memory is taken.
 
     Raises:
@@ -116,8 +116,11 @@ def _smallest(config: VideoMAE) -> VideoMAE:
 
 
 def _sized(
-    config: Config, frames: int | None, size_px: int | None, state: Mapping[str, Tensor] | None
-) -> Config:
+    config: NetworkConfig,
+    frames: int | None,
+    size_px: int | None,
+    state: Mapping[str, Tensor] | None,
+) -> NetworkConfig:
     """The config for these clips."""
     size = (frames or config.size[0], size_px or config.size[1])
     if isinstance(config, (Clip, Siglip)):
@@ -134,7 +137,7 @@ def _sized(
 
 
 def _model(
-    config: Config, num_classes: int, state: Mapping[str, Tensor] | None, source: str
+    config: NetworkConfig, num_classes: int, state: Mapping[str, Tensor] | None, source: str
 ) -> tuple[Any, str | None]:
     """The model of ``transformers``, fresh or filled, and what was taken of ``state``."""
     kind = _KINDS[config.KIND]
@@ -153,7 +156,7 @@ def _model(
     return model, taken + (f"; {_parts(new)} made new" if new else "")
 
 
-def _check_fit(found: Mapping[str, Any], kind: _Kind, config: Config, source: str) -> None:
+def _check_fit(found: Mapping[str, Any], kind: _Kind, config: NetworkConfig, source: str) -> None:
     """Raise UserError where the blocks of a file are not those of the network."""
     wrong = [
         f"{name} is missing" for name in found["missing_keys"] if not name.startswith(kind.new)
@@ -242,7 +245,7 @@ def _part(name: str) -> str:
 _BODIES = ("videomae", "vivit", "vjepa2", "vision_model")
 
 
-def _network(config: Config, model: Any) -> Any:
+def _network(config: NetworkConfig, model: Any) -> Any:
     """The network of a model of ``transformers``."""
     if isinstance(config, (Clip, Siglip)):
         patches = config.pooling == "patches"
@@ -279,7 +282,7 @@ def _quiet() -> Iterator[None]:
             their_logging.enable_progress_bar()
 
 
-def _given(config: Config, *without: str) -> dict[str, Any]:
+def _given(config: NetworkConfig, *without: str) -> dict[str, Any]:
     return {k: v for k, v in dataclasses.asdict(config).items() if k not in without}
 
 

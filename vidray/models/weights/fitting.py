@@ -25,7 +25,7 @@ _NOBODY = Origin(name="vidray", shown="vidray", models=())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundWeights:
     """Weights as they were found."""
 
     tensors: Mapping[str, Tensor]
@@ -41,7 +41,9 @@ class Found:
     """Repository, commit and licence, where they are of transformers."""
 
 
-def fill(name: str, found: Found, make: Make, *, keep_head: bool | None = None) -> Architecture:
+def fill(
+    name: str, found: FoundWeights, make: Make, *, keep_head: bool | None = None
+) -> Architecture:
     """The architecture ``name`` with the weights; its ``loaded`` says in one line what was taken.
 
     Args:
@@ -73,7 +75,7 @@ def fill(name: str, found: Found, make: Make, *, keep_head: bool | None = None) 
     return replace(built, loaded=loaded, origin=origin.name, variant=variant, source=found.source)
 
 
-def recognise(name: str, found: Found, make: Make) -> tuple[Origin, str | None]:
+def recognise(name: str, found: FoundWeights, make: Make) -> tuple[Origin, str | None]:
     """The origin of weights for the architecture ``name``, and the variant it is to be built as.
 
     Raises:
@@ -116,7 +118,7 @@ def head_of(built: Architecture) -> str:
     return f"{name}."
 
 
-def _best(name: str, found: Found, make: Make) -> tuple[Renamed, str | None]:
+def _best(name: str, found: FoundWeights, make: Make) -> tuple[Renamed, str | None]:
     """The origin that fills most of an architecture, and the variant; no tensor is computed."""
     best: Renamed | None = None
     at: str | None = None
@@ -140,7 +142,7 @@ def _best(name: str, found: Found, make: Make) -> tuple[Renamed, str | None]:
     return best, at
 
 
-def _may_be(row: Origin, found: Found, variant: str | None) -> bool:
+def _may_be(row: Origin, found: FoundWeights, variant: str | None) -> bool:
     """Whether weights may be of this row of the table, for the network run as ``variant``."""
     if found.origin is not None:
         return row.name == found.origin and (
@@ -180,7 +182,9 @@ def _whose(renamed: Renamed) -> str:
     return f"{shown}{'' if shown.endswith('s') else chr(39) + 's'} names"
 
 
-def _line(renamed: Renamed, found: Found, ours: Mapping[str, Tensor], head: str, count: int) -> str:
+def _line(
+    renamed: Renamed, found: FoundWeights, ours: Mapping[str, Tensor], head: str, count: int
+) -> str:
     """What was taken and what was left, in one line."""
     of = "; ".join(part for part in (_whose(renamed), found.said, renamed.origin.note) if part)
     line = f"{found.shown}: {count} tensors taken ({of})"
@@ -190,7 +194,7 @@ def _line(renamed: Renamed, found: Found, ours: Mapping[str, Tensor], head: str,
     return f"{line}{left}, {_of_head(renamed, found, ours, head)}, so the head is new"
 
 
-def _of_head(renamed: Renamed, found: Found, ours: Mapping[str, Tensor], head: str) -> str:
+def _of_head(renamed: Renamed, found: FoundWeights, ours: Mapping[str, Tensor], head: str) -> str:
     """Why a head is not kept."""
     if not renamed.head:
         return "there is no head"

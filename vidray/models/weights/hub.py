@@ -152,7 +152,7 @@ def class_names(values: Mapping[str, Any]) -> tuple[str, ...] | None:
     return tuple(str(name) for name in found)
 
 
-def network_config(model: HubModel) -> transformers_config.Config:
+def network_config(model: HubModel) -> transformers_config.NetworkConfig:
     """The checked config of its network.
 
     Raises:

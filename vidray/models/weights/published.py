@@ -20,7 +20,7 @@ from torchvision.models import WeightsEnum, video
 from vidray.errors import UserError
 from vidray.models import names
 from vidray.models.weights import files, hub, wrappers
-from vidray.models.weights.fitting import Found
+from vidray.models.weights.fitting import FoundWeights
 
 _VIDEO: dict[str, Any] = {
     "r3d_18": video.R3D_18_Weights,
@@ -94,7 +94,7 @@ def of_model(name: str) -> Published | None:
     return _lite() if word == _LITE else None
 
 
-def find(name: str) -> Found:
+def find(name: str) -> FoundWeights:
     """The tensors of the published weights of one of ``names.DEEP``.
 
     Raises:
@@ -106,7 +106,7 @@ def find(name: str) -> Found:
             f"{name}: there are no published weights: start fresh with --weights none, or give a "
             "file"
         )
-    return Found(
+    return FoundWeights(
         tensors=published.read(),
         shown=published.shown,
         origin=published.origin,

@@ -8,7 +8,7 @@ from vidray.models import names
 from vidray.models.model_files import read_info
 from vidray.models.networks.architecture import Architecture
 from vidray.models.weights import files, fitting, hub, published, wrappers
-from vidray.models.weights.fitting import Found, Make
+from vidray.models.weights.fitting import FoundWeights, Make
 from vidray.models.weights.origins import of_model
 from vidray.tables.run_folder import MODEL, WEIGHTS
 
@@ -53,7 +53,7 @@ def origin_and_variant(name: str, weights: str, make: Make) -> tuple[str | None,
     return origin.name, variant
 
 
-def find(weights: str, name: str) -> Found:
+def find(weights: str, name: str) -> FoundWeights:
     """The tensors of a file or folder, local or in a bucket.
 
     Raises:
@@ -68,7 +68,7 @@ def find(weights: str, name: str) -> Found:
         if storage.name_of(weights) == WEIGHTS and storage.exists(storage.join(folder, MODEL)):
             return _of_model_folder(folder, name)
         tensors, said = wrappers.unwrap(files.read(weights), shown=shown)
-        return Found(tensors=tensors, shown=shown, said=said)
+        return FoundWeights(tensors=tensors, shown=shown, said=said)
     if storage.exists(storage.join(weights, MODEL)):
         return _of_model_folder(weights, name)
     if storage.exists(storage.join(weights, CONFIG)):
@@ -79,7 +79,7 @@ def find(weights: str, name: str) -> Found:
     )
 
 
-def _of_model_folder(folder: str, name: str) -> Found:
+def _of_model_folder(folder: str, name: str) -> FoundWeights:
     info = read_info(folder)
     shown = storage.without_secrets(folder)
     if info["family"] != "deep":
@@ -88,7 +88,7 @@ def _of_model_folder(folder: str, name: str) -> Found:
     if theirs != name:
         raise UserError(f"{shown} holds {theirs}, and this is {name}: give --model {theirs}")
     where = storage.join(folder, WEIGHTS)
-    return Found(
+    return FoundWeights(
         tensors=files.read_safetensors(where),
         shown=shown,
         origin="vidray",
@@ -96,10 +96,10 @@ def _of_model_folder(folder: str, name: str) -> Found:
     )
 
 
-def of_hub(model: hub.HubModel) -> Found:
+def of_hub(model: hub.HubModel) -> FoundWeights:
     """The tensors of a model of transformers.
 
     Raises:
         UserError: it has none of safetensors, or they are damaged.
     """
-    return Found(tensors=hub.state_dict(model), shown=str(model), source=model.origin)
+    return FoundWeights(tensors=hub.state_dict(model), shown=str(model), source=model.origin)
