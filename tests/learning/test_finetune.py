@@ -1,12 +1,13 @@
 """Eight clips are learnt by heart with the defaults, and weights of other motions make it quick."""
 
 from dataclasses import replace
-from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bench.finetune import AXES, BEFORE, DIAGONALS, Lesson, pretrained, steps
-from vidray.learning.hyperparameters import Training
+from bench.finetune import BEFORE, DIAGONALS, Lesson, PartLoader, steps, transfer
+from vidray.learning.hyperparameters import Augmentation, Training
+from vidray.models.preprocess import Preprocessing
 from vidray.video.synthetic import drifting_clips
 
 MODELS = ("r3d_18", "s3d", "x3d_s", "timesformer_space", "videomae_small")
@@ -49,16 +50,30 @@ def test_s3d_does_not_learn_them_as_it_was_trained_before() -> None:
     assert steps(rows) is None
 
 
+def test_parts_of_a_pass_are_the_pass_in_its_order() -> None:
+    def loader(parts: int) -> PartLoader:
+        return PartLoader(
+            read=lambda rows: rows, labels=np.arange(24) % 4, num_classes=4, parts=parts,
+            preprocessing=Preprocessing(num_frames=2, size_px=8, mean=(0,) * 3, std=(1,) * 3),
+            augmentation=Augmentation.none(), batch_size=4, seed=3,
+        )  # fmt: skip
+
+    whole, thirds = loader(1), loader(3)
+    assert (whole.steps_per_epoch, thirds.steps_per_epoch) == (6, 2)
+    for epoch in (0, 1):
+        expected = np.concatenate(whole.batches(epoch)).tolist()
+        parts = [batch for part in range(3) for batch in thirds.batches(3 * epoch + part)]
+        assert np.concatenate(parts).tolist() == expected
+        assert sorted(expected) == list(range(24))
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("model", ["r3d_18", "s3d"])
-def test_weights_of_other_directions_make_it_quick(model: str, tmp_path: Path) -> None:
-    """From a checkpoint of the axes, the diagonals take a third of the steps, or less."""
-    clips, labels = drifting_clips(AXES, clips_each=4, frames=8, size_px=32, seed=7)
-    axes = Lesson(model=model, clips=clips, labels=labels, training=Training(epochs=40))
-    weights = pretrained(axes, tmp_path)
-    clips, labels = drifting_clips(DIAGONALS, clips_each=4, frames=8, size_px=32, seed=2)
-    other = Lesson(model=model, clips=clips, labels=labels, training=Training(epochs=30))
-    from_noise, from_weights = steps(other.learn()), steps(replace(other, weights=weights).learn())
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("model", ["r3d_18"])
+def test_weights_of_other_directions_make_it_quick(model: str) -> None:
+    """Held-out diagonals are known in half the steps from weights that know held-out axes."""
+    from_noise, for_axes, from_weights = transfer(model, seed=0)
+    assert for_axes is not None
+    assert from_noise is not None
     assert from_weights is not None
-    assert from_noise is None or 3 * from_weights <= from_noise
+    assert 2 * from_weights <= from_noise
