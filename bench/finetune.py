@@ -177,7 +177,9 @@ def pretrained(lesson: Lesson, folder: Path) -> tuple[str | None, int | None]:
     return str(path), found
 
 
-def transfer_lesson(model: str, degrees: tuple[int, ...], *, of: int, **settings: int) -> Lesson:
+def transfer_lesson(
+    model: str, degrees: tuple[int, ...], *, of: int, seed: int, device: str = "cpu"
+) -> Lesson:
     """Clips of directions to learn, and 32 of other scenes to judge by; ``of`` numbers the scenes.
 
     Half a second in 32 px: a step of 16 clips takes r3d_18 1.5 s on a core.
@@ -189,7 +191,8 @@ def transfer_lesson(model: str, degrees: tuple[int, ...], *, of: int, **settings
     clips, labels = drawn(SCENES, of)
     return Lesson(
         model=model, clips=clips, labels=labels, held_out=drawn(8, of + 1000), until=KNOWN,
-        training=Training(**settings), parts=4 * SCENES // 16 // STEPS,
+        training=Training(epochs=EPOCHS, seed=seed), parts=4 * SCENES // 16 // STEPS,
+        device=device,
     )  # fmt: skip
 
 
@@ -198,9 +201,8 @@ def transfer(model: str, seed: int, device: str = "cpu") -> list[int | None]:
 
     A list of three; None: never.
     """
-    settings = {"epochs": EPOCHS, "seed": seed}
-    diagonals = replace(transfer_lesson(model, DIAGONALS, of=seed, **settings), device=device)
-    axes = replace(transfer_lesson(model, AXES, of=100 + seed, **settings), device=device)
+    diagonals = transfer_lesson(model, DIAGONALS, of=seed, seed=seed, device=device)
+    axes = transfer_lesson(model, AXES, of=100 + seed, seed=seed, device=device)
     from_noise = steps(diagonals.learn(), KNOWN)
     with tempfile.TemporaryDirectory() as folder:
         weights, before = pretrained(axes, Path(folder))
