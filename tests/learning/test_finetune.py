@@ -5,7 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bench.finetune import BEFORE, DIAGONALS, Lesson, PartLoader, steps, transfer
+from bench.finetune import (
+    AXES,
+    BEFORE,
+    DIAGONALS,
+    Lesson,
+    PartLoader,
+    mirrored,
+    steps,
+    transfer,
+)
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.models.preprocess import Preprocessing
 from vidray.video.synthetic import drifting_clips
@@ -48,6 +57,20 @@ def test_s3d_does_not_learn_them_as_it_was_trained_before() -> None:
     rows = before.learn()
     assert rows[-1].train_accuracy == 1.0
     assert steps(rows) is None
+
+
+@pytest.mark.parametrize("degrees", [AXES, DIAGONALS])
+def test_a_mirrored_clip_has_the_direction_that_it_shows(degrees: tuple[int, ...]) -> None:
+    """Told by a single bright pixel that moves one pixel a frame."""
+    ways = np.array([[round(np.cos(a) * 1.4), round(np.sin(a) * 1.4)] for a in np.deg2rad(degrees)])
+    clips = np.zeros((4, 2, 9, 9, 3), np.uint8)
+    for clip, (right, down) in zip(clips, ways, strict=True):
+        clip[0, 4, 4] = clip[1, 4 + down, 4 + right] = 255
+    found, labels = mirrored(clips, np.arange(4), degrees)
+    assert len(found) == len(labels) == 16
+    for clip, label in zip(found, labels, strict=True):
+        (_, begin_y, begin_x), (_, end_y, end_x) = np.argwhere(clip[..., 0])
+        assert (end_x - begin_x, end_y - begin_y) == tuple(ways[label])
 
 
 def test_parts_of_a_pass_are_the_pass_in_its_order() -> None:
