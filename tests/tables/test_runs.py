@@ -216,12 +216,12 @@ def test_same_table_same_bytes_and_readable_by_others(tmp_path: str) -> None:
 
 
 def test_secrets_do_not_reach_run_json(place: str) -> None:
-    from jobs.extract import ExtractConfig, _public
+    from jobs.extract import ExtractConfig, Settings, _public
 
     address = "https://bob:hunter2@host/x.mp4?X-Amz-Signature=abc"
     run = _run(place, videos=storage.without_secrets(address))
     config = ExtractConfig(videos=address, out="/o")
-    run.videos_to_do(_public(config), lambda: _videos(1))
+    run.videos_to_do(_public(config, Settings()), lambda: _videos(1))
     told = json.dumps(run_folder.read_json(run.out))
     assert "host/x.mp4" in told
     assert "hunter2" not in told

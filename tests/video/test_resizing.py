@@ -18,7 +18,7 @@ from torchvision.transforms import functional as v1
 from torchvision.transforms.v2 import functional as v2
 
 from vidray.video import resizing
-from vidray.video.resizing import RESIZERS, Pixels, Resizer
+from vidray.video.resizing import RESIZERS, Picture, Resizer
 
 # (height, width): even, odd, taller than wide, and the smallest there is.
 _SIZES = [(240, 320), (97, 131), (177, 99), (33, 65), (7, 5), (1, 1)]
@@ -34,7 +34,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def _frame(height: int, width: int) -> Pixels:
+def _frame(height: int, width: int) -> Picture:
     """Noise that is blurred and over-stretched: edges, plains, and both ends of the range."""
     rng = np.random.default_rng(height * 1000 + width)
     noise = rng.integers(0, 256, (height, width, 3)).astype(np.float32)
@@ -42,29 +42,29 @@ def _frame(height: int, width: int) -> Pixels:
     return np.clip((blurred - 127) * 3 + 127, 0, 255).astype(np.uint8)
 
 
-def _tensor(pixels: Pixels) -> torch.Tensor:
+def _tensor(pixels: Picture) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
 
-def _pixels(found: torch.Tensor) -> Pixels:
+def _pixels(found: torch.Tensor) -> Picture:
     return found[0].permute(1, 2, 0).numpy()
 
 
-def _float(pixels: Pixels, size: list[int]) -> Pixels:
+def _float(pixels: Picture, size: list[int]) -> Picture:
     found = interpolate(_tensor(pixels).float(), size=size, mode="bilinear", align_corners=False)
     return _pixels(found.round().to(torch.uint8))
 
 
-def _antialias(mode: InterpolationMode) -> Callable[[Pixels, list[int]], Pixels]:
+def _antialias(mode: InterpolationMode) -> Callable[[Picture, list[int]], Picture]:
     return lambda p, size: _pixels(v2.resize(_tensor(p), size, interpolation=mode, antialias=True))
 
 
-def _pillow(how: Image.Resampling) -> Callable[[Pixels, list[int]], Pixels]:
+def _pillow(how: Image.Resampling) -> Callable[[Picture, list[int]], Picture]:
     return lambda p, size: np.asarray(Image.fromarray(p).resize(size[::-1], how))
 
 
 _LINEAR, _CUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
-_ORACLES: dict[Resizer, Callable[[Pixels, list[int]], Pixels]] = {
+_ORACLES: dict[Resizer, Callable[[Picture, list[int]], Picture]] = {
     "torchvision": lambda p, size: _pixels(v1.resize(_tensor(p), size, antialias=False)),
     "torchvision_antialias": _antialias(InterpolationMode.BILINEAR),
     "torchvision_antialias_bicubic": _antialias(InterpolationMode.BICUBIC),

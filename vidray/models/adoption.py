@@ -8,11 +8,14 @@ trained.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from vidray import masking, models, storage
 from vidray.errors import UserError, VideoError
@@ -94,7 +97,7 @@ def adopt(model: str, out: str, settings: AdoptSettings, *, overwrite: bool = Fa
     folder = RunFolder(
         out=storage.canonical(out),
         kind="model",
-        same={"digest": digests.of([masking.throughout(info), adopted.built.loaded])},
+        same={"digest": digests.of([masking.throughout(info), _digest(adopted.built.network)])},
         shown={"config": masking.throughout({"model": model, **dataclasses.asdict(settings)})},
         libraries=versions.DEEP,
     )
@@ -269,6 +272,15 @@ def _info(adopted: Adopted, settings: AdoptSettings) -> dict[str, Any]:
         "preprocessing": adopted.fed.preprocessing.to_json(),
         "clip": dataclasses.asdict(adopted.fed.clip),
     }
+
+
+def _digest(network: nn.Module) -> str:
+    """A digest of the weights."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _try(out: str) -> None:
