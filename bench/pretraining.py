@@ -11,8 +11,9 @@ The loss has a mark: the error of who knows each clip's mean colour and nothing 
 pre-training that is worth something falls below it.
 
 Seen so far: no gain, and no loss below the mark. Settings, each of width 96, 8 frames, 1,024
-clips, a decoder of one block (2 heads in A to D, 4 in E and F), seed 0, on one shared core. Only A was trained to its end and fine-tuned; B to F of
-25, 25, 40, 40 and 50 epochs were stopped where the loss stood still, or for want of time:
+clips, a decoder of one block (2 heads in A to D, 4 in E and F), seed 0, on one shared core. Only A
+was trained to its end and fine-tuned; B to F of 25, 25, 40, 40 and 50 epochs were stopped where the
+loss stood still, or for want of time:
 
 | | clips | px, patch | batch | rate | weights' deviation | epochs | loss, first to last | mark |
 |---|---|---|---|---|---|---|---|---|

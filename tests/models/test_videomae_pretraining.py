@@ -141,7 +141,7 @@ def test_what_is_hidden_is_told_from_what_is_seen() -> None:
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     losses = []
-    for _ in range(400):
+    for _ in range(300):
         colours = torch.rand(16, 3, 1, 1, 1, generator=generator)
         loss = network(((colours - mean) / std).expand(-1, -1, 4, 32, 32)).mean()
         optimizer.zero_grad()
