@@ -87,7 +87,9 @@ class Training:
     """Seed of all random draws. In a training: order, augmentation and dropout."""
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulate", 1), ("patience", 0)):
+        rule = "1 or more; jobs/adopt.py makes a model of weights without training"
+        _check("epochs", self.epochs, self.epochs >= 1, rule)
+        for name, least in (("batch_size", 1), ("accumulate", 1), ("patience", 0)):
             _check(name, getattr(self, name), getattr(self, name) >= least, f"{least} or more")
         _check("seed", self.seed, 0 <= self.seed < 2**32, "0 or more, and below 2**32")
         self._check_numbers()
