@@ -131,6 +131,27 @@ def test_the_loss_falls_and_nothing_is_classified() -> None:
     assert {(row.train_accuracy, row.val_accuracy) for row in rows} == {(None, None)}
 
 
+@pytest.mark.slow
+def test_what_is_hidden_is_told_from_what_is_seen() -> None:
+    """Clips of one colour each: who does not look at what is seen errs by the colours' variance."""
+    job = job_of(mask_ratio=0.75)
+    job.network["config"] |= {"norm_pix_loss": False, "initializer_range": 0.1}
+    network: Any = make_network(job, fresh=True).network
+    mean, std = (torch.tensor(each).view(3, 1, 1, 1) for each in KINETICS)
+    generator = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(300):
+        colours = torch.rand(16, 3, 1, 1, 1, generator=generator)
+        loss = network(((colours - mean) / std).expand(-1, -1, 4, 32, 32)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    # Colours are uniform in 0 to 1: a variance of 1/12.
+    assert np.mean(losses[-20:]) < 0.25 / 12
+
+
 def test_it_goes_on_from_a_checkpoint_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     whole, network = fitted(job_of(epochs=4))
     fitted(job_of(epochs=4), saved=tmp_path / "last", stop=2)
