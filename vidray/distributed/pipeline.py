@@ -211,13 +211,16 @@ def make_all_parts(
     connected = time.time()
     first_began, worked_seconds = math.inf, 0.0
     stages: Counter[str] = Counter()
-    with Meter(verb, total=len(videos), done=len(videos) - len(todo)) as meter:
-        for receipt in _work_off(todo, run, work, resources) if len(todo) else ():
-            stages.update(receipt["seconds"])
-            # By the clock of its node, which may be wrong: never before workers could start.
-            first_began = min(first_began, max(connected, receipt["began_at"]))
-            worked_seconds = max(0.001, time.time() - first_began)
-            meter.add(done=receipt["videos"], failed=receipt["failed"], seconds=worked_seconds)
+    try:
+        with Meter(verb, total=len(videos), done=len(videos) - len(todo)) as meter:
+            for receipt in _work_off(todo, run, work, resources) if len(todo) else ():
+                stages.update(receipt["seconds"])
+                # By the clock of its node, which may be wrong: never before workers could start.
+                first_began = min(first_began, max(connected, receipt["began_at"]))
+                worked_seconds = max(0.001, time.time() - first_began)
+                meter.add(done=receipt["videos"], failed=receipt["failed"], seconds=worked_seconds)
+    finally:
+        predictors.stop(work.predictors)
     if not run.is_there():
         raise RunGoneError(run.out)
 

@@ -50,6 +50,15 @@ def start(config: dict[str, Any], resources: Resources, wanted: Predictors) -> l
     return predictors
 
 
+def stop(started: Sequence[Any]) -> None:
+    """End actors at once: in a notebook, which goes on, they would hold their CPUs and GPUs until
+    the last trace of the job is collected, and a training would wait for them for ever.
+    """
+    if ray.is_initialized():
+        for predictor in started:
+            ray.kill(predictor)
+
+
 def _cannot_start(error: ray.exceptions.RayActorError) -> UserError:
     reason = [line for line in str(error).splitlines() if line.strip()][-1]
     # Without the name of its class, which means nothing to a user.
