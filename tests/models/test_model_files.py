@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ _watched: list[str] | None = None
 
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     """Notes what is opened, asked of the network or deleted while somebody looks."""
-    if _watched is None:
+    # Threads of Ray, which a test before this one may have started, are not looked at.
+    if _watched is None or threading.current_thread() is not threading.main_thread():
         return
     if event.startswith(("socket.", "urllib.", "os.remove", "os.rename", "os.rmdir", "shutil.")):
         _watched.append(f"{event} {arguments}")
