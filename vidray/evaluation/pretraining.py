@@ -6,7 +6,6 @@ config.json  model.safetensors  preprocessor_config.json  history.json  curve.pn
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,11 +14,8 @@ import safetensors.torch
 from torch import Tensor
 
 from vidray import storage
-from vidray.distributed import training
-from vidray.evaluation import plots
-from vidray.evaluation.drawing import save_figure
-from vidray.evaluation.teaching import Taught
-from vidray.learning.deep_job import DeepJob, make_network
+from vidray.evaluation.teaching import Taught, taught, train_network
+from vidray.learning.deep_job import DeepJob
 from vidray.learning.epochs import OnRows, best_epoch
 from vidray.learning.examples import Examples
 from vidray.learning.train_config import Workers
@@ -63,22 +59,11 @@ class PretrainingLesson:
 
     def teach(self, run: RunFolder) -> Taught:
         """Pre-train or resume, and fill the folder."""
-        started = make_network(self.job, fresh=True)  # What is wrong is said here, and once.
-        if started.loaded:
-            print(started.loaded)
-        began = time.monotonic()
-        trained = training.train(
-            self.job, folder=run.work, workers=self.workers, on_rows=self.on_rows
-        )
-        seconds = time.monotonic() - began
+        _, trained, seconds = train_network(self.job, self.workers, run, self.on_rows)
         save(run.out, self.job, trained.state)
-        history = [dataclasses.asdict(row) for row in trained.rows]
-        write_json(run.path("history.json"), history)
-        save_figure(plots.training_curve(history), run.path("curve.png"))
         best = trained.rows[best_epoch(trained.rows, self.job.training)]
-        report = {"seconds": {"training": seconds}, "epochs": len(history)}
         metrics = {"val": None, "best_epoch": best.epoch, "val_loss": best.val_loss}
-        return Taught(metrics=metrics, training_seconds=seconds, report=report, rows=trained.rows)
+        return taught(run, metrics, trained, seconds)
 
 
 def save(out: str, job: DeepJob, state: Mapping[str, Tensor]) -> None:

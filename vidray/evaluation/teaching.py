@@ -19,7 +19,7 @@ from vidray.distributed import training
 from vidray.evaluation import judging, plots
 from vidray.evaluation.drawing import save_figure
 from vidray.learning import recordings
-from vidray.learning.deep_job import DeepJob, make_job, make_network, model_info
+from vidray.learning.deep_job import DeepJob, Trained, make_job, make_network, model_info
 from vidray.learning.epochs import EpochRow, OnRows, best_epoch
 from vidray.learning.examples import Examples, with_families
 from vidray.learning.recordings import Demand
@@ -34,6 +34,7 @@ from vidray.models.carried_network import check_network, copy_network
 from vidray.models.cross_validation import cross_validate
 from vidray.models.folder import Model, save_classical, save_deep
 from vidray.models.matrices import family_columns, feature_names
+from vidray.models.networks.architecture import Architecture
 from vidray.storage.json_file import write_json
 from vidray.tables import digests, versions
 from vidray.tables.run_folder import Kind, RunFolder
@@ -190,25 +191,42 @@ class DeepLesson:
 
     def teach(self, run: RunFolder) -> Taught:
         """Train or resume, judge, and fill the folder."""
-        started = make_network(self.job, fresh=True)  # What is wrong is said here, and once.
-        if started.loaded:
-            print(started.loaded)
-        began = time.monotonic()
-        trained = training.train(
-            self.job, folder=run.work, workers=self.workers, on_rows=self.on_rows
-        )
-        seconds = time.monotonic() - began
+        started, trained, seconds = train_network(self.job, self.workers, run, self.on_rows)
         info = model_info(self.job, self.examples, trained.rows, source=started.source)
         save_deep(run.out, info, trained.state)
         best = trained.rows[best_epoch(trained.rows, self.job.training)].epoch
         model = models.load(run.out, device=judging.device_of("auto"))  # As a user would.
         metrics = {"val": judge_val(model, self.examples), "best_epoch": best}
         write_json(run.path("metrics.json"), metrics)
-        history = [dataclasses.asdict(row) for row in trained.rows]
-        write_json(run.path("history.json"), history)
-        save_figure(plots.training_curve(history), run.path("curve.png"))
-        report = {"seconds": {"training": seconds}, "epochs": len(history)}
-        return Taught(metrics=metrics, training_seconds=seconds, report=report, rows=trained.rows)
+        return taught(run, metrics, trained, seconds)
+
+
+def train_network(
+    job: DeepJob, workers: Workers, run: RunFolder, on_rows: OnRows
+) -> tuple[Architecture, Trained, float]:
+    """Train a network to the end, or go on from where ``run`` stopped.
+
+    Returns:
+        The network as it started, what was trained, and the seconds of this call.
+
+    Raises:
+        UserError: the weights to start from, or what the cluster has, do not fit.
+    """
+    started = make_network(job, fresh=True)  # What is wrong is said here, and once.
+    if started.loaded:
+        print(started.loaded)
+    began = time.monotonic()
+    trained = training.train(job, folder=run.work, workers=workers, on_rows=on_rows)
+    return started, trained, time.monotonic() - began
+
+
+def taught(run: RunFolder, metrics: dict[str, Any], trained: Trained, seconds: float) -> Taught:
+    """The result of a network's training, whose curve is written: history.json and curve.png."""
+    history = [dataclasses.asdict(row) for row in trained.rows]
+    write_json(run.path("history.json"), history)
+    save_figure(plots.training_curve(history), run.path("curve.png"))
+    report = {"seconds": {"training": seconds}, "epochs": len(history)}
+    return Taught(metrics=metrics, training_seconds=seconds, report=report, rows=trained.rows)
 
 
 Lesson = ClassicalLesson | DeepLesson
