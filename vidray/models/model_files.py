@@ -143,6 +143,18 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
     return str(info["name"]), digest.hexdigest()[:12]
 
 
+def folder_of_weights(weights: str) -> str | None:
+    """The model folder that ``--weights`` names, itself or by the file of weights in it; None of
+    anything else.
+    """
+    if weights in ("default", "none") or model_names.is_hub(weights):
+        return None
+    folder = storage.canonical(weights)
+    if storage.name_of(folder) == WEIGHTS:
+        folder = storage.parent_of(folder)
+    return folder if storage.exists(storage.join(folder, MODEL)) else None
+
+
 def embeds(info: Mapping[str, Any]) -> bool:
     """Whether a model.json is of a classical model that takes the embeddings of a network."""
     return info["family"] == "classical" and info["features"].get("embedding") is not None

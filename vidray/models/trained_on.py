@@ -5,10 +5,9 @@ from __future__ import annotations
 from vidray import storage
 from vidray.errors import UserError, unknown_name
 from vidray.models import names, recipes
-from vidray.models.model_files import read_info
+from vidray.models.model_files import folder_of_weights, read_info
 from vidray.models.preprocess import Preprocessing
 from vidray.models.recipes import Recipe
-from vidray.tables.run_folder import MODEL, WEIGHTS
 from vidray.video.clips import ClipSettings
 
 
@@ -29,22 +28,12 @@ def recipe_of(model: str, weights: str) -> Recipe | None:
         from vidray.models.weights import hub
 
         return processors.of_folder(hub.find(source).folder)
-    if (folder := _model_folder(weights)) is not None:
+    if (folder := folder_of_weights(weights)) is not None:
         info = read_info(folder)
         if info["family"] == "deep":
             clip = ClipSettings.from_json(info["clip"])
             return recipes.of_model_folder(Preprocessing.from_json(info["preprocessing"]), clip)
     return recipes.recipe_of(model, origin_of(model, weights))
-
-
-def _model_folder(weights: str) -> str | None:
-    """The model folder of ours that weights are, or that a file of them lies in."""
-    if weights == "default" or names.is_hub(weights):
-        return None
-    folder = storage.canonical(weights)
-    if storage.name_of(folder) == WEIGHTS:
-        folder = storage.parent_of(folder)
-    return folder if storage.exists(storage.join(folder, MODEL)) else None
 
 
 def _of_transformers(model: str, weights: str) -> str | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from vidray import storage
 from vidray.errors import UserError
 from vidray.models import names
-from vidray.models.model_files import read_info
+from vidray.models.model_files import folder_of_weights, read_info
 from vidray.models.networks.architecture import Architecture
 from vidray.models.weights import files, fitting, hub, published, wrappers
 from vidray.models.weights.fitting import FoundWeights, Make
@@ -62,15 +64,11 @@ def find(weights: str, name: str) -> FoundWeights:
     if names.is_hub(weights):
         return of_hub(hub.find(weights))
     shown = storage.without_secrets(weights)
+    if (folder := folder_of_weights(weights)) is not None:
+        return _of_model_folder(folder, name)
     if not storage.is_folder(weights):
-        # The weights of a model folder, named by themselves, are the folder's.
-        folder = storage.parent_of(weights)
-        if storage.name_of(weights) == WEIGHTS and storage.exists(storage.join(folder, MODEL)):
-            return _of_model_folder(folder, name)
         tensors, said = wrappers.unwrap(files.read(weights), shown=shown)
         return FoundWeights(tensors=tensors, shown=shown, said=said)
-    if storage.exists(storage.join(weights, MODEL)):
-        return _of_model_folder(weights, name)
     if storage.exists(storage.join(weights, CONFIG)):
         return of_hub(hub.find(f"{names.HUB}{storage.canonical(weights)}"))
     raise UserError(
@@ -79,7 +77,12 @@ def find(weights: str, name: str) -> FoundWeights:
     )
 
 
-def _of_model_folder(folder: str, name: str) -> FoundWeights:
+def info_of(folder: str, name: str) -> dict[str, Any]:
+    """model.json of a model folder that weights of the architecture ``name`` are wanted of.
+
+    Raises:
+        UserError: it is no such folder, or holds a classical model or another architecture.
+    """
     info = read_info(folder)
     shown = storage.without_secrets(folder)
     if info["family"] != "deep":
@@ -87,10 +90,15 @@ def _of_model_folder(folder: str, name: str) -> FoundWeights:
     theirs = info["network"]["name"]
     if theirs != name:
         raise UserError(f"{shown} holds {theirs}, and this is {name}: give --model {theirs}")
+    return info
+
+
+def _of_model_folder(folder: str, name: str) -> FoundWeights:
+    info = info_of(folder, name)
     where = storage.join(folder, WEIGHTS)
     return FoundWeights(
         tensors=files.read_safetensors(where),
-        shown=shown,
+        shown=storage.without_secrets(folder),
         origin="vidray",
         variant=info["network"].get("variant"),
     )
