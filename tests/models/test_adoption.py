@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum, video
 
 from tests.command_lines import exit_code
+from tests.made_runs import features_run
 from tests.models.weights.made_weights import fill
 from tests.videos import write_video
 from vidray import models
@@ -159,6 +160,32 @@ def write_frames(path: Path, frames: list[Any]) -> Path:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(stream.encode())
     return path
+
+
+@pytest.mark.slow
+def test_a_model_folder_is_adopted_under_other_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder of ours, itself or by its file of weights; a classical one has no weights."""
+    first, labels = tmp_path / "first", tmp_path / "labels.csv"
+    assert adopt("--model", "efficientnet_lite0_avg", "--out", first) == 0
+    labels.write_text("class,label\nespresso,drink\n*,other\n")
+    flags = ("--model", "efficientnet_lite0_avg", "--labels", labels)
+    pixels = np.zeros((1, 8, 224, 224, 3), np.uint8)
+    for k, weights in enumerate((first, first / "weights.safetensors")):
+        out = tmp_path / str(k)
+        assert adopt(*flags, "--weights", weights, "--out", out) == 0
+        own = deep(first).predict(pixels)[0, deep(first).class_names.index("espresso")]
+        assert deep(out).predict(pixels)[0, 0] == pytest.approx(own, rel=1e-4)
+    capsys.readouterr()
+    assert adopt("--model", "r3d_18", "--weights", first, "--out", tmp_path / "other") == 2
+    assert "holds efficientnet_lite0_avg, and this is r3d_18" in capsys.readouterr().err
+    data, classical = features_run(tmp_path / "features"), tmp_path / "classical"
+    learnt = ("--data", data, "--model", "logistic_regression", "--folds", "0")
+    assert exit_code("jobs/train.py", *learnt, "--out", classical) == 0
+    capsys.readouterr()
+    assert adopt("--model", "r3d_18", "--weights", classical, "--out", tmp_path / "none") == 2
+    assert "which has no weights" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

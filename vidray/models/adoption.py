@@ -18,21 +18,22 @@ import torch
 from torch import nn
 
 from vidray import masking, models, storage
-from vidray.errors import UserError, VideoError
+from vidray.errors import UserError
 from vidray.models import names, trained_on, words
 from vidray.models.adopt_settings import AdoptSettings
 from vidray.models.class_map import read_class_map
 from vidray.models.folder import DeepModel, save_deep
-from vidray.models.model_files import read_info
+from vidray.models.model_files import folder_of_weights, read_info
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import build, check_name, merged
 from vidray.models.networks.from_hub import resolved
 from vidray.models.preprocess import Preprocessing
-from vidray.models.weights import hub, published
+from vidray.models.weights import hub, published, reader
 from vidray.models.weights.published import Published
 from vidray.storage.json_file import write_json
+from vidray.storage.text_file import read_text
 from vidray.tables import digests, versions
-from vidray.tables.run_folder import MODEL, RunFolder
+from vidray.tables.run_folder import RunFolder
 from vidray.video.clips import ClipSettings
 
 _MOST_BYTES = 16 << 20
@@ -170,8 +171,8 @@ def _fed(model: str, settings: AdoptSettings, frames: int | None = None) -> Fed:
     Raises:
         UserError: nobody knows.
     """
-    if is_model_folder(settings.weights):
-        info = read_info(settings.weights)
+    if (folder := folder_of_weights(settings.weights)) is not None:
+        info = reader.info_of(folder, resolved(model, settings.weights)[0])
         clip = ClipSettings.from_json(info["clip"])
         return Fed(
             preprocessing=Preprocessing.from_json(info["preprocessing"]),
@@ -209,8 +210,8 @@ def class_names_of(model: str, settings: AdoptSettings) -> tuple[tuple[str, ...]
     weights = settings.weights
     brought: tuple[str, ...] | None = None
     licence: str | None = None
-    if is_model_folder(weights):
-        brought = tuple(read_info(weights)["class_names"])
+    if (folder := folder_of_weights(weights)) is not None:
+        brought = tuple(read_info(folder)["class_names"])
     elif (found := _published(model, weights)) is not None:
         brought, licence = found.class_names or None, found.licence
     if settings.classes is not None:
@@ -231,32 +232,21 @@ def _published(model: str, weights: str) -> Published | None:
     return published.of_model(model) if weights == "default" else None
 
 
-def is_model_folder(weights: str) -> bool:
-    """Whether weights are a model folder of ours."""
-    return weights != "default" and storage.exists(storage.join(storage.canonical(weights), MODEL))
-
-
 def _read_names(uri: str) -> tuple[str, ...]:
     if uri in _NAMED:
         found = published.of_model(_NAMED[uri])
         assert found is not None
         return found.class_names
-    shown = storage.without_secrets(uri)
-    where = storage.canonical(uri)
-    try:
-        if storage.file_info(where).size_bytes > _MOST_BYTES:
-            raise UserError(f"{shown} has more than {_MOST_BYTES >> 20} MiB: give a text of names")
-        text = storage.read_bytes(where).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{shown} is no text in UTF-8: save it as UTF-8") from None
-    except (OSError, VideoError) as error:
-        said = error.message if isinstance(error, VideoError) else type(error).__name__
-        raise UserError(
-            f"{shown} cannot be read ({said}): give a text file, or {' or '.join(_NAMED)}"
-        ) from None
+    text = read_text(
+        uri,
+        most_bytes=_MOST_BYTES,
+        give=f"give a text file, or {' or '.join(_NAMED)}",
+        other="is no text in UTF-8: save it as UTF-8",
+    )
     found_names = tuple(line.strip() for line in text.splitlines() if line.strip())
     if len(set(found_names)) < len(found_names) or len(found_names) < 2:
-        raise UserError(f"{shown} must have two names or more, a line each, and none twice")
+        rule = "two names or more, a line each, and none twice"
+        raise UserError(f"{storage.without_secrets(uri)} must have {rule}")
     return found_names
 
 

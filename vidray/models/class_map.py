@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vidray import storage
-from vidray.errors import UserError, VideoError, closest_name
+from vidray.errors import UserError, closest_name
+from vidray.storage.text_file import read_text
 
 REST = "*"
 _COLUMNS = ["class", "label"]
@@ -66,16 +67,12 @@ def read_class_map(uri: str) -> ClassMap:
         UserError: there is none, or a line is not a class and its label.
     """
     shown = storage.without_secrets(uri)
-    try:
-        size_bytes = storage.file_info(storage.canonical(uri)).size_bytes
-        if size_bytes > _MOST_BYTES:
-            raise UserError(f"{shown} has {size_bytes} bytes: {_MOST_BYTES} at the most")
-        text = storage.read_bytes(storage.canonical(uri)).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{shown} is not UTF-8: save it as a CSV file in UTF-8") from None
-    except (OSError, VideoError) as error:
-        said = error.message if isinstance(error, VideoError) else type(error).__name__
-        raise UserError(f"{shown} cannot be read ({said}): give a CSV file of labels") from None
+    text = read_text(
+        uri,
+        most_bytes=_MOST_BYTES,
+        give="give a CSV file of labels",
+        other="is not UTF-8: save it as a CSV file in UTF-8",
+    )
     rows = csv.reader(io.StringIO(text), strict=True)
     try:
         return _read(rows, shown)

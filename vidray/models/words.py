@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vidray import storage
-from vidray.errors import UserError, VideoError
+from vidray.errors import UserError
 from vidray.models import transformers_config
 from vidray.models.weights import hub
 from vidray.storage import checked_json
+from vidray.storage.text_file import read_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,16 +74,13 @@ def read_classes(uri: str) -> tuple[WordClass, ...]:
     Raises:
         UserError: it is not there, no UTF-8, or a line is wrong.
     """
-    shown = storage.without_secrets(uri)
-    try:
-        if storage.file_info(storage.canonical(uri)).size_bytes > _MOST_BYTES:
-            raise UserError(f"{shown} is larger than 1 MiB: give a text file of classes")
-        text = storage.read_bytes(storage.canonical(uri)).decode("utf-8-sig")
-    except (VideoError, FileNotFoundError):
-        raise UserError(f"{shown} is not there: give a text file, a class in each line") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{shown} is no text in UTF-8: save it as UTF-8") from None
-    return parse(text, where=shown)
+    text = read_text(
+        uri,
+        most_bytes=_MOST_BYTES,
+        give="give a text file, a class in each line",
+        other="is no text in UTF-8: save it as UTF-8",
+    )
+    return parse(text, where=storage.without_secrets(uri))
 
 
 def parse(text: str, *, where: str = "the words") -> tuple[WordClass, ...]:
