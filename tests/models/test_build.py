@@ -30,7 +30,7 @@ from vidray.models.networks.build import (
     origin_and_variant,
     set_trained,
 )
-from vidray.models.weights import published
+from vidray.models.weights import files, published
 
 # Every deep model that there must be.
 ROWS = (
@@ -631,3 +631,19 @@ def test_none_is_fresh() -> None:
     # Fresh: as wide as He et al. want it, not zeros.
     width = states[0]["layer1.0.conv1.0.weight"].std().item()
     assert width == pytest.approx(math.sqrt(2 / (64 * 27)), rel=0.05)
+
+
+def test_a_file_is_recognised_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training asks three times: for colours, for the variant, for what contradicts them."""
+    file = tmp_path / "w.safetensors"
+    safetensors.torch.save_file(build("resnet18_avg", num_classes=2).network.state_dict(), file)
+    read: list[str] = []
+    whole = files.read
+    monkeypatch.setattr(files, "read", lambda uri: (read.append(uri), whole(uri))[1])
+    assert {origin_and_variant("resnet18_avg", str(file)) for _ in range(3)} == {("vidray", None)}
+    assert len(read) == 1
+    safetensors.torch.save_file(tv.resnet18().state_dict(), file)
+    assert origin_and_variant("resnet18_avg", str(file)) == ("torchvision", None)
+    assert len(read) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -9,7 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from vidray.errors import UserError, unknown_name
+from vidray import storage
+from vidray.errors import UserError, VideoError, unknown_name
 from vidray.models import names
 from vidray.models.networks import batchnorm, from_hub
 from vidray.models.networks.architecture import Architecture
@@ -101,7 +103,23 @@ def origin_and_variant(name: str, weights: str) -> tuple[str | None, str | None]
         return None, None
     if names.is_hub(name):
         return "transformers", None
+    if weights == reader.DEFAULT or names.is_hub(weights) or storage.is_folder(weights):
+        return _recognised(name, weights)
+    try:
+        fingerprint = storage.file_info(storage.canonical(weights)).fingerprint
+    except VideoError:  # Reading it says what is wrong.
+        return _recognised(name, weights)
+    return _of_file(name, weights, fingerprint)
 
+
+# A training asks for a file's colours, its variant and what contradicts it: hundreds of megabytes
+# of a bucket each time.
+@functools.lru_cache(maxsize=4)
+def _of_file(name: str, weights: str, _fingerprint: str) -> tuple[str | None, str | None]:
+    return _recognised(name, weights)
+
+
+def _recognised(name: str, weights: str) -> tuple[str | None, str | None]:
     def make(name: str, variant: str | None) -> Architecture:
         return _fresh(name, 2, {"head": "linear", "dropout": 0.5}, {}, variant)
 
