@@ -313,6 +313,8 @@ def test_numbers_of_resources() -> None:
 def test_an_address_of_no_cluster_is_told_at_once(
     address: str, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A test before this one may have joined a cluster in this process.
+    monkeypatch.setattr(capacity.ray, "is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UserError, match=told):
         capacity.connect()
@@ -337,6 +339,7 @@ def stranger() -> Iterator[int]:
 
 
 def test_a_port_of_something_else_than_ray(stranger: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity.ray, "is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{stranger}")
     with pytest.raises(UserError, match="something else answers than Ray's head"):
         capacity.connect()
