@@ -25,6 +25,7 @@ COMMANDS = {
     "study": "vidray.jobs.study",
     "search": "vidray.tune.search",
     "label": "vidray.jobs.label",
+    "report": "vidray.jobs.report",
 }
 
 

@@ -324,6 +324,7 @@ def test_prediction_rows_are_worst_first() -> None:
         y_true=["a", "a", "b", "b", "a"],
         probabilities=[[0.9, 0.1], [0.4, 0.6], [0.8, 0.2], [0.45, 0.55], [0.6, 0.4]],
         class_names=["a", "b"],
+        groups=["g1", None, "g2", None, None],
     )
     assert table.schema == PREDICTIONS
     assert table["video_id"].to_pylist() == ["x", "w", "y", "z", "v"]
@@ -337,6 +338,7 @@ def test_prediction_rows_are_worst_first() -> None:
         "true_label": "b",
         "label": "a",
         "correct": False,
+        "group": "g2",
     }
     assert table["correct"].to_pylist() == [False, False, True, True, True]
     # Of three classes a right answer can cost more than a wrong one.
@@ -346,6 +348,7 @@ def test_prediction_rows_are_worst_first() -> None:
         y_true=["a", "a"],
         probabilities=[[0.45, 0.5, 0.05], [0.4, 0.3, 0.3]],
         class_names=["a", "b", "c"],
+        groups=[None, None],
     )
     assert table["video_id"].to_pylist() == ["right", "wrong"]
     assert table["loss"].to_pylist() == pytest.approx([-np.log(0.4), -np.log(0.45)])

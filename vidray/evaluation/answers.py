@@ -26,6 +26,7 @@ PREDICTIONS = pa.schema(
         pa.field("probabilities", pa.list_(pa.float32()), nullable=False),  # in the model's order
         pa.field("correct", pa.bool_(), nullable=False),
         pa.field("loss", pa.float32(), nullable=False),  # -log of the true label's probability
+        pa.field("group", pa.string()),  # source recording; null where it is unknown
     ]
 )
 
@@ -63,6 +64,7 @@ def prediction_rows(
     y_true: ArrayLike,
     probabilities: ArrayLike,
     class_names: Sequence[str],
+    groups: Sequence[str | None],
 ) -> pa.Table:
     """PREDICTIONS, worst first: by loss, the largest where the true class is the least probable.
 
@@ -72,6 +74,7 @@ def prediction_rows(
         y_true: (N,) class names or indices.
         probabilities: float (N, K).
         class_names: K names.
+        groups: (N,) the recording of each, None where it is unknown.
 
     Raises:
         UserError, ValueError: see ``compute_metrics``.
@@ -93,6 +96,7 @@ def prediction_rows(
             pa.array(list(scores.astype(np.float32)), pa.list_(pa.float32())),
             pa.array(correct),
             pa.array(loss, pa.float32()),
+            pa.array(groups, pa.string()),
         ],
         schema=PREDICTIONS,
     )

@@ -46,6 +46,7 @@ from vidray.learning.examples import (
 from vidray.learning.selection import Selection
 from vidray.models.class_map import read_class_map
 from vidray.models.folder import ClassicalModel, Model
+from vidray.models.model_files import name_and_digest
 from vidray.sources import splits
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
@@ -158,7 +159,10 @@ def evaluate(
     folder = RunFolder(
         out=where,
         kind="evaluation",
-        shown={"config": masking.throughout(asked | dataclasses.asdict(settings))},
+        shown={
+            "config": masking.throughout(asked | dataclasses.asdict(settings)),
+            "model_digest": name_and_digest(model_dir)[1],
+        },
         libraries=versions.CLASSICAL if isinstance(model, ClassicalModel) else versions.DEEP,
     )
     folder.claim(overwrite=True)  # What was not finished has no part that could be kept.
@@ -362,6 +366,7 @@ def _write_predictions(folder: RunFolder, judged: Judged, names: Sequence[str]) 
         y_true=judged.labels,
         probabilities=judged.probabilities,
         class_names=names,
+        groups=judged.groups,
     )
     storage.write_bytes(folder.path("predictions.parquet"), parquet.parquet_bytes(table))
 

@@ -284,6 +284,15 @@ def read_labels(
     return commit_files.newest(rows).sort_by(ORDER).select(wanted)
 
 
+def read_history(out: str, *, set_name: str, columns: Sequence[str]) -> pa.Table:
+    """LABELS of one set: the rows of every commit, the oldest first, several of a video that was
+    labelled several times.
+    """
+    labels = LabelSet(out=storage.canonical(out), name=set_name)
+    rows = _read(labels, [*dict.fromkeys([*columns, "uri", "commit"])])
+    return rows.sort_by([("commit", "ascending"), ("uri", "ascending")]).select(list(columns))
+
+
 def list_sets(out: str) -> list[str]:
     """Names of the sets with commits, the one committed to last at the end."""
     newest: dict[str, int] = {}

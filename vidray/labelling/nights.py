@@ -180,6 +180,8 @@ class Night:
         rows = commits.read_labels(self.out, set_name=self.labels.name, columns=console.COLUMNS)
         mine = rows.filter(pc.equal(rows["commit"], number))
         report |= _measured(mine, report)
+        # run.json is that of the last night only.
+        self.folder.write(f"nights/commit-{number:06d}.json", {"commit": number, **report})
         self.folder.write_run_json("finished", commit=number, **report)
         console.print_commit(self.labels, number, mine, report)
 

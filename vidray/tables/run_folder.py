@@ -50,7 +50,7 @@ RUN, SUCCESS = "run.json", "_SUCCESS"
 OWNED: dict[Kind, tuple[str, ...]] = {
     "features": ("features", "videos.parquet", "_staging"),
     "clips": ("clips", "videos.parquet", "_staging"),
-    "label": ("labels", "_runs", "_numbers"),
+    "label": ("labels", "nights", "_runs", "_numbers"),
     "model": (
         MODEL, WEIGHTS, PIPELINE, "metrics.json", "history.json", "curve.png", "importance.json",
         EMBEDDING, "tensorboard", "_checkpoints",
@@ -378,7 +378,7 @@ def _are_labels(out: str, names: list[str]) -> bool:
         folder = join(out, name)
         if name not in OWNED["label"] or not storage.is_folder(folder):
             return False
-        sets = storage.list_names(folder) if name != "_numbers" else []
+        sets = storage.list_names(folder) if name not in ("_numbers", "nights") else []
         if not all(inside.startswith("set=") for inside in sets):
             return False
     return True

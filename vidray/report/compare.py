@@ -1,0 +1,12 @@
+"""The models side by side, judged on the same videos: figures with intervals, and which differences are real."""
+
+from __future__ import annotations
+
+from vidray.report.blocks import Section
+from vidray.report.runs import Runs
+from vidray.report.tools import Tools
+
+
+def section(_runs: Runs, _tools: Tools) -> Section | None:
+    """The chapter; None where no run has anything for it."""
+    return None

@@ -1,0 +1,97 @@
+"""Numbers, sizes and times as the page's tables show them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from vidray.report.blocks import Table
+
+_SIZES = ("B", "kB", "MB", "GB", "TB")
+MISSING = "\u2013"
+
+
+def seconds(value: float) -> str:
+    """A time span: ``3.1 ms``, ``2.50 s``, ``4 min 5 s``, ``3 h 2 min``."""
+    if value < 1:
+        return f"{value * 1000:.3g} ms"
+    if value < 100:
+        return f"{value:.3g} s"
+    if value < 6000:
+        return f"{value // 60:.0f} min {value % 60:.0f} s"
+    return f"{value // 3600:,.0f} h {value % 3600 // 60:.0f} min"
+
+
+def size(value: float) -> str:
+    """A size in decimal units, with three digits: ``94.1 MB``."""
+    power = min(len(_SIZES) - 1, max(0, int(math.log10(max(1, value)) // 3)))
+    return f"{value / 1000**power:.3g} {_SIZES[power]}"
+
+
+_FORMS: dict[str, Callable[[Any], str]] = {
+    "text": str,
+    "share": lambda value: f"{value:.3f}",
+    "percent": lambda value: f"{100 * value:.1f} %",
+    "count": lambda value: f"{value:,.0f}",
+    "number": lambda value: f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}",
+    "seconds": seconds,
+    "bytes": size,
+    "date": lambda value: f"{value:%Y-%m-%d %H:%M}",
+}
+
+
+def cell(value: Any, form: str) -> str:
+    """The text of a value in a table; a dash where it is missing."""
+    return MISSING if is_missing(value) else _FORMS[form](value)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value of a frame is none."""
+    return value is None or bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def rows_of(table: Table) -> Iterator[dict[str, Any]]:
+    """The rows of a table that are shown, with the ends of the column's range for its intervals."""
+    for number, row in enumerate(table.frame.head(table.most_rows).to_dict("records")):
+        cells = []
+        for name, column in table.columns.items():
+            value = row[name]
+            cells.append(
+                {
+                    "text": cell(value, column.form),
+                    "is_number": column.form != "text",
+                    "key": "" if is_missing(value) else _key(value),
+                    "is_best": number in _best(table.frame[name], column.best),
+                    "interval": _interval(table, name, row),
+                }
+            )
+        yield {"cells": cells, "link": row.get(table.link) if table.link else None}
+
+
+def _key(value: Any) -> str:
+    """What a column is sorted by."""
+    return str(value.timestamp() if hasattr(value, "timestamp") else value)
+
+
+def _best(values: pd.Series[Any], best: str | None) -> set[int]:
+    """Positions of the best values of a column of two or more different ones."""
+    known = values.dropna()
+    if best is None or known.nunique() < 2:
+        return set()
+    at = known.max() if best == "highest" else known.min()
+    return {number for number, value in enumerate(values) if value == at}
+
+
+def _interval(table: Table, name: str, row: dict[str, Any]) -> dict[str, float] | None:
+    """Where an interval and its value lie on the range of its column, in percent."""
+    ends = table.columns[name].interval
+    if ends is None or any(is_missing(row[end]) for end in (*ends, name)):
+        return None
+    least, most = table.frame[ends[0]].min(), table.frame[ends[1]].max()
+    span = (most - least) or 1.0
+    low, high, at = (100 * float(row[end] - least) / span for end in (*ends, name))
+    return {"low": low, "high": high, "at": at, "from": row[ends[0]], "to": row[ends[1]]}

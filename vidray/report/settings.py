@@ -1,0 +1,32 @@
+"""What a report shows, as flags. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vidray.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportSettings:
+    """What the page shows."""
+
+    title: str = ""
+    """Heading of the page; made from the runs if not given."""
+    frames: bool = True
+    """Decode frames of the videos that the page shows; without them it needs no video."""
+    shown_videos: int = 12
+    """Videos in each gallery, such as the worst errors of a model."""
+    cpu_hour_price: float = 0.05
+    """Price of one CPU core for an hour, for the cost of a million videos."""
+    gpu_hour_price: float = 3.0
+    """Price of one GPU for an hour."""
+    seed: int = 0
+    """Seed of all random draws."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.shown_videos <= 100:
+            raise UserError(f"shown_videos is {self.shown_videos}: it must be 1 to 100")
+        for name in ("cpu_hour_price", "gpu_hour_price"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or more")

@@ -1,0 +1,20 @@
+"""What the sections of the page are made with, beside the runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vidray.report.settings import ReportSettings
+from vidray.report.thumbnails import Thumbnails
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """The settings, and what decodes frames of videos.
+
+    Attributes:
+        thumbnails: small frames of a video, for galleries and tooltips.
+    """
+
+    settings: ReportSettings
+    thumbnails: Thumbnails
