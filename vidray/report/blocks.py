@@ -59,7 +59,7 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(_Shown):
+class DataTable(_Shown):
     """A table that a reader can sort.
 
     Attributes:
@@ -101,7 +101,7 @@ class Chart(_Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class Thumbnail:
     """A small JPEG with the text for those who do not see it.
 
     Attributes:
@@ -134,7 +134,7 @@ class Card:
 
     title: str
     facts: Mapping[str, str]
-    pictures: Sequence[Picture] = ()
+    pictures: Sequence[Thumbnail] = ()
     why_none: str = ""
     anchor: str = ""
 
@@ -157,11 +157,11 @@ class Fold(_Shown):
     """
 
     title: str
-    blocks: Sequence[Block]
+    blocks: Sequence[Part]
     is_open: bool = True
 
 
-Block = Prose | Table | Chart | Gallery | Fold
+Part = Prose | DataTable | Chart | Gallery | Fold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +196,6 @@ class Section(_Shown):
     name: str
     title: str
     lead: str
-    blocks: Sequence[Block]
+    blocks: Sequence[Part]
     findings: Sequence[Finding] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)

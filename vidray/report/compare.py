@@ -1,4 +1,4 @@
-"""The models side by side, judged on the same videos: figures with intervals, and which differences are real."""
+"""The models side by side on the same videos: figures, intervals, which differences are real."""
 
 from __future__ import annotations
 

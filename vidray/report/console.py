@@ -6,10 +6,10 @@ import sys
 import webbrowser
 
 from vidray.report import formats
-from vidray.report.page import Report
+from vidray.report.page import Page
 
 
-def show(report: Report, *, is_opened: bool) -> None:
+def show(report: Page, *, is_opened: bool) -> None:
     """Print the summary; and open the page, if asked for."""
     for problem in report.problems:
         print(f"not on the page: {problem.folder} {problem.why}", file=sys.stderr)

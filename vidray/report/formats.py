@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 if TYPE_CHECKING:
-    from vidray.report.blocks import Table
+    from vidray.report.blocks import DataTable
 
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 MISSING = "\u2013"
@@ -54,7 +54,7 @@ def is_missing(value: Any) -> bool:
     return value is None or bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
-def rows_of(table: Table) -> Iterator[dict[str, Any]]:
+def rows_of(table: DataTable) -> Iterator[dict[str, Any]]:
     """The rows of a table that are shown, with the ends of the column's range for its intervals."""
     for number, row in enumerate(table.frame.head(table.most_rows).to_dict("records")):
         cells = []
@@ -86,7 +86,7 @@ def _best(values: pd.Series[Any], best: str | None) -> set[int]:
     return {number for number, value in enumerate(values) if value == at}
 
 
-def _interval(table: Table, name: str, row: dict[str, Any]) -> dict[str, float] | None:
+def _interval(table: DataTable, name: str, row: dict[str, Any]) -> dict[str, float] | None:
     """Where an interval and its value lie on the range of its column, in percent."""
     ends = table.columns[name].interval
     if ends is None or any(is_missing(row[end]) for end in (*ends, name)):

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vidray.report.blocks import Block, Column, Section, Table
+from vidray.report.blocks import Column, DataTable, Part, Section
 from vidray.report.runs import Runs
 
 
 def section(runs: Runs, sections: Sequence[Section]) -> Section:
     """The first chapter, made of the findings of all others."""
-    blocks: list[Block] = [_runs(runs)]
+    blocks: list[Part] = [_runs(runs)]
     return Section(
         name="overview",
         title="Overview",
@@ -22,9 +22,9 @@ def section(runs: Runs, sections: Sequence[Section]) -> Section:
     )
 
 
-def _runs(runs: Runs) -> Table:
+def _runs(runs: Runs) -> DataTable:
     rows = [{"run": run.name, "folder": run.out} for run in runs.finished]
-    return Table(
+    return DataTable(
         name="runs",
         title="Runs on this page",
         frame=pd.DataFrame(rows, columns=["run", "folder"]),

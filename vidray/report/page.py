@@ -33,7 +33,7 @@ from vidray.report import (
     templates,
     tradeoffs,
 )
-from vidray.report.blocks import Block, Chart, Fold, Section, Table
+from vidray.report.blocks import Chart, DataTable, Fold, Part, Section
 from vidray.report.reading import read
 from vidray.report.runs import Problem, Runs
 from vidray.report.settings import ReportSettings
@@ -57,7 +57,7 @@ SECTIONS: tuple[MakeSection, ...] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Page:
     """The result of ``write``.
 
     Attributes:
@@ -77,7 +77,7 @@ class Report:
     problems: Sequence[Problem]
 
 
-def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Report:
+def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Page:
     """Read the runs, make the page, and write it with its data.
 
     Args:
@@ -102,10 +102,10 @@ def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Report:
         for name, content in section.files.items():
             storage.write_bytes(storage.join(beside, name), content)
     for block in parts(block for section in sections for block in section.blocks):
-        if isinstance(block, Table | Chart):
+        if isinstance(block, DataTable | Chart):
             storage.write_bytes(storage.join(beside, f"{block.name}.csv"), csv(block.frame))
     storage.write_bytes(where, html)
-    return Report(
+    return Page(
         uri=where,
         data=beside,
         size_bytes=len(html),
@@ -177,7 +177,7 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def parts(blocks: Iterable[Block]) -> Iterator[Block]:
+def parts(blocks: Iterable[Part]) -> Iterator[Part]:
     """Blocks, and those inside of folds."""
     for block in blocks:
         yield block

@@ -18,7 +18,7 @@ from PIL import Image
 from vidray import storage
 from vidray.distributed.sandbox import Sandbox
 from vidray.errors import JobError, VideoError
-from vidray.report.blocks import Picture
+from vidray.report.blocks import Thumbnail
 from vidray.video.decode import Video
 from vidray.video.frames import Limits, Request
 
@@ -45,7 +45,7 @@ class Thumbnails:
             memory_bytes=_MEMORY_BYTES,
             timeout_seconds=_MOST_SECONDS,
         )
-        self._known: dict[tuple[Any, ...], Sequence[Picture] | str] = {}
+        self._known: dict[tuple[Any, ...], Sequence[Thumbnail] | str] = {}
 
     def __enter__(self) -> Thumbnails:
         return self
@@ -60,7 +60,7 @@ class Thumbnails:
         count: int = 4,
         begin_seconds: float | None = None,
         end_seconds: float | None = None,
-    ) -> Sequence[Picture] | str:
+    ) -> Sequence[Thumbnail] | str:
         """``count`` frames spread evenly over a video or a stretch of it, or why there are none."""
         if not self._is_on:
             return "frames are turned off (--no-frames)"
@@ -69,7 +69,7 @@ class Thumbnails:
             self._known[key] = self._decode(key)
         return self._known[key]
 
-    def _decode(self, key: tuple[Any, ...]) -> Sequence[Picture] | str:
+    def _decode(self, key: tuple[Any, ...]) -> Sequence[Thumbnail] | str:
         names = ("uri", "count", "begin_seconds", "end_seconds")
         try:
             batch = self._sandbox.run(dict(zip(names, key, strict=True)))
@@ -77,7 +77,7 @@ class Thumbnails:
             return str(error)
         jpegs, times = (batch.column(k).to_pylist() for k in range(2))
         return [
-            Picture(jpeg=jpeg, alt=f"frame at {at:.2f} s", caption=f"{at:.2f} s")
+            Thumbnail(jpeg=jpeg, alt=f"frame at {at:.2f} s", caption=f"{at:.2f} s")
             for jpeg, at in zip(jpegs, times, strict=True)
         ]
 
