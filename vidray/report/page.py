@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
+from typing import Any
 
 import pandas as pd
 
@@ -96,8 +96,8 @@ def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Page:
         tools = Tools(settings=settings, thumbnails=thumbnails)
         made = list(_sections(runs, tools, problems))
     sections = [overview.section(runs, made), *made]
-    html = render(runs, sections, problems, settings).encode()
     beside = f"{where.removesuffix('.html')}_data"
+    html = render(runs, sections, problems, settings, data_folder=storage.name_of(beside)).encode()
     for section in sections:
         for name, content in section.files.items():
             storage.write_bytes(storage.join(beside, name), content)
@@ -144,25 +144,33 @@ def chapter(name: str, runs: Runs, settings: ReportSettings | None = None) -> Se
 
 
 def render(
-    runs: Runs, sections: Sequence[Section], problems: Sequence[Problem], settings: ReportSettings
+    runs: Runs,
+    sections: Sequence[Section],
+    problems: Sequence[Problem],
+    settings: ReportSettings,
+    *,
+    data_folder: str,
 ) -> str:
-    """The HTML of the page."""
-    style, script = (_asset(name) for name in ("style.css", "script.js"))
+    """The HTML of the page.
+
+    Args:
+        data_folder: name of the folder beside the page with the data of its figures.
+    """
+    style = templates.asset("parts.css") + templates.asset("style.css")
+    script = templates.asset("script.js")
     return templates.page(
         title=settings.title or "vidray report",
-        runs=runs,
+        num_runs=len(list(runs.finished)),
         sections=sections,
+        titles={section.name: section.title for section in sections},
         problems=problems,
+        data_folder=data_folder,
         style=style,
         script=script,
         policy=_policy(style, script),
         version=vidray.__version__,
         made_at=datetime.now(UTC),
     )
-
-
-def _asset(name: str) -> str:
-    return (resources.files("vidray.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:
@@ -192,9 +200,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def csv(frame: pd.DataFrame) -> bytes:
     """A frame as CSV; a text that a spreadsheet would compute begins with an apostrophe."""
 
-    def safe(value: object) -> object:
+    def safe(value: Any) -> Any:
         return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
     plain = frame.drop(columns=[name for name in ("said", "link") if name in frame])
+    plain = plain.rename(columns=safe)
     found: bytes = plain.map(safe).to_csv(index=False).encode("utf-8", "backslashreplace")
     return found
