@@ -95,7 +95,7 @@ def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Page:
     with Thumbnails(is_on=settings.frames) as thumbnails:
         tools = Tools(settings=settings, thumbnails=thumbnails)
         made = list(_sections(runs, tools, problems))
-    sections = [overview.section(runs, made), *made]
+    sections = [overview.section(runs, made, problems), *made]
     html = render(runs, sections, problems, settings).encode()
     beside = f"{where.removesuffix('.html')}_data"
     for section in sections:
