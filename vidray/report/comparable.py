@@ -1,8 +1,6 @@
 """Models that were judged on the same videos: only these may stand side by side.
 
-for group in groups(runs):
-    group.members      the models, the most accurate first
-    group.aligned(…)   where each model's answer for each common video stands
+Models judged on different videos differ in their videos too, and nobody can say by how much.
 """
 
 from __future__ import annotations
@@ -17,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from vidray.evaluation.intervals import Integers
+from vidray.evaluation.answers import checked, losses
+from vidray.evaluation.intervals import Floats, Integers
 from vidray.models import names
 from vidray.models.names import ModelKind
 from vidray.report.runs import JudgedModel, Runs
@@ -94,6 +94,19 @@ class ComparedModels:
     def knows_recordings(self) -> bool:
         """Whether the recording of any of the videos is known."""
         return any(group is not None for group in self.best.groups)
+
+    def rights(self, member: JudgedModel) -> NDArray[np.bool_]:
+        """Whether the most probable class is the true one, bool (N,), video by video."""
+        return self._answers(member)[0]
+
+    def losses(self, member: JudgedModel) -> Floats:
+        """The log loss, float64 (N,), video by video."""
+        return self._answers(member)[1]
+
+    def _answers(self, member: JudgedModel) -> tuple[NDArray[np.bool_], Floats]:
+        truth, scores = checked(member.truth, member.probabilities, member.class_names)
+        order = self.order_of(member)
+        return (scores.argmax(axis=1) == truth)[order], losses(truth, scores)[order]
 
     def order_of(self, member: JudgedModel) -> Integers:
         """int64 (N,): the row of the member's answer for each of ``video_ids``."""
@@ -200,9 +213,9 @@ def _on(judged: JudgedModel, known: Mapping[str, str | None]) -> JudgedModel:
 def _recordings(runs: Runs) -> dict[str, str | None]:
     """The recording of each video in the data that were given: older predictions name none."""
     found: dict[str, str | None] = {}
-    for run in (*runs.features, *runs.clips):
-        columns = ["video_id", "uri", "group"]
-        table = run.rows.select(columns)
+    tables = [*(run.rows for run in runs.features), *(run.rows for run in runs.clips)]
+    for rows in tables:
+        table = rows.select(["video_id", "uri", "group"])
         table = table.filter(pa.compute.is_valid(table["video_id"]))
         groups_of = splits.known_recordings(table)
         for video, group in zip(table["video_id"].to_pylist(), groups_of, strict=True):
