@@ -82,6 +82,10 @@ def _with_interval(row: pd.Series | dict[str, object]) -> str:  # type: ignore[t
     return f"{row['balanced_accuracy']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
 
 
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def _method(found: Shortcuts) -> str:
     text = (
         f"Trees that see one property of a file and no picture of it predict each of "
@@ -130,13 +134,13 @@ def _table(found: Shortcuts, slug: str) -> Part:
     return DataTable(
         name=f"shortcut-figures-{slug}",
         title="Each property alone, and together",
-        frame=rows,
+        frame=rows.assign(p_said=rows["p"].map(_p)),
         columns={
             "title": Column(title="Property"),
             "balanced_accuracy": Column(
                 title="Balanced accuracy", form="share", interval=("low", "high")
             ),
-            "p": Column(title="p", form="number", hint="after Holm's correction over properties"),
+            "p_said": Column(title="p", hint="after Holm's correction over properties"),
             "verdict": Column(title="Verdict"),
             "differs": Column(title="How the classes differ"),
         },
@@ -193,8 +197,8 @@ def rivals_said(beside: pd.DataFrame) -> str:
     best = beside.iloc[0]
     better = int(beside["is_better"].sum())
     figures = (
-        f"the best, {best['model']}, has {best['accuracy']:.3f} on {best['videos']} {best['split']} videos of "
-        f"{best['recordings']} recordings, a forest over file properties alone "
+        f"the best, {best['model']}, has {best['accuracy']:.3f} on {best['videos']} "
+        f"{best['split']} videos of {best['recordings']} recordings, a forest over file properties alone "
         f"{best['metadata']:.3f} (difference {best['difference']:+.3f}, {best['low']:+.3f} to "
         f"{best['high']:+.3f})"
     )
@@ -210,7 +214,7 @@ def _beside(beside: pd.DataFrame, slug: str) -> Part:
     return DataTable(
         name=f"models-and-metadata-{slug}",
         title="Models beside a forest over file properties, on the same videos",
-        frame=beside.assign(verdict=np.where(worse, "worse", verdicts)),
+        frame=beside.assign(verdict=np.where(worse, "worse", verdicts), p_said=beside["p"].map(_p)),
         columns={
             "model": Column(title="Model"),
             "run": Column(title="Run"),
@@ -218,7 +222,7 @@ def _beside(beside: pd.DataFrame, slug: str) -> Part:
             "accuracy": Column(title="Accuracy", form="share", best="highest"),
             "metadata": Column(title="Metadata alone", form="share"),
             "difference": Column(title="Difference", form="share", interval=("low", "high")),
-            "p": Column(title="p", form="number", hint="paired, over recordings, after Holm"),
+            "p_said": Column(title="p", hint="paired, over recordings, after Holm"),
             "verdict": Column(title="Than the metadata"),
         },
         note="The forest is taught with the other recordings of these videos and sees "

@@ -44,7 +44,7 @@ PICTURE_COLUMNS = {
     "black_share": "share of black frames",
 }
 TITLES = FILE_COLUMNS | PICTURE_COLUMNS
-ALL_FILE, ALL = "all file properties", "file and picture properties"
+ALL_FILE, ALL = "all of the file", "file and picture"
 LEVEL = 0.05
 # A class of fewer recordings is left out: each fold needs one of each.
 FOLDS, _FEWEST_FOLDS = 5, 3
