@@ -18,6 +18,7 @@ import vidray
 from vidray import storage
 from vidray.errors import UserError, unknown_name
 from vidray.report import (
+    beside,
     compare,
     data,
     each_model,
