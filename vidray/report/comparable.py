@@ -1,8 +1,6 @@
 """Models that were judged on the same videos: only these may stand side by side.
 
-for group in groups(runs):
-    group.members      the models, the most accurate first
-    group.aligned(…)   where each model's answer for each common video stands
+Models judged on different videos differ in their videos too, and nobody can say by how much.
 """
 
 from __future__ import annotations
@@ -17,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from vidray.evaluation.intervals import Integers
+from vidray.evaluation.answers import checked, losses
+from vidray.evaluation.intervals import Floats, Integers
 from vidray.models import names
 from vidray.models.names import ModelKind
 from vidray.report.runs import JudgedModel, Runs
@@ -34,7 +34,8 @@ class ComparedModels:
     """Models judged on the same videos with the same true labels and classes.
 
     Attributes:
-        number: from 1, in the order of the page; part of the names of its tables and charts.
+        number: from 1, in the order of the page.
+        study: the name of the study that judged them; empty for runs of jobs/evaluate.py.
         members: each with its answers for the common videos only; the most accurate first.
         video_ids: of the common videos.
         left_out: videos that a model was judged on and not every other one, by the model's label.
@@ -44,6 +45,12 @@ class ComparedModels:
     members: tuple[JudgedModel, ...]
     video_ids: tuple[str, ...]
     left_out: Mapping[str, int]
+    study: str = ""
+
+    @property
+    def slug(self) -> str:
+        """A part of the names of its tables and charts."""
+        return f"study-{self.number}" if self.study else str(self.number)
 
     @property
     def best(self) -> JudgedModel:
@@ -95,6 +102,19 @@ class ComparedModels:
         """Whether the recording of any of the videos is known."""
         return any(group is not None for group in self.best.groups)
 
+    def rights(self, member: JudgedModel) -> NDArray[np.bool_]:
+        """Whether the most probable class is the true one, bool (N,), video by video."""
+        return self._answers(member)[0]
+
+    def losses(self, member: JudgedModel) -> Floats:
+        """The log loss, float64 (N,), video by video."""
+        return self._answers(member)[1]
+
+    def _answers(self, member: JudgedModel) -> tuple[NDArray[np.bool_], Floats]:
+        truth, scores = checked(member.truth, member.probabilities, member.class_names)
+        order = self.order_of(member)
+        return (scores.argmax(axis=1) == truth)[order], losses(truth, scores)[order]
+
     def order_of(self, member: JudgedModel) -> Integers:
         """int64 (N,): the row of the member's answer for each of ``video_ids``."""
         row_of = {video: row for row, video in enumerate(member.video_ids)}
@@ -114,8 +134,8 @@ def groups(runs: Runs) -> tuple[ComparedModels, ...]:
     """
     if _last and _last[0][0]() is runs:
         return _last[0][1]
-    recording_of = _recordings(runs)
-    together = [_compared(members, recording_of) for members in _clusters(runs.judged)]
+    recording_of = known_recordings(runs)
+    together = [compared(members, recording_of) for members in _clusters(runs.judged)]
     together.sort(key=lambda group: (-len(group.members), -len(group.video_ids)))
     found = tuple(
         dataclasses.replace(group, number=number) for number, group in enumerate(together, start=1)
@@ -159,7 +179,7 @@ def _clusters(judged: Sequence[JudgedModel]) -> list[list[JudgedModel]]:
     return [members for _, _, _, members in found]
 
 
-def _compared(
+def compared(
     members: Sequence[JudgedModel], recording_of: Mapping[str, str | None]
 ) -> ComparedModels:
     """These models on the videos that all of them have, with what is known of recordings."""
@@ -197,12 +217,12 @@ def _on(judged: JudgedModel, known: Mapping[str, str | None]) -> JudgedModel:
     )
 
 
-def _recordings(runs: Runs) -> dict[str, str | None]:
+def known_recordings(runs: Runs) -> dict[str, str | None]:
     """The recording of each video in the data that were given: older predictions name none."""
     found: dict[str, str | None] = {}
-    for run in (*runs.features, *runs.clips):
-        columns = ["video_id", "uri", "group"]
-        table = run.rows.select(columns)
+    tables = [*(run.rows for run in runs.features), *(run.rows for run in runs.clips)]
+    for rows in tables:
+        table = rows.select(["video_id", "uri", "group"])
         table = table.filter(pa.compute.is_valid(table["video_id"]))
         groups_of = splits.known_recordings(table)
         for video, group in zip(table["video_id"].to_pylist(), groups_of, strict=True):
