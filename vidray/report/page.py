@@ -92,10 +92,10 @@ def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Page:
         raise UserError(f"--out is {out}: the name of the page must end in .html")
     runs = read(folders)
     problems = list(runs.problems)
-    with Thumbnails(is_on=settings.frames) as thumbnails:
+    with Thumbnails(is_on=settings.frames, hosts=settings.frames_from) as thumbnails:
         tools = Tools(settings=settings, thumbnails=thumbnails)
         made = list(_sections(runs, tools, problems))
-    sections = [overview.section(runs, made), *made]
+    sections = [overview.section(runs, made, problems), *made]
     html = render(runs, sections, problems, settings).encode()
     beside = f"{where.removesuffix('.html')}_data"
     for section in sections:
@@ -139,7 +139,7 @@ def chapter(name: str, runs: Runs, settings: ReportSettings | None = None) -> Se
     if name not in made:
         raise unknown_name("chapter", name, made)
     settings = settings or ReportSettings()
-    with Thumbnails(is_on=settings.frames) as thumbnails:
+    with Thumbnails(is_on=settings.frames, hosts=settings.frames_from) as thumbnails:
         return made[name](runs, Tools(settings=settings, thumbnails=thumbnails))
 
 
