@@ -20,7 +20,7 @@ from vidray.learning import examples
 from vidray.learning.examples import Examples
 from vidray.learning.selection import Selection
 from vidray.models.model_files import name_and_digest
-from vidray.report.night_rows import NightRows
+from vidray.report.nights.rows import NightRows
 from vidray.report.runs import ClipsRun, ExtractRun, JudgedModel, Runs, TrainedModel
 
 

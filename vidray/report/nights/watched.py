@@ -19,8 +19,8 @@ from vidray.evaluation import drift
 from vidray.evaluation.drift import Bools, Codes, Vectors
 from vidray.evaluation.intervals import Floats, Integers
 from vidray.labelling import commit_files
-from vidray.report.night_origin import LabelOrigin
-from vidray.report.night_rows import NightRows, floats, recordings, words
+from vidray.report.nights.origin import LabelOrigin
+from vidray.report.nights.rows import NightRows, floats, recordings, words
 from vidray.report.runs import ClipsRun, ExtractRun
 from vidray.tables import runs as run_tables
 

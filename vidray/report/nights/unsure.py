@@ -22,7 +22,7 @@ from vidray import storage
 from vidray.evaluation.intervals import Floats, Integers
 from vidray.report.blocks import Card, Column, DataTable, Fold, Gallery, Part, Prose
 from vidray.report.formats import MISSING
-from vidray.report.night_rows import NightRows, floats
+from vidray.report.nights.rows import NightRows, floats
 from vidray.report.tools import Tools
 
 MOST_VIDEOS = 1000

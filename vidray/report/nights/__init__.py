@@ -9,9 +9,9 @@ import pandas as pd
 
 from vidray import storage
 from vidray.errors import ERROR_KINDS
-from vidray.report import night_charts, night_rows, unsure
+from vidray.report.nights import charts_over_nights, rows, unsure
 from vidray.report.blocks import Column, DataTable, Finding, Fold, Part, Prose, Section
-from vidray.report.night_rows import NightRows
+from vidray.report.nights.rows import NightRows
 from vidray.report.runs import Runs
 from vidray.report.tools import Tools
 
@@ -27,7 +27,7 @@ _LEVELS = ("alarm", "warning", "good", "note")
 
 def section(runs: Runs, tools: Tools) -> Section | None:
     """The chapter; None where no run has anything for it."""
-    sets = [found for history in runs.labels if (found := night_rows.of_history(history))]
+    sets = [found for history in runs.labels if (found := rows.of_history(history))]
     blocks: list[Part] = []
     findings: list[Finding] = []
     files: dict[str, bytes] = {}
@@ -60,15 +60,15 @@ def _of_set(
     found: NightRows, runs: Runs, tools: Tools, slug: str
 ) -> tuple[list[Part], list[Finding], Mapping[str, bytes]]:
     """The parts of one set of labels, its findings and its files."""
-    frame = night_rows.per_night(found, tools.settings)
-    kinds = night_rows.failures(found)
+    frame = rows.per_night(found, tools.settings)
+    kinds = rows.failures(found)
     said = last_night(found, frame, kinds)
     unsure_blocks, files = unsure.blocks(found, tools, slug)
     blocks: list[Part] = [
         Prose(paragraphs=[said, *_history(found, frame)], is_finding=False),
         *_failed(found, slug),
-        *night_charts.of_counts(frame, kinds, slug),
-        *night_charts.of_labels(found, slug),
+        *charts_over_nights.of_counts(frame, kinds, slug),
+        *charts_over_nights.of_labels(found, slug),
         _table(found, frame, slug),
         *unsure_blocks,
     ]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from vidray.report import charts
 from vidray.report.blocks import Chart, Part
-from vidray.report.night_rows import NightRows
+from vidray.report.nights.rows import NightRows
 
 MOST_NIGHTS = 90  # Drawn; the table and its CSV have all.
 # As many colours as are told apart; what is rarer is drawn together.

@@ -16,8 +16,8 @@ import pandas as pd
 from vidray.evaluation import drift
 from vidray.evaluation.drift import Bools, Codes, Difference, Vectors
 from vidray.evaluation.intervals import Integers
-from vidray.report.night_rows import NightRows
-from vidray.report.night_variables import TESTED, TRAINING, NightVariable, Watched
+from vidray.report.nights.rows import NightRows
+from vidray.report.nights.watched import TESTED, TRAINING, NightVariable, Watched
 
 # Nights that are looked at, the newest; and nights before each that it is compared with, a month,
 # so that what changes with the seasons is no alarm.
