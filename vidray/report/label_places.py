@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _HEIGHT_PX = 12
+_MOST_TEXTS = 60  # More have no room, and thousands would take seconds.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ def places(
     for number, (at, up, width) in enumerate(zip(across, down, widths, strict=True)):
         others = [*points[:number], *points[number + 1 :], *taken]
         chosen = -1
-        for place, candidate in enumerate(PLACES):
+        for place, candidate in enumerate(PLACES if number < _MOST_TEXTS else ()):
             box = _box(at, up, width, candidate)
             if box[0] >= -20 and box[2] <= area[0] + 5 and not any(_meet(box, it) for it in others):
                 chosen = place
