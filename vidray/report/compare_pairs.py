@@ -182,13 +182,12 @@ def said(group: ComparedModels, pairs: Sequence[PairedModels]) -> str:
     if open_:
         names = [f"{group.label(one.second)} ({one.accuracy.value:+.3f})" for one in open_]
         whom = "against" if real else f"Between {best} and"
-        parts.append(f"{whom} {listing(names)} the {witnesses(group)} cannot tell")
+        parts.append(f"{whom} {listing(names, most=4)} the {witnesses(group)} cannot tell")
     sentence = "; ".join(parts) + "."
     if (least := min(1.0, least_p(group.num_recordings) * len(pairs))) > SIGNIFICANT:
         sentence += (
-            f" So few recordings cannot show any difference: if all {group.num_recordings} of them "
-            f"spoke for one model, p would still be {least:.2f} after correction for "
-            f"{len(pairs)} pairs. Judge on videos of more recordings."
+            f" {group.num_recordings} recordings are too few to show any difference: if all spoke "
+            f"for one model, p would still be {least:.2f} after correction for {len(pairs)} pairs."
         )
     return sentence
 
