@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -11,10 +11,11 @@ from vidray.report.drawing import HEIGHT_PX, WIDTH_PX, text_width
 
 # Side -> alignment and offset of the text, in pixels; the first that is free is taken.
 SIDES = {
-    "right": ("left", 8, 0),
+    "above-left": ("right", -2, -11),
+    "above": ("center", 0, -13),
+    "above-right": ("left", 2, -11),
     "left": ("right", -8, 0),
-    "above-right": ("left", 2, -12),
-    "above-left": ("right", -2, -12),
+    "right": ("left", 8, 0),
     "below-right": ("left", 2, 12),
     "below-left": ("right", -2, 12),
 }
@@ -25,32 +26,38 @@ _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def names_beside(
-    x: pd.Series[float],
-    y: pd.Series[float],
-    names: Iterable[str],
-    wanted: Iterable[bool],
-    is_log: bool,
-) -> dict[str, list[str | None]]:
-    """The side of ``SIDES`` for each point's name; None where none is free, or it is not wanted.
+    x: pd.Series[float], y: pd.Series[float], names: Sequence[str], front: Sequence[bool]
+) -> list[str | None]:
+    """The side of ``SIDES`` for the name of each point of the front; None where none is free.
 
-    Returns:
-        ``beside``: a value for each point, as a column for the chart.
+    Args:
+        x, y: of the points, ``x`` rising, as they stand on linear axes.
+        names: of the points.
+        front: whether the steps that are drawn go through a point; only those have names.
     """
-    across = _pixels(x.map(math.log) if is_log else x, WIDTH_PX - _AXIS_PX)
+    across = _pixels(x, WIDTH_PX - _AXIS_PX)
     down = [HEIGHT_PX - at for at in _pixels(y, HEIGHT_PX)]
     points: list[_Box] = [
         (one - _POINT_PX, other - _POINT_PX, one + _POINT_PX, other + _POINT_PX)
         for one, other in zip(across, down, strict=True)
     ]
-    taken: list[_Box] = []
+    corners = [(across[k], down[k]) for k, is_front in enumerate(front) if is_front]
+    taken = list(_steps(corners))
     found: list[str | None] = []
-    for number, (name, is_wanted) in enumerate(zip(names, wanted, strict=True)):
+    for number, (name, is_wanted) in enumerate(zip(names, front, strict=True)):
         others = [*taken, *points[:number], *points[number + 1 :]]
         place = _free(across[number], down[number], name, others) if is_wanted else None
         found.append(None if place is None else place[0])
         if place is not None:
             taken.append(place[1])
-    return {"beside": found}
+    return found
+
+
+def _steps(corners: Sequence[tuple[float, float]]) -> Iterator[_Box]:
+    """The lines of the front: along to the next point, then up to it."""
+    for (left, low), (right, high) in itertools.pairwise(corners):
+        yield (left, low - 1, right, low + 1)
+        yield (right - 1, min(low, high), right + 1, max(low, high))
 
 
 def _pixels(values: pd.Series[float], size: int) -> list[float]:
@@ -63,7 +70,7 @@ def _pixels(values: pd.Series[float], size: int) -> list[float]:
 def _free(across: float, down: float, name: str, others: Sequence[_Box]) -> tuple[str, _Box] | None:
     width = text_width([name])
     for side, (align, dx, dy) in SIDES.items():
-        left = across + dx - (width if align == "right" else 0)
+        left = across + dx - {"left": 0.0, "center": width / 2, "right": width}[align]
         top = down + dy - _TEXT_PX / 2
         box = (left, top, left + width, top + _TEXT_PX)
         is_inside = left >= 0 and left + width <= WIDTH_PX - _AXIS_PX

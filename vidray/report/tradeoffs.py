@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -183,17 +184,19 @@ def _chart(frame: pd.DataFrame, axis: CostAxis, group: ComparedModels) -> Chart:
         for row in points.to_dict("records")
     ]
     is_log = bool(points["x"].min() > 0 and points["x"].max() > _WIDE * points["x"].min())
-    where = names_beside(points["x"], points["accuracy"], points["model"], points["front"], is_log)
-    points = points.assign(**where)
+    across = points["x"].map(math.log) if is_log else points["x"]
+    beside = names_beside(
+        across, points["accuracy"], points["model"].to_list(), points["front"].to_list()
+    )
     name = axis.column.removesuffix("_bytes").replace("_", "-")
     drawn = charts.draw(
         _scatter(points, frame, axis.title, is_log=is_log),
-        points,
+        points.assign(beside=beside),
         name=f"pareto-{name}-{group.slug}",
         title=f"Accuracy and {axis.noun}",
         note=_said(frame, axis),
     )
-    return dataclasses.replace(drawn, frame=points.drop(columns=list(where)))
+    return dataclasses.replace(drawn, frame=points)
 
 
 def _scatter(
