@@ -196,11 +196,11 @@ def rivals_said(beside: pd.DataFrame) -> str:
     """Which models beat the file properties, in a sentence."""
     best = beside.iloc[0]
     better = int(beside["is_better"].sum())
+    gain = f"{best['difference']:+.3f}, {best['low']:+.3f} to {best['high']:+.3f}"
     figures = (
         f"the best, {best['model']}, has {best['accuracy']:.3f} on {best['videos']} "
-        f"{best['split']} videos of {best['recordings']} recordings, a forest over file properties alone "
-        f"{best['metadata']:.3f} (difference {best['difference']:+.3f}, {best['low']:+.3f} to "
-        f"{best['high']:+.3f})"
+        f"{best['split']} videos of {best['recordings']} recordings, a forest over file "
+        f"properties alone {best['metadata']:.3f} (difference {gain})"
     )
     if not better:
         return f"None of {len(beside)} models is shown to be better than the metadata: {figures}."
