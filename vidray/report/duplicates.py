@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
-from vidray.report.looks import SIDE_PX, Look
+from vidray.report.glances import SIDE_PX, Glance
 
 Hashes = NDArray[np.uint64]
 # Mean distance in bits between the frames of two videos; unlike pictures differ in 31. Of copies
@@ -79,16 +79,16 @@ def is_flat(gray: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return flat
 
 
-def too_flat(looks: Mapping[str, Look]) -> list[str]:
+def too_flat(glances: Mapping[str, Glance]) -> list[str]:
     """Videos of which fewer than two frames show anything (or one, of a single frame)."""
     return [
         video
-        for video, look in looks.items()
-        if (~is_flat(look.gray)).sum() < min(2, len(look.gray))
+        for video, glance in glances.items()
+        if (~is_flat(glance.gray)).sum() < min(2, len(glance.gray))
     ]
 
 
-def alike(looks: Mapping[str, Look], classes: Sequence[Any]) -> list[tuple[int, int]]:
+def alike(glances: Mapping[str, Glance], classes: Sequence[Any]) -> list[tuple[int, int]]:
     """Pairs of positions, the first below the second, of videos that show like pictures, the most
     alike first.
 
@@ -99,7 +99,7 @@ def alike(looks: Mapping[str, Look], classes: Sequence[Any]) -> list[tuple[int, 
     Args:
         classes: a value a video; only pairs of unlike ones are looked for.
     """
-    videos = [_searchable(look) for look in looks.values()]
+    videos = [_searchable(glance) for glance in glances.values()]
     codes: NDArray[np.int64] = np.unique(
         np.array(classes, object).astype(str), return_inverse=True
     )[1]
@@ -128,10 +128,10 @@ def alike(looks: Mapping[str, Look], classes: Sequence[Any]) -> list[tuple[int, 
     return sorted(best, key=lambda pair: (best[pair], pair))
 
 
-def _searchable(look: Look) -> tuple[Hashes, Hashes]:
+def _searchable(glance: Glance) -> tuple[Hashes, Hashes]:
     """Hashes of up to five key frames, evenly spread, and of all frames; flat ones have none."""
-    all_of = hashes(look.gray[~is_flat(look.gray)])
-    if len(all_of) < min(2, len(look.gray)):
+    all_of = hashes(glance.gray[~is_flat(glance.gray)])
+    if len(all_of) < min(2, len(glance.gray)):
         return all_of[:0], all_of[:0]
     count = min(_KEY_FRAMES, len(all_of))
     places = ((np.arange(count) + 0.5) * len(all_of) / count).astype(np.int64)
@@ -140,7 +140,7 @@ def _searchable(look: Look) -> tuple[Hashes, Hashes]:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A look, ready to be laid over another.
+    """A glance, ready to be laid over another.
 
     Attributes:
         hashes: ``uint64 (T,)``.
@@ -155,15 +155,15 @@ class Prepared:
     seconds: NDArray[np.float64]
 
 
-def prepare(look: Look) -> Prepared:
+def prepare(glance: Glance) -> Prepared:
     """The hashes and what moves."""
     # A copy that is cropped by a few percent is shifted by a pixel or two of these small frames.
     blurred = np.stack(
-        [cv2.GaussianBlur(one, (0, 0), _BLUR_PX) for one in look.gray.astype(np.float32)]
+        [cv2.GaussianBlur(one, (0, 0), _BLUR_PX) for one in glance.gray.astype(np.float32)]
     )
     moving = (blurred - blurred.mean(axis=0)).reshape(len(blurred), -1).astype(np.float32)
     energy = (moving**2).sum(axis=1)
-    return Prepared(hashes=hashes(look.gray), moving=moving, energy=energy, seconds=look.seconds)
+    return Prepared(hashes=hashes(glance.gray), moving=moving, energy=energy, seconds=glance.seconds)
 
 
 def compare(first: str, second: str, a: Prepared, b: Prepared) -> Compared:

@@ -1,167 +1,233 @@
-"""Looks at many videos: a few small gray frames of each, decoded in child processes, to compare."""
+"""What a network looks at in a few of the videos that it was judged on; PyTorch loads here.
+
+The pixels are those of the clips run, as the network was given them: nothing is decoded. Only
+folders that were given are opened, the model's by ``models.folder.load``, which trusts no file.
+"""
 
 from __future__ import annotations
 
-import queue
-import sys
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from vidray import storage
-from vidray.distributed.sandbox import Sandbox
-from vidray.errors import JobError, UserError, VideoError
-from vidray.video.clock import Stretch
-from vidray.video.decode import Video
-from vidray.video.frames import Limits, Request
+from vidray.errors import ModelError, UserError, VideoError
+from vidray.report.runs import ClipsRun, JudgedModel, Runs
+from vidray.tables.run_folder import WEIGHTS
 
-SIDE_PX = 32
-# Eight frames a second let a copy that begins elsewhere be laid over its original to a sixteenth of
-# a second; 64 of them are eight seconds, and further apart in a longer video.
-_SPACING_SECONDS, _MOST_FRAMES, _FEWEST_FRAMES = 0.125, 64, 8
-# To decode all of a video of more pixels (seven seconds of 720p) takes over half a second: of such
-# a one a dozen frames are sought out.
-_DENSE_PIXELS, _SPARSE_FRAMES = 200_000_000, 12
-_MEMORY_BYTES, _MOST_SECONDS = 2 << 30, 20.0
-_MOST_PIXELS = 36_000_000
-_PROCESSES = 2
-# Videos that are gone are gone together: after so many failures and no success nobody goes on.
-_HOPELESS = 40
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vidray.models.attention import ClipAttention
+    from vidray.models.folder import DeepModel
+    from vidray.tables.shards import Clips
+
+MOST_VIDEOS = 6
+# A network of VideoMAE's large size has 1.2 GB, and its activations some more.
+_MOST_WEIGHTS_BYTES = 2 << 30
+# Of a clips run in a bucket, which is copied here.
+_MOST_COPIED_BYTES = 2 << 30
+_MOST_SECONDS = 60.0
+# Of a map, if the network has a stage with as many: 64 px are 2 in the last one of a ResNet.
+_LEAST_SIDE = 4
+_MOST_CLIPS = 4  # of a video, of which the one is shown that says most
+_DAMAGE = (
+    UserError, ModelError, VideoError, OSError, MemoryError, RuntimeError, ValueError, KeyError,
+    IndexError, TypeError, AttributeError, AssertionError, pa.ArrowException,
+)  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Look:
-    """Small frames of a video.
-
-    Args:
-        gray: ``uint8 (T, 32, 32)``, in order of time; the shape of the picture is lost.
-        seconds: ``float64 (T,)``, when each is shown, from the first.
-    """
-
-    gray: NDArray[np.uint8]
-    seconds: NDArray[np.float64]
-
-    def __post_init__(self) -> None:
-        if self.gray.shape != (len(self.seconds), SIDE_PX, SIDE_PX) or not len(self.seconds):
-            raise ValueError(f"gray is {self.gray.shape} of {len(self.seconds)} times")
-
-    def __repr__(self) -> str:
-        return f"Look({len(self.seconds)} frames, {self.seconds[-1]:.2f} s)"
-
-
-@dataclass
-class Looks:
-    """What ``look_at`` found.
+    """A network's look at one clip of a video.
 
     Attributes:
-        of: video_id -> its look.
-        failed: video_id -> why there is none.
-        not_reached: videos that were not opened: time was up, or no video is there.
+        uri: of the video.
+        truth, label: its true label, and what the network says of the video.
+        probability: of ``label``, for the video.
+        clip: which of the video's clips, such as ``2 of 4``; it speaks most for ``label``.
+        frames: ``uint8 (T, H, W, 3)``: what the network saw.
+        weights: ``float32 (T,)``: of the frames, summing to 1; None if it has no such.
+        maps: ``float32 (T, h, w)``, 0 to 1: where it looks; None if it has no such.
+        places: rows and columns of the maps before they were interpolated.
     """
 
-    of: dict[str, Look] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    not_reached: int = 0
+    uri: str
+    truth: str
+    label: str
+    probability: float
+    clip: str
+    frames: NDArray[np.uint8]
+    weights: NDArray[np.float32] | None
+    maps: NDArray[np.float32] | None
+    places: tuple[int, int] = (0, 0)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the answer is right."""
+        return self.truth == self.label
 
 
-def look_at(videos: Sequence[Mapping[str, Any]], *, most_seconds: float) -> Looks:
-    """Small frames of each video; what is done is told on stderr.
+@dataclass(frozen=True, kw_only=True)
+class Looks:
+    """What one network looks at.
+
+    Attributes:
+        looks: errors first.
+        weights_are: what the weights of frames are; empty without.
+        maps_are: what the maps are; empty without.
+        frames_seen: of each look, as ``ClipAttention.frames_seen``; none where frames count alike.
+        problem: why there are none, or fewer; empty else.
+    """
+
+    looks: Sequence[Look] = ()
+    weights_are: str = ""
+    maps_are: str = ""
+    frames_seen: Sequence[float] = ()
+    problem: str = ""
+
+
+def clips_of(judged: JudgedModel, runs: Runs) -> ClipsRun | None:
+    """The clips run that a model was judged on: the folder it names, or one that was moved."""
+    stated = judged.config.get("data")
+    if not isinstance(stated, str) or not stated:
+        return None
+    of_path = [run for run in runs.clips if run.out == storage.canonical(stated)]
+    of_name = [run for run in runs.clips if storage.name_of(run.out) == storage.name_of(stated)]
+    found = of_path or (of_name if len(of_name) == 1 else [])
+    return found[0] if found else None
+
+
+def look_into(judged: JudgedModel, run: ClipsRun) -> Looks:
+    """The looks of a judged network at its worst errors and its surest right answers."""
+    assert judged.model is not None
+    try:
+        model, clips = _opened(judged.model.out, run)
+        return _looks(judged, model, clips)
+    except _DAMAGE as error:
+        said = " ".join(str(error).split())[:300]
+        reason = said if isinstance(error, UserError | ModelError) else type(error).__name__
+        return Looks(problem=f"It cannot be looked into: {reason or type(error).__name__}.")
+
+
+def _opened(model_dir: str, run: ClipsRun) -> tuple[DeepModel, Clips]:
+    from vidray.models.folder import DeepModel, load
+    from vidray.tables.shards import Clips
+    from vidray.video.clips import ClipSettings
+
+    size = storage.file_info(storage.join(model_dir, WEIGHTS)).size_bytes
+    if size > _MOST_WEIGHTS_BYTES:
+        raise UserError(f"its weights are {size / 1e9:.1f} GB, too large for a page")
+    if storage.is_bucket(run.out):
+        there = sum(info.size_bytes for info in storage.list_files(f"{run.out}/clips"))
+        if there > _MOST_COPIED_BYTES:
+            raise UserError(f"its clips are {there / 1e9:.1f} GB in a bucket: copy them here first")
+    clip = run.config.get("clip")
+    model = load(model_dir)
+    assert isinstance(model, DeepModel)
+    if not isinstance(clip, dict) or ClipSettings.from_json(clip) != model.clip:
+        raise UserError(f"the clips of {run.name} are cut with other settings than the model's")
+    return model, Clips(run.out)
+
+
+def _looks(judged: JudgedModel, model: DeepModel, clips: Clips) -> Looks:
+    rows_of: dict[str, list[int]] = {}
+    for row, video in enumerate(clips.table["video_id"].to_pylist()):
+        rows_of.setdefault(video, []).append(row)
+    chosen = chosen_videos(judged, set(rows_of))
+    if not chosen:
+        return Looks(problem="None of the videos that it was judged on is among the clips.")
+    begun = time.monotonic()
+    looks: list[Look] = []
+    seen: list[float] = []
+    rules = ("", "")
+    problem = ""
+    for number in chosen:
+        rows = rows_of[judged.video_ids[number]]
+        look, frames_seen, rules = _look(judged, number, rows, model, clips)
+        looks.append(look)
+        if frames_seen is not None:
+            seen.append(frames_seen)
+        spent = time.monotonic() - begun
+        if spent > _MOST_SECONDS and len(looks) < len(chosen):
+            problem = (
+                f"Only {len(looks)} of {len(chosen)} videos: each takes "
+                f"{spent / len(looks):.0f} s on this machine."
+            )
+            break
+    return Looks(
+        looks=looks, weights_are=rules[0], maps_are=rules[1], frames_seen=seen, problem=problem
+    )
+
+
+def chosen_videos(judged: JudgedModel, there: set[str]) -> list[int]:
+    """Numbers of the videos to look at: the worst errors, then the surest right answers.
+
+    Half and half, as far as there are as many; at most ``MOST_VIDEOS``.
 
     Args:
-        videos: each video_id, uri, begin_seconds, end_seconds (None where it is the whole file).
-        most_seconds: then what is left is not looked at.
+        there: video_ids that have clips.
     """
-    found = Looks()
-    todo: queue.SimpleQueue[Mapping[str, Any]] = queue.SimpleQueue()
-    for video in videos:
-        todo.put(video)
-    deadline = time.monotonic() + most_seconds
-    threads = [
-        threading.Thread(target=_work, args=(todo, found, deadline), daemon=True)
-        for _ in range(min(_PROCESSES, len(videos)))
-    ]
-    for thread in threads:
-        thread.start()
-    told = time.monotonic()
-    while any(thread.is_alive() for thread in threads):
-        threads[0].join(0.2)
-        threads[-1].join(0.2)
-        if time.monotonic() - told > 5:
-            told = time.monotonic()
-            done = len(found.of) + len(found.failed)
-            print(f"  {done:,}/{len(videos):,} videos compared", file=sys.stderr, flush=True)
-    found.not_reached = len(videos) - len(found.of) - len(found.failed)
-    return found
+    sure = judged.probabilities.max(axis=1)
+    order = [int(k) for k in np.argsort(-sure, kind="stable") if judged.video_ids[int(k)] in there]
+    wrong = [k for k in order if judged.truth[k] != judged.predicted[k]]
+    right = [k for k in order if judged.truth[k] == judged.predicted[k]]
+    half = MOST_VIDEOS // 2
+    num_wrong = min(len(wrong), max(half, MOST_VIDEOS - len(right)))
+    return [*wrong[:num_wrong], *right[: MOST_VIDEOS - num_wrong]]
 
 
-def _work(todo: queue.SimpleQueue[Mapping[str, Any]], found: Looks, deadline: float) -> None:
-    """Look at one video after another, in a child process that dies with this thread."""
-    sandbox = Sandbox(
-        "vidray.report.looks:worker",
-        {},
-        memory_bytes=_MEMORY_BYTES,
-        timeout_seconds=_MOST_SECONDS,
+def _look(
+    judged: JudgedModel, number: int, rows: Sequence[int], model: DeepModel, clips: Clips
+) -> tuple[Look, float | None, tuple[str, str]]:
+    import torch
+
+    from vidray.models.attention import attend
+
+    some = np.array(rows, np.int64)
+    if len(some) > _MOST_CLIPS:
+        some = some[np.linspace(0, len(some) - 1, _MOST_CLIPS).round().astype(np.int64)]
+    label = judged.predicted[number]
+    output = model.class_names.index(label)
+    pixels = clips.read(some)
+    best = int(model.predict(pixels, batch_size=1)[:, output].argmax())
+    frames = np.require(model.preprocessing.select(pixels[best : best + 1]), requirements="W")
+    inputs = model.preprocessing.to_input(torch.from_numpy(frames))
+    found = attend(model.network, inputs)
+    maps, places, maps_are = _maps(model, inputs, output, found)
+    look = Look(
+        uri=judged.uris[number],
+        truth=judged.truth[number],
+        label=label,
+        probability=float(judged.probabilities[number].max()),
+        clip=f"{list(rows).index(int(some[best])) + 1} of {len(rows)}",
+        frames=frames[0],
+        weights=None if found is None or not found.weighs_frames else found.frames[0],
+        maps=maps,
+        places=places,
     )
-    try:
-        while time.monotonic() < deadline and not (len(found.failed) >= _HOPELESS and not found.of):
-            try:
-                video = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                batch = sandbox.run(dict(video))
-                gray = np.frombuffer(batch.column(0)[0].as_py(), np.uint8)
-                seconds = np.array(batch.column(1)[0].as_py(), np.float64)
-                look = Look(gray.reshape(-1, SIDE_PX, SIDE_PX), seconds)
-            except (VideoError, UserError, JobError, ValueError) as error:
-                found.failed[video["video_id"]] = str(error)
-            else:
-                found.of[video["video_id"]] = look
-    finally:
-        sandbox.close()
+    seen = float(found.frames_seen[0]) if found is not None and found.weighs_frames else None
+    return look, seen, ("" if found is None else found.rule, maps_are)
 
 
-def worker(_config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], pa.RecordBatch]:
-    """The work of the child process: a video of ``look_at`` -> ``gray``, ``seconds``, one row."""
-    return _look
+def _maps(
+    model: DeepModel, inputs: Tensor, output: int, found: ClipAttention | None
+) -> tuple[NDArray[np.float32] | None, tuple[int, int], str]:
+    """Grad-CAM of a clip, or a transformer's attention to patches; with its places and a name."""
+    from vidray.models.grad_cam import grad_cam
 
-
-def _look(video: Mapping[str, Any]) -> pa.RecordBatch:
-    with (
-        storage.opened(video["uri"]) as source,
-        Video(source, limits=Limits(max_pixels=_MOST_PIXELS)) as opened,
-    ):
-        times = opened.pts_seconds - opened.pts_seconds[0]
-        inside = Stretch.of_row(video).frames(times)
-        frames = np.arange(inside.start, inside.stop)
-        count = number_of_frames(
-            seconds=float(times[inside.stop - 1] - times[inside.start]),
-            pixels=len(times) * opened.header.width_px * opened.header.height_px,
-        )
-        count = min(count, len(frames))
-        # The middle of each of ``count`` equal parts.
-        chosen = frames[((np.arange(count) + 0.5) * len(frames) / count).astype(np.int64)]
-        pixels = opened.read(Request(chosen, SIDE_PX, SIDE_PX))[0].pixels
-    gray = np.stack([cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) for one in pixels]).astype(np.uint8)
-    shown = times[chosen] - times[chosen[0]]
-    return pa.record_batch(
-        {
-            "gray": pa.array([gray.tobytes()], pa.binary()),
-            "seconds": pa.array([shown], pa.list_(pa.float64())),
-        }
-    )
-
-
-def number_of_frames(*, seconds: float, pixels: int) -> int:
-    """How many frames of a stretch are looked at; ``pixels`` are those of the whole file."""
-    if pixels > _DENSE_PIXELS:
-        return _SPARSE_FRAMES
-    wanted = int(np.ceil(seconds / _SPACING_SECONDS))
-    return min(_MOST_FRAMES, max(_FEWEST_FRAMES, wanted))
+    if found is not None and found.patches is not None:
+        patches = found.patches[0]
+        rows, columns = patches.shape[1:]
+        highest = float(patches.max())
+        return patches / (highest or 1.0), (rows, columns), "attention to each part of the frame"
+    seen = grad_cam(model.network, inputs, np.array([output]), least_side=_LEAST_SIDE)
+    if seen is None:
+        return None, (0, 0), ""
+    said = "Grad-CAM: the places whose features speak for the label that it gives"
+    return seen.maps[0], seen.places[1:], said

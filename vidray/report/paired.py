@@ -1,0 +1,49 @@
+"""Right and wrong answers by recording: the unit in which videos are drawn, and fail together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidray.evaluation.intervals import interval, resampled
+from vidray.evaluation.metrics import RESAMPLES
+from vidray.report.runs import JudgedModel
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Ends = tuple[float, float] | None  # of an interval
+
+
+def hits(judged: JudgedModel) -> Bools:
+    """Whether each answer is right, ``bool (N,)``; the answer is the most probable class."""
+    best = judged.probabilities.argmax(axis=1)
+    names = np.array(judged.class_names, object)
+    found: Bools = names[best] == np.array(judged.truth, object)
+    return found
+
+
+def recordings(groups: Sequence[str | None]) -> Integers:
+    """The number of each video's recording, 0 to G - 1; an unknown one is its own."""
+    keys: list[str | int] = [k if group is None else group for k, group in enumerate(groups)]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], np.int64)
+
+
+def share_interval(values: Floats, chosen: Bools, group_of: Integers, *, seed: int) -> Ends:
+    """The 95 % interval of the mean of ``values`` over the chosen videos, by recording.
+
+    None where they are of one recording: nothing shows how another one would do.
+    """
+    if len(np.unique(group_of[chosen])) < 2:
+        return None
+    of_values, of_count = values * chosen, chosen.astype(np.float64)
+    blocks = []
+    for weights in resampled(group_of, RESAMPLES, seed):
+        counts = of_count @ weights
+        nothing = np.full_like(counts, np.nan)
+        blocks.append(np.divide(of_values @ weights, counts, out=nothing, where=counts > 0))
+    found = interval(np.concatenate(blocks))
+    return None if found is None else (found[0], found[1])
