@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vidray.report import balance, distributions, failed_videos, shortcut_check
+from vidray.report import balance, distributions, duplicate_check, failed_videos, shortcut_check
 from vidray.report.blocks import Finding, Fold, Part, Prose, Section
 from vidray.report.runs import Runs
 from vidray.report.tools import Tools
@@ -45,14 +45,17 @@ def _of_set(
 ) -> tuple[list[Part], list[Finding]]:
     seed = tools.settings.seed
     shortcuts, warned = shortcut_check.blocks(videos, runs, slug=slug, section=_NAME, seed=seed)
+    copies, leaks = duplicate_check.blocks(videos, tools, slug=slug, section=_NAME)
     parts: list[Part] = [
         Fold(title="Classes and splits", blocks=balance.blocks(videos, slug)),
+        *([Fold(title="Copies and shared places", blocks=copies)] if copies else []),
         *([Fold(title="Shortcuts", blocks=shortcuts)] if shortcuts else []),
         Fold(title="What the files are", blocks=distributions.blocks(videos, slug)),
         Fold(title="What failed", blocks=failed_videos.blocks(videos, slug)),
     ]
     findings = [
         *balance.findings(videos, _NAME),
+        *leaks,
         *warned,
         *failed_videos.findings(videos, _NAME),
     ]

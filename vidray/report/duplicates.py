@@ -163,7 +163,9 @@ def prepare(glance: Glance) -> Prepared:
     )
     moving = (blurred - blurred.mean(axis=0)).reshape(len(blurred), -1).astype(np.float32)
     energy = (moving**2).sum(axis=1)
-    return Prepared(hashes=hashes(glance.gray), moving=moving, energy=energy, seconds=glance.seconds)
+    return Prepared(
+        hashes=hashes(glance.gray), moving=moving, energy=energy, seconds=glance.seconds
+    )
 
 
 def compare(first: str, second: str, a: Prepared, b: Prepared) -> Compared:

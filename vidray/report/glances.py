@@ -1,4 +1,4 @@
-"""Glances at many videos: a few small gray frames of each, decoded in child processes, to compare."""
+"""Glances at many videos, to compare them: small gray frames, decoded in child processes."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from vidray import storage
 from vidray.distributed.sandbox import Sandbox
 from vidray.errors import JobError, UserError, VideoError
+from vidray.masking import without_secrets
+from vidray.report.decoding import check_address
 from vidray.video.clock import Stretch
 from vidray.video.decode import Video
 from vidray.video.frames import Limits, Request
+from vidray.video.steady_opencv import steady_opencv
 
 SIDE_PX = 32
 # Eight frames a second let a copy that begins elsewhere be laid over its original to a sixteenth of
@@ -71,11 +74,14 @@ class Glances:
     not_reached: int = 0
 
 
-def glance_at(videos: Sequence[Mapping[str, Any]], *, most_seconds: float) -> Glances:
+def glance_at(
+    videos: Sequence[Mapping[str, Any]], *, hosts: Sequence[str] = (), most_seconds: float
+) -> Glances:
     """Small frames of each video; what is done is told on stderr.
 
     Args:
         videos: each video_id, uri, begin_seconds, end_seconds (None where it is the whole file).
+        hosts: that web addresses of videos may name.
         most_seconds: then what is left is not looked at.
     """
     found = Glances()
@@ -84,7 +90,7 @@ def glance_at(videos: Sequence[Mapping[str, Any]], *, most_seconds: float) -> Gl
         todo.put(video)
     deadline = time.monotonic() + most_seconds
     threads = [
-        threading.Thread(target=_work, args=(todo, found, deadline), daemon=True)
+        threading.Thread(target=_work, args=(todo, found, hosts, deadline), daemon=True)
         for _ in range(min(_PROCESSES, len(videos)))
     ]
     for thread in threads:
@@ -101,11 +107,16 @@ def glance_at(videos: Sequence[Mapping[str, Any]], *, most_seconds: float) -> Gl
     return found
 
 
-def _work(todo: queue.SimpleQueue[Mapping[str, Any]], found: Glances, deadline: float) -> None:
+def _work(
+    todo: queue.SimpleQueue[Mapping[str, Any]],
+    found: Glances,
+    hosts: Sequence[str],
+    deadline: float,
+) -> None:
     """Glance at one video after another, in a child process that dies with this thread."""
     sandbox = Sandbox(
         "vidray.report.glances:worker",
-        {},
+        {"hosts": [host.lower() for host in hosts]},
         memory_bytes=_MEMORY_BYTES,
         timeout_seconds=_MOST_SECONDS,
     )
@@ -117,6 +128,9 @@ def _work(todo: queue.SimpleQueue[Mapping[str, Any]], found: Glances, deadline: 
                 return
             try:
                 batch = sandbox.run(dict(video))
+                if not len(batch):
+                    found.failed[video["video_id"]] = batch.schema.metadata[b"why"].decode()
+                    continue
                 gray = np.frombuffer(batch.column(0)[0].as_py(), np.uint8)
                 seconds = np.array(batch.column(1)[0].as_py(), np.float64)
                 glance = Glance(gray.reshape(-1, SIDE_PX, SIDE_PX), seconds)
@@ -128,9 +142,32 @@ def _work(todo: queue.SimpleQueue[Mapping[str, Any]], found: Glances, deadline: 
         sandbox.close()
 
 
-def worker(_config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], pa.RecordBatch]:
-    """The work of the child process: a video of ``glance_at`` -> ``gray``, ``seconds``, one row."""
-    return _glance
+def worker(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], pa.RecordBatch]:
+    """The work of the child process: a video of ``glance_at`` -> ``gray``, ``seconds``, one row, or
+    none and the reason.
+
+    Args:
+        config: ``hosts`` that web addresses may name.
+    """
+    steady_opencv()
+    hosts = frozenset(config["hosts"])
+    return lambda video: _answer(video, hosts)
+
+
+def _answer(video: Mapping[str, Any], hosts: frozenset[str]) -> pa.RecordBatch:
+    """As ``rows.made_by``, a video that has no frames gives the reason: no exception comes back."""
+    try:
+        check_address(video["uri"], hosts)
+        return _glance(video)
+    except MemoryError:
+        raise
+    except VideoError as error:
+        why = error.message
+    except Exception as error:  # noqa: BLE001  One bad video costs its own comparison.
+        why = f"{type(error).__name__}: {error}"
+    nothing = {"gray": pa.array([], pa.binary()), "seconds": pa.array([], pa.list_(pa.float64()))}
+    said = " ".join(without_secrets(why).split())[:300]
+    return pa.record_batch(nothing).replace_schema_metadata({"why": said})
 
 
 def _glance(video: Mapping[str, Any]) -> pa.RecordBatch:
