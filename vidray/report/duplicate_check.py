@@ -17,7 +17,6 @@ from vidray.report.video_sets import VideoSet, splits_of
 
 # Each pair takes half a millisecond; where a whole set shows one place there are millions.
 _MOST_PAIRS = 20_000
-_MOST_SECONDS = 240.0
 _MOST_SHOWN = 6
 
 
@@ -51,7 +50,7 @@ class Copies:
         return self.copies.loc[self.copies["is_across"]]
 
 
-def find(videos: VideoSet, settings: ReportSettings) -> Copies:
+def find(videos: VideoSet, settings: ReportSettings, *, most_seconds: float) -> Copies:
     """Copies among the videos that are in two splits or have two labels; and those of one place in
     two splits whose recordings are not known to be one.
     """
@@ -60,7 +59,7 @@ def find(videos: VideoSet, settings: ReportSettings) -> Copies:
     names = ["video_id", "uri", "begin_seconds", "end_seconds"]
     rows = chosen[names].astype(object).where(chosen[names].notna(), None)
     found = glance_at(
-        rows.to_dict("records"), hosts=settings.frames_from, most_seconds=_MOST_SECONDS
+        rows.to_dict("records"), hosts=settings.frames_from, most_seconds=most_seconds
     )
     by_id = chosen.set_index("video_id")
     by_id = by_id.loc[[video for video in by_id.index if video in found.of]]
@@ -137,7 +136,7 @@ def choose(frame: pd.DataFrame, most: int, *, seed: int) -> pd.DataFrame:
 
 
 def blocks(
-    videos: VideoSet, tools: Tools, *, slug: str, section: str
+    videos: VideoSet, tools: Tools, *, slug: str, section: str, most_seconds: float
 ) -> tuple[list[Part], list[Finding]]:
     """The parts of the page, and what the first screen says of them."""
     settings = tools.settings
@@ -146,7 +145,7 @@ def blocks(
         return [], []
     if not settings.frames:
         return [Prose(paragraphs=["Copies are not looked for: frames are turned off."])], []
-    found = find(videos, settings)
+    found = find(videos, settings, most_seconds=most_seconds)
     parts: list[Part] = [Prose(paragraphs=[said(found)], is_finding=True)]
     parts.append(Prose(paragraphs=[_method(found)]))
     copies = found.copies.sort_values(
