@@ -1,51 +1,38 @@
-"""A few frames of each class, to see what its videos show."""
+"""A grid of frames for each class, to see what its videos show."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 
-from vidray.report.blocks import Fold, Gallery, Part
+from vidray import storage
+from vidray.report.blocks import Card, Fold, Gallery, Part, Thumbnail
 from vidray.report.tools import Tools
-from vidray.report.video_cards import VideoCards, gallery
+from vidray.report.video_cards import gallery
 from vidray.report.video_sets import VideoSet, classes_of
 
 _CLASSES, _MORE_CLASSES = 8, 16
-_VIDEOS_EACH, _MORE_VIDEOS_EACH = 4, 2
-_FRAMES_EACH = 2
+_VIDEOS_EACH, _MORE_VIDEOS_EACH = 6, 3
+_MOST_CAPTION = 18
+_HEIGHT_PX = 72  # two of 16:9 stand side by side in a card
 
 
-def blocks(videos: VideoSet, tools: Tools, *, slug: str) -> list[Part]:
-    """A gallery for each of the largest classes; those of some more in a fold."""
+def blocks(videos: VideoSet, tools: Tools) -> list[Part]:
+    """A card for each of the largest classes; those of some more in a fold."""
     labelled = videos.labelled
     names = classes_of(labelled)
     if not names or not tools.settings.frames:
         return []
-    stretches = {
-        str(video): (_number(begin), _number(end))
-        for video, begin, end in zip(
-            labelled["video_id"], labelled["begin_seconds"], labelled["end_seconds"], strict=True
-        )
-        if pd.notna(begin) or pd.notna(end)
-    }
-    cards = VideoCards(tools.thumbnails, f"class-{slug}", stretches)
-    seed = tools.settings.seed
-    found: list[Part] = [
-        _of_class(choose(labelled, name, _VIDEOS_EACH, seed=seed), name, cards, _FRAMES_EACH)
-        for name in names[:_CLASSES]
-    ]
-    more = [
-        _of_class(choose(labelled, name, _MORE_VIDEOS_EACH, seed=seed), name, cards, 1)
-        for name in names[_CLASSES : _CLASSES + _MORE_CLASSES]
-    ]
+    shown, more = names[:_CLASSES], names[_CLASSES : _CLASSES + _MORE_CLASSES]
+    note = "One frame, from the middle, of each of a few videos drawn by chance."
+    found: list[Part] = [_grid("Frames of each class", labelled, shown, _VIDEOS_EACH, tools, note)]
     if more:
-        left = len(names) - _CLASSES - len(more)
-        title = f"{len(more)} more classes" + (f" ({left} smaller ones are not shown)" * (left > 0))
-        found.append(Fold(title=title, blocks=more, is_open=False))
+        left = len(names) - len(shown) - len(more)
+        note = f"{left:,} smaller classes are not shown." if left else ""
+        grid = _grid("Frames of more classes", labelled, more, _MORE_VIDEOS_EACH, tools, note)
+        found.append(Fold(title=f"{len(more)} more classes", blocks=[grid], is_open=False))
     return found
-
-
-def _number(value: object) -> float | None:
-    return None if pd.isna(value) else float(str(value))
 
 
 def choose(labelled: pd.DataFrame, name: str, count: int, *, seed: int) -> pd.DataFrame:
@@ -56,17 +43,44 @@ def choose(labelled: pd.DataFrame, name: str, count: int, *, seed: int) -> pd.Da
     return drawn.loc[turn.sort_values(kind="stable").index].head(count)
 
 
-def _of_class(rows: pd.DataFrame, name: str, cards: VideoCards, frames: int) -> Gallery:
-    made = [
-        cards.card(
-            str(row["video_id"]),
-            str(row["uri"]),
-            {
-                "split": str(row["split"] if pd.notna(row["split"]) else "none"),
-                "recording": str(row["group"] if pd.notna(row["group"]) else "not known"),
-            },
-            frames=frames,
-        )
-        for row in rows.to_dict("records")
+def _grid(
+    title: str, labelled: pd.DataFrame, names: list[str], count: int, tools: Tools, note: str
+) -> Gallery:
+    cards = [
+        _card(labelled, name, choose(labelled, name, count, seed=tools.settings.seed), tools)
+        for name in names
     ]
-    return gallery(name, made, is_compact=True)
+    return gallery(title, cards, note)
+
+
+def _card(labelled: pd.DataFrame, name: str, rows: pd.DataFrame, tools: Tools) -> Card:
+    of_class = labelled[labelled["label"] == name]
+    pictures: list[Thumbnail] = []
+    why = ""
+    for row in rows.to_dict("records"):
+        found = tools.thumbnails.of(
+            str(row["uri"]),
+            count=1,
+            begin_seconds=_number(row["begin_seconds"]),
+            end_seconds=_number(row["end_seconds"]),
+            height_px=_HEIGHT_PX,
+        )
+        if isinstance(found, str):
+            why = why or found
+        else:
+            file = storage.name_of(str(row["uri"]))
+            short = file if len(file) <= _MOST_CAPTION else f"{file[: _MOST_CAPTION - 1]}\u2026"
+            pictures += [replace(one, alt=f"{one.alt} of {file}", caption=short) for one in found]
+    return Card(
+        title=name,
+        facts={
+            "videos": f"{len(of_class):,}",
+            "recordings": f"{of_class['recording'].nunique():,}",
+        },
+        pictures=pictures,
+        why_none="" if pictures else why,
+    )
+
+
+def _number(value: object) -> float | None:
+    return None if pd.isna(value) else float(str(value))

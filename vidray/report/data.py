@@ -68,7 +68,7 @@ def _of_set(
     shortcuts, warned = shortcut_check.blocks(videos, runs, slug=slug, section=_NAME, seed=seed)
     chapters = {
         "Classes and splits": balance.blocks(videos, slug),
-        "What the classes show": class_grids.blocks(videos, tools, slug=slug),
+        "What the classes show": class_grids.blocks(videos, tools),
         "Copies and shared places": copies,
         "Shortcuts": shortcuts,
         "What the files are": distributions.blocks(videos, slug),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vidray.evaluation.pairs import SIGNIFICANT, differences
+from vidray.evaluation.pairs import SIGNIFICANT, differences, least_p
 from vidray.report import charts
 from vidray.report.blocks import Column, DataTable, Finding, Part, Prose
 from vidray.report.runs import JudgedModel, Runs
@@ -105,7 +105,7 @@ def _method(found: Shortcuts) -> str:
 
 def _chart(found: Shortcuts, slug: str) -> Part:
     rows = pd.concat([found.together, found.frame], ignore_index=True)
-    rows["kind"] = np.where(rows["is_shortcut"], "better than guessing", "may be guessing")
+    rows["kind"] = np.where(rows["is_shortcut"], "beats guessing", "may be chance")
     rows["said"] = [
         f"{row['title']}: balanced accuracy {_with_interval(row)}, {row['kind']}"
         for row in _rows(rows)
@@ -218,13 +218,22 @@ def rivals_said(beside: pd.DataFrame) -> str:
         f"properties alone {best['metadata']:.3f} (difference {gain})"
     )
     if not better:
-        return f"None of {len(beside)} models is shown to be better than the metadata: {figures}."
+        few = "" if _could_show(beside) else ". So few recordings cannot show a difference"
+        return (
+            f"None of {len(beside)} models is shown to be better than the metadata: {figures}{few}."
+        )
     verb = "is" if better == 1 else "are"
     return f"{better} of {len(beside)} models {verb} better than the metadata: {figures}."
 
 
+def _could_show(beside: pd.DataFrame) -> bool:
+    """Whether so many recordings can prove a model better, all of them being for it."""
+    return len(beside) * least_p(int(beside["recordings"].iloc[0])) <= SIGNIFICANT
+
+
 def _beside(beside: pd.DataFrame, slug: str) -> Part:
     verdicts = np.where(beside["is_better"], "better", "not shown to be better")
+    run = {} if beside["model"].is_unique else {"run": Column(title="Run")}
     return DataTable(
         name=f"models-and-metadata-{slug}",
         title="Models beside a forest over file properties, on the same videos",
@@ -233,7 +242,7 @@ def _beside(beside: pd.DataFrame, slug: str) -> Part:
         ),
         columns={
             "model": Column(title="Model"),
-            "run": Column(title="Run"),
+            **run,
             "videos": Column(title="Videos", form="count"),
             "accuracy": Column(title="Accuracy", form="share", best="highest"),
             "metadata": Column(title="Metadata alone", form="share"),
@@ -252,6 +261,7 @@ def _findings(found: Shortcuts, beside: pd.DataFrame, said: str, section: str) -
     enough = found.guessing + _WORTH_SAYING * (1 - found.guessing)
     if (every["is_shortcut"] & (every["balanced_accuracy"] >= enough)).any():
         findings.append(Finding(level="warning", text=said, section=section))
-    if beside and not beside[0]["is_better"].any():
-        findings.append(Finding(level="warning", text=rivals_said(beside[0]), section=section))
+    first = beside[0] if beside else pd.DataFrame({"is_better": [True]})
+    if not first["is_better"].any() and (first["difference"].iloc[0] <= 0 or _could_show(first)):
+        findings.append(Finding(level="warning", text=rivals_said(first), section=section))
     return findings
