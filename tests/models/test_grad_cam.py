@@ -237,8 +237,10 @@ def tiny_mvit() -> nn.Module:
         num_heads=1, input_channels=8, output_channels=8, kernel_q=[3, 3, 3], kernel_kv=[3, 3, 3],
         stride_q=[1, 1, 1], stride_kv=[1, 2, 2],
     )  # fmt: skip
-    return mvit.MViT((32, 32), 4, [setting, setting], residual_pool=False, residual_with_cls_embed=True,
-                     rel_pos_embed=False, proj_after_attn=False, num_classes=2)  # fmt: skip
+    return mvit.MViT(
+        (32, 32), 4, [setting, setting], residual_pool=False, residual_with_cls_embed=True,
+        rel_pos_embed=False, proj_after_attn=False, num_classes=2,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["timesformer", "mvit"])
