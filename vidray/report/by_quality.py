@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
+from vidray.evaluation.pairs import holm
 from vidray.report import paired
 from vidray.report.paired import Ends, Floats, Integers
 from vidray.report.runs import ExtractRun, JudgedModel
@@ -162,7 +163,7 @@ def measured(
         numbers = np.array([column.get(video, np.nan) for video in judged.video_ids])[known]
         groups = [group for group, kept in zip(judged.groups, known, strict=True) if kept]
         found.append(_of_column(measure, numbers, right[known], paired.recordings(groups), seed))
-    corrected = iter(paired.holm([one.p_value for one in found if one.thirds]))
+    corrected = iter(holm([one.p_value for one in found if one.thirds]))
     return [_corrected(one, corrected) for one in found]
 
 

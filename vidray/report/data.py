@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vidray.report import balance, distributions, failed_videos
+from vidray.report import balance, distributions, failed_videos, shortcut_check
 from vidray.report.blocks import Finding, Fold, Part, Prose, Section
 from vidray.report.runs import Runs
 from vidray.report.tools import Tools
@@ -41,11 +41,19 @@ def section(runs: Runs, tools: Tools) -> Section | None:
 
 
 def _of_set(
-    videos: VideoSet, _runs: Runs, _tools: Tools, slug: str
+    videos: VideoSet, runs: Runs, tools: Tools, slug: str
 ) -> tuple[list[Part], list[Finding]]:
-    parts = [
-        *balance.blocks(videos, slug),
-        *distributions.blocks(videos, slug),
-        *failed_videos.blocks(videos, slug),
+    seed = tools.settings.seed
+    shortcuts, warned = shortcut_check.blocks(videos, runs, slug=slug, section=_NAME, seed=seed)
+    parts: list[Part] = [
+        Fold(title="Classes and splits", blocks=balance.blocks(videos, slug)),
+        *([Fold(title="Shortcuts", blocks=shortcuts)] if shortcuts else []),
+        Fold(title="What the files are", blocks=distributions.blocks(videos, slug)),
+        Fold(title="What failed", blocks=failed_videos.blocks(videos, slug)),
     ]
-    return parts, [*balance.findings(videos, _NAME), *failed_videos.findings(videos, _NAME)]
+    findings = [
+        *balance.findings(videos, _NAME),
+        *warned,
+        *failed_videos.findings(videos, _NAME),
+    ]
+    return parts, findings

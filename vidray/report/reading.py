@@ -20,7 +20,6 @@ import pyarrow as pa
 
 from vidray import storage
 from vidray.errors import UserError
-from vidray.evaluation.study_figures import STUDY
 from vidray.labelling import commits
 from vidray.models.importance import Importance
 from vidray.models.model_files import name_and_digest, read_info
@@ -305,7 +304,7 @@ def _read_judged(out: str, name: str, report: Mapping[str, Any]) -> list[JudgedM
 
 def _read_study(out: str, name: str, report: Mapping[str, Any]) -> list[StudyResult]:
     rows = parquet.read_parquet(join(out, "study.parquet"))
-    return [StudyResult(out=out, name=name, report=report, rows=conform(rows, STUDY))]
+    return [StudyResult(out=out, name=name, report=report, rows=conform(rows, schema.STUDY))]
 
 
 def _read_search(out: str, name: str, report: Mapping[str, Any]) -> list[SearchResult]:
@@ -316,8 +315,8 @@ def _read_search(out: str, name: str, report: Mapping[str, Any]) -> list[SearchR
 # What a night's rows are read for. Embeddings are large, and read where they are needed.
 LABEL_COLUMNS = (
     "video_id", "uri", "group", "status", "error_kind", "error_message", "label", "true_label",
-    "probability", "probabilities", "class_names", "duration_seconds", "corrupt_share", "attempts",
-    "model_digest", "labelled_at", "commit",
+    "probability", "probabilities", "class_names", "begin_seconds", "end_seconds",
+    "duration_seconds", "corrupt_share", "attempts", "model_digest", "labelled_at", "commit",
 )  # fmt: skip
 
 

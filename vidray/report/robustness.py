@@ -9,6 +9,7 @@ import pandas as pd
 from vidray.report import by_quality, charts
 from vidray.report.blocks import Chart, Column, DataTable, Finding, Fold, Part, Prose, Section
 from vidray.report.by_quality import ByQuality, Third
+from vidray.report.comparable import groups
 from vidray.report.paired import Ends
 from vidray.report.runs import JudgedModel, Runs
 from vidray.report.tools import Tools
@@ -39,27 +40,36 @@ def section(runs: Runs, tools: Tools) -> Section | None:
 
 
 def quality_of(runs: Runs, seed: int) -> Mapping[str, Sequence[ByQuality]]:
-    """Run of an evaluation -> its model's accuracy by thirds of each column; best model first."""
+    """Run of an evaluation -> its model's accuracy by thirds of each column.
+
+    Those judged on the same videos stand together, the best one first.
+    """
     values = by_quality.values_of(runs.features)
     found = {
         judged.name: by_quality.measured(judged, values, seed=seed)
-        for judged in sorted(runs.judged, key=lambda one: -one.metrics["accuracy"])
+        for group in groups(runs)
+        for judged in group.members
     }
     return {name: columns for name, columns in found.items() if columns}
 
 
+def _members(runs: Runs) -> Mapping[str, JudgedModel]:
+    return {member.name: member for group in groups(runs) for member in group.members}
+
+
 def _by_quality(runs: Runs, by_model: Mapping[str, Sequence[ByQuality]]) -> Iterator[Part]:
-    judged = {one.name: one for one in runs.judged}
+    judged = _members(runs)
     num_real = sum(one.is_real for columns in by_model.values() for one in columns)
     num_tested = sum(bool(one.thirds) for columns in by_model.values() for one in columns)
     yield Prose(
         paragraphs=[
             (
-                "The judged videos in thirds by each of their quality numbers. "
-                "A test by recording says whether the accuracy differs between the "
-                "thirds by more than chance, corrected for the number of columns (Holm). "
-                f"It does in {num_real} of {num_tested} cases here."
+                "The judged videos in thirds by each of their quality numbers. A test by recording "
+                "says whether the accuracy differs between the thirds by more than chance, "
+                "corrected for the number of columns (Holm). It does in "
+                f"{num_real} of {num_tested} cases here."
             ),
+            *_not_compared(by_model),
         ]
     )
     yield _table(judged, by_model)
@@ -72,10 +82,23 @@ def _by_quality(runs: Runs, by_model: Mapping[str, Sequence[ByQuality]]) -> Iter
             yield Fold(title=title, blocks=drawn, is_open=number == 0)
 
 
+def _not_compared(by_model: Mapping[str, Sequence[ByQuality]]) -> Iterator[str]:
+    """The columns that the best model's videos have no thirds of, and why."""
+    columns = next(iter(by_model.values()))
+    without = [f"{one.measure.title.lower()} ({one.why_none})" for one in columns if not one.thirds]
+    if without:
+        yield f"Not compared: {'; '.join(without)}."
+
+
 def _table(
     judged: Mapping[str, JudgedModel], by_model: Mapping[str, Sequence[ByQuality]]
 ) -> DataTable:
-    rows = [_row(judged[name], one) for name, columns in by_model.items() for one in columns]
+    rows = [
+        _row(judged[name], one)
+        for name, columns in by_model.items()
+        for one in columns
+        if one.thirds
+    ]
     return DataTable(
         name="accuracy-by-quality",
         title="Accuracy by thirds of quality",
@@ -105,30 +128,28 @@ def _row(judged: JudgedModel, one: ByQuality) -> dict[str, object]:
         "column": one.measure.title,
     }
     for at, place in enumerate(("lowest", "middle", "highest")):
-        row |= _of_third(place, one.thirds[at] if one.thirds else None)
+        row |= _of_third(place, one.thirds[at])
     return row | {
-        "p": one.p_value if one.thirds else None,
-        "corrected_p": one.corrected if one.thirds else None,
+        "p": one.p_value,
+        "corrected_p": one.corrected,
         "meaning": _meaning(one),
     }
 
 
-def _of_third(place: str, third: Third | None) -> dict[str, object]:
-    ends = None if third is None else third.ends
+def _of_third(place: str, third: Third) -> dict[str, object]:
+    low, high = third.ends or (None, None)
     return {
-        place: third and third.accuracy,
-        f"{place}_from": None if ends is None else ends[0],
-        f"{place}_to": None if ends is None else ends[1],
-        f"{place}_videos": third and third.num_videos,
-        f"{place}_recordings": third and third.num_recordings,
-        f"{place}_least_value": third and third.low,
-        f"{place}_most_value": third and third.high,
+        place: third.accuracy,
+        f"{place}_from": low,
+        f"{place}_to": high,
+        f"{place}_videos": third.num_videos,
+        f"{place}_recordings": third.num_recordings,
+        f"{place}_least_value": third.low,
+        f"{place}_most_value": third.high,
     }
 
 
 def _meaning(one: ByQuality) -> str:
-    if not one.thirds:
-        return f"not compared: {one.why_none}"
     if not one.is_real:
         return "no difference beyond chance"
     return f"worst in the {one.worst[0]} third"
@@ -173,7 +194,7 @@ def _with_ends(value: float, ends: Ends) -> str:
 
 def _findings(runs: Runs, by_model: Mapping[str, Sequence[ByQuality]]) -> Iterator[Finding]:
     """The strongest dependence of the best model, if any is real."""
-    judged = {one.name: one for one in runs.judged}
+    judged = _members(runs)
     name, columns = next(iter(by_model.items()))
     real = [one for one in columns if one.is_real]
     if real:
