@@ -80,9 +80,10 @@ def parts(blocks: Iterable[Part]) -> Iterator[Part]:
 def csv(frame: pd.DataFrame) -> bytes:
     """A frame as CSV; a text that a spreadsheet would compute begins with an apostrophe."""
 
-    def safe(value: object) -> object:
+    def safe(value: Any) -> Any:
         return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
     plain = frame.drop(columns=[name for name in ("said", "link") if name in frame])
+    plain = plain.rename(columns=safe)
     found: bytes = plain.map(safe).to_csv(index=False).encode("utf-8", "backslashreplace")
     return found

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
 
 import vidray
 from vidray import storage
 from vidray.errors import UserError, unknown_name
 from vidray.report import (
+    beside,
     compare,
     data,
     each_model,
@@ -94,8 +94,9 @@ def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Page:
         tools = Tools(settings=settings, thumbnails=thumbnails)
         made = list(_sections(runs, tools, problems))
     sections = [overview.section(runs, made, problems), *made]
-    html = render(runs, sections, problems, settings).encode()
     data_folder = f"{where.removesuffix('.html')}_data"
+    page = render(runs, sections, problems, settings, data_folder=storage.name_of(data_folder))
+    html = page.encode()
     beside.write(data_folder, runs, sections, problems)
     storage.write_bytes(where, html)
     return Page(
@@ -137,25 +138,33 @@ def chapter(name: str, runs: Runs, settings: ReportSettings | None = None) -> Se
 
 
 def render(
-    runs: Runs, sections: Sequence[Section], problems: Sequence[Problem], settings: ReportSettings
+    runs: Runs,
+    sections: Sequence[Section],
+    problems: Sequence[Problem],
+    settings: ReportSettings,
+    *,
+    data_folder: str,
 ) -> str:
-    """The HTML of the page."""
-    style, script = (_asset(name) for name in ("style.css", "script.js"))
+    """The HTML of the page.
+
+    Args:
+        data_folder: name of the folder beside the page with the data of its figures.
+    """
+    style = templates.asset("parts.css") + templates.asset("style.css")
+    script = templates.asset("script.js")
     return templates.page(
         title=settings.title or "vidray report",
-        runs=runs,
+        num_runs=len(list(runs.finished)),
         sections=sections,
+        titles={section.name: section.title for section in sections},
         problems=problems,
+        data_folder=data_folder,
         style=style,
         script=script,
         policy=_policy(style, script),
         version=vidray.__version__,
         made_at=datetime.now(UTC),
     )
-
-
-def _asset(name: str) -> str:
-    return (resources.files("vidray.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:

@@ -315,8 +315,8 @@ def _read_search(out: str, name: str, report: Mapping[str, Any]) -> list[SearchR
 # What a night's rows are read for. Embeddings are large, and read where they are needed.
 LABEL_COLUMNS = (
     "video_id", "uri", "group", "status", "error_kind", "error_message", "label", "true_label",
-    "probability", "probabilities", "class_names", "duration_seconds", "corrupt_share", "attempts",
-    "model_digest", "labelled_at", "commit",
+    "probability", "probabilities", "class_names", "begin_seconds", "end_seconds",
+    "duration_seconds", "corrupt_share", "attempts", "model_digest", "labelled_at", "commit",
 )  # fmt: skip
 
 
