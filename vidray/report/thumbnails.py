@@ -141,7 +141,7 @@ class Thumbnails:
                 Thumbnail(jpeg=jpeg(frame), alt=f"frame at {at:.2f} s", caption=f"{at:.2f} s")
                 for at, frame in _checked(batch, asked)
             ]
-        except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
+        except (pa.ArrowException, ValueError, LookupError, TypeError) as error:
             if isinstance(error, UserError):
                 raise
             # Nothing that our code says: something has taken the process over.
@@ -175,7 +175,7 @@ def _checked(batch: pa.RecordBatch, asked: _Asked) -> list[tuple[float, NDArray[
 
     Raises:
         VideoError: the reason that it gives instead.
-        ValueError, KeyError, TypeError: it is no answer.
+        ValueError, LookupError, TypeError: it is no answer.
     """
     said = batch.schema.metadata or {}
     if b"kind" in said:
