@@ -215,7 +215,7 @@ def scatter(
         layers.append({"transform": [{"filter": "datum.ringed"}], "mark": ring, "encoding": place})
     if label is not None:
         said = said.assign(is_right=_is_right(said[x], log_x=log_x))
-        for test, align, dx in (("!datum.is_right", "left", 9), ("datum.is_right", "right", -9)):
+        for test, align, dx in (("!datum.is_right", "left", 11), ("datum.is_right", "right", -11)):
             text = {"type": "text", "align": align, "dx": dx, "limit": MOST_LABEL_PX, "aria": False}
             beside = {"transform": [{"filter": test}], "mark": text}
             layers.append({**beside, "encoding": {**place, "text": {"field": label}}})
