@@ -53,7 +53,13 @@ def section(runs: Runs, tools: Tools) -> Section | None:
     spaces = found[:_MOST_SPACES]
     if not spaces:
         return None
-    cards = VideoCards(tools.thumbnails, "map", stretches_of(runs), height_px=_FRAME_HEIGHT_PX)
+    cards = VideoCards(
+        tools.thumbnails,
+        "map",
+        stretches_of(runs),
+        height_px=_FRAME_HEIGHT_PX,
+        has_captions=False,
+    )
     each_once = pd.concat([space.shown for space in spaces]).drop_duplicates("video_id")
     # Made before the maps, whose points lead to them.
     frames = [
@@ -142,7 +148,7 @@ def _maps(
         frame["class"] = [_class(label, classes) for label in frame["true_label"]]
         frame["ringed"] = [_is_error(row) for row in frame.to_dict("records")]
         frame["said"] = [_said(row, points.model) for row in frame.to_dict("records")]
-        frame["link"] = [cards.link(video) for video in frame["video_id"]]
+        frame["link"] = cards.links(frame["video_id"])
         order = {name: place for place, name in enumerate([*classes, _OTHERS, _UNKNOWN])}
         yield charts.scatter(
             frame.sort_values("class", key=lambda names: names.map(order), kind="stable"),
@@ -214,22 +220,22 @@ def _table(spaces: Sequence[_Space]) -> DataTable:
         title="What is true in all dimensions: the five nearest neighbours of each video",
         frame=pd.DataFrame(rows),
         columns={
-            "numbers": Column(),
-            "run": Column(),
-            "videos": Column(form="count"),
-            "dimensions": Column(form="count"),
+            "numbers": Column(title="Numbers"),
+            "run": Column(title="Run"),
+            "videos": Column(title="Videos", form="count"),
+            "dimensions": Column(title="Dimensions", form="count"),
             "same_class": Column(
-                title="of its class",
+                title="Of its class",
                 form="percent",
                 best="highest",
                 interval=("same_class_low", "same_class_high"),
                 hint="of the five nearest videos of other recordings",
             ),
             "by_chance": Column(
-                title="by chance", form="percent", hint="if the numbers said nothing of the class"
+                title="By chance", form="percent", hint="if the numbers said nothing of the class"
             ),
             "own_recording": Column(
-                title="of its recording", form="percent", hint="of the five nearest videos of all"
+                title="Of its recording", form="percent", hint="of the five nearest videos of all"
             ),
         },
         note=(
