@@ -158,7 +158,7 @@ def _maps(
             y_title="",
             name=f"map-{number}-{slug}",
             title=f"{method} of {points.what} ({points.run})",
-            note=_note(space),
+            note=f"{_note(space)} {_kept(values, place)}",
             color="class",
             axes=False,
             size=_POINT_SIZE,
@@ -198,6 +198,14 @@ def _note(space: _Space) -> str:
         return f"{said}."
     errors = sum(_is_error(row) for row in shown.to_dict("records"))
     return f"{said}; {judged:,} have an answer of {points.model}, {errors:,} errors are ringed."
+
+
+def _kept(values: Floats, place: Floats) -> str:
+    share = 100 * projections.kept_neighbours(values, place)
+    return (
+        f"Of the five nearest points of each, {share:.0f} % are among the ten videos that are "
+        "nearest in all dimensions."
+    )
 
 
 def _table(spaces: Sequence[_Space]) -> DataTable:
@@ -247,11 +255,10 @@ def _table(spaces: Sequence[_Space]) -> DataTable:
 
 def _explanation(spaces: Sequence[_Space], *, is_cut: bool) -> list[str]:
     first = (
-        "A map shows which videos are alike: points that are neighbours on it mostly are "
-        "neighbours in all dimensions. It shows no more than that. How far groups are from one "
-        "another, how large they are and which way they lie means nothing; both methods find "
-        "groups in pure noise; and another --seed draws another map. So believe a group on the "
-        "map as far as the table above does."
+        "A map shows which videos are alike, as far as two dimensions can: how many neighbours it "
+        "keeps is below each. How far groups are from one another, how large they are and which "
+        "way they lie means nothing, and groups may be seen in pure noise. So believe a group as "
+        "far as the table above does, which looks at all dimensions."
     )
     said = [first]
     own = max((space.near.own_recording for space in spaces if space.near), default=0.0)
