@@ -172,8 +172,7 @@ def _shares(variable: NightVariable, sides: Sequence[Bools]) -> tuple[str, str]:
     """The share of the name that differs most."""
     assert isinstance(variable.column, Codes)
     counts = [
-        np.bincount(variable.column.values[side], minlength=variable.column.count)
-        for side in sides
+        np.bincount(variable.column.values[side], minlength=variable.column.count) for side in sides
     ]
     first, second = (one / max(1, one.sum()) for one in counts)
     most = int(np.abs(first - second).argmax())

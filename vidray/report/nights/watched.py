@@ -301,9 +301,7 @@ def _vectors(
     return NightVariable(title=title, against=against, column=column, least=LEAST_TOLD_APART)
 
 
-def _family(
-    looked: Sequence[ExtractRun], name: str, ids: pa.Array
-) -> NDArray[np.float32] | None:
+def _family(looked: Sequence[ExtractRun], name: str, ids: pa.Array) -> NDArray[np.float32] | None:
     """``float32 (n, D)`` of the videos ``ids``; NaN where a video has none. Part by part: a family
     of 100,000 videos may be larger than memory.
     """
