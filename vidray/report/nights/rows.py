@@ -125,7 +125,7 @@ class NightRows:
     @property
     def is_newest(self) -> Masks:
         """Whether it is the row of its video that counts."""
-        return self.next_night == self.count
+        return np.asarray(self.next_night == self.count)
 
     @cached_property
     def kinds(self) -> Words:
