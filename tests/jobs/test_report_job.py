@@ -1,5 +1,6 @@
 """jobs/report.py: the page and its files, what it says at its end, and wrong arguments."""
 
+import json
 import re
 from pathlib import Path
 
@@ -47,11 +48,19 @@ def test_the_page_its_data_and_the_summary(
         assert f'id="{name}"' in page, name
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
-    files = list((tmp_path / "shown" / "report_data").glob("*.csv"))
-    assert files
-    for path in files:
+    data = tmp_path / "shown" / "report_data"
+    assert (pd.read_csv(data / "runs.csv")["run"] == "knn").any()
+    summary = json.loads((data / "report.json").read_text())
+    assert len(summary["runs"]) == 6
+    assert summary["problems"][0]["folder"] == str(tmp_path / "unfinished")
+    assert {path.name for path in data.iterdir()} == {"report.json", *summary["files"]}
+    for path in data.glob("*.csv"):
         pd.read_csv(path)
-    assert (pd.read_csv(tmp_path / "shown" / "report_data" / "runs.csv")["run"] == "knn").any()
+    (data / "mine.csv").write_text("notes")
+    assert exit_code(JOB, "--runs", runs / "features", "--out", out, "--no-frames") == 0
+    fewer = json.loads((data / "report.json").read_text())["files"]
+    assert len(fewer) < len(summary["files"])
+    assert {path.name for path in data.iterdir()} == {"mine.csv", "report.json", *fewer}
 
 
 @pytest.mark.slow

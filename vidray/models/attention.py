@@ -285,9 +285,7 @@ def _frames(network: Any, clips: Tensor) -> ClipAttention:
         weights[:, 0] = 1
     rolled = back_through(seen.steps, weights)[:, network.class_tokens :]
     side = round(rolled.shape[1] ** 0.5)
-    within = (rolled / rolled.sum(dim=1, keepdim=True)).view(
-        len(clips), clips.shape[2], side, side
-    )
+    within = (rolled / rolled.sum(dim=1, keepdim=True)).view(len(clips), clips.shape[2], side, side)
     rule = f"{_ROLLOUT} within each frame; it averages its frames, so each counts the same"
     return _found(within, clips.shape[2], rule, weighs_frames=False)
 

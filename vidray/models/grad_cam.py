@@ -13,6 +13,11 @@ follows an average, this is Zhou et al.'s CAM (2016).
 - Of a two-stream network, the map of the colours lies on the frame that it sees, that of the flow
   on the frames whose motion it sees, and they are added.
 
+The stage is found in a forward pass: the last module at the shallowest depth whose output still has
+rows and columns, and is no pooling's. Its places are 32 pixels wide in most networks, so that small
+clips have few of them: ``least_side`` asks for an earlier stage with more, whose features are
+simpler and tell classes apart less well.
+
 Transformers have no such stage, apart from Video Swin, whose tokens keep their places to the end
 and are averaged there; of the others ``attention`` says where they look.
 """
@@ -57,9 +62,23 @@ class _Stage:
     channels_last: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClassMaps:
+    """Where a network sees a class in clips.
+
+    Attributes:
+        maps: ``float32 (N, T, H, W)``, the highest of each clip 1; all 0 where nothing speaks for
+            the class.
+        places: frames, rows and columns that the maps had before they were interpolated.
+    """
+
+    maps: NDArray[np.float32]
+    places: tuple[int, int, int]
+
+
 def grad_cam(
-    network: nn.Module, clips: Tensor, classes: NDArray[np.int64]
-) -> NDArray[np.float32] | None:
+    network: nn.Module, clips: Tensor, classes: NDArray[np.int64], *, least_side: int = 2
+) -> ClassMaps | None:
     """Maps of where a network sees a class in clips; None for networks without convolutional maps.
 
     The network's modes, gradients and hooks are left as they were. Not for several threads at once.
@@ -68,10 +87,7 @@ def grad_cam(
         network: as ``networks.build`` makes it.
         clips: what it takes, ``float (N, C, T, H, W)``, on its device.
         classes: ``int (N,)``: which of its classes, a clip each.
-
-    Returns:
-        ``float32 (N, T, H, W)``, the highest of each clip 1; all 0 where nothing speaks for the
-        class.
+        least_side: rows and columns of the stage; 2 of the last one if no stage has as many.
 
     Raises:
         ModelError: its weights are too large to compute with.
@@ -82,7 +98,7 @@ def grad_cam(
     inputs = clips.detach().clone().requires_grad_()
     # cuDNN's LSTMs have a backward pass in training mode alone.
     with evaluating(network), torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        with _noting(network) as seen:
+        with _noting(network, least_side) as seen:
             logits = network(inputs)
         stages = seen()
         if not stages:
@@ -97,8 +113,18 @@ def grad_cam(
     highest = maps.amax(dim=(1, 2, 3), keepdim=True)
     found = (maps / highest.clamp_min(torch.finfo(maps.dtype).tiny)).cpu().numpy()
     if not np.isfinite(found).all():
-        raise ModelError("the network's gradients are no numbers: get a new copy, or train it again")
-    return np.asarray(found, np.float32)
+        raise ModelError(
+            "the network's gradients are no numbers: get a new copy, or train it again"
+        )
+    stage, output = stages[0]
+    return ClassMaps(maps=found, places=_places(stage, output, clips))
+
+
+def _places(stage: _Stage, output: Tensor, clips: Tensor) -> tuple[int, int, int]:
+    """Frames, rows and columns of a stage; those of image networks are of every frame they see."""
+    sides = output.shape[1:-1] if stage.channels_last else output.shape[2:]
+    frames = sides[0] if len(sides) == 3 else len(output) // len(clips)
+    return frames, sides[-2], sides[-1]
 
 
 def _weighted(stage: _Stage, output: Tensor, gradient: Tensor) -> Tensor:
@@ -110,10 +136,12 @@ def _weighted(stage: _Stage, output: Tensor, gradient: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def _noting(network: nn.Module) -> Iterator[Callable[[], list[tuple[_Stage, Tensor]]]]:
+def _noting(
+    network: nn.Module, least_side: int
+) -> Iterator[Callable[[], list[tuple[_Stage, Tensor]]]]:
     """A context that notes the stages' outputs; what it gives tells them afterwards."""
     named = _stages(network)
-    noted = _Named(named) if named else _Last()
+    noted = _Named(named) if named else _Last(network, least_side)
     modules = [stage.module for stage in named] if named else list(network.modules())
     handles = [module.register_forward_hook(noted) for module in modules]
     try:
@@ -138,11 +166,17 @@ class _Named:
 
 
 class _Last:
-    """The last output with rows and columns that no pooling made: the last convolutional stage."""
+    """The last convolutional stage.
 
-    def __init__(self) -> None:
+    By depth, since a module inside a block sees what is beside its shortcut, and not the whole.
+    """
+
+    def __init__(self, network: nn.Module, least_side: int) -> None:
+        self._depths = {id(module): name.count(".") for name, module in network.named_modules()}
+        self._sides = (least_side, 2)
         self._pooled: Tensor | None = None
-        self._last: tuple[nn.Module, Tensor] | None = None
+        # (rows and columns asked for, depth) -> the last module there, and its output
+        self._last: dict[tuple[int, int], tuple[nn.Module, Tensor]] = {}
         self._has_tokens = False
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -154,14 +188,18 @@ class _Last:
         if isinstance(module, _POOLINGS):
             self._pooled = output
         # A row of modules gives what its last one gave.
-        elif output is not self._pooled and max(output.shape[-2:]) > 1:
-            self._last = module, output
+        elif output is not self._pooled:
+            for side in self._sides:
+                if max(output.shape[-2:]) >= side:
+                    self._last[side, self._depths[id(module)]] = module, output
 
     def found(self) -> list[tuple[_Stage, Tensor]]:
-        if self._last is None or self._has_tokens:
-            return []
-        module, output = self._last
-        return [(_Stage(module=module, place=_over_clip), output)]
+        for side in self._sides:
+            depths = [depth for asked, depth in self._last if asked == side]
+            if depths and not self._has_tokens:
+                module, output = self._last[side, min(depths)]
+                return [(_Stage(module=module, place=_over_clip), output)]
+        return []
 
 
 def _stages(network: nn.Module) -> list[_Stage]:

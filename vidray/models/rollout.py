@@ -1,4 +1,4 @@
-"""Attention rollout (Abnar and Zuidema 2020): how much of each token reaches a transformer's answer.
+"""Attention rollout (Abnar and Zuidema 2020): how much of each token is in a transformer's answer.
 
 A block adds to each token a mean of the others, weighted by attention. Going back from the tokens
 that the head sees, each block hands a token's weight on: a share to the tokens that it attends to,
@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch

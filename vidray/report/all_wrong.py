@@ -39,9 +39,10 @@ def shared_mistakes(
         f"If the models erred independently of one another, {by_chance:.2g} would be expected."
     )
     shown = [
-        cards.card(row["uri"], _facts(row, models)) for row in hard.head(most).to_dict("records")
+        cards.card(row["video_id"], row["uri"], _facts(row, models))
+        for row in hard.head(most).to_dict("records")
     ]
-    frame["link"] = [cards.link(uri) for uri in frame["uri"]]
+    frame["link"] = [cards.link(video) for video in frame["video_id"]]
     blocks: list[Part] = [Prose(paragraphs=[said])]
     if shown:
         title = f"Wrong in {which} models, the surest first ({len(shown)} of {len(hard)})"
@@ -71,6 +72,7 @@ def _per_video(group: ComparedModels) -> pd.DataFrame:
     votes = [_most_common(said[is_wrong[:, k], k], group) for k in range(len(truth))]
     return pd.DataFrame(
         {
+            "video_id": group.video_ids,
             "video": [storage.name_of(group.best.uris[row]) for row in best],
             "uri": [group.best.uris[row] for row in best],
             "recording": [group.best.groups[row] for row in best],

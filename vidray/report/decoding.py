@@ -24,6 +24,7 @@ from vidray import storage
 from vidray.errors import UserError, VideoError
 from vidray.masking import without_secrets
 from vidray.storage import addresses
+from vidray.video.clock import Stretch
 from vidray.video.decode import Limits, Request, Video
 from vidray.video.steady_opencv import steady_opencv
 
@@ -32,7 +33,6 @@ WIDEST = 4
 _LIMITS = Limits(max_bytes=16 << 30)
 # A frame asked for by its time is the one that is shown then; times in files have milliseconds.
 _COARSEST_CLOCK_SECONDS = 1e-3
-_SLOWEST_FRAME_SECONDS = 10.0
 # The address of the service behind these is that of the environment, whatever a table says.
 _STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oss", "oci"})
 # Their files are made by the kernel when they are read; some act on it.
@@ -83,10 +83,12 @@ def _frames(
     uri = request["uri"]
     check_address(uri, hosts)
     with storage.opened(uri) as source, Video(source, limits=_LIMITS) as video:
-        chosen = _chosen(video.pts_seconds, request)
+        # As tables have them: from the first frame shown.
+        since_first = video.pts_seconds - video.pts_seconds[0]
+        chosen = _chosen(since_first, request)
         width, height = _size(video, request["height_px"])
         found = video.read(Request(chosen, width_px=width, height_px=height))[0]
-    yield from zip(found.pts_seconds.tolist(), found.pixels, strict=True)
+    yield from zip(since_first[chosen].tolist(), found.pixels, strict=True)
 
 
 def check_address(uri: str, hosts: frozenset[str]) -> None:
@@ -117,14 +119,8 @@ def _chosen(times: NDArray[np.float64], request: Mapping[str, Any]) -> NDArray[n
         wanted = np.asarray(request["at_seconds"], np.float64) + _COARSEST_CLOCK_SECONDS
         shown = np.searchsorted(times, wanted, side="right") - 1
         return np.asarray(np.clip(shown, 0, len(times) - 1), np.int64)
-    begin, end = request["begin_seconds"] or 0.0, request["end_seconds"]
-    if begin > times[-1] + _SLOWEST_FRAME_SECONDS:
-        message = f"the stretch begins at {begin:.2f} s, and its last frame is at {times[-1]:.2f} s"
-        raise VideoError("too_short", message)
-    # A stretch in which no frame begins shows the one that began before it.
-    first = max(0, int(np.searchsorted(times, begin + _COARSEST_CLOCK_SECONDS, side="right")) - 1)
-    behind = len(times) if end is None else int(np.searchsorted(times, end, side="left"))
-    inside = np.arange(first, max(behind, first + 1))
+    stretch = Stretch.of_row(request).frames(times)
+    inside = np.arange(stretch.start, stretch.stop)
     count = min(request["count"], len(inside))
     # The middle of each of ``count`` equal parts.
     chosen = inside[((np.arange(count) + 0.5) * len(inside) / count).astype(np.int64)]

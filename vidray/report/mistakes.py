@@ -13,7 +13,7 @@ from vidray.report.blocks import Column, DataTable, Finding, Fold, Part, Prose, 
 from vidray.report.comparable import ComparedModels, groups
 from vidray.report.runs import JudgedModel, Runs
 from vidray.report.tools import Tools
-from vidray.report.video_cards import VideoCards, gallery
+from vidray.report.video_cards import VideoCards, gallery, stretches_of
 
 # Somebody relies on an answer as sure as this.
 _SURE = 0.9
@@ -21,7 +21,7 @@ _SURE = 0.9
 
 def section(runs: Runs, tools: Tools) -> Section | None:
     """The chapter; None where no model was judged."""
-    cards = VideoCards(tools.thumbnails, prefix="mistakes")
+    cards = VideoCards(tools.thumbnails, "mistakes", stretches_of(runs))
     most = tools.settings.shown_videos
     blocks: list[Part] = []
     findings: list[Finding] = []
@@ -63,11 +63,12 @@ def _fold(
     )
     for title, rows, of, frames in lists:
         made = [
-            cards.card(row["uri"], _facts(row), frames=frames) for row in rows.to_dict("records")
+            cards.card(row["video_id"], row["uri"], _facts(row), frames=frames)
+            for row in rows.to_dict("records")
         ]
         if made:
             blocks.append(gallery(f"{title} ({len(made)} of {of:,})", made))
-    frame["link"] = [cards.link(uri) for uri in frame["uri"]]
+    frame["link"] = [cards.link(video) for video in frame["video_id"]]
     blocks.append(_table(frame, f"mistakes-{number}", group.label(member), most))
     title = f"{group.label(member)}: {len(wrong):,} of {len(frame):,} videos wrong"
     return Fold(title=title, blocks=blocks, is_open=number == 1)
@@ -79,6 +80,7 @@ def answers(member: JudgedModel) -> pd.DataFrame:
     rows = range(len(truth))
     frame = pd.DataFrame(
         {
+            "video_id": member.video_ids,
             "video": [storage.name_of(uri) for uri in member.uris],
             "uri": member.uris,
             "recording": member.groups,

@@ -28,7 +28,8 @@ _MOST_SECONDS = 20.0
 _MEMORY_BYTES = 2 << 30
 _MOST_FRAMES = 64
 # Of all frames of a page, which is to open at once and to go by mail: 12 MB of JPEG are 16 of HTML.
-PAGE_SECONDS = 60.0
+# A short clip takes 40 ms; a bucket that is slow, or a video that hangs, takes what it is given.
+PAGE_SECONDS = 180.0
 PAGE_BYTES = 12_000_000
 # A folder was moved, or a bucket is down: so many videos in a row show it.
 _MOST_GONE = {"missing": 8, "unavailable": 2, "timeout": 2}
@@ -81,7 +82,7 @@ class Thumbnails:
         at_seconds: Sequence[float] | None = None,
         height_px: int = HEIGHT_PX,
     ) -> Sequence[Thumbnail] | str:
-        """Frames of a video, or why there are none.
+        """Frames of a video, or why there are none. Times count from the first frame shown.
 
         Args:
             count: so many, spread evenly over the video or the stretch.
