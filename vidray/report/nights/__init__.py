@@ -10,7 +10,7 @@ import pandas as pd
 from vidray import storage
 from vidray.errors import ERROR_KINDS
 from vidray.report.blocks import Column, DataTable, Finding, Fold, Part, Prose, Section
-from vidray.report.nights import alarms, charts_over_nights, drift, rows, unsure, watched
+from vidray.report.nights import alarms, charts_over_nights, drift, labels, rows, unsure, watched
 from vidray.report.nights import origin as origins
 from vidray.report.nights.rows import NightRows
 from vidray.report.runs import Runs
@@ -68,19 +68,21 @@ def _of_set(
     frame = rows.per_night(found, tools.settings)
     kinds = rows.failures(found)
     said = last_night(found, frame, kinds)
+    level, text = alarms.verdict(found, made)
     unsure_blocks, files = unsure.blocks(found, tools, slug)
     blocks: list[Part] = [
-        Prose(paragraphs=[said, *_history(found, frame)], is_finding=False),
+        Prose(paragraphs=[said]),
+        Prose(paragraphs=[text], is_finding=level != "note"),
         *_failed(found, slug),
         *alarms.blocks(found, made, slug),
         *charts_over_nights.of_counts(frame, kinds, slug),
-        *charts_over_nights.of_labels(found, slug),
+        *labels.blocks(found, origin, seen.is_learnt[: len(found.rows)], slug, seed=seed),
+        Prose(paragraphs=_history(found, frame)),
         _table(frame, slug),
         *unsure_blocks,
     ]
     share = frame["failed_share"].iloc[-1]
     failing: alarms.Level = "warning" if share >= _MANY_FAILED else "note"
-    level, text = alarms.verdict(found, made)
     findings = [
         Finding(level=level, text=text, section=NAME),
         Finding(level=failing, text=said, section=NAME),

@@ -91,11 +91,10 @@ def _capital(text: str) -> str:
 
 def blocks(found: NightRows, made: Sequence[NightDrift], slug: str) -> list[Part]:
     """The parts of the page; none where nothing can be compared."""
-    level, text = verdict(found, made)
-    parts: list[Part] = [Prose(paragraphs=[text], is_finding=level != "note")]
     last = [one for one in made if one.night == found.count - 1]
     if not last:
-        return parts
+        return []
+    parts: list[Part] = []
     drawn = [one for one in _sorted(last) if one.is_alarm and one.variable.numbers is not None]
     parts += [_distribution(one, f"{slug}-drift-{k}") for k, one in enumerate(drawn[:_MOST_DRAWN])]
     if len({one.night for one in made}) > 1:

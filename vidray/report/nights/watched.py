@@ -158,7 +158,7 @@ def _of_labels(found: NightRows, origin: LabelOrigin, sizes: Sizes) -> Iterator[
 
     for title, name, unit, least in (
         ("duration", "duration_seconds", "s", LEAST),
-        ("share of corrupt frames", "corrupt_share", "", LEAST_DAMAGE),
+        ("corrupt frames", "corrupt_share", "", LEAST_DAMAGE),
     ):
         parts = (floats(found.rows[name]), trained(name), None)
         one = _number(title, parts, sizes, against="training", least=least, unit=unit)
