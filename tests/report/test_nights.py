@@ -4,12 +4,13 @@ import itertools
 import json
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from tests.report import made, made_nights
 from tests.report.made_nights import failure, history, night, report, row
-from vidray.report import nights, page
+from vidray.report import beside, nights, page
 from vidray.report.blocks import Chart, DataTable, Prose, Section
 from vidray.report.nights import charts_over_nights, labels, rows
 from vidray.report.runs import LabelHistory, Runs
@@ -31,7 +32,7 @@ def _section(*histories: LabelHistory, **settings: object) -> Section:
 
 
 def _texts(section: Section) -> str:
-    blocks = page.parts(section.blocks)
+    blocks = beside.parts(section.blocks)
     return "\n".join(text for one in blocks if isinstance(one, Prose) for text in one.paragraphs)
 
 
@@ -122,7 +123,7 @@ def test_failures_are_grouped_with_an_example_and_a_long_error_is_cut() -> None:
     section = _section(one)
     (table,) = (
         block
-        for block in page.parts(section.blocks)
+        for block in beside.parts(section.blocks)
         if isinstance(block, DataTable) and block.name == "nights-failures"
     )
     assert table.frame["kind"].tolist() == ["unreadable", "timeout"]
@@ -134,25 +135,27 @@ def test_failures_are_grouped_with_an_example_and_a_long_error_is_cut() -> None:
 
 
 def test_accuracy_of_a_night_has_an_interval_over_recordings() -> None:
-    table = pa.concat_tables([night(1, 200), night(2, 4)])
-    found = _found(history(table))
+    right = np.random.default_rng(0).random(60) < 0.5
+    videos = [
+        row(f"v{k}.{j}", 1, group=f"g{k}", true_label="jump" if right[k] else "run")
+        for k, j in itertools.product(range(60), range(5))
+    ]
+    later = [row(f"w{j}", 2, group="one", true_label="jump") for j in range(5)]
+    unknown = [row("u", 1), failure("f", 1, "timeout", true_label="run")]
+    found = _found(history([*videos, *later, *unknown]))
     nobody = np.zeros(len(found.rows), np.bool_)
     frame = labels.accuracy(found, nobody, seed=0)
-    ok = table.filter(pa.compute.equal(table["status"], "ok")).to_pandas()
-    right = (ok["label"] == ok["true_label"]).groupby(ok["commit"]).mean()
-    assert frame["accuracy"].tolist() == pytest.approx(right.tolist())
-    first = frame.iloc[0]
-    assert first["low"] < first["accuracy"] < first["high"]
-    # 50 recordings of 4 videos that share a label: wider than of 200 separate videos.
-    separate = 1.96 * np.sqrt(first["accuracy"] * (1 - first["accuracy"]) / first["videos"])
-    assert first["high"] - first["low"] > 2 * separate
+    assert frame["videos"].tolist() == [300, 5]
+    assert frame["accuracy"].tolist() == pytest.approx([right.mean(), 1.0])
+    # All videos of a recording are right, or all are wrong: as wide as of 60 videos, not of 300.
+    width = frame["high"][0] - frame["low"][0]
+    assert width == pytest.approx(2 * 1.96 * np.sqrt(right.var() / 60), rel=0.1)
     assert np.isnan(frame["low"][1])  # one recording
-    learnt = found.night == 0
-    assert labels.accuracy(found, learnt, seed=0)["night"].tolist() == [2]
+    assert labels.accuracy(found, found.night == 0, seed=0)["night"].tolist() == [2]
 
 
 def test_of_many_names_the_largest_and_the_rest_are_drawn() -> None:
-    frame = rows.pd.DataFrame({"night": [1, 2], **{f"c{k:02}": [k, 1] for k in range(12)}})
+    frame = pd.DataFrame({"night": [1, 2], **{f"c{k:02}": [k, 1] for k in range(12)}})
     largest = charts_over_nights.largest(frame)
     assert largest.columns.tolist() == [
         "night",
@@ -162,10 +165,11 @@ def test_of_many_names_the_largest_and_the_rest_are_drawn() -> None:
     assert largest["all others"].tolist() == [0 + 1 + 2 + 3 + 4, 5]
 
 
+@pytest.mark.slow
 def test_several_sets_each_have_a_part_and_no_name_is_twice() -> None:
     table = pa.concat_tables([night(1, 30), night(2, 30)])
     section = _section(history(table), history(table, set_name="s3d-ba9876543210"))
-    named = [b.name for b in page.parts(section.blocks) if isinstance(b, DataTable | Chart)]
+    named = [b.name for b in beside.parts(section.blocks) if isinstance(b, DataTable | Chart)]
     assert len(set(named)) == len(named) > 10
     assert len(section.findings) <= 3
     assert "labels by s3d" in _texts(section)
@@ -203,7 +207,7 @@ def test_hostile_names_stay_text() -> None:
     )
     section = _section(one)
     runs = Runs(folders=("x",), labels=(one,))
-    html = page.render(runs, [section], [], ReportSettings())
+    html = page.render(runs, [section], [], ReportSettings(), data_folder="d")
     assert "<img src=x" not in html
     assert "<script>alert" not in html
     for content in section.files.values():

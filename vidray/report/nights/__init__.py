@@ -169,7 +169,9 @@ def _failed(found: NightRows, slug: str) -> list[Part]:
         )
     if not examples:
         return []
-    frame = pd.DataFrame(examples).sort_values("videos", ascending=False, kind="stable")
+    frame = pd.DataFrame(examples).sort_values(
+        "videos", ascending=False, kind="stable", ignore_index=True
+    )
     return [
         DataTable(
             name=f"{slug}-failures",

@@ -8,7 +8,6 @@ the labelling interface beside them has the names that the predictions refer to.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +21,7 @@ import pyarrow.compute as pc
 from vidray import storage
 from vidray.evaluation.intervals import Floats, Integers
 from vidray.report.blocks import Card, Column, DataTable, Fold, Part, Prose
-from vidray.report.formats import MISSING
+from vidray.report.formats import MISSING, legible
 from vidray.report.nights.rows import NightRows, floats
 from vidray.report.tools import Tools
 from vidray.report.video_cards import gallery
@@ -168,7 +167,7 @@ def to_tasks(frame: pd.DataFrame, model_version: str) -> list[dict[str, Any]]:
                             "from_name": _CHOICE,
                             "to_name": _VIDEO,
                             "type": "choices",
-                            "value": {"choices": [_choice(row["label"])]},
+                            "value": {"choices": [legible(row["label"])]},
                         }
                     ],
                 }
@@ -194,7 +193,8 @@ def address(uri: str) -> str:
 
 def to_interface(names: Sequence[str]) -> str:
     """The labelling interface: the video, and one choice of the classes."""
-    choices = "".join(f"    <Choice value={quoteattr(_choice(name))}/>\n" for name in names)
+    # XML has no control characters.
+    choices = "".join(f"    <Choice value={quoteattr(legible(name))}/>\n" for name in names)
     return (
         "<View>\n"
         f'  <Video name="{_VIDEO}" value="${_VIDEO}"/>\n'
@@ -203,11 +203,6 @@ def to_interface(names: Sequence[str]) -> str:
         "  </Choices>\n"
         "</View>\n"
     )
-
-
-def _choice(name: str) -> str:
-    """A class as the interface names it: XML has no control characters."""
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", "\ufffd", name)
 
 
 def _card(row: dict[Any, Any], tools: Tools) -> Card:
