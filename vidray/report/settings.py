@@ -17,6 +17,10 @@ class ReportSettings:
     """Decode frames of the videos that the page shows; without them it needs no video."""
     shown_videos: int = 12
     """Videos in each gallery, such as the worst errors of a model."""
+    robustness_videos: int = 0
+    """Videos that are damaged on purpose (blur, noise, darkness, dropped frames) and labelled
+    again, to see what the models bear; 0: none. Takes about 10 seconds a video, and more of large
+    ones."""
     cpu_hour_price: float = 0.05
     """Price of one CPU core for an hour, for the cost of a million videos."""
     gpu_hour_price: float = 3.0
@@ -27,6 +31,8 @@ class ReportSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.shown_videos <= 100:
             raise UserError(f"shown_videos is {self.shown_videos}: it must be 1 to 100")
+        if not 0 <= self.robustness_videos <= 1000:
+            raise UserError(f"robustness_videos is {self.robustness_videos}: it must be 0 to 1000")
         for name in ("cpu_hour_price", "gpu_hour_price"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or more")
