@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make setup   install the locked versions into .venv"
-	@echo "make demo    make 80 small clips, extract, train and judge two models, label new clips by the better"
+	@echo "make demo    make 80 small clips, extract, train and judge two models, label new clips by the better, show all on a page"
 	@echo "make test    lint, types and tests"
 	@echo "make test-fast   the quick tests, without Ray: what to run between two edits"
 	@echo "make test-shared   the tests over ../shared/data only"
@@ -63,6 +63,7 @@ demo: $(DEMO)/.videos
 	for night in 1 2; do \
 		$(BIN)/python jobs/label.py --model $$better --videos $(DEMO)/new --out $(DEMO)/labels || exit 1; \
 	done
+	$(BIN)/python jobs/report.py --runs $(DEMO) --out $(DEMO)/report.html
 
 test: $(READY)
 	$(BIN)/ruff check .

@@ -309,7 +309,7 @@ def test_the_table_has_a_row_per_repeat_and_fraction() -> None:
     units = _plan(rows)
     found = study_figures.summarise(_examples(rows), units, _answers(units), (0.5, 1.0))
     table = study_figures.to_table(found)
-    assert table.schema == study_figures.STUDY
+    assert table.schema == schema.STUDY
     keys = [(r["model"], r["purpose"], r["repeat"], r["fraction"]) for r in table.to_pylist()]
     assert [key[1:] for key in keys if key[0] == "r3d_18"] == [
         ("test", None, None), ("cross-validation", 0, None), ("cross-validation", 1, None),

@@ -102,6 +102,23 @@ def test_run_json_is_there_before_anything_else_and_names_the_libraries(
     assert commit.contents.versions == (told["versions"],)
 
 
+def test_every_night_keeps_its_report(config: label.LabelConfig) -> None:
+    label.main(config)
+    first = json.loads(Path(config.out, "run.json").read_text())
+    write_video(Path(config.videos) / "new.avi", num_frames=20)
+    label.main(config)
+    label.main(config)  # Nothing is new: no night.
+    nights = {
+        path.name: json.loads(path.read_text()) for path in Path(config.out, "nights").iterdir()
+    }
+    assert sorted(nights) == ["commit-000001.json", "commit-000002.json"]
+    assert nights["commit-000001.json"].items() <= first.items()
+    assert [night["counts"]["videos"] for night in nights.values()] in ([2, 1], [1, 2])
+    assert nights["commit-000002.json"]["hours_of_video"] == pytest.approx(20 / 25 / 3600, abs=1e-3)
+    label.main(dataclasses.replace(config, overwrite=True))
+    assert [path.name for path in Path(config.out, "nights").iterdir()] == ["commit-000001.json"]
+
+
 def test_a_dry_run_writes_nothing(config: label.LabelConfig) -> None:
     label.main(dataclasses.replace(config, dry_run=True))
     assert not Path(config.out).exists()

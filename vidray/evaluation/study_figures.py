@@ -14,26 +14,9 @@ from vidray.evaluation import judging
 from vidray.evaluation.study_answers import UnitAnswer
 from vidray.evaluation.study_plan import BASELINES, Purpose, Unit
 from vidray.learning.examples import Examples
+from vidray.tables import schema
 
 _MEANS = ("accuracy", "macro_f1", "macro_auc", "log_loss")
-
-STUDY = pa.schema(
-    [
-        pa.field("model", pa.string(), nullable=False),
-        pa.field("purpose", pa.string(), nullable=False),
-        pa.field("repeat", pa.int32()),  # of a cross-validation
-        pa.field("fraction", pa.float64()),  # of split train, in a learning curve
-        pa.field("train_videos", pa.int32(), nullable=False),  # of a fold: their mean
-        pa.field("judged_videos", pa.int32(), nullable=False),
-        pa.field("accuracy", pa.float64(), nullable=False),
-        pa.field("accuracy_low", pa.float64()),  # 95 % interval over recordings
-        pa.field("accuracy_high", pa.float64()),
-        pa.field("macro_f1", pa.float64()),
-        pa.field("macro_auc", pa.float64()),
-        pa.field("log_loss", pa.float64(), nullable=False),
-        pa.field("training_seconds", pa.float64(), nullable=False),  # of all folds together
-    ]
-)
 
 
 def summarise(
@@ -128,7 +111,7 @@ def to_table(summary: Mapping[str, Any]) -> pa.Table:
         _row(one["model"], "learning-curve", one, fraction=one["fraction"])
         for one in summary["learning_curve"]
     ]
-    return pa.Table.from_pylist(rows, STUDY)
+    return pa.Table.from_pylist(rows, schema.STUDY)
 
 
 def _row(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -40,25 +41,31 @@ def predict_logits(
     Returns:
         ``float32 (N, K)``, in the order of ``batches``; (0, 0) where there are none.
     """
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
     logits = []
-    try:
-        # PyTorch keeps rounded weights for all threads: one that works on another stream of the GPU
-        # would read them before they are written (NaN, or another label).
-        with torch.no_grad(), autocast(device, precision, keeps_weights=False):
-            for clips in batches:
-                # torch wants an array it may write to; a view of a file is not one.
-                pixels = np.require(preprocessing.select(clips), requirements=["C", "W"])
-                inputs = preprocessing.to_input(_moved(torch.from_numpy(pixels), device))
-                logits.append(network(inputs).float())
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    # PyTorch keeps rounded weights for all threads: one that works on another stream of the GPU
+    # would read them before they are written (NaN, or another label).
+    with evaluating(network), torch.no_grad(), autocast(device, precision, keeps_weights=False):
+        for clips in batches:
+            # torch wants an array it may write to; a view of a file is not one.
+            pixels = np.require(preprocessing.select(clips), requirements=["C", "W"])
+            inputs = preprocessing.to_input(_moved(torch.from_numpy(pixels), device))
+            logits.append(network(inputs).float())
     if not logits:
         return np.empty((0, 0), np.float32)
     joined: NDArray[np.float32] = torch.cat(logits).cpu().numpy()
     return joined
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """A context in which a network is in evaluation mode; its modes are then as they were."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _moved(pixels: Tensor, device: torch.device) -> Tensor:

@@ -141,11 +141,16 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery(_Shown):
-    """Videos with their frames."""
+    """Videos with their frames.
+
+    Attributes:
+        is_compact: many small cards in a grid, such as those that the points of a map lead to.
+    """
 
     title: str
     cards: Sequence[Card]
     note: str = ""
+    is_compact: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,126 +3,49 @@
 So the page needs no library of charts: it opens at once, prints sharply, works offline, and its
 content-security policy lets no script but the page's own run. Every mark carries its values as its
 name (``aria-label``): for screen readers, and for the page's tooltips.
-
-Colours are the variables of the page's style (``var(--series-1)``), so charts follow dark and
-light. The order of the eight is that of Okabe and Ito (2008), told apart by colour-blind readers
-too; shapes and dashes say the same once more.
 """
 
 from __future__ import annotations
 
-import re
+import dataclasses
 from collections.abc import Mapping
-from html import escape
+from datetime import date
 from typing import Any
 
+import numpy as np
 import pandas as pd
-import vl_convert
 
 from vidray.report.blocks import Chart
+from vidray.report.drawing import (
+    HEIGHT_PX,
+    INK,
+    LINE,
+    MOST_LABEL_PX,
+    SERIES,
+    WIDTH_PX,
+    category,
+    draw,
+    log_axis,
+    looks,
+    quantity,
+    text_width,
+)
 
-# Of a chart that fits a phone. On a wide page charts stand beside one another.
-WIDTH_PX, HEIGHT_PX = 280, 200
-SERIES = tuple(f"var(--series-{number})" for number in range(1, 9))
-_SHAPES = [
-    "circle",
-    "square",
-    "triangle-up",
-    "diamond",
-    "cross",
-    "triangle-down",
-    "stroke",
-    "wedge",
+__all__ = [
+    "HEIGHT_PX",
+    "SERIES",
+    "WIDTH_PX",
+    "bars",
+    "category",
+    "dots",
+    "draw",
+    "heatmap",
+    "histogram",
+    "lines",
+    "looks",
+    "quantity",
+    "scatter",
 ]
-_DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4], [1, 3], [10, 3], [6, 2, 1, 2]]
-_INK, _LINE = "currentColor", "var(--line)"
-# Longer names of classes and models are cut with an ellipsis; the tooltip has them whole.
-_MOST_LABEL_PX = 150
-_CONFIG: dict[str, Any] = {
-    "background": "transparent",
-    "font": "sans-serif",
-    "padding": 4,
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": _INK,
-        "titleColor": _INK,
-        "domainColor": _LINE,
-        "tickColor": _LINE,
-        "gridColor": _LINE,
-        "labelFontSize": 11,
-        "titleFontSize": 11,
-        "titleFontWeight": "normal",
-        "labelLimit": _MOST_LABEL_PX,
-    },
-    # Above the data, never over it.
-    "legend": {
-        "orient": "top",
-        "columns": 2,
-        "labelColor": _INK,
-        "titleColor": _INK,
-        "labelFontSize": 11,
-        "titleFontSize": 11,
-        "titleFontWeight": "normal",
-        "labelLimit": _MOST_LABEL_PX,
-        "symbolStrokeColor": _INK,
-    },
-    "header": {"labelColor": _INK, "titleColor": _INK},
-    "range": {"category": list(SERIES), "symbol": _SHAPES},
-    "text": {"color": _INK, "fontSize": 11},
-    "mark": {"color": SERIES[0]},
-    "rule": {"color": _INK},
-    "title": {"color": _INK},
-}
-_SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
-
-
-def draw(
-    spec: Mapping[str, Any], frame: pd.DataFrame, *, name: str, title: str, note: str = ""
-) -> Chart:
-    """A chart of any specification, in the page's colours and fonts.
-
-    Args:
-        spec: of Vega-Lite, without data; fields are columns of ``frame``. A column ``said`` in the
-            encoding ``description`` is the name of each mark, and a column ``link`` in ``href``
-            what it links to.
-        frame: what is drawn, and what the CSV beside the page holds.
-        name, title, note: of the chart.
-    """
-    values = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    whole = {
-        "$schema": _SCHEMA,
-        "width": WIDTH_PX,
-        "height": HEIGHT_PX,
-        "data": {"values": values},
-        "config": _CONFIG,
-        **spec,
-    }
-    # No address is fetched, whatever a specification says.
-    svg = vl_convert.vegalite_to_svg(whole, allowed_base_urls=[])
-    return Chart(name=name, title=title, svg=_accessible(svg, title), frame=frame, note=note)
-
-
-def _accessible(svg: str, title: str) -> str:
-    """The drawing as one figure with a name, which scales to the width it is given."""
-    start = svg.index(">")
-    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg[:start])
-    assert box is not None
-    label = escape(title, quote=True)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {box[1]} {box[2]}" '
-        f'width="{box[1]}" height="{box[2]}" role="graphics-document" aria-label="{label}" '
-        f'tabindex="0">{svg[start + 1 :].replace("xlink:href", "href")}'
-    )
-
-
-def quantity(field: str, title: str, **more: Any) -> dict[str, Any]:
-    """An axis of numbers; ``more`` goes into its encoding."""
-    return {"field": field, "type": "quantitative", "title": title, **more}
-
-
-def category(field: str, title: str | None = None, **more: Any) -> dict[str, Any]:
-    """An axis, or a legend, of names in the order of the frame."""
-    return {"field": field, "type": "nominal", "title": title, "sort": None, **more}
 
 
 def dots(
@@ -147,7 +70,6 @@ def dots(
     """
     said = frame if "said" in frame else _with_names(frame, label, value, low, high)
     y = category(label, None)
-    look = {} if color is None else {"color": category(color), "shape": category(color)}
     spec = {
         "height": {"step": 24},
         "encoding": {"y": y, "description": {"field": "said"}},
@@ -157,12 +79,15 @@ def dots(
                 "encoding": {
                     "x": quantity(low, value_title, scale={"zero": False}),
                     "x2": {"field": high},
-                    **({} if color is None else {"color": category(color)}),
+                    **looks(frame, color, "color"),
                 },
             },
             {
-                "mark": {"type": "point", "filled": True, "size": 70},
-                "encoding": {"x": quantity(value, value_title, scale={"zero": False}), **look},
+                "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+                "encoding": {
+                    "x": quantity(value, value_title, scale={"zero": False}),
+                    **looks(frame, color, "color", "shape"),
+                },
             },
         ],
     }
@@ -189,7 +114,7 @@ def bars(
             "y": category(label, None),
             "x": quantity(value, value_title),
             "description": {"field": "said"},
-            **({} if color is None else {"color": category(color)}),
+            **looks(frame, color, "color"),
         },
     }
     return draw(spec, said, name=name, title=title, note=note)
@@ -220,25 +145,29 @@ def lines(
         points: mark each value; not for curves of hundreds.
     """
     said = frame if "said" in frame else _with_names(frame, x, y, color=color)
-    at = {"field": x, "type": x_type, "title": x_title}
+    at = {"field": x, "type": x_type, "title": x_title, "sort": None}
     up = quantity(y, y_title, scale={"zero": False})
-    hue = {} if color is None else {"color": category(color)}
-    dash = {} if color is None else {"strokeDash": category(color, scale={"range": _DASHES})}
-    shape = {} if color is None else {"shape": category(color)}
+    hue, dash, shape = (looks(frame, color, name) for name in ("color", "strokeDash", "shape"))
     layers: list[dict[str, Any]] = []
     if diagonal:
         corners = {"values": [{"at": 0, "up": 0}, {"at": 1, "up": 1}]}
-        mark = {"type": "line", "color": _LINE, "strokeDash": [4, 4], "aria": False}
+        mark = {"type": "line", "color": LINE, "strokeDash": [4, 4], "aria": False}
         axes = {"x": quantity("at", x_title), "y": quantity("up", y_title)}
         layers.append({"data": corners, "mark": mark, "encoding": axes})
     if band is not None:
         ends = {"y": quantity(band[0], y_title), "y2": {"field": band[1]}}
         mark = {"type": "area", "opacity": 0.2, "aria": False}
         layers.append({"mark": mark, "encoding": {"x": at, **ends, **hue}})
-    line = {"type": "line", "strokeWidth": 2, "aria": False}
-    layers.append({"mark": line, "encoding": {"x": at, "y": up, **hue, **dash}})
+    # The legend tells lines apart by the shapes of their points; by dashes where there are none.
+    line = {"type": "line", "strokeWidth": 2, "aria": not points}
+    whole = {"description": {"value": title} if color is None else {"field": color}}
     if points:
-        mark = {"type": "point", "filled": True, "size": 40}
+        dash = {key: {**value, "legend": None} for key, value in dash.items()}
+    layers.append(
+        {"mark": line, "encoding": {"x": at, "y": up, **hue, **dash, **({} if points else whole)}}
+    )
+    if points:
+        mark = {"type": "point", "filled": True, "size": 40, "opacity": 1}
         names = {"description": {"field": "said"}}
         layers.append({"mark": mark, "encoding": {"x": at, "y": up, **hue, **shape, **names}})
     return draw({"layer": layers}, said, name=name, title=title, note=note)
@@ -269,25 +198,29 @@ def scatter(
         axes: off for maps whose axes mean nothing, such as t-SNE.
     """
     nothing: dict[str, Any] = {} if axes else {"axis": None}
-    scale: dict[str, Any] = {"type": "log"} if log_x else {"zero": False}
+    along = log_axis(frame[x]) if log_x else {"scale": {"zero": False}}
     place = {
-        "x": quantity(x, x_title, scale=scale, **nothing),
+        "x": quantity(x, x_title, **{**along, **nothing}),
         "y": quantity(y, y_title, scale={"zero": False}, **nothing),
     }
     names = {"description": {"field": "said"}}
     if "link" in frame:
         names["href"] = {"field": "link"}
-    look = {} if color is None else {"color": category(color), "shape": category(color)}
+    look = looks(frame, color, "color", "shape")
     said = frame if "said" in frame else _with_names(frame, x, y, color=color)
     mark = {"type": "point", "filled": True, "size": size, "opacity": 0.85}
     layers: list[dict[str, Any]] = [{"mark": mark, "encoding": {**place, **look, **names}}]
     if "ringed" in frame:
-        ring = {"type": "point", "size": 4 * size, "filled": False, "color": _INK, "aria": False}
+        ring = {"type": "point", "size": 4 * size, "filled": False, "color": INK, "aria": False}
         layers.append({"transform": [{"filter": "datum.ringed"}], "mark": ring, "encoding": place})
     if label is not None:
-        text = {"type": "text", "align": "left", "dx": 8, "limit": _MOST_LABEL_PX, "aria": False}
-        layers.append({"mark": text, "encoding": {**place, "text": {"field": label}}})
-    return draw({"layer": layers}, said, name=name, title=title, note=note)
+        said = said.assign(is_right=_is_right(said[x], log_x=log_x))
+        for test, align, dx in (("!datum.is_right", "left", 9), ("datum.is_right", "right", -9)):
+            text = {"type": "text", "align": align, "dx": dx, "limit": MOST_LABEL_PX, "aria": False}
+            beside = {"transform": [{"filter": test}], "mark": text}
+            layers.append({**beside, "encoding": {**place, "text": {"field": label}}})
+    drawn = draw({"layer": layers}, said, name=name, title=title, note=note)
+    return dataclasses.replace(drawn, frame=frame)
 
 
 def heatmap(
@@ -308,16 +241,18 @@ def heatmap(
     Args:
         shown: column with the text in the cell.
     """
-    step = max(14, min(44, WIDTH_PX // max(1, frame[x].nunique())))
+    room = WIDTH_PX - 30 - text_width(frame[y])
+    step = max(14, min(44, int(room / max(1, frame[x].nunique()))))
     place = {"x": category(x, x_title, axis={"labelAngle": -45}), "y": category(y, y_title)}
     names = {"description": {"field": "said"}}
-    cell = {"type": "rect", "color": SERIES[0], "stroke": _LINE}
+    cell = {"type": "rect", "color": "var(--heat)", "stroke": LINE}
     fill = {
         "opacity": quantity(value, "", scale={"domain": [0, 1], "range": [0.03, 1]}, legend=None)
     }
     ink = {
-        "condition": {"test": f"datum['{value}'] > 0.55", "value": "var(--on-series)"},
-        "value": _INK,
+        # At this strength black and white read equally well on the cell.
+        "condition": {"test": f"datum['{value}'] > 0.74", "value": "var(--on-series)"},
+        "value": "var(--on-paper)",
     }
     layers: list[dict[str, Any]] = [{"mark": cell, "encoding": {**fill, **names}}]
     if step >= 24:
@@ -342,16 +277,22 @@ def histogram(
     """Bars of counts over bins that are already counted, so that a page holds no raw values."""
     said = frame if "said" in frame else _with_names(frame, low, count, color=color)
     spec = {
-        "mark": {"type": "bar", "binSpacing": 1, "opacity": 0.85},
+        "mark": {"type": "bar", "binSpacing": 1},
         "encoding": {
             "x": {"field": low, "bin": {"binned": True}, "title": x_title},
             "x2": {"field": high},
             "y": quantity(count, "videos"),
             "description": {"field": "said"},
-            **({} if color is None else {"color": category(color)}),
+            **looks(frame, color, "color"),
         },
     }
     return draw(spec, said, name=name, title=title, note=note)
+
+
+def _is_right(values: pd.Series[Any], *, log_x: bool) -> pd.Series[bool]:
+    """Whether a point is in the right half, where its text has room on its left only."""
+    at = np.log(values.where(values > 0).astype(float)) if log_x else values.astype(float)
+    return at > (at.min() + at.max()) / 2
 
 
 def _with_names(
@@ -376,4 +317,6 @@ def _with_names(
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, date):
+        return f"{value:%Y-%m-%d}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -34,7 +34,8 @@ class ComparedModels:
     """Models judged on the same videos with the same true labels and classes.
 
     Attributes:
-        number: from 1, in the order of the page; part of the names of its tables and charts.
+        number: from 1, in the order of the page.
+        study: the name of the study that judged them; empty for runs of jobs/evaluate.py.
         members: each with its answers for the common videos only; the most accurate first.
         video_ids: of the common videos.
         left_out: videos that a model was judged on and not every other one, by the model's label.
@@ -44,6 +45,12 @@ class ComparedModels:
     members: tuple[JudgedModel, ...]
     video_ids: tuple[str, ...]
     left_out: Mapping[str, int]
+    study: str = ""
+
+    @property
+    def slug(self) -> str:
+        """A part of the names of its tables and charts."""
+        return f"study-{self.number}" if self.study else str(self.number)
 
     @property
     def best(self) -> JudgedModel:
@@ -127,8 +134,8 @@ def groups(runs: Runs) -> tuple[ComparedModels, ...]:
     """
     if _last and _last[0][0]() is runs:
         return _last[0][1]
-    recording_of = _recordings(runs)
-    together = [_compared(members, recording_of) for members in _clusters(runs.judged)]
+    recording_of = known_recordings(runs)
+    together = [compared(members, recording_of) for members in _clusters(runs.judged)]
     together.sort(key=lambda group: (-len(group.members), -len(group.video_ids)))
     found = tuple(
         dataclasses.replace(group, number=number) for number, group in enumerate(together, start=1)
@@ -172,7 +179,7 @@ def _clusters(judged: Sequence[JudgedModel]) -> list[list[JudgedModel]]:
     return [members for _, _, _, members in found]
 
 
-def _compared(
+def compared(
     members: Sequence[JudgedModel], recording_of: Mapping[str, str | None]
 ) -> ComparedModels:
     """These models on the videos that all of them have, with what is known of recordings."""
@@ -210,7 +217,7 @@ def _on(judged: JudgedModel, known: Mapping[str, str | None]) -> JudgedModel:
     )
 
 
-def _recordings(runs: Runs) -> dict[str, str | None]:
+def known_recordings(runs: Runs) -> dict[str, str | None]:
     """The recording of each video in the data that were given: older predictions name none."""
     found: dict[str, str | None] = {}
     tables = [*(run.rows for run in runs.features), *(run.rows for run in runs.clips)]

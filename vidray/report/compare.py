@@ -6,12 +6,19 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vidray.report import charts, compare_pairs, studies
+from vidray.report import charts, compare_pairs, searches, studies
 from vidray.report.blocks import Chart, DataTable, Finding, Fold, Part, Prose, Section
 from vidray.report.comparable import ComparedModels, groups, kind_of
 from vidray.report.compare_baselines import BaselineResult, baselines_of, not_better
 from vidray.report.compare_figures import figures, filled
-from vidray.report.compare_pairs import PairedModels, in_words, listing, pairs_of, witnesses
+from vidray.report.compare_pairs import (
+    PairedModels,
+    in_words,
+    listing,
+    p_in_words,
+    pairs_of,
+    witnesses,
+)
 from vidray.report.formats import seconds
 from vidray.report.runs import JudgedModel, Runs
 from vidray.report.tools import Tools
@@ -21,6 +28,10 @@ __all__ = ["ComparedModels", "groups", "kind_of", "pairs_of", "section"]
 NAME = "compare"
 # Groups beyond have tables, but no sentence on the first screen.
 _MOST_FINDINGS = 2
+# What few videos cannot show may still be much: nobody would call a model 5 points below as good.
+_LEAST_WORSE = 0.05
+# Seconds of one model differ by some percent from one measurement to the next.
+_QUICKER = 0.9
 _NEVER = {
     "top5": "top 5 says something from six classes on",
     "peak_gpu_bytes": "no model was judged on a GPU",
@@ -40,7 +51,7 @@ def section(runs: Runs, tools: Tools) -> Section | None:
         else:
             is_open = one.group.number == 1 or len(one.group.members) > 1
             blocks.append(Fold(title=one.title, blocks=inside, is_open=is_open))
-    blocks += studies.blocks(runs)
+    blocks += [*studies.blocks(runs, tools.settings.seed), *searches.blocks(runs)]
     if not blocks:
         return None
     return Section(
@@ -121,7 +132,7 @@ class _Compared:
             self.group.members
         )
         return DataTable(
-            name=f"compare-{self.group.number}",
+            name=f"compare-{self.group.slug}",
             title=self.title,
             frame=frame,
             columns=columns,
@@ -147,7 +158,7 @@ class _Compared:
             low="accuracy_low",
             high="accuracy_high",
             value_title="accuracy, 95 % interval",
-            name=f"compare-accuracy-{self.group.number}",
+            name=f"compare-accuracy-{self.group.slug}",
             title="Accuracy of each model",
             note="Intervals that overlap may still differ: the paired tests below decide.",
             color="kind",
@@ -165,10 +176,15 @@ class _Compared:
         right = f"{what} is right on {baseline.accuracy:.3f} of the videos. "
         if not worse:
             return right + "Every model is better."
-        names = [f"{group.label(one)} ({in_words(baseline.against[one.name])})" for one in worse]
-        if len(worse) == len(group.members):
-            return right + f"No model is shown to be better: {listing(names)}."
-        return right + f"Not shown to be better: {listing(names)}."
+        found = [baseline.against[one.name] for one in worse]
+        names = [
+            f"{group.label(member)} ({one.value:+.3f})"
+            for member, one in zip(worse, found, strict=True)
+        ]
+        least = p_in_words(min(one.corrected for one in found))
+        none = "No model is" if len(worse) == len(group.members) else "Not"
+        or_more = " or more" if len(found) > 1 else ""
+        return f"{right}{none} shown to be better: {listing(names)}; {least}{or_more} after Holm."
 
     # The first screen
 
@@ -213,17 +229,19 @@ class _Compared:
 
 
 def cheapest_not_worse(pairs: Sequence[PairedModels]) -> tuple[JudgedModel, PairedModels] | None:
-    """The quickest model, file to label, of those not shown to be worse than the best; None if that
-    is the best itself, or seconds were not measured.
+    """The quickest model, file to label, of those not worse than the best: neither shown to be, nor
+    5 points or more below it. None if none is quicker by a tenth, or seconds were not measured.
     """
     if not pairs:
         return None
     best = pairs[0].first
-    least = _seconds(best)
+    of_best = _seconds(best)
+    least = None if of_best is None else _QUICKER * of_best
     found = None
     for pair in pairs:
         taken = _seconds(pair.second)
-        if pair.first is not best or pair.accuracy.is_real or taken is None or least is None:
+        is_worse = pair.accuracy.is_real or pair.accuracy.value >= _LEAST_WORSE
+        if pair.first is not best or is_worse or taken is None or least is None:
             continue
         if taken < least:
             found, least = (pair.second, pair), taken

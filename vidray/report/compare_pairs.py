@@ -137,7 +137,7 @@ def blocks(group: ComparedModels, pairs: Sequence[PairedModels]) -> list[Part]:
     parts: list[Part] = [
         Prose(paragraphs=[said(group, pairs)], is_finding=True),
         DataTable(
-            name=f"pairs-best-{group.number}",
+            name=f"pairs-best-{group.slug}",
             title=f"{group.label(group.best)} against each other model",
             frame=frame_of(group, with_best),
             columns=_COLUMNS,
@@ -146,7 +146,7 @@ def blocks(group: ComparedModels, pairs: Sequence[PairedModels]) -> list[Part]:
     ]
     if len(pairs) > len(with_best):
         table = DataTable(
-            name=f"pairs-{group.number}",
+            name=f"pairs-{group.slug}",
             title=f"All {len(pairs)} pairs, corrected together",
             frame=frame_of(group, pairs),
             columns=_COLUMNS,

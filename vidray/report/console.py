@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import sys
 import webbrowser
+from pathlib import Path
 
+from vidray import storage
 from vidray.report import formats
 from vidray.report.page import Page
 
 
-def show(report: Page, *, is_opened: bool) -> None:
+def show(page: Page, *, is_opened: bool) -> None:
     """Print the summary; and open the page, if asked for."""
-    for problem in report.problems:
+    for problem in page.problems:
         print(f"not on the page: {problem.folder} {problem.why}", file=sys.stderr)
-    for finding in report.sections[0].findings:
+    for finding in page.sections[0].findings:
         print(f"{finding.level}: {finding.text}")
-    num_runs = sum(1 for _ in report.runs.finished)
+    num_runs = sum(1 for _ in page.runs.finished)
     print(
-        f"{num_runs} runs, {len(report.sections)} chapters, {formats.size(report.size_bytes)}: "
-        f"{report.uri}, data of its figures in {report.data}"
+        f"{num_runs} runs, {len(page.sections)} chapters, {formats.size(page.size_bytes)}: "
+        f"{storage.without_secrets(page.uri)}; the data of its figures: "
+        f"{storage.without_secrets(page.data)}"
     )
-    if is_opened and not webbrowser.open(f"file://{report.uri}"):
-        print("no browser here opens it: open the file yourself", file=sys.stderr)
+    if is_opened:
+        _open(page.uri)
+
+
+def _open(uri: str) -> None:
+    """Open the page in a browser, or say why there is none."""
+    if storage.is_bucket(uri):
+        print("a page in a bucket is not opened: copy it here first", file=sys.stderr)
+    elif not webbrowser.open(Path(uri).as_uri()):
+        print(f"no browser was found: open {uri} yourself", file=sys.stderr)

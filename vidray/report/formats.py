@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,20 @@ if TYPE_CHECKING:
 
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 MISSING = "\u2013"
+# Characters that cannot be seen, cannot be written, or turn the text after them around.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+
+
+def legible(text: str) -> str:
+    """A text with its unseen characters spelled out: ``\\x00``, ``\\u202e``."""
+    return _UNSEEN.sub(lambda found: _spelled(found[0]), text)
+
+
+def _spelled(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
 def seconds(value: float) -> str:
@@ -55,7 +70,8 @@ def is_missing(value: Any) -> bool:
 
 
 def rows_of(table: DataTable) -> Iterator[dict[str, Any]]:
-    """The rows of a table that are shown, with the ends of the column's range for its intervals."""
+    """The rows of a table that are shown, as its template takes them."""
+    best = {name: _best(table.frame[name], column.best) for name, column in table.columns.items()}
     for number, row in enumerate(table.frame.head(table.most_rows).to_dict("records")):
         cells = []
         for name, column in table.columns.items():
@@ -65,11 +81,12 @@ def rows_of(table: DataTable) -> Iterator[dict[str, Any]]:
                     "text": cell(value, column.form),
                     "is_number": column.form != "text",
                     "key": "" if is_missing(value) else _key(value),
-                    "is_best": number in _best(table.frame[name], column.best),
+                    "is_best": number in best[name],
                     "interval": _interval(table, name, row),
                 }
             )
-        yield {"cells": cells, "link": row.get(table.link) if table.link else None}
+        link = row.get(table.link) if table.link else None
+        yield {"cells": cells, "link": None if is_missing(link) else link}
 
 
 def _key(value: Any) -> str:
@@ -86,12 +103,22 @@ def _best(values: pd.Series[Any], best: str | None) -> set[int]:
     return {number for number, value in enumerate(values) if value == at}
 
 
-def _interval(table: DataTable, name: str, row: dict[str, Any]) -> dict[str, float] | None:
-    """Where an interval and its value lie on the range of its column, in percent."""
-    ends = table.columns[name].interval
-    if ends is None or any(is_missing(row[end]) for end in (*ends, name)):
+def _interval(table: DataTable, name: str, row: dict[str, Any]) -> dict[str, Any] | None:
+    """Where an interval and its value lie on the range of its column, in percent, and its text."""
+    column = table.columns[name]
+    if column.interval is None:
+        return None
+    ends = column.interval
+    if any(is_missing(row[end]) for end in (*ends, name)):
         return None
     least, most = table.frame[ends[0]].min(), table.frame[ends[1]].max()
     span = (most - least) or 1.0
-    low, high, at = (100 * float(row[end] - least) / span for end in (*ends, name))
-    return {"low": low, "high": high, "at": at, "from": row[ends[0]], "to": row[ends[1]]}
+    low, high, at = (round(100 * float(row[end] - least) / span, 1) for end in (*ends, name))
+    low_text, high_text = (cell(row[end], column.form) for end in ends)
+    return {
+        "low": low,
+        "width": round(max(1.0, high - low), 1),
+        # The left edge of a mark that is 2.5 wide, on the drawing to its last pixel.
+        "mark": round(min(97.5, max(0.0, at - 1.25)), 2),
+        "text": f"{low_text} to {high_text}",
+    }

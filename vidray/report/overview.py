@@ -1,32 +1,184 @@
-"""The first screen: what the runs are, and what needs a person."""
+"""The first screen: what the runs are, the one table that matters, what needs a person."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from vidray.report.blocks import Column, DataTable, Part, Section
-from vidray.report.runs import Runs
+from vidray import storage
+from vidray.report.blocks import Column, DataTable, Finding, Fold, Part, Prose, Section
+from vidray.report.runs import (
+    ClipsRun,
+    ExtractRun,
+    FinishedRun,
+    JudgedModel,
+    LabelHistory,
+    Problem,
+    Runs,
+    SearchResult,
+    StudyResult,
+    TrainedModel,
+)
+
+_LEVELS = ("alarm", "warning", "good", "note")
+# Chapters whose first table may be the one of the first screen, the most telling first, and the
+# columns of it that fit there.
+_TABLES: dict[str, tuple[str, ...]] = {
+    "compare": ("model", "kind", "accuracy", "macro_f1", "macro_auc", "ece",
+                "end_to_end_seconds_per_video", "size_bytes"),
+    "nights": (),
+    "data": (),
+}  # fmt: skip
+_MOST_ROWS = 8
 
 
-def section(runs: Runs, sections: Sequence[Section]) -> Section:
-    """The first chapter, made of the findings of all others."""
-    blocks: list[Part] = [_runs(runs)]
+def section(runs: Runs, sections: Sequence[Section], problems: Sequence[Problem] = ()) -> Section:
+    """The first chapter, made of the findings and tables of all others."""
+    findings = [finding for other in sections for finding in other.findings]
+    if problems:
+        findings.append(_missing(problems))
+    findings.sort(key=lambda finding: _LEVELS.index(finding.level))
+    blocks: list[Part] = [Prose(paragraphs=[_what(runs)])]
+    if table := _the_table(sections):
+        blocks.append(table)
+    blocks.append(Fold(title="The runs on this page", blocks=[_runs(runs)], is_open=False))
     return Section(
         name="overview",
         title="Overview",
-        lead="What these runs are, and what needs a person.",
+        lead=_lead(findings),
         blocks=blocks,
-        findings=[finding for other in sections for finding in other.findings],
+        findings=findings,
     )
+
+
+def _lead(findings: Sequence[Finding]) -> str:
+    counts = {level: sum(one.level == level for one in findings) for level in _LEVELS}
+    if counts["alarm"]:
+        return f"{_count(counts['alarm'], 'alarm')}: somebody must look at what is listed first."
+    if counts["warning"]:
+        return f"No alarm, and {_count(counts['warning'], 'warning')} to know of."
+    return "Nothing here needs a person."
+
+
+def _missing(problems: Sequence[Problem]) -> Finding:
+    first = problems[0]
+    others = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+    text = f"Not on this page: {storage.name_of(first.folder)} {first.why}{others}."
+    return Finding(level="warning", text=text, section="problems")
+
+
+def _what(runs: Runs) -> str:
+    """What the page is of, in a sentence."""
+    videos = {video for run in runs.features for video in run.rows["video_id"].to_pylist()}
+    clips = sum(len(run.rows) for run in runs.clips)
+    labelled = {v for history in runs.labels for v in history.rows["video_id"].to_pylist()}
+    nights = sum(len(history.rows["commit"].unique()) for history in runs.labels)
+    said = [
+        videos and f"{_count(len(videos), 'video')} described by features",
+        clips and f"{_count(clips, 'clip')} cut for training",
+        runs.models and f"{_count(len(runs.models), 'model')} trained",
+        runs.judged and f"{_count(len(runs.judged), 'evaluation')}",
+        runs.studies and _count(len(runs.studies), "study", "studies"),
+        runs.searches and _count(len(runs.searches), "search", "searches"),
+        nights and f"{_count(nights, 'night')} of labels of {_count(len(labelled), 'video')}",
+    ]
+    found = [text for text in said if text]
+    if not found:
+        return "There is no finished run."
+    listed = ", ".join(found[:-1]) + (" and " if len(found) > 1 else "") + found[-1]
+    return f"This page shows {listed}."
+
+
+def _count(number: int, noun: str, nouns: str = "") -> str:
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def _the_table(sections: Sequence[Section]) -> DataTable | None:
+    """The table that matters most for these runs, its telling columns only."""
+    made = {other.name: other for other in sections}
+    for name, wanted in _TABLES.items():
+        tables = list(_tables(made[name].blocks)) if name in made else []
+        if not tables:
+            continue
+        first = tables[0]
+        names = [column for column in wanted if column in first.columns] or list(first.columns)
+        return DataTable(
+            name="overview",
+            title=first.title,
+            frame=first.frame,
+            columns={column: first.columns[column] for column in names},
+            most_rows=_MOST_ROWS,
+            link=first.link,
+            note=f"More of it in the chapter {made[name].title}.",
+        )
+    return None
+
+
+def _tables(blocks: Sequence[Part]) -> Iterator[DataTable]:
+    for block in blocks:
+        if isinstance(block, DataTable):
+            yield block
+        elif isinstance(block, Fold):
+            yield from _tables(block.blocks)
 
 
 def _runs(runs: Runs) -> DataTable:
-    rows = [{"run": run.name, "folder": run.out} for run in runs.finished]
-    return DataTable(
-        name="runs",
-        title="Runs on this page",
-        frame=pd.DataFrame(rows, columns=["run", "folder"]),
-        columns={"run": Column(title="Run"), "folder": Column(title="Folder")},
-    )
+    rows = [
+        {"run": run.name, "job": _job(run), "holds": _holds(run), "took": _took(run),
+         "folder": storage.without_secrets(run.out)}
+        for run in runs.finished
+    ]  # fmt: skip
+    columns = {
+        "run": Column(title="Run"),
+        "job": Column(title="Job"),
+        "holds": Column(title="Holds"),
+        "took": Column(title="Took", form="seconds"),
+        "folder": Column(title="Folder"),
+    }
+    frame = pd.DataFrame(rows, columns=list(columns))
+    return DataTable(name="runs", title="Runs", frame=frame, columns=columns)
+
+
+def _job(run: FinishedRun) -> str:
+    kinds = {
+        ExtractRun: "extract",
+        ClipsRun: "clips",
+        TrainedModel: "train",
+        JudgedModel: "evaluate",
+        StudyResult: "study",
+        SearchResult: "search",
+        LabelHistory: "label",
+    }
+    return kinds[type(run)]
+
+
+def _holds(run: FinishedRun) -> str:
+    match run:
+        case ExtractRun():
+            return f"{_count(len(run.rows), 'video')}: {', '.join(run.families)}"
+        case ClipsRun():
+            return _count(len(run.rows), "clip")
+        case TrainedModel():
+            classes = _count(len(run.info["class_names"]), "class", "classes")
+            return f"{run.info['name']}, {classes}"
+        case JudgedModel():
+            return f"{run.title} on {_count(len(run.truth), 'video')} of split {run.split}"
+        case StudyResult():
+            return _count(len(run.rows["model"].unique()), "model")
+        case SearchResult():
+            return _count(len(run.trials), "trial")
+        case LabelHistory():
+            nights = _count(len(run.rows["commit"].unique()), "night")
+            return f"{_count(len(run.rows), 'row')} in {nights}"
+    return ""
+
+
+def _took(run: FinishedRun) -> float | None:
+    """Seconds of the whole job, as far as its run.json says."""
+    whole = run.number("seconds", "all") or run.number("seconds")
+    if whole is not None:
+        return whole
+    parts = [run.number("seconds", name) for name in ("startup", "working", "training")]
+    known = [part for part in parts if part is not None]
+    return sum(known) if known else None

@@ -9,17 +9,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
-
-import pandas as pd
 
 import vidray
 from vidray import storage
 from vidray.errors import UserError, unknown_name
 from vidray.report import (
+    beside,
     compare,
     data,
     each_model,
@@ -33,7 +31,7 @@ from vidray.report import (
     templates,
     tradeoffs,
 )
-from vidray.report.blocks import Chart, DataTable, Fold, Part, Section
+from vidray.report.blocks import Section
 from vidray.report.reading import read
 from vidray.report.runs import Problem, Runs
 from vidray.report.settings import ReportSettings
@@ -92,22 +90,18 @@ def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Page:
         raise UserError(f"--out is {out}: the name of the page must end in .html")
     runs = read(folders)
     problems = list(runs.problems)
-    with Thumbnails(is_on=settings.frames) as thumbnails:
+    with Thumbnails(is_on=settings.frames, hosts=settings.frames_from) as thumbnails:
         tools = Tools(settings=settings, thumbnails=thumbnails)
         made = list(_sections(runs, tools, problems))
-    sections = [overview.section(runs, made), *made]
-    html = render(runs, sections, problems, settings).encode()
-    beside = f"{where.removesuffix('.html')}_data"
-    for section in sections:
-        for name, content in section.files.items():
-            storage.write_bytes(storage.join(beside, name), content)
-    for block in parts(block for section in sections for block in section.blocks):
-        if isinstance(block, DataTable | Chart):
-            storage.write_bytes(storage.join(beside, f"{block.name}.csv"), csv(block.frame))
+    sections = [overview.section(runs, made, problems), *made]
+    data_folder = f"{where.removesuffix('.html')}_data"
+    page = render(runs, sections, problems, settings, data_folder=storage.name_of(data_folder))
+    html = page.encode()
+    beside.write(data_folder, runs, sections, problems)
     storage.write_bytes(where, html)
     return Page(
         uri=where,
-        data=beside,
+        data=data_folder,
         size_bytes=len(html),
         runs=runs,
         sections=sections,
@@ -139,30 +133,38 @@ def chapter(name: str, runs: Runs, settings: ReportSettings | None = None) -> Se
     if name not in made:
         raise unknown_name("chapter", name, made)
     settings = settings or ReportSettings()
-    with Thumbnails(is_on=settings.frames) as thumbnails:
+    with Thumbnails(is_on=settings.frames, hosts=settings.frames_from) as thumbnails:
         return made[name](runs, Tools(settings=settings, thumbnails=thumbnails))
 
 
 def render(
-    runs: Runs, sections: Sequence[Section], problems: Sequence[Problem], settings: ReportSettings
+    runs: Runs,
+    sections: Sequence[Section],
+    problems: Sequence[Problem],
+    settings: ReportSettings,
+    *,
+    data_folder: str,
 ) -> str:
-    """The HTML of the page."""
-    style, script = (_asset(name) for name in ("style.css", "script.js"))
+    """The HTML of the page.
+
+    Args:
+        data_folder: name of the folder beside the page with the data of its figures.
+    """
+    style = templates.asset("parts.css") + templates.asset("style.css")
+    script = templates.asset("script.js")
     return templates.page(
         title=settings.title or "vidray report",
-        runs=runs,
+        num_runs=len(list(runs.finished)),
         sections=sections,
+        titles={section.name: section.title for section in sections},
         problems=problems,
+        data_folder=data_folder,
         style=style,
         script=script,
         policy=_policy(style, script),
         version=vidray.__version__,
         made_at=datetime.now(UTC),
     )
-
-
-def _asset(name: str) -> str:
-    return (resources.files("vidray.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _policy(style: str, script: str) -> str:
@@ -175,26 +177,3 @@ def _policy(style: str, script: str) -> str:
         f"default-src 'none'; img-src data:; style-src {digests[0]}; script-src {digests[1]}; "
         "base-uri 'none'; form-action 'none'"
     )
-
-
-def parts(blocks: Iterable[Part]) -> Iterator[Part]:
-    """Blocks, and those inside of folds."""
-    for block in blocks:
-        yield block
-        if isinstance(block, Fold):
-            yield from parts(block.blocks)
-
-
-# What a spreadsheet takes for a formula (OWASP, CSV injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def csv(frame: pd.DataFrame) -> bytes:
-    """A frame as CSV; a text that a spreadsheet would compute begins with an apostrophe."""
-
-    def safe(value: object) -> object:
-        return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
-
-    plain = frame.drop(columns=[name for name in ("said", "link") if name in frame])
-    found: bytes = plain.map(safe).to_csv(index=False).encode("utf-8", "backslashreplace")
-    return found

@@ -20,7 +20,6 @@ import pyarrow as pa
 
 from vidray import storage
 from vidray.errors import UserError
-from vidray.evaluation.study_figures import STUDY
 from vidray.labelling import commits
 from vidray.models.importance import Importance
 from vidray.models.model_files import name_and_digest, read_info
@@ -111,16 +110,11 @@ def _find(
             return
         report = run_folder.read_json(folder)
     except FileNotFoundError:
-        inside = sorted(storage.list_names(folder))[:_MOST_FOLDERS] if depth < _MOST_DEPTH else []
-        below = [join(folder, name) for name in inside if not name.startswith((".", "_"))]
-        found = [
-            one for path in below if storage.is_folder(path) for one in _find(path, [], depth + 1)
-        ]
+        found = list(_find_inside(folder, problems, depth))
+        if not found and depth == 0:
+            why = "holds no run of vidray: give the folder of a job's --out"
+            problems.append(_problem(folder, why))
         yield from found
-        if not found:
-            problems.append(
-                _problem(folder, "holds no run of vidray: give the folder of a job's --out")
-            )
         return
     except _DAMAGE as error:
         problems.append(_problem(folder, _reason(error)))
@@ -138,6 +132,22 @@ def _find(
         for name in ("best", "test"):
             if storage.is_folder(join(folder, name)):
                 yield from _find(join(folder, name), problems, depth + 1)
+
+
+def _find_inside(
+    folder: str, problems: list[Problem], depth: int
+) -> Iterator[tuple[str, Kind, Mapping[str, Any]]]:
+    """The runs in the folders of a folder that is none itself."""
+    names = sorted(storage.list_names(folder))[:_MOST_FOLDERS]
+    if run_folder.MODEL in names:  # A model that somebody passed on without its run.json.
+        yield folder, "model", {}
+        return
+    if depth == _MOST_DEPTH:
+        return
+    for name in names:
+        path = join(folder, name)
+        if not name.startswith((".", "_")) and storage.is_folder(path):
+            yield from _find(path, problems, depth + 1)
 
 
 def _short_names(outs: Sequence[str]) -> list[str]:
@@ -294,7 +304,7 @@ def _read_judged(out: str, name: str, report: Mapping[str, Any]) -> list[JudgedM
 
 def _read_study(out: str, name: str, report: Mapping[str, Any]) -> list[StudyResult]:
     rows = parquet.read_parquet(join(out, "study.parquet"))
-    return [StudyResult(out=out, name=name, report=report, rows=conform(rows, STUDY))]
+    return [StudyResult(out=out, name=name, report=report, rows=conform(rows, schema.STUDY))]
 
 
 def _read_search(out: str, name: str, report: Mapping[str, Any]) -> list[SearchResult]:
@@ -305,8 +315,8 @@ def _read_search(out: str, name: str, report: Mapping[str, Any]) -> list[SearchR
 # What a night's rows are read for. Embeddings are large, and read where they are needed.
 LABEL_COLUMNS = (
     "video_id", "uri", "group", "status", "error_kind", "error_message", "label", "true_label",
-    "probability", "probabilities", "class_names", "duration_seconds", "corrupt_share", "attempts",
-    "model_digest", "labelled_at", "commit",
+    "probability", "probabilities", "class_names", "begin_seconds", "end_seconds",
+    "duration_seconds", "corrupt_share", "attempts", "model_digest", "labelled_at", "commit",
 )  # fmt: skip
 
 

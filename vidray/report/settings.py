@@ -15,6 +15,9 @@ class ReportSettings:
     """Heading of the page; made from the runs if not given."""
     frames: bool = True
     """Decode frames of the videos that the page shows; without them it needs no video."""
+    frames_from: tuple[str, ...] = ()
+    """Hosts that frames are fetched from where a table names web addresses of videos
+    (https://HOST/...); of folders and buckets they always are."""
     shown_videos: int = 12
     """Videos in each gallery, such as the worst errors of a model."""
     robustness_videos: int = 0

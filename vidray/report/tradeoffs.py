@@ -2,11 +2,251 @@
 
 from __future__ import annotations
 
-from vidray.report.blocks import Section
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from vidray.report import charts, learning_curves
+from vidray.report.blocks import Chart, Column, DataTable, Fold, Part, Prose, Section
+from vidray.report.comparable import ComparedModels, groups
+from vidray.report.compare_figures import COLUMNS, figures, filled
+from vidray.report.compare_pairs import listing, witnesses
+from vidray.report.costs import rate_of
+from vidray.report.formats import cell
 from vidray.report.runs import Runs
+from vidray.report.settings import ReportSettings
 from vidray.report.tools import Tools
 
+# Costs that are farther apart than this have a logarithmic axis.
+_WIDE = 10
+_ENDS = ("accuracy_low", "accuracy_high")
 
-def section(_runs: Runs, _tools: Tools) -> Section | None:
+
+@dataclass(frozen=True, kw_only=True)
+class CostAxis:
+    """Something that a model costs.
+
+    Attributes:
+        column: of the frame.
+        title: of the axis, with its unit.
+        unit: what the column is divided by on the axis.
+        noun: in sentences.
+        form: of a value in words, as a table's column.
+    """
+
+    column: str
+    title: str
+    noun: str
+    form: str
+    unit: float = 1.0
+
+
+AXES = (
+    CostAxis(
+        column="end_to_end_seconds",
+        title="seconds a video, file to label",
+        noun="seconds a video",
+        form="seconds",
+    ),
+    CostAxis(column="size_bytes", title="size, MB", noun="size", form="bytes", unit=1e6),
+    CostAxis(column="peak_ram_bytes", title="peak RAM, MB", noun="memory", form="bytes", unit=1e6),
+    CostAxis(
+        column="peak_gpu_bytes",
+        title="peak GPU memory, MB",
+        noun="GPU memory",
+        form="bytes",
+        unit=1e6,
+    ),
+    CostAxis(
+        column="cost_per_million",
+        title="cost of a million videos",
+        noun="cost",
+        form="count",
+    ),
+)
+
+
+def section(runs: Runs, tools: Tools) -> Section | None:
     """The chapter; None where no run has anything for it."""
-    return None
+    blocks: list[Part] = []
+    chosen = [group for group in groups(runs) if len(group.members) > 1]
+    for group in chosen:
+        inside = _of_group(group, runs, tools.settings)
+        if len(chosen) > 1 and inside:
+            title = f"{len(group.members)} models on {witnesses(group)}"
+            blocks.append(Fold(title=title, blocks=inside))
+        else:
+            blocks += inside
+    blocks += learning_curves.blocks(runs)
+    if not blocks:
+        return None
+    return Section(
+        name="tradeoffs",
+        title="What accuracy costs",
+        lead="What a more accurate model takes in seconds, size, memory and money, and what more "
+        "data or more training would bring.",
+        blocks=blocks,
+    )
+
+
+def frame_of(group: ComparedModels, runs: Runs, settings: ReportSettings) -> pd.DataFrame:
+    """A row a model: its figures, what a million videos cost, and of which fronts it is.
+
+    ``front_COLUMN`` says of each axis whether no model is both cheaper and at least as accurate.
+    """
+    frame = figures(group, runs)
+    rates = [rate_of(member, runs) for member in group.members]
+    frame = frame.assign(
+        cost_per_million=[None if one is None else one.per_million(settings) for one in rates],
+        cost_from=[None if one is None else one.source for one in rates],
+    )
+    for axis in AXES:
+        frame[axis.column] = pd.to_numeric(frame[axis.column])
+        frame[f"front_{axis.column}"] = pareto(frame[axis.column], frame["accuracy"])
+    return frame
+
+
+def pareto(costs: Sequence[float], accuracies: Sequence[float]) -> list[bool]:
+    """Whether each model is on the front: every one that costs as little or less is less accurate.
+
+    Of two that are equal in both, both are. A model whose cost is unknown is not.
+    """
+    points = list(zip(costs, accuracies, strict=True))
+    return [
+        not pd.isna(cost)
+        and not any(
+            other <= cost and more >= accuracy and (other, more) != (cost, accuracy)
+            for other, more in points
+        )
+        for cost, accuracy in points
+    ]
+
+
+def _of_group(group: ComparedModels, runs: Runs, settings: ReportSettings) -> list[Part]:
+    frame = frame_of(group, runs, settings)
+    known = [axis for axis in AXES if frame[axis.column].notna().sum() > 1]
+    if not known:
+        return []
+    fronts = [_said(frame, axis) for axis in known]
+    parts: list[Part] = [Prose(paragraphs=[" ".join(fronts)])]
+    parts += [_chart(frame, axis, group) for axis in known]
+    parts.append(_table(frame, known, group, settings))
+    return parts
+
+
+def _said(frame: pd.DataFrame, axis: CostAxis) -> str:
+    """The front along an axis, in a sentence."""
+    front = _front(frame, axis)
+    named = [
+        f"{row['model']} ({cell(row[axis.column], axis.form)}, {row['accuracy']:.3f})"
+        for row in front.to_dict("records")
+    ]
+    if len(named) == 1:
+        return f"By {axis.noun}, {named[0]} is cheapest and most accurate."
+    return f"By {axis.noun}, the choice is between {listing(named)}."
+
+
+def _front(frame: pd.DataFrame, axis: CostAxis) -> pd.DataFrame:
+    return frame[frame[f"front_{axis.column}"]].sort_values(axis.column, kind="stable")
+
+
+def _chart(frame: pd.DataFrame, axis: CostAxis, group: ComparedModels) -> Chart:
+    known = frame[frame[axis.column].notna()]
+    front = f"front_{axis.column}"
+    points = pd.DataFrame(
+        {
+            "model": known["model"],
+            "kind": known["kind"].fillna("unknown"),
+            "x": known[axis.column] / axis.unit,
+            **{name: known[name] for name in ("accuracy", *_ENDS)},
+            "front": known[front],
+            "link": known["link"],
+        }
+    ).sort_values("x", kind="stable")
+    points["said"] = [
+        f"{row['model']}: accuracy {row['accuracy']:.3f}, {axis.noun} "
+        f"{cell(row['x'] * axis.unit, axis.form)}" + (", on the front" if row["front"] else "")
+        for row in points.to_dict("records")
+    ]
+    is_log = bool(points["x"].min() > 0 and points["x"].max() > _WIDE * points["x"].min())
+    points["is_right"] = _is_right(points["x"], is_log=is_log)
+    name = axis.column.removesuffix("_bytes").replace("_", "-")
+    return charts.draw(
+        _scatter(axis.title, is_log=is_log),
+        points,
+        name=f"pareto-{name}-{group.slug}",
+        title=f"Accuracy and {axis.noun}",
+        note="The line joins the models that none beats in both: every other one is less accurate "
+        "than one that costs no more.",
+    )
+
+
+def _is_right(x: pd.Series[float], *, is_log: bool) -> list[bool]:
+    """Whether each point is in the right half of its axis, where names stand to the left."""
+    middle = (x.min() * x.max()) ** 0.5 if is_log else (x.min() + x.max()) / 2
+    return [bool(value > middle) for value in x]
+
+
+def _scatter(title: str, *, is_log: bool) -> Mapping[str, Any]:
+    """Points by kind, the steps of the front, and the names of the models on it."""
+    scale = {"type": "log"} if is_log else {"zero": False}
+    place = {
+        "x": charts.quantity("x", title, scale={**scale, "padding": 12}, axis={"tickCount": 5}),
+        "y": charts.quantity("accuracy", "accuracy", scale={"zero": False, "padding": 16}),
+    }
+    look = {"color": charts.category("kind"), "shape": charts.category("kind")}
+    names = {"description": {"field": "said"}, "href": {"field": "link"}}
+    step = {"type": "line", "interpolate": "step-after", "opacity": 0.6, "aria": False}
+    return {
+        "encoding": place,
+        "layer": [
+            {
+                "transform": [{"filter": "datum.front"}],
+                "mark": {**step, "color": "currentColor", "strokeDash": [3, 3]},
+            },
+            {
+                "mark": {"type": "point", "filled": True, "size": 70, "opacity": 0.9},
+                "encoding": {**look, **names},
+            },
+            *_names(),
+        ],
+    }
+
+
+def _names() -> Iterator[dict[str, Any]]:
+    """A layer of texts for each half of the axis."""
+    for half, align, dx in (("!datum.is_right", "left", 7), ("datum.is_right", "right", -7)):
+        yield {
+            "transform": [{"filter": f"datum.front && {half}"}],
+            "mark": {"type": "text", "align": align, "dx": dx, "dy": -8, "aria": False},
+            "encoding": {"text": {"field": "model"}},
+        }
+
+
+def _table(
+    frame: pd.DataFrame, known: Sequence[CostAxis], group: ComparedModels, settings: ReportSettings
+) -> DataTable:
+    on = [
+        ", ".join(axis.noun for axis in known if row[f"front_{axis.column}"]) or None
+        for row in frame.to_dict("records")
+    ]
+    columns = {
+        **{name: COLUMNS[name] for name in ("model", "kind", "accuracy")},
+        **{axis.column: COLUMNS[axis.column] for axis in AXES if axis.column in COLUMNS},
+        "cost_per_million": Column(title="Cost of a million videos", form="count", best="lowest"),
+        "cost_from": Column(title="Measured in"),
+        "front": Column(title="Not beaten in", hint="no model costs less and is as accurate"),
+    }
+    return DataTable(
+        name=f"tradeoffs-{group.slug}",
+        title="What each model costs",
+        frame=frame.assign(front=on),
+        columns=filled(frame.assign(front=on), columns),
+        note=f"Money at {settings.cpu_hour_price:g} for a core and {settings.gpu_hour_price:g} for "
+        "a GPU an hour (--cpu-hour-price, --gpu-hour-price), in the currency of these prices, for "
+        "videos like those measured. A rate of one process takes one core for busy: networks keep "
+        "several busy, so theirs is the least they cost.",
+        link="link",
+    )

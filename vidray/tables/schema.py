@@ -149,3 +149,21 @@ LABELS = pa.schema(
         pa.field("commit", pa.int32(), nullable=False),  # of two rows of a video, the higher counts
     ]
 )
+# Of jobs/study.py: a row per model and purpose, and repeat or fraction.
+STUDY = pa.schema(
+    [
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("purpose", pa.string(), nullable=False),
+        pa.field("repeat", pa.int32()),  # of a cross-validation
+        pa.field("fraction", pa.float64()),  # of split train, in a learning curve
+        pa.field("train_videos", pa.int32(), nullable=False),  # of a fold: their mean
+        pa.field("judged_videos", pa.int32(), nullable=False),
+        pa.field("accuracy", pa.float64(), nullable=False),
+        pa.field("accuracy_low", pa.float64()),  # 95 % interval over recordings
+        pa.field("accuracy_high", pa.float64()),
+        pa.field("macro_f1", pa.float64()),
+        pa.field("macro_auc", pa.float64()),
+        pa.field("log_loss", pa.float64(), nullable=False),
+        pa.field("training_seconds", pa.float64(), nullable=False),  # of all folds together
+    ]
+)

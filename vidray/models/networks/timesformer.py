@@ -17,7 +17,7 @@ passes through a linear layer that begins as zeros. The authors do so in all blo
 here in all, so that a network with an image transformer's weights begins as that transformer.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +135,17 @@ class TimeSformer(nn.Module):
         return token.expand(len(clip), -1, -1), patches
 
 
+class PatchGroups(NamedTuple):
+    """How a block cuts the grid of patches."""
+
+    first: Parts
+    """Groups of the attention with the class token."""
+    second: Parts | None = None
+    """Groups of the one without, which comes before it; None where there is none."""
+    is_strided: bool = False
+    """Whether ``first`` numbers phases, and not boxes; see ``to_groups``."""
+
+
 class Block(nn.Module):
     """Attention within groups of patches, then a perceptron on each token, each added to its input.
 
@@ -157,19 +168,24 @@ class Block(nn.Module):
 
     def forward(self, token: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Class token ``(N, 1, D)`` and patches ``(N, T, R, C, D)``, one block further."""
-        frames, rows, columns = patches.shape[1:4]
-        if self.kind == "divided":
-            patches = self._attend_second(patches, (1, rows, columns))
-            token, patches = self._attend(token, patches, (frames, 1, 1))
-        elif self.kind == "sparse":
-            patches = self._attend_second(patches, (1, _halves(rows), _halves(columns)))
-            phases = (_halves(frames), _halves(rows), _halves(columns))
-            token, patches = self._attend(token, patches, phases, strided=True)
-        else:
-            token, patches = self._attend(token, patches, (1, 1, 1))
+        groups = self.groups(patches.shape)
+        if groups.second is not None:
+            patches = self._attend_second(patches, groups.second)
+        token, patches = self._attend(token, patches, groups.first, strided=groups.is_strided)
         token = token + self.perceptron(self.norm_perceptron(token))
         patches = patches + self.perceptron(self.norm_perceptron(patches))
         return token, patches
+
+    def groups(self, shape: torch.Size) -> PatchGroups:
+        """Which of patches ``(N, T, R, C, D)`` see which."""
+        frames, rows, columns = shape[1:4]
+        if self.kind == "divided":
+            return PatchGroups((frames, 1, 1), second=(1, rows, columns))
+        if self.kind == "sparse":
+            windows = (1, _halves(rows), _halves(columns))
+            phases = (_halves(frames), _halves(rows), _halves(columns))
+            return PatchGroups(phases, second=windows, is_strided=True)
+        return PatchGroups((1, 1, 1))
 
     def _attend(
         self, token: Tensor, patches: Tensor, parts: Parts, *, strided: bool = False

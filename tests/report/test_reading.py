@@ -1,0 +1,196 @@
+"""Run folders of any age, moved, missing, unfinished or damaged -> what the page is made of."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.made_runs import LABELS, clips_run, features_run, videos
+from tests.report import folders
+from vidray.errors import UserError
+from vidray.report.reading import read
+from vidray.report.runs import Runs
+from vidray.storage.json_file import write_json
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run of every kind that is quickly made."""
+    root = tmp_path_factory.mktemp("runs")
+    features_run(root / "features", 16)
+    clips_run(root / "clips", 16)
+    folders.model(root / "knn")
+    folders.evaluation(root / "knn_test", root / "knn")
+    folders.night(root / "labels", folders.label_rows(20))
+    folders.night(root / "labels", folders.label_rows(10, first=20))
+    return root
+
+
+@pytest.fixture
+def copied(made: Path, tmp_path: Path) -> Path:
+    """The same, to be damaged."""
+    shutil.copytree(made, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def _why(runs: Runs) -> dict[str, str]:
+    return {Path(problem.folder).name: problem.why for problem in runs.problems}
+
+
+def test_a_folder_of_runs_gives_all_of_them(made: Path) -> None:
+    runs = read([str(made)])
+    assert [run.name for run in runs.finished] == [
+        "features", "clips", "knn", "knn_test", "labels",
+    ]  # fmt: skip
+    assert not runs.problems
+    assert (len(runs.features[0].rows), len(runs.clips[0].rows)) == (16, 16)
+    assert runs.features[0].rows.column_names[0] == "video_id"
+    assert set(runs.features[0].families) == {"motion", "temporal"}
+    assert runs.features[0].matrix(["motion", "temporal"]).shape == (
+        16,
+        sum(runs.features[0].families.values()),
+    )
+    judged = runs.judged[0]
+    assert judged.model is runs.models[0]
+    assert judged.title == "knn"
+    wanted = np.mean([a == b for a, b in zip(judged.truth, judged.predicted, strict=True)])
+    assert judged.metrics["accuracy"] == pytest.approx(wanted)
+    assert judged.metrics["num_groups"] == 8  # Recordings of two videos each.
+    history = runs.labels[0]
+    assert (history.model_name, len(history.rows)) == ("knn", 30)
+    assert history.nights[1]["videos_per_second"] == 2
+    assert sorted(history.nights) == [1, 2]
+
+
+def test_folders_given_one_by_one_or_twice_are_read_once(made: Path) -> None:
+    runs = read([str(made / "knn"), str(made), str(made / "knn") + "/"])
+    assert [run.name for run in runs.models] == ["knn"]
+
+
+def test_runs_of_one_name_are_told_apart(made: Path, tmp_path: Path) -> None:
+    for parent in ("monday", "tuesday"):
+        shutil.copytree(made / "knn", tmp_path / parent / "knn")
+    names = [run.name for run in read([str(tmp_path)]).models]
+    assert names == ["monday/knn", "tuesday/knn"]
+
+
+def test_an_evaluation_finds_its_model_where_it_was_moved(copied: Path) -> None:
+    (copied / "knn").rename(copied / "elsewhere")
+    assert read([str(copied)]).judged[0].model is None
+    (copied / "moved").mkdir()
+    (copied / "elsewhere").rename(copied / "moved" / "knn")
+    assert read([str(copied)]).judged[0].model is not None
+
+
+def test_a_model_that_is_not_given_is_not_opened(made: Path) -> None:
+    runs = read([str(made / "knn_test")])
+    assert runs.judged[0].model is None
+    assert runs.judged[0].title == "knn"
+
+
+def test_a_model_that_was_trained_again_is_not_the_judged_one(copied: Path) -> None:
+    report = json.loads((copied / "knn_test" / "run.json").read_text())
+    write_json(str(copied / "knn_test" / "run.json"), {**report, "model_digest": "f" * 12})
+    assert read([str(copied)]).judged[0].model is None
+
+
+def test_what_is_missing_unfinished_or_foreign_is_said(copied: Path) -> None:
+    (copied / "features" / "_SUCCESS").unlink()
+    (copied / "notes").mkdir()
+    (copied / "foreign").mkdir()
+    (copied / "foreign" / "run.json").write_text('{"kind": "of another program"}')
+    given = [copied / name for name in ("features", "gone", "notes", "foreign", "knn")]
+    runs = read([str(path) for path in given])
+    why = _why(runs)
+    assert "is not finished (no _SUCCESS): run the same command again" in why["features"]
+    assert "is not there: check the path" in why["gone"]
+    assert "holds no run of vidray" in why["notes"]
+    assert "no job of vidray wrote" in why["foreign"]
+    assert [run.name for run in runs.finished] == ["knn"]
+
+
+def test_a_model_that_was_passed_on_without_its_run_json_is_read(copied: Path) -> None:
+    (copied / "knn" / "run.json").unlink()
+    (copied / "knn" / "_SUCCESS").unlink()
+    assert [run.name for run in read([str(copied)]).models] == ["knn"]
+    assert [run.name for run in read([str(copied / "knn")]).models] == ["knn"]
+
+
+def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--runs gives no run of vidray: .*gone is not there"):
+        read([str(tmp_path / "gone")])
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("features/features/part-00000.parquet", b"PAR1 and no more"),
+        ("features/run.json", b"{"),
+        ("clips/clips/part-00000.parquet", b""),
+        ("knn/model.json", b'{"family": "classical"}'),
+        ("knn/importance.json", b'{"families": 3}'),
+        ("knn/history.json", b"[[["),
+        ("knn_test/metrics.json", b"[]"),
+        ("knn_test/metrics.json", b'{"per_class": {"a": {}}}'),
+        ("knn_test/predictions.parquet", b"\0" * 100),
+        ("labels/labels/set=knn-0123456789ab/commit-000001.parquet", b"PAR1"),
+        ("labels/run.json", b"\xff"),
+    ],
+)
+def test_a_damaged_file_costs_its_run_and_no_other(file: str, content: bytes, copied: Path) -> None:
+    (copied / file).write_bytes(content)
+    runs = read([str(copied)])
+    name = file.split("/", maxsplit=1)[0]
+    assert list(_why(runs)) == [name]
+    assert "\n" not in _why(runs)[name]
+    assert sorted(run.name for run in runs.finished) == sorted(
+        {"features", "clips", "knn", "knn_test", "labels"} - {name}
+    )
+
+
+def test_columns_of_another_type_are_damage(copied: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    part = copied / "features" / "features" / "part-00000.parquet"
+    table = pq.read_table(part)
+    at = table.schema.get_field_index("duration_seconds")
+    pq.write_table(table.set_column(at, "duration_seconds", pa.array(["long"] * 16)), part)
+    assert "is damaged" in _why(read([str(copied)]))["features"]
+
+
+def test_columns_that_an_older_version_did_not_write_are_null(copied: Path) -> None:
+    import pyarrow.parquet as pq
+
+    part = copied / "features" / "features" / "part-00000.parquet"
+    pq.write_table(pq.read_table(part).drop_columns(["corrupt_share", "has_sound"]), part)
+    predictions = copied / "knn_test" / "predictions.parquet"
+    pq.write_table(pq.read_table(predictions).drop_columns(["group"]), predictions)
+    shutil.rmtree(copied / "labels" / "nights")
+    runs = read([str(copied)])
+    assert not runs.problems
+    assert runs.features[0].rows["has_sound"].null_count == 16
+    assert set(runs.judged[0].groups) == {None}
+    assert sorted(runs.labels[0].nights) == [2]  # Of run.json, the last night's.
+
+
+def test_numbers_of_run_json_are_finite_or_none(copied: Path) -> None:
+    report = json.loads((copied / "knn" / "run.json").read_text())
+    odd = {"training": "fast", "all": 1e400, "other": True, "deep": {"er": 3}}
+    (copied / "knn" / "run.json").write_text(json.dumps({**report, "seconds": odd}))
+    model = read([str(copied)]).models[0]
+    assert model.number("seconds", "training") is None
+    assert model.number("seconds", "all") is None
+    assert model.number("seconds", "other") is None
+    assert model.number("seconds", "deep", "er") == 3
+    assert model.number("seconds", "deep", "er", "more") is None
+
+
+def test_hostile_names_are_kept_as_they_are(copied: Path) -> None:
+    rows = [{**row, "uri": "/v/<img src=x onerror=alert(1)>.mp4"} for row in videos(4)]
+    shutil.rmtree(copied / "knn_test")
+    folders.evaluation(copied / "knn_test", copied / "knn", rows=rows)
+    assert read([str(copied)]).judged[0].uris[0] == "/v/<img src=x onerror=alert(1)>.mp4"
+    assert read([str(copied)]).judged[0].class_names == LABELS

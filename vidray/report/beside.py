@@ -1,0 +1,89 @@
+"""The files beside the page: the data of its figures as CSV, and what a program reads of it.
+
+report_data/
+report.json   version, runs, findings, problems, and the names of the other files
+NAME.csv      the data of the table or chart of that name
+…             further files of chapters, such as tasks for Label Studio
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+import vidray
+from vidray import storage
+from vidray.errors import UserError
+from vidray.report.blocks import Chart, DataTable, Fold, Part, Section
+from vidray.report.runs import Problem, Runs
+from vidray.storage import join, json_file
+
+SUMMARY = "report.json"
+# Names of ours: an earlier page's files of these names are removed, and no others.
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*\.(csv|json|xml)")
+# What a spreadsheet takes for a formula (OWASP, CSV injection).
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write(
+    folder: str, runs: Runs, sections: Sequence[Section], problems: Sequence[Problem]
+) -> None:
+    """Write the files of a page, and remove those of an earlier one that this one has not."""
+    files: dict[str, bytes] = {}
+    for section in sections:
+        files |= section.files
+        for block in parts(section.blocks):
+            if isinstance(block, DataTable | Chart):
+                files[f"{block.name}.csv"] = csv(block.frame)
+    left = _earlier(folder) - files.keys()
+    for name, content in files.items():
+        storage.write_bytes(join(folder, name), content)
+    json_file.write_json(join(folder, SUMMARY), _summary(runs, sections, problems, sorted(files)))
+    for name in sorted(left):
+        storage.remove_tree(join(folder, name), inside=folder)
+
+
+def _earlier(folder: str) -> set[str]:
+    """Names of the files that an earlier page has left."""
+    try:
+        files = json_file.read(join(folder, SUMMARY)).get("files")
+    except (OSError, UserError):
+        return set()
+    listed = files if isinstance(files, list) else []
+    return {name for name in listed if isinstance(name, str) and _NAME.fullmatch(name)}
+
+
+def _summary(
+    runs: Runs, sections: Sequence[Section], problems: Sequence[Problem], files: Sequence[str]
+) -> Mapping[str, Any]:
+    return {
+        "vidray": vidray.__version__,
+        "runs": [storage.without_secrets(run.out) for run in runs.finished],
+        "chapters": [section.name for section in sections],
+        "findings": list(sections[0].findings),
+        "problems": list(problems),
+        "files": list(files),
+    }
+
+
+def parts(blocks: Iterable[Part]) -> Iterator[Part]:
+    """Blocks, and those inside of folds."""
+    for block in blocks:
+        yield block
+        if isinstance(block, Fold):
+            yield from parts(block.blocks)
+
+
+def csv(frame: pd.DataFrame) -> bytes:
+    """A frame as CSV; a text that a spreadsheet would compute begins with an apostrophe."""
+
+    def safe(value: Any) -> Any:
+        return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+    plain = frame.drop(columns=[name for name in ("said", "link") if name in frame])
+    plain = plain.rename(columns=safe)
+    found: bytes = plain.map(safe).to_csv(index=False).encode("utf-8", "backslashreplace")
+    return found
