@@ -1,83 +1,78 @@
-"""Where the name of a point stands in a small chart: beside it, over no other point or name."""
+"""Where the texts beside the points of a chart stand, so that none lies on another."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import pandas as pd
+import numpy as np
+from numpy.typing import NDArray
 
-from vidray.report.drawing import HEIGHT_PX, WIDTH_PX, text_width
-
-# Side -> alignment and offset of the text, in pixels; the first that is free is taken.
-SIDES = {
-    "above-left": ("right", -2, -11),
-    "above": ("center", 0, -13),
-    "above-right": ("left", 2, -11),
-    "left": ("right", -8, 0),
-    "right": ("left", 8, 0),
-    "below-right": ("left", 2, 12),
-    "below-left": ("right", -2, 12),
-}
-_AXIS_PX = 50  # of the width
-_TEXT_PX = 12  # height of a line
-_POINT_PX = 5  # half a point's width
-_Box = tuple[float, float, float, float]  # left, top, right, bottom
+_HEIGHT_PX = 12
+_MOST_TEXTS = 60  # More have no room, and thousands would take seconds.
 
 
-def names_beside(
-    x: pd.Series[float], y: pd.Series[float], names: Sequence[str], front: Sequence[bool]
-) -> list[str | None]:
-    """The side of ``SIDES`` for the name of each point of the front; None where none is free.
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a text stands from its point: ``align`` left is to the right of it."""
+
+    align: str
+    dx: int
+    dy: int
+
+
+PLACES = (
+    Place(align="left", dx=11, dy=0),
+    Place(align="right", dx=-11, dy=0),
+    Place(align="left", dx=6, dy=-11),
+    Place(align="left", dx=6, dy=12),
+    Place(align="right", dx=-6, dy=-11),
+    Place(align="right", dx=-6, dy=12),
+)
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+
+
+def places(
+    x: Sequence[float], y: Sequence[float], widths: Sequence[float], *, area: tuple[float, float]
+) -> list[int]:
+    """The number in ``PLACES`` for the text of each point; -1 where none of them is free.
+
+    The points that come first have the first choice.
 
     Args:
-        x, y: of the points, ``x`` rising, as they stand on linear axes.
-        names: of the points.
-        front: whether the steps that are drawn go through a point; only those have names.
+        x, y: of the points on any linear scale; NaN is no point.
+        widths: of the texts in pixels.
+        area: width and height in pixels that the points spread over.
     """
-    across = _pixels(x, WIDTH_PX - _AXIS_PX)
-    down = [HEIGHT_PX - at for at in _pixels(y, HEIGHT_PX)]
-    points: list[_Box] = [
-        (one - _POINT_PX, other - _POINT_PX, one + _POINT_PX, other + _POINT_PX)
-        for one, other in zip(across, down, strict=True)
-    ]
-    corners = [(across[k], down[k]) for k, is_front in enumerate(front) if is_front]
-    taken = list(_steps(corners))
-    found: list[str | None] = []
-    for number, (name, is_wanted) in enumerate(zip(names, front, strict=True)):
-        others = [*taken, *points[:number], *points[number + 1 :]]
-        place = _free(across[number], down[number], name, others) if is_wanted else None
-        found.append(None if place is None else place[0])
-        if place is not None:
-            taken.append(place[1])
+    across, down = _pixels(x, area[0]), area[1] - _pixels(y, area[1])
+    points = [(at - 5, up - 5, at + 5, up + 5) for at, up in zip(across, down, strict=True)]
+    taken: list[Box] = []
+    found = []
+    for number, (at, up, width) in enumerate(zip(across, down, widths, strict=True)):
+        others = [*points[:number], *points[number + 1 :], *taken]
+        chosen = -1
+        for place, candidate in enumerate(PLACES if number < _MOST_TEXTS else ()):
+            box = _box(at, up, width, candidate)
+            if box[0] >= -20 and box[2] <= area[0] + 5 and not any(_meet(box, it) for it in others):
+                chosen = place
+                taken.append(box)
+                break
+        found.append(chosen)
     return found
 
 
-def _steps(corners: Sequence[tuple[float, float]]) -> Iterator[_Box]:
-    """The lines of the front: along to the next point, then up to it."""
-    for (left, low), (right, high) in itertools.pairwise(corners):
-        yield (left, low - 1, right, low + 1)
-        yield (right - 1, min(low, high), right + 1, max(low, high))
+def _pixels(values: Sequence[float], length: float) -> NDArray[np.float64]:
+    numbers = np.asarray(values, np.float64)
+    known = numbers[np.isfinite(numbers)]
+    low, span = (known.min(), float(np.ptp(known))) if len(known) else (0.0, 0.0)
+    return length * (numbers - low) / span if span else np.full(len(numbers), length / 2)
 
 
-def _pixels(values: pd.Series[float], size: int) -> list[float]:
-    """Values on an axis of so many pixels, with a margin of 12 at both ends."""
-    least, most = float(values.min()), float(values.max())
-    span = (most - least) or 1.0
-    return [12 + (value - least) / span * (size - 24) for value in values.tolist()]
+def _box(at: float, up: float, width: float, place: Place) -> Box:
+    left = at + place.dx - (width if place.align == "right" else 0)
+    middle = up + place.dy
+    return left, middle - _HEIGHT_PX / 2, left + width, middle + _HEIGHT_PX / 2
 
 
-def _free(across: float, down: float, name: str, others: Sequence[_Box]) -> tuple[str, _Box] | None:
-    width = text_width([name])
-    for side, (align, dx, dy) in SIDES.items():
-        left = across + dx - {"left": 0.0, "center": width / 2, "right": width}[align]
-        top = down + dy - _TEXT_PX / 2
-        box = (left, top, left + width, top + _TEXT_PX)
-        is_inside = left >= 0 and left + width <= WIDTH_PX - _AXIS_PX
-        if is_inside and not any(_overlap(box, other) for other in others):
-            return side, box
-    return None
-
-
-def _overlap(one: _Box, other: _Box) -> bool:
+def _meet(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

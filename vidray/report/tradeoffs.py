@@ -18,7 +18,7 @@ from vidray.report.compare_pairs import listing, witnesses
 from vidray.report.costs import rate_alone, rate_in_jobs
 from vidray.report.drawing import log_axis
 from vidray.report.formats import cell
-from vidray.report.label_places import SIDES, names_beside
+from vidray.report.front_names import SIDES, names_beside
 from vidray.report.runs import Runs
 from vidray.report.settings import ReportSettings
 from vidray.report.tools import Tools
