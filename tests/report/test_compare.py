@@ -221,6 +221,25 @@ def test_the_first_screen_says_which_model_and_which_is_cheaper() -> None:
     assert "s3d" not in findings[1].text
 
 
+def test_always_right_is_not_certain() -> None:
+    runs = _runs(judged("svm", mostly(30, 0)), judged("knn", mostly(30, 30)))
+    frame = _table(_made(runs), "compare-1")
+    exact = stats.binomtest(30, 30).proportion_ci()  # Clopper and Pearson's, SciPy's default
+    ends = frame.loc["svm", ["accuracy_low", "accuracy_high"]].tolist()
+    assert ends == pytest.approx([exact.low, 1.0])
+    ends = frame.loc["knn", ["accuracy_low", "accuracy_high"]].tolist()
+    assert ends == pytest.approx([0.0, 1 - exact.low])
+    assert pd.isna(frame.loc["svm", "macro_f1_low"])
+
+
+def test_a_model_judged_on_all_videos_is_not_praised() -> None:
+    report = {"config": {"model": "/runs/svm", "split": "all"}}
+    [finding] = _made(_runs(judged("svm", mostly(40, 1), report=report))).findings
+    assert finding.level == "note"
+    assert finding.text.endswith("svm may have learnt from some of these videos: its figures are "
+                                 "too good.")  # fmt: skip
+
+
 def test_without_a_model_better_than_one_class_no_model_is_praised() -> None:
     majority = {"majority": {"label": "run", "accuracy": 0.5}}
     runs = _runs(judged("svm", mostly(40, 19), baselines=majority), judged("knn", mostly(40, 22)))

@@ -11,7 +11,7 @@ from vidray.report import beside, costs, tradeoffs
 from vidray.report.blocks import Chart, DataTable, Part, Prose, Section
 from vidray.report.comparable import groups
 from vidray.report.drawing import text_width
-from vidray.report.label_places import SIDES, names_beside
+from vidray.report.front_names import SIDES, names_beside
 from vidray.report.runs import JudgedModel, Runs
 from vidray.report.settings import ReportSettings
 
@@ -77,9 +77,9 @@ def _three() -> tuple[JudgedModel, ...]:
 
 def test_each_cost_has_a_chart_whose_front_is_named() -> None:
     section = _made(_runs(*_three()))
-    names = {"pareto-end-to-end-seconds-1", "pareto-size-1", "pareto-cost-per-million-1"}
+    names = {"pareto-seconds-1", "pareto-size-1", "pareto-cost-1"}
     assert names | {"tradeoffs-1"} == set(_parts(section))
-    chart = _parts(section)["pareto-end-to-end-seconds-1"]
+    chart = _parts(section)["pareto-seconds-1"]
     assert isinstance(chart, Chart)
     assert chart.frame.set_index("model")["front"].to_dict() == {
         "svm": True,
