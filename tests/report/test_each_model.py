@@ -88,6 +88,17 @@ def test_more_than_thirty_classes_have_a_table_of_pairs() -> None:
     worst = sorted(areas)[:5]
     assert [float(name.split()[0]) for name in curves[1:]] == pytest.approx(worst, abs=5e-4)
     assert float(curves[0].split()[0]) == pytest.approx(np.mean(areas), abs=5e-4)
+    frame = _frame(section, "roc-1")
+    mean = frame[frame["curve"] == curves[0]].sort_values("order")
+    assert np.trapezoid(mean["y"], mean["x"]) == pytest.approx(np.mean(areas), abs=0.005)
+    frame = _frame(section, "precision-recall-1")
+    mean = frame[frame["curve"].str.contains("mean of")].sort_values("order")
+    precisions = [
+        sk.average_precision_score(truth == name, model.probabilities[:, k])
+        for k, name in enumerate(model.class_names)
+    ]
+    steps = np.diff(mean["x"]) @ mean["y"].to_numpy()[1:]
+    assert steps == pytest.approx(np.mean(precisions), abs=0.01)
 
 
 def test_curves_are_of_the_probabilities() -> None:

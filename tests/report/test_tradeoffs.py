@@ -86,7 +86,10 @@ def test_each_cost_has_a_chart_whose_front_is_named() -> None:
         "knn": False,
         "s3d": True,
     }
-    assert "None beats svm (360 ms, 0.800) and s3d (7.2 s, 0.950)" in chart.note
+    assert chart.note == (
+        "On the line: svm (360 ms, 0.800) and s3d (7.2 s, 0.950). Each other costs no less than "
+        "one of these, for no more accuracy."
+    )
     assert "svm: accuracy 0.800, seconds a video 360 ms, on the front" in chart.svg
     table = _frame(section, "tradeoffs-1")
     assert table.loc["svm", "front"] == "seconds a video, size, cost"

@@ -104,8 +104,8 @@ def section(runs: Runs, tools: Tools) -> Section | None:
         name="tradeoffs",
         title="What accuracy costs",
         lead="What a more accurate model takes in seconds, size, memory and money, and what more "
-        "data or more training would bring. In each chart a dashed line joins the models that none "
-        "beats: all others are less accurate than one that costs no more.",
+        "data or more training would bring. In each chart a dashed line joins the models that no "
+        "other beats in both.",
         blocks=blocks,
     )
 
@@ -172,7 +172,9 @@ def _said(frame: pd.DataFrame, axis: CostAxis) -> str:
     )
     if len(named) == 1:
         return f"{named[0]} costs least and is the most accurate.{rest}"
-    return f"None beats {listing(named)}: a choice for another costs more, or accuracy.{rest}"
+    is_all = len(named) + without == len(frame)
+    beaten = "" if is_all else " Each other costs no less than one of these, for no more accuracy."
+    return f"On the line: {listing(named)}.{beaten}{rest}"
 
 
 def _front(frame: pd.DataFrame, axis: CostAxis) -> pd.DataFrame:
