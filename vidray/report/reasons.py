@@ -140,7 +140,7 @@ def _rules(found: Looks) -> list[str]:
     if found.maps_are:
         said.append(f"Yellow marks where it looks ({found.maps_are}).")
     if found.weights_are:
-        said.append(f"The bar under a frame is its weight: {found.weights_are}.")
+        said.append(f"The bar under a frame is {found.weights_are}.")
     elif found.maps_are:
         said.append("The bar under a frame is the share of the map that lies on it.")
     if not said:
@@ -181,13 +181,17 @@ def _inner(length: int) -> NDArray[np.float64]:
 
 
 def _border_sentences(looks: Sequence[Look]) -> list[str]:
-    shares = _border_shares(looks)
-    if not shares:
-        rows, columns = looks[0].places
-        coarse = (
+    mapped = [one for one in looks if one.maps is not None]
+    if not mapped:
+        return []
+    if min(mapped[0].places) < _LEAST_PLACES:
+        rows, columns = mapped[0].places
+        return [
             f"Its maps have {rows} x {columns} places, too few to tell the edges from the rest."
-        )
-        return [coarse] if rows else []
+        ]
+    shares = _border_shares(mapped)
+    if not shares:
+        return ["Nothing in these clips speaks for its labels: its maps are empty."]
     mean = float(np.mean(shares))
     verdict = (
         "it looks at the edges: is there a letterbox, a caption or a logo?"
