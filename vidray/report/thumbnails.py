@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -116,6 +116,7 @@ class Thumbnails:
         )
         if why := self._why_off or self._refused.get(uri) or self._refused.get(asked):
             return why
+        one = replace(asked, count=1)
         if asked not in self._known:
             if why := self._why_given_up(uri):
                 return why
@@ -127,6 +128,8 @@ class Thumbnails:
                 self._why_off = f"no frames: {error}"
                 return self._why_off
         found = self._known[asked]
+        if times is None:  # Who wants one frame next may have one of these.
+            self._known.setdefault(one, [found[len(found) // 2]])
         if self._bytes >= self._most_bytes:
             return f"no frames: the page has {self._most_bytes / 1e6:.3g} MB of them, its most"
         # Each time: what is shown twice is in the page twice.
