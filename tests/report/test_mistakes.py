@@ -104,9 +104,8 @@ def test_errors_come_worst_first_with_their_figures() -> None:
     assert errors.title == "Errors, worst first (3 of 3)"
     assert [card.title for card in errors.cards] == ["v1.mp4", "v2.mp4", "v4.mp4"]
     assert errors.cards[0].facts == {
-        "true label": "b",
         "the model says": "a, 0.900 (wrong)",
-        "probability of the true label": "0.100",
+        "true label": "b, 0.100",
         "recording": "x",
     }
     # Of all answers; at most half as many as errors.
@@ -172,7 +171,7 @@ def test_what_all_models_get_wrong_comes_first() -> None:
     gallery = _gallery(made, "Wrong in most")
     assert [card.title for card in gallery.cards] == ["v0.mp4"]
     assert gallery.cards[0].facts["models say"] == "c (4 of 4)"
-    assert gallery.cards[0].facts["probability of the true label"] == "0.100 on average"
+    assert gallery.cards[0].facts["true label"] == "a, 0.100 on average"
     (said,) = (b.paragraphs[0] for b in together.blocks if isinstance(b, Prose))
     # Each is wrong in two of six: (1/3) ** 4 of six videos.
     assert said.startswith("1 of 6 videos are wrong in all 4 models.")

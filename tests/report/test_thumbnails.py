@@ -297,6 +297,14 @@ def test_bytes_and_seconds_have_an_end() -> None:
     assert child.asked == []
 
 
+def test_the_places_of_videos_that_were_shown_are_told() -> None:
+    uris = ["/a/1.mp4", "/a/2.mp4", "s3://bucket/x/y/1.mp4"]
+    made, _ = _of_child({uri: _frame() for uri in uris})
+    for uri in [*uris, *uris, "/gone/1.mp4"]:
+        made.of(uri)
+    assert made.places == {"/a": 2, "s3://bucket": 1}
+
+
 def test_without_frames_nothing_is_asked() -> None:
     made, child = _of_child({"/a.mp4": _frame()}, is_on=False)
     assert made.of("/a.mp4") == "frames are turned off (--no-frames)"

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,6 +79,8 @@ class Thumbnails:
         self._seconds, self._bytes = 0.0, 0
         self._known: dict[_Asked, Sequence[Thumbnail]] = {}
         self._refused: dict[_Asked | str, str] = {}
+        self._given: set[str] = set()
+        self._places: Counter[str] = Counter()
         # Place -> what its last videos were, and how many of them.
         self._gone: dict[str, tuple[str, int]] = {}
 
@@ -86,6 +89,13 @@ class Thumbnails:
 
     def __exit__(self, *_: object) -> None:
         self._sandbox.close()
+
+    @property
+    def places(self) -> Mapping[str, int]:
+        """Where the videos are whose frames were given out, and how many of them in each place:
+        a stranger's table may name videos that are no business of the page's readers.
+        """
+        return dict(self._places.most_common())
 
     def of(
         self,
@@ -132,6 +142,9 @@ class Thumbnails:
             self._known.setdefault(one, [found[len(found) // 2]])
         if self._bytes >= self._most_bytes:
             return f"no frames: the page has {self._most_bytes / 1e6:.3g} MB of them, its most"
+        if uri not in self._given:
+            self._given.add(uri)
+            self._places[_place(uri)] += 1
         # Each time: what is shown twice is in the page twice.
         self._bytes += sum(len(one.jpeg) for one in found)
         return found
