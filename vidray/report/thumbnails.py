@@ -37,6 +37,7 @@ PAGE_BYTES = 12_000_000
 PAGE_SECONDS = 180.0
 # A folder was moved, or a bucket is down: so many videos in a row show it.
 _MOST_GONE = {"missing": 8, "unavailable": 2, "timeout": 2}
+_GONE = {"missing": "missing", "unavailable": "unavailable", "timeout": "not read in time"}
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class Thumbnails:
             return f"no frames: not looked for, as those of other videos took {spent}"
         kind, count = self._gone.get(_place(uri), ("", 0))
         if count >= _MOST_GONE.get(kind, np.inf):
-            return f"no frames: not looked for, as {count} others beside it are {kind}"
+            return f"no frames: not looked for, as {count} others beside it are {_GONE[kind]}"
         return ""
 
 
