@@ -119,22 +119,23 @@ _NOTHING = (
 )
 _HOW = (
     (
-        "Numbers are compared by the Kolmogorov-Smirnov distance (KS: 0 the same, 1 wholly apart), "
-        "names by the share of videos that would have to change theirs, features and embeddings as a "
-        "whole by how well a direction found on half of the recordings tells videos apart on the other "
-        "half."
+        "Numbers are compared by the Kolmogorov-Smirnov distance (KS: 0 the same, 1 wholly "
+        "apart), names by the share of videos that would have to change theirs, features and "
+        "embeddings as a whole by how well a direction found on half of the recordings tells "
+        "videos apart on the other half."
     ),
     (
         "p is how often whole recordings, shuffled between the two sides, come out as far apart, "
-        "corrected for all comparisons of the night (Holm): a night like all others raises an alarm in "
-        f"at most 1 of 20. An alarm also needs a difference that matters: KS or share {LEAST:.2f}, for "
-        f"corrupt frames and failures {LEAST_DAMAGE:.2f}, {100 * LEAST_TOLD_APART:.0f} of 100 pairs."
+        "corrected for all comparisons of the night (Holm): a night like all others raises an "
+        "alarm in at most 1 of 20. An alarm also needs a difference that matters: KS or share "
+        f"{LEAST:.2f}, for corrupt frames and failures {LEAST_DAMAGE:.2f}, "
+        f"{100 * LEAST_TOLD_APART:.0f} of 100 pairs."
     ),
     (
-        "Videos labelled again are left out, and so are those that the model learnt from where a night "
-        "is compared with its training data or its test. Shares of labels are compared with those of "
-        "the model's answers for its test videos, not with true ones: a model that errs gives other "
-        "shares to the same videos."
+        "Videos labelled again are left out, and so are those that the model learnt from where a "
+        "night is compared with its training data or its test. Shares of labels are compared with "
+        "those of the model's answers for its test videos, not with true ones: a model that errs "
+        "gives other shares to the same videos."
     ),
 )
 
