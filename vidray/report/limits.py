@@ -79,6 +79,36 @@ def _who_is_better_there(facts: Facts, one: ByQuality) -> str:
     )
 
 
+def on_made_damage(facts: Facts) -> Iterator[Sentence]:
+    """What the best model loses by damage made on purpose; or that nothing shows."""
+    trials = () if facts.damage is None else facts.damage.models
+    one = next((trial for trial in trials if trial.name == facts.best.name), None)
+    if one is None:
+        return
+    name = facts.name(facts.best)
+    lost = [result for result in one.results if result.change.is_real and result.change.value < 0]
+    on = f"{one.num_videos} videos of {one.num_recordings} recordings"
+    if lost:
+        told = [
+            f"{result.damage.title} ({one.control:.2f} to {result.accuracy:.2f}, "
+            f"{p_in_words(result.change.corrected)})"
+            for result in sorted(lost, key=lambda result: result.change.value)
+        ]
+        text = f"Damage made on purpose in copies of {on} costs {name} accuracy: {listing(told)}."
+        yield Sentence(rank=27, text=text, is_limit=True)
+        return
+    worst = min(one.results, key=lambda result: result.change.value)
+    most = ""
+    if worst.change.value < 0:
+        p = p_in_words(worst.change.corrected)
+        most = f": the most, {worst.change.value:+.2f} by {worst.damage.title}, may be chance ({p})"
+    yield Sentence(
+        rank=65,
+        text=f"No loss of {name} by damage made on purpose shows on copies of {on}{most}.",
+        is_limit=False,
+    )
+
+
 def near_baseline(facts: Facts) -> Iterator[Sentence]:
     """Baselines that the best model does not really beat, or hardly."""
     accuracy = facts.best.metrics["accuracy"]
@@ -155,7 +185,14 @@ def small_classes(facts: Facts) -> Iterator[Sentence]:
         )
 
 
-RULES = (near_baseline, few_recordings, unknown_recordings, small_classes, by_quality)
+RULES = (
+    near_baseline,
+    few_recordings,
+    unknown_recordings,
+    small_classes,
+    by_quality,
+    on_made_damage,
+)
 
 # Learning curves, of studies
 

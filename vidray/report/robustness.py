@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from vidray.report import by_quality, charts
+from vidray.report import by_damage, by_quality, charts
 from vidray.report.blocks import Chart, Column, DataTable, Finding, Fold, Part, Prose, Section
 from vidray.report.by_quality import ByQuality, Third
 from vidray.report.comparable import groups
@@ -24,9 +24,9 @@ _MOST_MODELS = 12
 def section(runs: Runs, tools: Tools) -> Section | None:
     """The chapter; None where no run has anything for it."""
     by_model = quality_of(runs, tools.settings.seed)
-    if not by_model:
+    blocks = [*_by_quality(runs, by_model), *by_damage.blocks(runs, tools)]
+    if not blocks:
         return None
-    blocks = list(_by_quality(runs, by_model))
     return Section(
         name=_NAME,
         title="Robustness",
@@ -58,6 +58,8 @@ def _members(runs: Runs) -> Mapping[str, JudgedModel]:
 
 
 def _by_quality(runs: Runs, by_model: Mapping[str, Sequence[ByQuality]]) -> Iterator[Part]:
+    if not by_model:
+        return
     judged = _members(runs)
     num_real = sum(one.is_real for columns in by_model.values() for one in columns)
     num_tested = sum(bool(one.thirds) for columns in by_model.values() for one in columns)
@@ -72,7 +74,8 @@ def _by_quality(runs: Runs, by_model: Mapping[str, Sequence[ByQuality]]) -> Iter
             *_not_compared(by_model),
         ]
     )
-    yield _table(judged, by_model)
+    if num_tested:
+        yield _table(judged, by_model)
     for number, (name, columns) in enumerate([*by_model.items()][:_MOST_MODELS]):
         tested = sorted((one for one in columns if one.thirds), key=lambda one: one.p_value)
         shown = tested if number == 0 else tested[:_FEW_CHARTS]
@@ -194,6 +197,8 @@ def _with_ends(value: float, ends: Ends) -> str:
 
 def _findings(runs: Runs, by_model: Mapping[str, Sequence[ByQuality]]) -> Iterator[Finding]:
     """The strongest dependence of the best model, if any is real."""
+    if not by_model:
+        return
     judged = _members(runs)
     name, columns = next(iter(by_model.items()))
     real = [one for one in columns if one.is_real]

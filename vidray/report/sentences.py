@@ -17,6 +17,7 @@ from vidray.report.by_quality import ByQuality
 from vidray.report.comparable import ComparedModels, kind_of
 from vidray.report.compare_baselines import BaselineResult
 from vidray.report.compare_pairs import PairedModels, listing, p_in_words, witnesses
+from vidray.report.damage_trials import GroupTrial
 from vidray.report.formats import seconds, size
 from vidray.report.paired import Bools, Ends
 from vidray.report.runs import JudgedModel
@@ -60,6 +61,7 @@ class Facts:
         baselines: what needs no picture.
         by_quality: run of an evaluation -> accuracy by thirds of quality.
         quality_values: column -> video -> its value.
+        damage: the models on videos that were damaged on purpose, if that was measured.
         seed: of bootstraps.
     """
 
@@ -68,6 +70,7 @@ class Facts:
     baselines: Sequence[BaselineResult] = ()
     by_quality: Mapping[str, Sequence[ByQuality]] = field(default_factory=dict)
     quality_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    damage: GroupTrial | None = None
     seed: int = 0
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vidray.report import by_quality, limits, robustness, sentences
+from vidray.report import by_damage, by_quality, limits, robustness, sentences
 from vidray.report.blocks import Finding, Fold, Part, Prose, Section
 from vidray.report.comparable import groups
 from vidray.report.compare_baselines import baselines_of
@@ -62,6 +62,7 @@ def facts_of(runs: Runs, tools: Tools) -> Iterator[Facts]:
             baselines=baselines_of(group, runs, seed=seed),
             by_quality=thirds,
             quality_values=values,
+            damage=by_damage.trial_of(group, runs, tools),
             seed=seed,
         )
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from vidray.report.damage_trials import DamageTrials
 from vidray.report.settings import ReportSettings
 from vidray.report.thumbnails import Thumbnails
 
@@ -14,7 +15,9 @@ class Tools:
 
     Attributes:
         thumbnails: small frames of a video, for galleries and tooltips.
+        damage: the models on videos that are damaged on purpose.
     """
 
     settings: ReportSettings
     thumbnails: Thumbnails
+    damage: DamageTrials = field(default_factory=DamageTrials)
