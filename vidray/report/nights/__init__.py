@@ -81,7 +81,7 @@ def _of_set(
         *alarms.blocks(found, made, slug),
         *charts_over_nights.of_counts(frame, kinds, slug, _prices(tools)),
         *labels.blocks(found, origin, seen.is_learnt[: len(found.rows)], slug, seed=seed),
-        Prose(paragraphs=_history(found, frame)),
+        Prose(paragraphs=[*_history(found, frame), *seen.problems]),
         _table(frame, slug),
         *unsure_blocks,
     ]

@@ -63,7 +63,7 @@ def _no_alarm(name: str, tested: Sequence[NightDrift]) -> str:
     most = max(tested, key=lambda one: one.size)
     return (
         f"{name} shows no drift against {_references(tested)}: of {len(tested)} comparisons none "
-        "is both beyond chance and large enough to matter. The largest difference is of "
+        "is beyond chance and large enough to matter. The largest difference is of "
         f"{drift.said(most)}."
     )
 
@@ -129,7 +129,8 @@ _HOW = (
         "corrected for all comparisons of the night (Holm): a night like all others raises an "
         "alarm in at most 1 of 20. An alarm also needs a difference that matters: KS or share "
         f"{LEAST:.2f}, for corrupt frames and failures {LEAST_DAMAGE:.2f}, "
-        f"{100 * LEAST_TOLD_APART:.0f} of 100 pairs."
+        f"{100 * LEAST_TOLD_APART:.0f} of 100 pairs. And where the nights before it are ten or "
+        "more, it must differ from them by more than nine of ten of them did from theirs."
     ),
     (
         "Videos labelled again are left out, and so are those that the model learnt from where a "
@@ -182,8 +183,8 @@ def _verdict(one: NightDrift) -> str:
         return "too few recordings"
     if one.p is None:
         return "the same"
-    if one.p < tests.LEVEL:
-        return "too small to matter"
+    if one.is_beyond_chance:
+        return "too small to matter" if one.size < 1 else "nights differ so as a rule"
     return "may be chance" if one.size >= 1 else "alike"
 
 

@@ -2,7 +2,9 @@
 
 Every variable is tested against each of them, and the p-values of one night are corrected together
 (Holm), so that a night like all others raises an alarm once in twenty, however much is watched. An
-alarm needs a difference that matters, too: of 100,000 videos the smallest one is beyond chance.
+alarm needs a difference that matters, too: of 100,000 videos the smallest one is beyond chance. And
+where nights differ from one another as a rule, as weekends do, a night that differs no more than
+they do is none.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from vidray.report.nights.watched import TESTED, TRAINING, NightVariable, Watche
 # Nights that are looked at, the newest; and nights before each that it is compared with, a month,
 # so that what changes with the seasons is no alarm.
 MOST_NIGHTS, BEFORE = 30, 30
+# What nights differ by as a rule: nine of ten of at least so many nights, by no more.
+_RULE, _NIGHTS_OF_RULE = 0.9, 10
 BEFORE_NAME, TRAINING_NAME, TESTED_NAME = "nights before", "training data", "test videos"
 
 
@@ -40,6 +44,8 @@ class NightDrift:
         found: how it differs.
         p: the test's, corrected with all others of the night.
         sides: ``bool (M,)``: the videos of the night, and the others.
+        usual: the size by which the nights before differed from those before them, as a rule; None
+            where they are few.
     """
 
     night: int
@@ -49,6 +55,7 @@ class NightDrift:
     found: Difference
     p: float | None
     sides: tuple[Masks, Masks]
+    usual: float | None = None
 
     @property
     def size(self) -> float:
@@ -62,8 +69,18 @@ class NightDrift:
 
     @property
     def is_alarm(self) -> bool:
-        """Whether it is beyond chance, and large enough to matter."""
-        return self.p is not None and self.p < drift.LEVEL and self.size >= 1
+        """Whether it is beyond chance, large enough to matter, and more than is usual."""
+        return self.is_beyond_chance and self.size >= 1 and not self.is_usual
+
+    @property
+    def is_beyond_chance(self) -> bool:
+        """Whether its p-value, corrected, is below the level."""
+        return self.p is not None and self.p < drift.LEVEL
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether nights differ so as a rule."""
+        return self.usual is not None and self.size <= self.usual
 
     @property
     def reference(self) -> str:
@@ -77,11 +94,18 @@ class NightDrift:
 
 def of_nights(found: NightRows, watched: WatchedNights, *, seed: int) -> list[NightDrift]:
     """The differences of the newest nights, the oldest night first."""
-    return [
-        one
-        for night in range(max(0, found.count - MOST_NIGHTS), found.count)
-        for one in _of_night(watched, night, seed)
-    ]
+    made: list[NightDrift] = []
+    sizes: dict[str, list[float]] = {}  # By variable, of the nights before against those before.
+    for night in range(max(0, found.count - MOST_NIGHTS), found.count):
+        for one in _of_night(watched, night, seed):
+            if one.against != BEFORE_NAME:
+                made.append(one)
+                continue
+            known = sizes.setdefault(one.variable.title, [])
+            is_rule = len(known) >= _NIGHTS_OF_RULE
+            made.append(replace(one, usual=float(np.quantile(known, _RULE)) if is_rule else None))
+            known.append(one.size)
+    return made
 
 
 def _of_night(watched: WatchedNights, night: int, seed: int) -> list[NightDrift]:
