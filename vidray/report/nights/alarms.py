@@ -146,7 +146,7 @@ def _table(last: Sequence[NightDrift], name: str) -> DataTable:
         {
             "what": one.variable.title,
             "against": one.reference,
-            "night_and_others": drift.values(one),
+            **dict(zip(("last_night", "others"), drift.sides_in_words(one), strict=True)),
             "difference": drift.difference(one),
             "effect": one.found.effect,
             "p": one.found.p,
@@ -161,7 +161,8 @@ def _table(last: Sequence[NightDrift], name: str) -> DataTable:
         "what": Column(),
         "against": Column(),
         "verdict": Column(),
-        "night_and_others": Column(title="the night, and the others"),
+        "last_night": Column(title="last night"),
+        "others": Column(title="the others"),
         "difference": Column(),
         "p_corrected": Column(title="p, corrected", form="number"),
         "videos": Column(form="count"),
@@ -169,7 +170,7 @@ def _table(last: Sequence[NightDrift], name: str) -> DataTable:
     }
     return DataTable(
         name=name,
-        title="Last night, compared",
+        title="Largest differences first",
         frame=pd.DataFrame(rows),
         columns=columns,
         most_rows=_IN_SIGHT,

@@ -20,7 +20,7 @@ from vidray.evaluation.drift import Codes, Difference, Masks, Vectors
 from vidray.evaluation.intervals import Integers
 from vidray.evaluation.pairs import holm
 from vidray.report.compare_pairs import p_in_words
-from vidray.report.formats import cell
+from vidray.report.formats import MISSING, cell
 from vidray.report.nights.rows import NightRows
 from vidray.report.nights.watched import TESTED, TRAINING, NightVariable, WatchedNights
 
@@ -160,39 +160,31 @@ def _only(column: Codes | Vectors, rows: Integers) -> Codes | Vectors:
 
 def said(one: NightDrift) -> str:
     """``duration: median 12.1 s, 8.0 s in the 29 nights before (KS 0.31, p = 0.001)``."""
-    return f"{one.variable.title}: {values(one)} ({difference(one)}{chance(one)})"
-
-
-def values(one: NightDrift) -> str:
-    """What the night and the others come to: ``median 12.1 s, 8.0 s in the nights before``."""
+    title, p = one.variable.title, "" if one.p is None else f", {p_in_words(one.p)}"
     if isinstance(one.variable.column, Vectors):
-        pairs = 100 * (one.found.effect or 0.5)
         return (
-            f"a video of the night and one of {one.reference} are told apart in {pairs:.0f} of "
-            "100 pairs"
+            f"{title}: a video of the night and one of {one.reference} are told apart in "
+            f"{difference(one)} (50 is chance{p})"
         )
-    first, second = summary(one)
-    return f"{first}, {second} in {one.reference}"
+    first, second = sides_in_words(one)
+    return f"{title}: {first}, {second} in {one.reference} ({difference(one)}{p})"
 
 
 def difference(one: NightDrift) -> str:
     """The size of a difference in the field's words."""
     effect = one.found.effect
     if isinstance(one.variable.column, Vectors):
-        return "50 is chance" if effect is not None else "too few recordings"
+        return f"{100 * effect:.0f} of 100 pairs" if effect is not None else "not known"
     if one.variable.numbers is not None:
         return f"KS {effect:.2f}"
     return f"{100 * (effect or 0):.1f} % differ"
 
 
-def chance(one: NightDrift) -> str:
-    """The p-value after a comma; nothing where nothing was tested."""
-    return "" if one.p is None else f", {p_in_words(one.p)}"
-
-
-def summary(one: NightDrift) -> tuple[str, str]:
-    """What the numbers or the names of the night and of the others come to."""
+def sides_in_words(one: NightDrift) -> tuple[str, str]:
+    """What the numbers or the names of the night and of the others come to; of vectors nothing."""
     variable = one.variable
+    if isinstance(variable.column, Vectors):
+        return MISSING, MISSING
     sides = [side & variable.column.is_known for side in one.sides]
     if variable.numbers is None:
         return _shares(variable, sides)
