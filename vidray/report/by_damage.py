@@ -14,6 +14,7 @@ from vidray.report.damage_trials import GroupTrial, ModelTrial
 from vidray.report.formats import seconds
 from vidray.report.made_damage import DAMAGES
 from vidray.report.runs import Runs
+from vidray.report.sentences import plural
 from vidray.report.tools import Tools
 
 # Reasons listed why videos could not be damaged.
@@ -71,7 +72,7 @@ def _told(group: ComparedModels, trial: GroupTrial) -> Iterator[str]:
         )
     if trial.failed:
         reasons = [f"{why} ({video})" for video, why in [*trial.failed.items()][:_MOST_REASONS]]
-        yield f"Not copied: {len(trial.failed)} videos, such as: {'; '.join(reasons)}."
+        yield f"Not copied: {plural(len(trial.failed), 'video')}, such as: {'; '.join(reasons)}."
     if trial.without:
         told = [f"{group.labels[name]} ({why})" for name, why in trial.without.items()]
         yield f"Without {listing(told)}."

@@ -201,7 +201,8 @@ def _of_column(
 def thirds_of(values: Floats) -> Integers:
     """0, 1 or 2: the third of each value; equal values are in one, so thirds may be uneven."""
     low, high = np.quantile(values, (1 / 3, 2 / 3), method="inverted_cdf")
-    return (values > low).astype(np.int64) + (values > high)
+    thirds: Integers = (values > low).astype(np.int64) + (values > high)
+    return thirds
 
 
 def _why_none(numbers: Floats, third_of: Integers, group_of: Integers) -> str:

@@ -200,7 +200,7 @@ def _encoder(first: VideoFrame) -> tuple[str, dict[str, str]]:
 def _planes(frame: VideoFrame) -> Iterator[Plane]:
     """The planes of a frame, each ``uint8 (H, W)``."""
     for plane in frame.planes:
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         yield rows[: plane.height, : plane.width]
 
 

@@ -179,7 +179,7 @@ def needed_recordings(first: Bools, second: Bools, group_of: paired.Integers) ->
 
 def _rounded(number: int) -> int:
     """A number of which no more than two digits are known."""
-    step = 10 ** max(0, len(str(number)) - 2)
+    step: int = 10 ** max(0, len(str(number)) - 2)
     return -(-number // step) * step
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from vidray import storage
 from vidray.errors import ERROR_KINDS
-from vidray.report.nights import charts_over_nights, rows, unsure
 from vidray.report.blocks import Column, DataTable, Finding, Fold, Part, Prose, Section
+from vidray.report.nights import charts_over_nights, rows, unsure
 from vidray.report.nights.rows import NightRows
 from vidray.report.runs import Runs
 from vidray.report.tools import Tools
@@ -110,8 +110,10 @@ def _history(found: NightRows, frame: pd.DataFrame) -> list[str]:
     videos, hours = len(np.unique(found.video)), frame["hours_of_video"].sum()
     nights = "1 night" if found.count == 1 else f"{found.count:,} nights"
     said = [
-        f"{nights} of labels by {found.history.model_name} (set {found.history.set_name}): "
-        f"{videos:,} videos, {hours:,.1f} hours. A night is named by the number of its commit."
+        (
+            f"{nights} of labels by {found.history.model_name} (set {found.history.set_name}): "
+            f"{videos:,} videos, {hours:,.1f} hours. A night is named by the number of its commit."
+        )
     ]
     if not found.is_whole.all():
         said.append(

@@ -131,7 +131,7 @@ def _only(column: Codes | Vectors, rows: Integers) -> Codes | Vectors:
 
 def said(one: NightDrift) -> str:
     """``duration: median 12.1 s, 8.0 s in the 29 nights before (KS 0.31, p = 0.001)``."""
-    sides = [side & one.variable.column.is_known for side in one.sides]
+    [side & one.variable.column.is_known for side in one.sides]
     chance = f"p = {one.p:.2g}"
     effect = one.found.effect or 0.0
     column, title = one.variable.column, one.variable.title
@@ -172,8 +172,7 @@ def _shares(variable: NightVariable, sides: Sequence[Bools]) -> tuple[str, str]:
     """The share of the name that differs most."""
     assert isinstance(variable.column, Codes)
     counts = [
-        np.bincount(variable.column.values[side], minlength=variable.column.count)
-        for side in sides
+        np.bincount(variable.column.values[side], minlength=variable.column.count) for side in sides
     ]
     first, second = (one / max(1, one.sum()) for one in counts)
     most = int(np.abs(first - second).argmax())

@@ -21,7 +21,7 @@ from vidray.evaluation.intervals import Floats, Integers
 from vidray.labelling import commit_files
 from vidray.report.nights.origin import LabelOrigin
 from vidray.report.nights.rows import NightRows, floats, recordings, words
-from vidray.report.runs import ClipsRun, ExtractRun
+from vidray.report.runs import ExtractRun
 from vidray.tables import runs as run_tables
 
 # Where a video of no night stands.
@@ -301,9 +301,7 @@ def _vectors(
     return NightVariable(title=title, against=against, column=column, least=LEAST_TOLD_APART)
 
 
-def _family(
-    looked: Sequence[ExtractRun], name: str, ids: pa.Array
-) -> NDArray[np.float32] | None:
+def _family(looked: Sequence[ExtractRun], name: str, ids: pa.Array) -> NDArray[np.float32] | None:
     """``float32 (n, D)`` of the videos ``ids``; NaN where a video has none. Part by part: a family
     of 100,000 videos may be larger than memory.
     """
