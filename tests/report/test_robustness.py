@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -15,12 +16,18 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from tests.labelling.test_embedding import save_network
 from tests.models.test_folder import fitted
 from tests.report.test_strengths import judged
 from tests.video_writer import moving_scene, uneven_pts, write_video
+from vidray import models
 from vidray.errors import UserError, VideoError
-from vidray.features.extraction import describe_video
-from vidray.models.folder import ClassicalModel, load, save_classical
+from vidray.features.embedding import Embedding, Views
+from vidray.features.extraction import Settings, describe_video
+from vidray.models import classical
+from vidray.models.folder import ClassicalModel, DeepModel, save_classical
+from vidray.models.matrices import to_matrix
+from vidray.models.model_files import name_and_digest, read_info
 from vidray.report import by_quality, damage_trials, made_damage, robustness
 from vidray.report.beside import parts
 from vidray.report.blocks import Chart, DataTable, Fold, Part, Prose
@@ -33,8 +40,11 @@ from vidray.report.thumbnails import Thumbnails
 from vidray.report.tools import Tools
 from vidray.sources.listing import video_id
 from vidray.tables import schema
+from vidray.video.clips import cut_video
 from vidray.video.decode import Request, Video
 from vidray.video.sound import read_sound
+
+CLASSES = ("jump", "run")
 
 # Thirds
 
@@ -342,27 +352,36 @@ def test_the_sample_is_drawn_by_seed() -> None:
     assert damage_trials.sample(ids, 80, 0) == ids
 
 
-def runs_of(folder: Path, videos: Sequence[Path], model: ClassicalModel) -> Runs:
-    """A model's true answers for videos, its folder among the given ones."""
-    out = str(folder / "model")
-    save_classical(out, model.info, model.pipeline)
-    rows = [
+def rows_of(videos: Sequence[Path]) -> list[dict[str, object]]:
+    """VIDEOS rows of two classes in turn."""
+    return [
         {"video_id": video_id(str(path)), "uri": str(path), "size_bytes": path.stat().st_size,
-         "fingerprint": "f", "label": model.class_names[k % 2]}
+         "fingerprint": "f", "label": CLASSES[k % 2]}
         for k, path in enumerate(videos)
     ]  # fmt: skip
-    made = [describe_video(row, model.features) for row in rows]
-    found = load(out)
-    assert isinstance(found, ClassicalModel)
-    one = JudgedModel(
-        out=str(folder / "judged"), name="judged", report={}, class_names=model.class_names,
-        video_ids=tuple(str(row["video_id"]) for row in rows),
-        uris=tuple(map(str, videos)), truth=tuple(str(row["label"]) for row in rows),
-        predicted=tuple(str(row["label"]) for row in rows), groups=(None,) * len(rows),
-        probabilities=found.predict(pa.Table.from_batches(made)), cost={}, baselines={},
-        model=TrainedModel(out=out, name="model", report={}, info=model.info),
+
+
+def judged_on(
+    videos: Sequence[Path], model_dir: str, probabilities: NDArray[np.float64]
+) -> JudgedModel:
+    """The evaluation of a model in a folder, which is among the given ones."""
+    info = read_info(model_dir)
+    labels = tuple(str(row["label"]) for row in rows_of(videos))
+    name = Path(model_dir).name
+    return JudgedModel(
+        out=f"{model_dir}_test", name=f"{name}_test", report={},
+        class_names=tuple(info["class_names"]),
+        video_ids=tuple(video_id(str(path)) for path in videos), uris=tuple(map(str, videos)),
+        truth=labels, predicted=labels, groups=(None,) * len(videos),
+        probabilities=probabilities, cost={}, baselines={},
+        model=TrainedModel(out=model_dir, name=name, report={}, info=info),
     )  # fmt: skip
-    return Runs(folders=(str(folder),), judged=(one,))
+
+
+def write_numbers(folder: Path, count: int) -> list[Path]:
+    return [
+        write_video(folder / f"{k}.mp4", num_frames=20, first_number=600 * k) for k in range(count)
+    ]
 
 
 def shown(blocks: Iterator[Part]) -> dict[type, list[Part]]:
@@ -374,13 +393,16 @@ def shown(blocks: Iterator[Part]) -> dict[type, list[Part]]:
 
 @pytest.mark.slow
 def test_the_undamaged_copies_get_the_answers_of_the_evaluation(tmp_path: Path) -> None:
-    videos = [
-        write_video(tmp_path / f"{k}.mp4", num_frames=20, first_number=600 * k) for k in range(4)
-    ]
+    videos = write_numbers(tmp_path, 4)
     videos.append(tmp_path / "gone.mp4")
     videos[-1].write_bytes(videos[0].read_bytes())
-    model = fitted("knn")
-    runs = runs_of(tmp_path, videos, model)
+    model, out = fitted("knn"), str(tmp_path / "model")
+    save_classical(out, model.info, model.pipeline)
+    made = [describe_video(row, model.features) for row in rows_of(videos)]
+    found = models.load(out)
+    assert isinstance(found, ClassicalModel)
+    answers = found.predict(pa.Table.from_batches(made))
+    runs = Runs(folders=(), judged=(judged_on(videos, out, answers),))
     videos[-1].unlink()
     (group,) = groups(runs)
     trials = DamageTrials()
@@ -396,19 +418,60 @@ def test_the_undamaged_copies_get_the_answers_of_the_evaluation(tmp_path: Path) 
         tools = Tools(
             settings=ReportSettings(robustness_videos=5), thumbnails=thumbnails, damage=trials
         )
-        made = robustness.section(runs, tools)
-    assert made is not None
-    found = shown(iter(made.blocks))
-    (table,) = found[DataTable]
+        chapter = robustness.section(runs, tools)
+    assert chapter is not None
+    on_page = shown(iter(chapter.blocks))
+    (table,) = on_page[DataTable]
     assert isinstance(table, DataTable)
     assert len(table.frame) == len(DAMAGES)
     assert table.frame["damage"].tolist() == [damage.title for damage in DAMAGES]
-    assert len(found[Chart]) == 1
+    assert len(on_page[Chart]) == 1
     told = " ".join(
-        text for part in found[Prose] if isinstance(part, Prose) for text in part.paragraphs
+        text for part in on_page[Prose] if isinstance(part, Prose) for text in part.paragraphs
     )
     assert "4 of 4 answers for them are those of the evaluations" in told
     assert "Not copied: 1 video," in told
+
+
+@pytest.mark.slow
+def test_networks_and_embeddings_are_asked_as_for_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(damage_trials, "DAMAGES", DAMAGES[:1])
+    videos = write_numbers(tmp_path, 3)
+    network = save_network(tmp_path / "network", clips=2)
+    deep = models.load(network)
+    assert isinstance(deep, DeepModel)
+    shape = (-1, deep.clip.frames_per_clip, deep.clip.size_px, deep.clip.size_px, 3)
+    cut = [cut_video(row, deep.clip)["pixels"].to_pylist() for row in rows_of(videos)]
+    clips = [np.frombuffer(b"".join(one), np.uint8).reshape(shape) for one in cut]
+    by_network = np.stack([deep.predict(one).mean(axis=0) for one in clips])
+
+    used = Embedding(model="resnet18_avg", digest=name_and_digest(network)[1], size=512)
+    settings = Settings(families=("embedding",), embedding=used)
+    views = Views(clip=deep.clip, embed=deep.embed)
+    described = pa.Table.from_batches(
+        [describe_video(row, settings, views) for row in rows_of(videos)]
+    )
+    matrix = to_matrix(described, settings.families)
+    fit = classical.fit("knn", matrix, np.array([0, 1, 0]), None, CLASSES, seed=0, calibrated=False)
+    info = {"family": "classical", "name": "knn", "class_names": CLASSES,
+            "families": settings.families, "features": settings}  # fmt: skip
+    out = str(tmp_path / "knn")
+    save_classical(out, info, fit)
+    shutil.copytree(network, Path(out) / "embedding")
+    by_embedding = classical.predict(fit, matrix)
+
+    runs = Runs(
+        folders=(),
+        judged=(judged_on(videos, network, by_network), judged_on(videos, out, by_embedding)),
+    )
+    (group,) = groups(runs)
+    trial = DamageTrials().of(group, runs, videos=3, seed=0)
+    assert trial is not None
+    assert not trial.failed
+    assert not trial.without
+    assert [(one.num_videos, one.as_judged) for one in trial.models] == [(3, 3), (3, 3)]
 
 
 def test_models_without_their_folder_are_named(tmp_path: Path) -> None:
