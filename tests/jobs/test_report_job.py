@@ -10,6 +10,7 @@ import pytest
 from tests.command_lines import exit_code
 from tests.made_runs import clips_run, features_run
 from tests.report import folders
+from vidray import storage
 
 JOB = "jobs/report.py"
 
@@ -106,3 +107,23 @@ def test_wrong_arguments_are_one_line(
     assert line.startswith("error: ")
     assert told in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_runs_in_a_bucket_become_a_page_in_a_bucket(
+    runs: Path, s3_bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in runs.rglob("*"):
+        if path.is_file():
+            storage.write_bytes(f"{s3_bucket}/runs/{path.relative_to(runs)}", path.read_bytes())
+    out = f"{s3_bucket}/shown/report.html"
+    assert exit_code(JOB, "--runs", f"{s3_bucket}/runs", "--out", out, "--no-frames") == 0
+    told = capsys.readouterr()
+    assert "not on the page" not in told.err
+    assert "6 runs, " in told.out
+    assert out in told.out
+    here = runs.parent / "here.html"
+    assert exit_code(JOB, "--runs", runs, "--out", here, "--no-frames") == 0
+    names = {storage.name_of(i.uri) for i in storage.list_files(f"{s3_bucket}/shown/report_data")}
+    assert names == {path.name for path in (runs.parent / "here_data").iterdir()}
+    assert len(storage.read_bytes(out)) == pytest.approx(here.stat().st_size, rel=0.05)

@@ -123,6 +123,22 @@ def hostile_table() -> DataTable:
     return DataTable(name="hostile", title=f"Failures {SCRIPT}", frame=frame, columns=columns)
 
 
+def heatmap(names: Sequence[str]) -> Chart:
+    """Confusions of classes."""
+    cells = pd.DataFrame(
+        [
+            {"truth": a, "label": b, "share": float(a == b) * 0.7 + 0.1, "n": "12",
+             "said": f"{a} as {b}: 12"}
+            for a in names
+            for b in names
+        ],
+        columns=["truth", "label", "share", "n", "said"],
+    )  # fmt: skip
+    return charts.heatmap(cells, x="label", y="truth", value="share", shown="n", x_title="label",
+                       y_title="true label", name="heatmap", title="Confusions",
+                       note="Rows are true labels.")  # fmt: skip
+
+
 def every_chart(names: Sequence[str] = MODELS) -> list[Chart]:
     """One of each builder, with these names as its labels."""
     count, random = len(names), rng()
@@ -152,15 +168,6 @@ def every_chart(names: Sequence[str] = MODELS) -> list[Chart]:
         ],
         columns=["epoch", "loss", "low", "high", "model"],
     )  # fmt: skip
-    cells = pd.DataFrame(
-        [
-            {"truth": a, "label": b, "share": float(a == b) * 0.7 + 0.1, "n": "12",
-             "said": f"{a} as {b}: 12"}
-            for a in names
-            for b in names
-        ],
-        columns=["truth", "label", "share", "n", "said"],
-    )  # fmt: skip
     bins = pd.DataFrame(
         {"from": range(10), "to": range(1, 11), "count": [k * (10 - k) for k in range(10)]}
     )
@@ -174,9 +181,7 @@ def every_chart(names: Sequence[str] = MODELS) -> list[Chart]:
                      color="model", band=("low", "high"), name="lines", title="Training"),
         charts.scatter(scored, x="seconds", y="accuracy", log_x=True, color="kind", label="model",
                        name="scatter", title="Accuracy against time", **x),
-        charts.heatmap(cells, x="label", y="truth", value="share", shown="n", x_title="label",
-                       y_title="true label", name="heatmap", title="Confusions",
-                       note="Rows are true labels."),
+        heatmap(names),
         charts.histogram(bins, low="from", high="to", count="count", x_title="duration (s)",
                          name="histogram", title="Durations"),
     ]  # fmt: skip

@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidray.evaluation.intervals import Floats, Integers
 
-Bools = NDArray[np.bool_]
+Masks = NDArray[np.bool_]
 Sums = NDArray[np.float32]
 
 LEVEL = 0.05
@@ -56,7 +56,7 @@ class Codes:
     is_ordered: bool
 
     @property
-    def is_known(self) -> Bools:
+    def is_known(self) -> Masks:
         """Whether a video has one."""
         return self.values >= 0
 
@@ -72,13 +72,15 @@ class Codes:
         """The statistic (B,) of sums (B, K) of both sides."""
         first, second = _shares(night), _shares(others)
         if self.is_ordered:
-            return np.abs(np.cumsum(first - second, axis=1)).max(axis=1)
+            steps: Floats = np.abs(np.cumsum(first - second, axis=1)).max(axis=1)
+            return steps
         # Names that are as rare in every division count as much as frequent ones.
         together = (night + others)[:1].astype(np.float64)
         weight = np.divide(1, together, out=np.zeros_like(together), where=together > 0)
-        return ((first - second) ** 2 * weight).sum(axis=1)
+        squares: Floats = (first - second) ** 2 * weight
+        return np.asarray(squares.sum(axis=1))
 
-    def effect(self, is_night: Bools) -> float:
+    def effect(self, is_night: Masks) -> float:
         """How far the sides are apart, 0 to 1, over all videos."""
         night, others = (
             np.bincount(self.values[side & self.is_known], minlength=self.count)
@@ -113,7 +115,7 @@ class Vectors:
     features: Sums
 
     @property
-    def is_known(self) -> Bools:
+    def is_known(self) -> Masks:
         """Whether a video has one."""
         return self.row_of >= 0
 
@@ -172,7 +174,8 @@ class Difference:
         night, others: videos of each side of which it is known.
         effect: its size; 0 to 1 for numbers and names; for vectors the share of pairs, one of each
             side, that are told apart right, of which 0.5 is chance. None where a side is empty.
-        p: of the test; None where a side is empty.
+        p: of the test; None where a side is empty, or all videos are the same: then there is
+            nothing to test.
         least_p: the smallest p that so few recordings can come to.
     """
 
@@ -184,7 +187,7 @@ class Difference:
 
 
 def compare(
-    columns: Sequence[Codes | Vectors], is_night: Bools, recordings: Integers, seed: int
+    columns: Sequence[Codes | Vectors], is_night: Masks, recordings: Integers, seed: int
 ) -> list[Difference]:
     """Each variable of a night against that of other videos.
 
@@ -197,7 +200,14 @@ def compare(
     rows, unit_of, night_units, units = _units(is_night, recordings, rng)
     sides = [(c.is_known & is_night, c.is_known & ~is_night) for c in columns]
     found = [Difference(int(one.sum()), int(other.sum())) for one, other in sides]
-    tested = [k for k, one in enumerate(found) if one.night and one.others]
+    tested = []
+    for k, column in enumerate(columns):
+        if not found[k].night or not found[k].others:
+            continue
+        if isinstance(column, Codes) and len(np.unique(column.values[column.is_known])) == 1:
+            found[k] = replace(found[k], effect=0.0)
+        else:
+            tested.append(k)
     if not tested:
         return found
     chosen = [columns[k] for k in tested]
@@ -208,12 +218,12 @@ def compare(
             effect: float | None = column.effect(is_night)
         else:
             effect = _told_apart(column, rows, unit_of, night_units, units, rng)
-        found[k] = Difference(found[k].night, found[k].others, effect, p, least_p)
+        found[k] = replace(found[k], effect=effect, p=float(p), least_p=least_p)
     return found
 
 
 def _units(
-    is_night: Bools, recordings: Integers, rng: np.random.Generator
+    is_night: Masks, recordings: Integers, rng: np.random.Generator
 ) -> tuple[Integers, Integers, int, int]:
     """Rows of the recordings that are divided anew, the unit of each, and how many units are of
     the night and of both sides. Units of the night come first.
@@ -316,20 +326,9 @@ def _told_apart(
     return float(np.mean(shares))
 
 
-def _ordered(scores: Sums, is_night: Bools) -> float:
+def _ordered(scores: Sums, is_night: Masks) -> float:
     """The share of pairs in which the night's score is the higher; ties count half."""
     others = np.sort(scores[~is_night])
     below = np.searchsorted(others, scores[is_night], "left")
     upto = np.searchsorted(others, scores[is_night], "right")
     return float((below + upto).mean() / 2 / len(others))
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """p-values corrected for their number (Holm 1979), in the same order; None stays None."""
-    known = [k for k, p in enumerate(p_values) if p is not None]
-    found: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, k in enumerate(sorted(known, key=lambda k: p_values[k] or 0.0)):
-        largest = max(largest, min(1.0, (len(known) - rank) * (p_values[k] or 0.0)))
-        found[k] = largest
-    return found

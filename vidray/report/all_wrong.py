@@ -7,16 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import binom
 
 from vidray import storage
 from vidray.evaluation.answers import class_indices
 from vidray.report import charts
 from vidray.report.blocks import Column, DataTable, Finding, Fold, Part, Prose
 from vidray.report.comparable import ComparedModels
-from vidray.report.video_cards import VideoCards, gallery
+from vidray.report.video_cards import VideoCards, gallery, recording
 
 # Of two models both are wrong often enough by chance.
 _FEWEST_MODELS = 3
+_RARE = 0.01
 
 
 def shared_mistakes(
@@ -30,26 +32,27 @@ def shared_mistakes(
     """
     frame = _per_video(group)
     counts = _counts(frame, group)
-    hard = frame[frame["models_wrong"] == len(group.members)]
+    models = len(group.members)
+    hard = frame[frame["models_wrong"] == models]
     by_chance = float(counts["expected_if_independent"].iloc[-1])
-    n, models = len(frame), len(group.members)
-    which = "both" if models == 2 else f"all {models}"
+    which = "both models" if models == 2 else f"all {models} models"
     said = (
-        f"{len(hard)} of {n} videos are wrong in {which} models. "
+        f"{len(hard)} of {len(frame)} videos are wrong in {which}. "
         f"If the models erred independently of one another, {by_chance:.2g} would be expected."
     )
+    mostly = frame[frame["models_wrong"] > models / 2]
     shown = [
         cards.card(row["video_id"], row["uri"], _facts(row, models))
-        for row in hard.head(most).to_dict("records")
+        for row in mostly.head(most).to_dict("records")
     ]
-    frame["link"] = [cards.link(video) for video in frame["video_id"]]
+    frame["link"] = cards.links(frame["video_id"])
     blocks: list[Part] = [Prose(paragraphs=[said])]
     if shown:
-        title = f"Wrong in {which} models, the surest first ({len(shown)} of {len(hard)})"
-        note = "Where the models are sure and agree, look whether the label is right."
+        note = "Where models agree and are sure, look whether the label is right."
+        title = f"Wrong in most models ({len(shown)} of {len(mostly)})"
         blocks.append(gallery(title, shown, note))
     blocks += [_chart(counts, group), _table(frame, group, most)]
-    return Fold(title=_title(group), blocks=blocks), _findings(hard, group, n, by_chance)
+    return Fold(title=_title(group), blocks=blocks), _findings(hard, len(frame), models, by_chance)
 
 
 def _title(group: ComparedModels) -> str:
@@ -102,7 +105,7 @@ def _facts(row: dict[str, object], models: int) -> dict[str, str]:
         "true label": str(row["true_label"]),
         "models say": f"{row['instead']} ({row['models_instead']} of {models})",
         "probability of the true label": f"{row['probability_of_true']:.3f} on average",
-        "recording": str(row["recording"] or "unknown"),
+        "recording": recording(row["recording"]),
     }
 
 
@@ -157,30 +160,31 @@ def _table(frame: pd.DataFrame, group: ComparedModels, most: int) -> DataTable:
         title="Videos by how many models get them wrong",
         frame=frame,
         columns={
-            "video": Column(),
-            "true_label": Column(title="true label"),
-            "instead": Column(title="most wrong models say"),
-            "models_wrong": Column(title="models wrong", form="count"),
-            "probability_of_true": Column(title="mean probability of the true label", form="share"),
-            "recording": Column(),
+            "video": Column(title="Video"),
+            "true_label": Column(title="True label"),
+            "instead": Column(title="Most wrong models say"),
+            "models_wrong": Column(title="Models wrong", form="count"),
+            "probability_of_true": Column(
+                title="Of the true label",
+                form="share",
+                hint="the mean probability that the models give it",
+            ),
+            "recording": Column(title="Recording"),
         },
-        note="The CSV has every video.",
         most_rows=most,
         link="link",
     )
 
 
-def _findings(
-    hard: pd.DataFrame, group: ComparedModels, videos: int, by_chance: float
-) -> list[Finding]:
-    models = len(group.members)
-    if models < _FEWEST_MODELS or len(hard) <= by_chance:
+def _findings(hard: pd.DataFrame, videos: int, models: int, by_chance: float) -> list[Finding]:
+    """A warning where more videos are wrong in all models than chance would have it."""
+    more_by_chance = binom.sf(len(hard) - 1, videos, by_chance / videos)
+    if models < _FEWEST_MODELS or not len(hard) or more_by_chance > _RARE:
         return []
     names = ", ".join(hard["video"].head(3))
-    more = f" and {len(hard) - 3} more" if len(hard) > 3 else ""
+    others = f" and {len(hard) - 3} more" if len(hard) > 3 else ""
     text = (
-        f"All {models} models get {len(hard)} of {videos} test videos wrong, "
-        f"{by_chance:.2g} expected by chance: look whether their labels are right "
-        f"({names}{more})."
+        f"All {models} models get {len(hard)} of {videos} test videos wrong, {by_chance:.2g} "
+        f"expected by chance: look whether their labels are right ({names}{others})."
     )
     return [Finding(level="warning", text=text, section="mistakes")]

@@ -37,7 +37,7 @@ def blocks(videos: VideoSet, slug: str) -> list[Part]:
     found.append(_chart(counts, splits, slug))
     found.append(
         DataTable(
-            name=f"classes-{slug}",
+            name=f"class-splits-{slug}",
             title="Videos and recordings of each class in each split",
             frame=counts,
             columns=columns,

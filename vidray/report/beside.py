@@ -17,6 +17,7 @@ import pandas as pd
 import vidray
 from vidray import storage
 from vidray.errors import UserError
+from vidray.report import formats
 from vidray.report.blocks import Chart, DataTable, Fold, Part, Section
 from vidray.report.runs import Problem, Runs
 from vidray.storage import join, json_file
@@ -25,7 +26,7 @@ SUMMARY = "report.json"
 # Names of ours: an earlier page's files of these names are removed, and no others.
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*\.(csv|json|xml)")
 # What a spreadsheet takes for a formula (OWASP, CSV injection).
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t")
 
 
 def write(
@@ -78,12 +79,18 @@ def parts(blocks: Iterable[Part]) -> Iterator[Part]:
 
 
 def csv(frame: pd.DataFrame) -> bytes:
-    """A frame as CSV; a text that a spreadsheet would compute begins with an apostrophe."""
+    """A frame as CSV; a text that a spreadsheet would compute begins with an apostrophe.
+
+    Unseen characters are spelled out: a carriage return would begin a row of its own.
+    """
 
     def safe(value: Any) -> Any:
-        return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+        if not isinstance(value, str):
+            return value
+        text = formats.legible(value)
+        return f"'{text}" if text.startswith(_FORMULA) else text
 
     plain = frame.drop(columns=[name for name in ("said", "link") if name in frame])
     plain = plain.rename(columns=safe)
-    found: bytes = plain.map(safe).to_csv(index=False).encode("utf-8", "backslashreplace")
-    return found
+    text: str = plain.map(safe).to_csv(index=False)
+    return text.encode()

@@ -25,11 +25,14 @@ from vidray.report.drawing import (
     WIDTH_PX,
     category,
     draw,
+    linear,
     log_axis,
     looks,
+    names_in,
     quantity,
     text_width,
 )
+from vidray.report.label_places import PLACES, places
 
 __all__ = [
     "HEIGHT_PX",
@@ -41,7 +44,9 @@ __all__ = [
     "draw",
     "heatmap",
     "histogram",
+    "linear",
     "lines",
+    "log_axis",
     "looks",
     "quantity",
     "scatter",
@@ -69,7 +74,7 @@ def dots(
         label, value, low, high, color: its columns; ``color`` (and shape) by group of rows.
     """
     said = frame if "said" in frame else _with_names(frame, label, value, low, high)
-    y = category(label, None)
+    y = category(label, None, scale={"domain": names_in(frame[label])})
     spec = {
         "height": {"step": 24},
         "encoding": {"y": y, "description": {"field": "said"}},
@@ -111,7 +116,7 @@ def bars(
         "height": {"step": 22},
         "mark": {"type": "bar", "height": {"band": 0.75}},
         "encoding": {
-            "y": category(label, None),
+            "y": category(label, None, scale={"domain": names_in(frame[label])}),
             "x": quantity(value, value_title),
             "description": {"field": "said"},
             **looks(frame, color, "color"),
@@ -146,7 +151,9 @@ def lines(
     """
     said = frame if "said" in frame else _with_names(frame, x, y, color=color)
     at = {"field": x, "type": x_type, "title": x_title, "sort": None}
-    up = quantity(y, y_title, scale={"zero": False})
+    if x_type == "ordinal":
+        at["axis"] = {"labelOverlap": "greedy"}
+    up = quantity(y, y_title, scale=linear(frame[y]))
     hue, dash, shape = (looks(frame, color, name) for name in ("color", "strokeDash", "shape"))
     layers: list[dict[str, Any]] = []
     if diagonal:
@@ -198,27 +205,35 @@ def scatter(
         axes: off for maps whose axes mean nothing, such as t-SNE.
     """
     nothing: dict[str, Any] = {} if axes else {"axis": None}
-    along = log_axis(frame[x]) if log_x else {"scale": {"zero": False}}
+    along = log_axis(frame[x]) if log_x else {"scale": linear(frame[x])}
     place = {
         "x": quantity(x, x_title, **{**along, **nothing}),
-        "y": quantity(y, y_title, scale={"zero": False}, **nothing),
+        "y": quantity(y, y_title, scale=linear(frame[y]), **nothing),
     }
     names = {"description": {"field": "said"}}
     if "link" in frame:
         names["href"] = {"field": "link"}
     look = looks(frame, color, "color", "shape")
     said = frame if "said" in frame else _with_names(frame, x, y, color=color)
+    if log_x:
+        said = said[said[x] > 0]
     mark = {"type": "point", "filled": True, "size": size, "opacity": 0.85}
     layers: list[dict[str, Any]] = [{"mark": mark, "encoding": {**place, **look, **names}}]
     if "ringed" in frame:
         ring = {"type": "point", "size": 4 * size, "filled": False, "color": INK, "aria": False}
         layers.append({"transform": [{"filter": "datum.ringed"}], "mark": ring, "encoding": place})
     if label is not None:
-        said = said.assign(is_right=_is_right(said[x], log_x=log_x))
-        for test, align, dx in (("!datum.is_right", "left", 9), ("datum.is_right", "right", -9)):
-            text = {"type": "text", "align": align, "dx": dx, "limit": MOST_LABEL_PX, "aria": False}
-            beside = {"transform": [{"filter": test}], "mark": text}
-            layers.append({**beside, "encoding": {**place, "text": {"field": label}}})
+        said = said.assign(place=_label_places(said, x, y, label, log_x=log_x))
+        for number, beside in enumerate(PLACES):
+            text = {"type": "text", "align": beside.align, "dx": beside.dx, "dy": beside.dy,
+                    "limit": MOST_LABEL_PX, "aria": False}  # fmt: skip
+            layers.append(
+                {
+                    "transform": [{"filter": f"datum.place == {number}"}],
+                    "mark": text,
+                    "encoding": {**place, "text": {"field": label}},
+                }
+            )
     drawn = draw({"layer": layers}, said, name=name, title=title, note=note)
     return dataclasses.replace(drawn, frame=frame)
 
@@ -289,10 +304,14 @@ def histogram(
     return draw(spec, said, name=name, title=title, note=note)
 
 
-def _is_right(values: pd.Series[Any], *, log_x: bool) -> pd.Series[bool]:
-    """Whether a point is in the right half, where its text has room on its left only."""
-    at = np.log(values.where(values > 0).astype(float)) if log_x else values.astype(float)
-    return at > (at.min() + at.max()) / 2
+def _label_places(frame: pd.DataFrame, x: str, y: str, label: str, *, log_x: bool) -> list[int]:
+    across = frame[x].astype(float)
+    return places(
+        (np.log(across.where(across > 0)) if log_x else across).tolist(),
+        frame[y].astype(float).tolist(),
+        [text_width([text]) for text in frame[label]],
+        area=(WIDTH_PX - 70, HEIGHT_PX),
+    )
 
 
 def _with_names(

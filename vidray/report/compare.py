@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from vidray.evaluation.pairs import SIGNIFICANT, least_p
 from vidray.report import charts, compare_pairs, searches, studies
 from vidray.report.blocks import Chart, DataTable, Finding, Fold, Part, Prose, Section
 from vidray.report.comparable import ComparedModels, groups, kind_of
@@ -181,10 +182,10 @@ class _Compared:
             f"{group.label(member)} ({one.value:+.3f})"
             for member, one in zip(worse, found, strict=True)
         ]
-        least = p_in_words(min(one.corrected for one in found))
+        p = min(one.corrected for one in found)
         none = "No model is" if len(worse) == len(group.members) else "Not"
-        or_more = " or more" if len(found) > 1 else ""
-        return f"{right}{none} shown to be better: {listing(names)}; {least}{or_more} after Holm."
+        least = f"{p_in_words(p)}{' or more' if len(found) > 1 and p < 1 else ''} after Holm"
+        return f"{right}{none} shown to be better: {listing(names)}; {least}."
 
     # The first screen
 
@@ -192,12 +193,12 @@ class _Compared:
         """The model to use and why; and models that are not better than a baseline."""
         missed = [one for one in self.baselines if not one.is_beaten_by(self.group.best)]
         if missed:
+            whom = listing([f"{one.title} ({one.accuracy:.3f})" for one in missed])
             text = (
-                f"No model is known to be worth using: if there must be one, {self._choice()} It "
-                f"is not shown to be better than {listing([one.title for one in missed])}."
+                f"{self._choice()} It is not shown to be better than {whom}{self._why_not_shown()}."
             )
             return [Finding(level="warning", text=text, section=NAME)]
-        found = [Finding(level="good", text=f"Use {self._choice()}", section=NAME)]
+        found = [Finding(level="good", text=self._choice(), section=NAME)]
         for baseline in self.baselines:
             if worse := not_better(baseline, self.group.members):
                 names = [f"{self.group.label(one)} {one.metrics['accuracy']:.3f}" for one in worse]
@@ -208,13 +209,23 @@ class _Compared:
                 found.append(Finding(level="warning", text=text, section=NAME))
         return found
 
+    def _why_not_shown(self) -> str:
+        """That no difference to a baseline could be shown, where that is so."""
+        group = self.group
+        if least_p(group.num_recordings) * len(group.members) <= SIGNIFICANT:
+            return ""
+        return (
+            f", and {group.num_recordings} recordings are too few to show it of any: judge on "
+            "videos of more recordings"
+        )
+
     def _choice(self) -> str:
         best = self.group.best
         name = self.group.label(best)
         ends = best.metrics["intervals"]["accuracy"]
         between = "" if ends is None else f" ({ends[0]:.2f} to {ends[1]:.2f})"
         text = (
-            f"{name}, the most accurate model: {best.metrics['accuracy']:.3f}{between} on "
+            f"The most accurate model is {name}: {best.metrics['accuracy']:.3f}{between} on "
             f"{witnesses(self.group)}"
         )
         cheap = cheapest_not_worse(self.pairs)

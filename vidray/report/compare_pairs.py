@@ -31,11 +31,15 @@ _COLUMNS = {
         interval=("difference_low", "difference_high"),
         hint="first minus second; interval of this pair alone",
     ),
-    "only_first": Column(title="Right alone: first", form="count"),
-    "only_second": Column(title="Right alone: second", form="count"),
+    "verdict": Column(title="By accuracy"),
+    "only_first": Column(
+        title="Only first right", form="count", hint="videos that the first alone is right on"
+    ),
+    "only_second": Column(
+        title="Only second right", form="count", hint="videos that the second alone is right on"
+    ),
     "p": Column(title="p", form="number", hint="exact test of the difference in accuracy"),
     "p_corrected": Column(title="p after Holm", form="number"),
-    "verdict": Column(title="By accuracy"),
     "loss_difference": Column(
         title="Log loss, difference",
         form="share",
@@ -140,7 +144,7 @@ def blocks(group: ComparedModels, pairs: Sequence[PairedModels]) -> list[Part]:
             name=f"pairs-best-{group.slug}",
             title=f"{group.label(group.best)} against each other model",
             frame=frame_of(group, with_best),
-            columns=_COLUMNS,
+            columns={name: column for name, column in _COLUMNS.items() if name != "first"},
             note=_note(group, pairs),
         ),
     ]
@@ -182,13 +186,12 @@ def said(group: ComparedModels, pairs: Sequence[PairedModels]) -> str:
     if open_:
         names = [f"{group.label(one.second)} ({one.accuracy.value:+.3f})" for one in open_]
         whom = "against" if real else f"Between {best} and"
-        parts.append(f"{whom} {listing(names)} the {witnesses(group)} cannot tell")
+        parts.append(f"{whom} {listing(names, most=4)} the {witnesses(group)} cannot tell")
     sentence = "; ".join(parts) + "."
     if (least := min(1.0, least_p(group.num_recordings) * len(pairs))) > SIGNIFICANT:
         sentence += (
-            f" So few recordings cannot show any difference: if all {group.num_recordings} of them "
-            f"spoke for one model, p would still be {least:.2f} after correction for "
-            f"{len(pairs)} pairs. Judge on videos of more recordings."
+            f" {group.num_recordings} recordings are too few to show any difference: if all spoke "
+            f"for one model, p would still be {least:.2f} after correction for {len(pairs)} pairs."
         )
     return sentence
 

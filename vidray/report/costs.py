@@ -33,16 +33,12 @@ class MeasuredRate:
         return 1e6 * (cpu + gpu) / _HOUR
 
 
-def rate_of(judged: JudgedModel, runs: Runs) -> MeasuredRate | None:
-    """The rate of a model, of the nearest measurement that there is; None if there is none.
-
-    In this order: nights that labelled with this very model; the run that made its features, if it
-    made no others, and the model's own seconds; the seconds from file to label of its evaluation.
+def rate_in_jobs(judged: JudgedModel, runs: Runs) -> MeasuredRate | None:
+    """The rate of whole jobs with this very model, reading, failures and retries among it: of the
+    nights that labelled with it, else of the run that made its features, if it made no others, with
+    the model's own seconds. None if no such run is on the page.
     """
-    for rate in (_of_nights(judged, runs), _of_features(judged, runs), _of_evaluation(judged)):
-        if rate is not None:
-            return rate
-    return None
+    return _of_nights(judged, runs) or _of_features(judged, runs)
 
 
 def _of_nights(judged: JudgedModel, runs: Runs) -> MeasuredRate | None:
@@ -89,7 +85,8 @@ def _of_features(judged: JudgedModel, runs: Runs) -> MeasuredRate | None:
     return None
 
 
-def _of_evaluation(judged: JudgedModel) -> MeasuredRate | None:
+def rate_alone(judged: JudgedModel) -> MeasuredRate | None:
+    """The rate of one process on the few videos that its evaluation was timed on."""
     whole = judged.cost.get("end_to_end_seconds_per_video")
     if whole is None:
         return None

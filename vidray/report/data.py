@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from vidray.report import balance, distributions, failed_videos, shortcut_check
+from vidray.report import (
+    balance,
+    class_grids,
+    distributions,
+    duplicate_check,
+    enhanced,
+    failed_videos,
+    shortcut_check,
+)
 from vidray.report.blocks import Finding, Fold, Part, Prose, Section
 from vidray.report.runs import Runs
 from vidray.report.tools import Tools
@@ -11,6 +19,8 @@ from vidray.report.video_sets import VideoSet, of_runs
 _NAME = "data"
 # Further sets are named; each takes seconds to minutes.
 _MOST_SETS = 3
+# For comparing videos of all sets: 2,000 short clips take as long on two idle cores.
+_MOST_SECONDS = 120.0
 
 
 def section(runs: Runs, tools: Tools) -> Section | None:
@@ -20,8 +30,11 @@ def section(runs: Runs, tools: Tools) -> Section | None:
         return None
     blocks: list[Part] = []
     findings: list[Finding] = []
-    for number, videos in enumerate(sets[:_MOST_SETS]):
-        parts, found = _of_set(videos, runs, tools, slug=str(number + 1))
+    shown = sets[:_MOST_SETS]
+    for number, videos in enumerate(shown):
+        parts, found = _of_set(
+            videos, runs, tools, slug=str(number + 1), most_seconds=_MOST_SECONDS / len(shown)
+        )
         findings += found
         if len(sets) == 1:
             blocks += parts
@@ -41,19 +54,32 @@ def section(runs: Runs, tools: Tools) -> Section | None:
 
 
 def _of_set(
-    videos: VideoSet, runs: Runs, tools: Tools, slug: str
+    videos: VideoSet, runs: Runs, tools: Tools, *, slug: str, most_seconds: float
 ) -> tuple[list[Part], list[Finding]]:
+    """The parts of a set of videos, each under its heading, and the findings.
+
+    Args:
+        most_seconds: for decoding videos to compare them.
+    """
     seed = tools.settings.seed
+    copies, leaks = duplicate_check.blocks(
+        videos, tools, slug=slug, section=_NAME, most_seconds=most_seconds
+    )
     shortcuts, warned = shortcut_check.blocks(videos, runs, slug=slug, section=_NAME, seed=seed)
-    parts: list[Part] = [
-        Fold(title="Classes and splits", blocks=balance.blocks(videos, slug)),
-        *([Fold(title="Shortcuts", blocks=shortcuts)] if shortcuts else []),
-        Fold(title="What the files are", blocks=distributions.blocks(videos, slug)),
-        Fold(title="What failed", blocks=failed_videos.blocks(videos, slug)),
-    ]
+    chapters = {
+        "Classes and splits": balance.blocks(videos, slug),
+        "What the classes show": class_grids.blocks(videos, tools),
+        "Copies and shared places": copies,
+        "Shortcuts": shortcuts,
+        "What the files are": distributions.blocks(videos, slug),
+        "Enhancement": enhanced.blocks(videos, tools.settings),
+        "What failed": failed_videos.blocks(videos, slug),
+    }
+    parts = [Fold(title=title, blocks=some) for title, some in chapters.items() if some]
     findings = [
         *balance.findings(videos, _NAME),
+        *leaks,
         *warned,
         *failed_videos.findings(videos, _NAME),
     ]
-    return parts, findings
+    return list(parts), findings

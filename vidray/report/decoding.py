@@ -100,7 +100,7 @@ def check_address(uri: str, hosts: frozenset[str]) -> None:
     """
     protocol = addresses.protocol_of(uri)
     if storage.is_bucket(uri):
-        host = (urlsplit(uri).hostname or "").lower()
+        host = _host(uri)
         if protocol not in _STORES and host not in hosts:
             message = (
                 f"is at {protocol}://{host[:80]}, and a page asks no host that is not named: "
@@ -108,9 +108,20 @@ def check_address(uri: str, hosts: frozenset[str]) -> None:
             )
             raise VideoError("denied", message)
         return
-    path = os.path.realpath(addresses.local_path(uri)) + "/"
+    path = addresses.local_path(uri)
+    if "\0" in path:
+        raise VideoError("missing", "no name holds a NUL byte")
+    path = os.path.realpath(path) + "/"
     if path.startswith(_KERNEL):
         raise VideoError("denied", "a file of the system, not a video")
+
+
+def _host(uri: str) -> str:
+    """The host of an address, in lower case; empty where there is none."""
+    try:
+        return (urlsplit(uri).hostname or "").lower()
+    except ValueError:  # Brackets that do not close.
+        return ""
 
 
 def _chosen(times: NDArray[np.float64], request: Mapping[str, Any]) -> NDArray[np.int64]:

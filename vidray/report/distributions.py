@@ -21,7 +21,14 @@ _MOST_GROUPS = 6
 _MOST_VALUES = 7
 # Where the 99th percentile is so many times the 1st, equal bins would put nearly all in one.
 _DECADES_RATIO = 30.0
-_ROW_PX = 44
+_ROW_PX, _MARGIN_PX = 44, 60
+_HEADER = {
+    "labelAngle": 0,
+    "labelAlign": "left",
+    "labelAnchor": "start",
+    "labelOrient": "top",
+    "labelPadding": 2,
+}
 
 
 @dataclass(frozen=True)
@@ -155,24 +162,24 @@ def _histogram(
         f"{row['videos']:,} videos ({row['share']:.1%})"
         for row in counted.to_dict("records")
     ]
-    spec: dict[str, Any] = {
+    scale = {"type": "log"} if is_log else {"zero": False, "nice": False}
+    bars = {
+        "width": charts.WIDTH_PX - _MARGIN_PX,
         "height": _ROW_PX,
         "mark": {"type": "bar", "binSpacing": 1},
         "encoding": {
-            "x": charts.quantity(
-                "low", one.axis, scale={"type": "log"} if is_log else {"zero": False, "nice": False}
-            ),
+            "x": charts.quantity("low", one.axis, scale=scale),
             "x2": {"field": "high"},
             "y": charts.quantity("share", "", axis={"format": "%", "tickCount": 2}),
             "y2": {"datum": 0},
-            "row": charts.category(
-                "group", None, header={"labelAngle": 0, "labelAlign": "left", "labelOrient": "top",
-                                       "labelAnchor": "start", "labelPadding": 2}
-            ) | {"sort": list(groups)},
             "description": {"field": "said"},
         },
+    }
+    spec: dict[str, Any] = {
+        "facet": {"row": charts.category("group", header=_HEADER) | {"sort": list(groups)}},
+        "spec": bars,
         "spacing": 6,
-    }  # fmt: skip
+    }
     missing = int((~np.isfinite(values)).sum())
     note = f"Not known of {missing:,} videos." if missing else ""
     title = one.title[0].upper() + one.title[1:]
@@ -238,7 +245,7 @@ def stacked(
         "encoding": {
             "y": charts.category(label, None),
             "x": charts.quantity(value, value_title),
-            "color": charts.category(color) | {"sort": list(order)},
+            **charts.looks(frame, color, "color"),
             "order": {"field": "place", "type": "quantitative"},
             "description": {"field": "said"},
         },

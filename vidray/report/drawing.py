@@ -29,7 +29,7 @@ _SHAPES = [
     "diamond",
     "cross",
     "triangle-down",
-    "stroke",
+    "triangle-right",
     "wedge",
 ]
 _DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4], [1, 3], [10, 3], [6, 2, 1, 2]]
@@ -53,7 +53,10 @@ _CONFIG: dict[str, Any] = {
         "titleFontSize": 11,
         "titleFontWeight": "normal",
         "labelLimit": MOST_LABEL_PX,
+        "labelSeparation": 4,
+        "titlePadding": 8,
     },
+    "axisXQuantitative": {"tickCount": 5},
     # Above the data, never over it.
     "legend": {
         "orient": "top",
@@ -90,6 +93,8 @@ def draw(
         frame: what is drawn, and what the CSV beside the page holds.
         name, title, note: of the chart.
     """
+    if frame.empty:
+        return Chart(name=name, title=title, svg=svg.nothing(title), frame=frame, note=note)
     values = [
         {key: _drawable(value) for key, value in row.items()} for row in frame.to_dict("records")
     ]
@@ -134,6 +139,21 @@ def category(field: str, title: str | None = None, **more: Any) -> dict[str, Any
     return {"field": field, "type": "nominal", "title": title, "sort": None, **more}
 
 
+def names_in(values: pd.Series[Any]) -> list[Any]:
+    """The different values of a column in their order, as they are drawn."""
+    return [_drawable(value) for value in dict.fromkeys(values.dropna())]
+
+
+def linear(values: pd.Series[Any]) -> dict[str, Any]:
+    """A scale that need not begin at 0; around a single value it has some room."""
+    known = values.dropna().astype(float)
+    if known.nunique() != 1:
+        return {"zero": False}
+    only = float(known.iloc[0])
+    room = abs(only) / 10 or 1.0
+    return {"zero": False, "domain": [only - room, only + room]}
+
+
 def log_axis(values: pd.Series[Any]) -> dict[str, Any]:
     """Scale and axis of the logarithm, with one line a power of ten; what is not above 0 is left
     out.
@@ -145,7 +165,8 @@ def log_axis(values: pd.Series[Any]) -> dict[str, Any]:
     steps = (1,) if last - first > 2 else (1, 2, 5)
     every = max(1, (last - first) // 6)
     ticks = [step * 10.0**power for power in range(first, last + 1, every) for step in steps]
-    low, high = known.min() / 1.3, known.max() * 1.3
+    wider = 1.3 if last - first > 2 else 2.0
+    low, high = known.min() / wider, known.max() * wider
     shown = [tick for tick in ticks if low <= tick <= high]
     return {"scale": {"type": "log", "domain": [low, high]}, "axis": {"values": shown}}
 
@@ -165,9 +186,10 @@ def looks(
     """
     if column is None:
         return {}
-    names = [_drawable(name) for name in dict.fromkeys(frame[column].dropna())]
-    columns = max(1, min(4, len(names), int(WIDTH_PX / (24 + text_width(names)))))
-    legend = {"columns": columns, "labelLimit": WIDTH_PX // columns - 24}
+    names = names_in(frame[column])
+    room = WIDTH_PX - 70  # A legend begins where the data do.
+    columns = max(1, min(4, len(names), int(room / (24 + text_width(names)))))
+    legend = {"columns": columns, "labelLimit": room // columns - 24}
     ranges = {
         "color": [SERIES[number % 8] for number in range(len(names))],
         # After eight names their colours come again, with other shapes and dashes.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from vidray.models.names import MAJORITY
 from vidray.report import charts
 from vidray.report.blocks import Chart, Fold, Part, Prose
 from vidray.report.compare_pairs import listing
@@ -15,6 +17,8 @@ from vidray.report.studies import kind
 
 # The page has eight colours; the CSV has every model.
 _MOST_LINES = 8
+# A log loss beyond three times that of guessing would flatten all other lines.
+_MOST_LOSS = 3.0
 # More networks than this are folded.
 _MOST_OPEN = 4
 
@@ -41,37 +45,80 @@ def _of_data(study: StudyResult, number: int) -> list[Part]:
         return []
     frame = frame.sort_values(["model", "train_videos"], kind="stable")
     last = frame.groupby("model")["accuracy"].last().sort_values(ascending=False, kind="stable")
-    shown = frame[frame["model"].isin(last.index[:_MOST_LINES])]
-    shown = shown.assign(
-        model=pd.Categorical(shown["model"], last.index[:_MOST_LINES], ordered=True)
-    ).sort_values(["model", "train_videos"], kind="stable")
-    shown = shown.assign(model=shown["model"].astype(str), kind=[kind(m) for m in shown["model"]])
-    drawn = [_curve(shown, figure, number) for figure in ("accuracy", "log_loss")]
-    title = f"What more data bring: study {study.name}"
-    return [Fold(title=title, blocks=[Prose(paragraphs=[_gains(frame)]), *drawn])]
+    # The best first, as the legend names them.
+    order = {model: place for place, model in enumerate(last.index)}
+    frame = frame.assign(
+        place=frame["model"].map(order), kind=[kind(model) for model in frame["model"]]
+    ).sort_values(["place", "train_videos"], kind="stable")
+    firsts = frame.drop_duplicates("kind")["model"]
+    parts: list[Part] = [
+        Prose(paragraphs=[_gains(frame)]),
+        _curve(frame[frame["place"] < _MOST_LINES], "accuracy", f"accuracy-{number}"),
+        _banded(frame[frame["model"].isin(firsts)], f"best-{number}"),
+    ]
+    limit = _MOST_LOSS * _loss_of_guessing(study)
+    highest = frame.groupby("model", sort=False)["log_loss"].max()
+    known = frame[frame["model"].map(highest) <= limit]
+    if not known.empty:
+        left_out = [f"{model} ({value:.3g})" for model, value in highest.items() if value > limit]
+        parts.append(
+            _curve(known[known["place"] < _MOST_LINES], "log_loss", f"log-loss-{number}", left_out)
+        )
+    return [Fold(title=f"What more data bring: study ({study.name})", blocks=parts)]
 
 
-def _curve(frame: pd.DataFrame, figure: str, number: int) -> Chart:
-    has_band = figure == "accuracy" and frame["accuracy_low"].notna().all()
+def _loss_of_guessing(study: StudyResult) -> float:
+    """The log loss of the study's majority baseline; infinity where it has none."""
+    found = [
+        row["log_loss"]
+        for row in study.rows.to_pylist()
+        if row["model"] == MAJORITY and row["purpose"] == "test"
+    ]
+    return float(found[0]) if found and found[0] is not None else math.inf
+
+
+_SAME = "All models learnt from the same subsets and were judged on the same test videos."
+
+
+def _curve(frame: pd.DataFrame, figure: str, name: str, left_out: Sequence[str] = ()) -> Chart:
     words = figure.replace("_", " ")
+    rest = f" Not drawn, with a loss far beyond guessing: {listing(left_out)}." if left_out else ""
+    return charts.lines(
+        _with_said(frame, figure, words),
+        x="train_videos",
+        y=figure,
+        x_title="videos learnt from",
+        y_title=words,
+        name=f"learning-{name}",
+        title=f"{words.capitalize()} by the amount of data",
+        note=_SAME + rest,
+        color="model",
+    )
+
+
+def _banded(frame: pd.DataFrame, name: str) -> Chart:
+    """The best model of each kind with its interval: bands of more models hide each other."""
+    return charts.lines(
+        _with_said(frame, "accuracy", "accuracy"),
+        x="train_videos",
+        y="accuracy",
+        x_title="videos learnt from",
+        y_title="accuracy",
+        name=f"learning-{name}",
+        title="The best model of each kind",
+        note="With 95 % intervals over recordings of the test videos.",
+        color="model",
+        band=("accuracy_low", "accuracy_high") if frame["accuracy_low"].notna().all() else None,
+    )
+
+
+def _with_said(frame: pd.DataFrame, figure: str, words: str) -> pd.DataFrame:
     said = [
         f"{row['model']} ({row['kind']}) after {row['train_videos']:,} videos: {words} "
         f"{row[figure]:.3f}"
         for row in frame.to_dict("records")
     ]
-    return charts.lines(
-        frame.assign(said=said),
-        x="train_videos",
-        y=figure,
-        x_title="videos learnt from",
-        y_title=words,
-        name=f"learning-{figure.replace('_', '-')}-{number}",
-        title=f"{words.capitalize()} by the amount of data",
-        note="All models learnt from the same subsets and were judged on the same test videos."
-        + (" Bands are 95 % intervals over recordings." if has_band else ""),
-        color="model",
-        band=("accuracy_low", "accuracy_high") if has_band else None,
-    )
+    return frame.drop(columns="place").assign(said=said)
 
 
 def _gains(frame: pd.DataFrame) -> str:

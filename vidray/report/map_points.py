@@ -110,6 +110,7 @@ def of_labels(history: LabelHistory, seed: int) -> MapPoints | None:
     """
     rows = commit_files.newest(history.rows)
     rows = rows.filter(pc.equal(rows["status"], "ok"))
+    num_videos = len(rows)
     chosen = stratified(
         rows["video_id"].to_pylist(), rows["true_label"].to_pylist(), most=MOST_COMPARED, seed=seed
     )
@@ -118,13 +119,12 @@ def of_labels(history: LabelHistory, seed: int) -> MapPoints | None:
     found = dict(_embeddings(history, commit_of))
     if len({len(vector) for vector in found.values()}) != 1:
         return None
-    total = len(chosen)
     rows = rows.filter(pc.is_in(rows["video_id"], pa.array(list(found), pa.string())))
     rows = rows.append_column("recording", pa.array(known_recordings(rows), pa.string()))
     return MapPoints(
         what=f"embeddings of {history.model_name}",
         run=history.name,
-        num_videos=total,
+        num_videos=num_videos,
         model=history.model_name,
         frame=_frame(rows, "true_label", rows["label"].to_pylist()),
         vectors=np.stack([found[video] for video in rows["video_id"].to_pylist()]),

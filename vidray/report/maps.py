@@ -53,7 +53,13 @@ def section(runs: Runs, tools: Tools) -> Section | None:
     spaces = found[:_MOST_SPACES]
     if not spaces:
         return None
-    cards = VideoCards(tools.thumbnails, "map", stretches_of(runs), height_px=_FRAME_HEIGHT_PX)
+    cards = VideoCards(
+        tools.thumbnails,
+        "map",
+        stretches_of(runs),
+        height_px=_FRAME_HEIGHT_PX,
+        has_captions=False,
+    )
     each_once = pd.concat([space.shown for space in spaces]).drop_duplicates("video_id")
     # Made before the maps, whose points lead to them.
     frames = [
@@ -142,7 +148,7 @@ def _maps(
         frame["class"] = [_class(label, classes) for label in frame["true_label"]]
         frame["ringed"] = [_is_error(row) for row in frame.to_dict("records")]
         frame["said"] = [_said(row, points.model) for row in frame.to_dict("records")]
-        frame["link"] = [cards.link(video) for video in frame["video_id"]]
+        frame["link"] = cards.links(frame["video_id"])
         order = {name: place for place, name in enumerate([*classes, _OTHERS, _UNKNOWN])}
         yield charts.scatter(
             frame.sort_values("class", key=lambda names: names.map(order), kind="stable"),
@@ -152,7 +158,7 @@ def _maps(
             y_title="",
             name=f"map-{number}-{slug}",
             title=f"{method} of {points.what} ({points.run})",
-            note=_note(space),
+            note=f"{_note(space)} {_kept(values, place)}",
             color="class",
             axes=False,
             size=_POINT_SIZE,
@@ -194,6 +200,14 @@ def _note(space: _Space) -> str:
     return f"{said}; {judged:,} have an answer of {points.model}, {errors:,} errors are ringed."
 
 
+def _kept(values: Floats, place: Floats) -> str:
+    share = 100 * projections.kept_neighbours(values, place)
+    return (
+        f"Of the five nearest points of each, {share:.0f} % are among the ten videos that are "
+        "nearest in all dimensions."
+    )
+
+
 def _table(spaces: Sequence[_Space]) -> DataTable:
     rows = [
         {
@@ -214,22 +228,22 @@ def _table(spaces: Sequence[_Space]) -> DataTable:
         title="What is true in all dimensions: the five nearest neighbours of each video",
         frame=pd.DataFrame(rows),
         columns={
-            "numbers": Column(),
-            "run": Column(),
-            "videos": Column(form="count"),
-            "dimensions": Column(form="count"),
+            "numbers": Column(title="Numbers"),
+            "run": Column(title="Run"),
+            "videos": Column(title="Videos", form="count"),
+            "dimensions": Column(title="Dimensions", form="count"),
             "same_class": Column(
-                title="of its class",
+                title="Of its class",
                 form="percent",
                 best="highest",
                 interval=("same_class_low", "same_class_high"),
                 hint="of the five nearest videos of other recordings",
             ),
             "by_chance": Column(
-                title="by chance", form="percent", hint="if the numbers said nothing of the class"
+                title="By chance", form="percent", hint="if the numbers said nothing of the class"
             ),
             "own_recording": Column(
-                title="of its recording", form="percent", hint="of the five nearest videos of all"
+                title="Of its recording", form="percent", hint="of the five nearest videos of all"
             ),
         },
         note=(
@@ -241,11 +255,10 @@ def _table(spaces: Sequence[_Space]) -> DataTable:
 
 def _explanation(spaces: Sequence[_Space], *, is_cut: bool) -> list[str]:
     first = (
-        "A map shows which videos are alike: points that are neighbours on it mostly are "
-        "neighbours in all dimensions. It shows no more than that. How far groups are from one "
-        "another, how large they are and which way they lie means nothing; both methods find "
-        "groups in pure noise; and another --seed draws another map. So believe a group on the "
-        "map as far as the table above does."
+        "A map shows which videos are alike, as far as two dimensions can: how many neighbours it "
+        "keeps is below each. How far groups are from one another, how large they are and which "
+        "way they lie means nothing, and groups may be seen in pure noise. So believe a group as "
+        "far as the table above does, which looks at all dimensions."
     )
     said = [first]
     own = max((space.near.own_recording for space in spaces if space.near), default=0.0)

@@ -13,7 +13,7 @@ from vidray.report.blocks import Column, DataTable, Finding, Fold, Part, Prose, 
 from vidray.report.comparable import ComparedModels, groups
 from vidray.report.runs import JudgedModel, Runs
 from vidray.report.tools import Tools
-from vidray.report.video_cards import VideoCards, gallery, stretches_of
+from vidray.report.video_cards import VideoCards, gallery, recording, stretches_of
 
 # Somebody relies on an answer as sure as this.
 _SURE = 0.9
@@ -68,7 +68,7 @@ def _fold(
         ]
         if made:
             blocks.append(gallery(f"{title} ({len(made)} of {of:,})", made))
-    frame["link"] = [cards.link(video) for video in frame["video_id"]]
+    frame["link"] = cards.links(frame["video_id"])
     blocks.append(_table(frame, f"mistakes-{number}", group.label(member), most))
     title = f"{group.label(member)}: {len(wrong):,} of {len(frame):,} videos wrong"
     return Fold(title=title, blocks=blocks, is_open=number == 1)
@@ -105,32 +105,28 @@ def _facts(row: dict[str, object]) -> dict[str, str]:
     }
     if not row["is_right"]:
         facts["probability of the true label"] = f"{row['probability_of_true']:.3f}"
-    return {**facts, "recording": str(row["recording"] or "unknown")}
+    return {**facts, "recording": recording(row["recording"])}
 
 
 def _sentences(frame: pd.DataFrame) -> list[str]:
     """How many answers are wrong, of how many recordings, and how sure the model is of them."""
     wrong = frame[~frame["is_right"]]
-    said = [f"{len(wrong):,} of {len(frame):,} answers are wrong ({_percent(wrong, frame)})."]
     sure = frame[frame["probability"] >= _SURE]
-    if len(sure):
-        sure_wrong = sure[~sure["is_right"]]
-        said.append(
-            f"Of the {len(sure):,} answers with a probability of {_SURE} or more, "
-            f"{len(sure_wrong):,} are wrong ({_percent(sure_wrong, sure)})."
-        )
-    else:
-        said.append(f"No answer has a probability of {_SURE} or more.")
+    sure_wrong = sure[~sure["is_right"]]
+    said = [
+        f"Answers that are wrong: {len(wrong):,} of {len(frame):,} ({_percent(wrong, frame)}).",
+        f"Of those with a probability of {_SURE} or more: {len(sure_wrong):,} of {len(sure):,}"
+        + (f" ({_percent(sure_wrong, sure)})." if len(sure) else "."),
+    ]
     known = frame[frame["recording"].notna()]
     videos = known.groupby("recording")["is_right"].agg(["size", "sum"])
     lost = videos[(videos["sum"] == 0) & (videos["size"] > 1)]
     if len(lost):
         count = int(lost["size"].sum())
         said.append(
-            f"{count:,} of the errors are of {len(lost):,} of the {len(videos):,} recordings, "
-            "of which no video is right: "
-            + ", ".join(map(str, lost.index[:5]))
-            + (" …" if len(lost) > 5 else ".")
+            f"Recordings of which every video is wrong: {len(lost):,} of {len(videos):,}, with "
+            f"{count:,} of the errors ({', '.join(map(str, lost.index[:5]))}"
+            + (" and others)." if len(lost) > 5 else ").")
         )
     return [" ".join(said)]
 
@@ -145,15 +141,20 @@ def _table(frame: pd.DataFrame, name: str, model: str, most: int) -> DataTable:
         title=f"Answers of {model}, errors first",
         frame=frame,
         columns={
-            "video": Column(),
-            "true_label": Column(title="true label"),
-            "label": Column(title="the model says"),
-            "probability": Column(form="share", hint="of the label that the model gives"),
-            "probability_of_true": Column(title="probability of the true label", form="share"),
-            "loss": Column(form="number", hint="minus the logarithm of the column before"),
-            "recording": Column(),
+            "video": Column(title="Video"),
+            "true_label": Column(title="True label"),
+            "label": Column(title="The model says"),
+            "probability": Column(
+                title="Probability", form="share", hint="of the label that the model gives"
+            ),
+            "probability_of_true": Column(
+                title="Of the true label", form="share", hint="the probability of the true label"
+            ),
+            "loss": Column(
+                title="Loss", form="number", hint="minus the logarithm of the column before"
+            ),
+            "recording": Column(title="Recording"),
         },
-        note=f"The first {min(most, len(frame)):,}; the CSV has all {len(frame):,}.",
         most_rows=most,
         link="link",
     )

@@ -177,7 +177,7 @@ def _chart(
         ends = {"x": charts.quantity("at", x_title), "y": charts.quantity("up", y_title)}
         mark = {"type": "line", "color": _GREY, "strokeDash": [4, 4], "aria": False}
         layers.insert(0, {"data": corners, "mark": mark, "encoding": ends})
-    spec = {"width": 240, "height": 240, "layer": layers}
+    spec = {"layer": layers}
     return charts.draw(spec, frame.assign(said=said), name=name, title=title, note=note)
 
 
@@ -202,8 +202,6 @@ def reliability(judged: JudgedModel, number: int) -> Chart:
         "num_videos", "", scale={"domainMin": 0, "range": [16, 260]}, legend=None
     )
     spec = {
-        "width": 240,
-        "height": 240,
         "layer": [
             {"data": corners, "mark": mark, "encoding": ends},
             {

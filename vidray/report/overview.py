@@ -104,7 +104,7 @@ def _the_table(sections: Sequence[Section]) -> DataTable | None:
         first = tables[0]
         names = [column for column in wanted if column in first.columns] or list(first.columns)
         return DataTable(
-            name="overview",
+            name="overview-table",
             title=first.title,
             frame=first.frame,
             columns={column: first.columns[column] for column in names},

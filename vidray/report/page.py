@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 import vidray
 from vidray import storage
 from vidray.errors import UserError, unknown_name
+from vidray.progress import duration
 from vidray.report import (
     beside,
     compare,
@@ -110,9 +112,15 @@ def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Page:
 
 
 def _sections(runs: Runs, tools: Tools, problems: list[Problem]) -> Iterator[Section]:
+    began = time.monotonic()
     for number, make in enumerate(SECTIONS, start=1):
-        name = make.__module__.rpartition(".")[2]
-        print(f"{number}/{len(SECTIONS)} {name} ...", file=sys.stderr, flush=True)
+        name = make.__module__.removeprefix("vidray.report.")
+        print(
+            f"chapter {number} of {len(SECTIONS)}: {name} "
+            f"({duration(time.monotonic() - began)} so far)",
+            file=sys.stderr,
+            flush=True,
+        )
         try:
             section = make(runs, tools)
         except Exception as error:  # noqa: BLE001  One chapter less, and the page says so.

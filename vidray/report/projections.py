@@ -78,6 +78,15 @@ def _components(values: Floats) -> Floats:
     return found
 
 
+def kept_neighbours(values: Floats, place: Floats) -> float:
+    """Share of each point's five nearest on a map that are among its ten nearest in ``values``."""
+    on_map, in_all = _distances(place), _distances(values)
+    near = _nearest(in_all, 2 * NEIGHBOURS)
+    return float(
+        np.mean([np.isin(row, of) for row, of in zip(_nearest(on_map), near, strict=True)])
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Neighbourhood:
     """What the nearest neighbours of the videos are, in all dimensions.
@@ -111,8 +120,7 @@ def neighbourhood(
     Returns:
         None where no video has neighbours of other recordings.
     """
-    distances = _squared_distances(values)  # (N, N)
-    np.fill_diagonal(distances, np.inf)
+    distances = _distances(values)  # (N, N)
     is_own = recording_of[:, None] == recording_of[None]
     nearest = _nearest(distances)
     own = np.take_along_axis(is_own, nearest, axis=1).mean()
@@ -137,15 +145,17 @@ def neighbourhood(
     )
 
 
-def _squared_distances(values: Floats) -> Floats:
+def _distances(values: Floats) -> Floats:
+    """``float64 (N, N)``: squared, and infinite to itself."""
     lengths = (values**2).sum(axis=1)
     found: Floats = lengths[:, None] + lengths[None] - 2 * values @ values.T
+    np.fill_diagonal(found, np.inf)
     return found
 
 
-def _nearest(distances: Floats) -> Integers:
-    """Columns of the smallest distances of each row, ``int64 (N, 5)``; of equal ones the first."""
-    found: Integers = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
+def _nearest(distances: Floats, count: int = NEIGHBOURS) -> Integers:
+    """Columns of the smallest distances of each row, ``int64 (N, count)``; of equals the first."""
+    found: Integers = np.argsort(distances, axis=1, kind="stable")[:, :count]
     return found
 
 

@@ -20,6 +20,9 @@ class ReportSettings:
     (https://HOST/...); of folders and buckets they always are."""
     shown_videos: int = 12
     """Videos in each gallery, such as the worst errors of a model."""
+    compared_videos: int = 2000
+    """Videos that are compared to find copies across splits, 0 for none; of more, so many are
+    drawn from all splits. 1,000 short ones take a minute or two on two cores."""
     robustness_videos: int = 0
     """Videos that are damaged on purpose (blur, noise, darkness, dropped frames) and labelled
     again, to see what the models bear; 0: none. Takes about 10 seconds a video, and more of large
@@ -34,6 +37,9 @@ class ReportSettings:
     def __post_init__(self) -> None:
         if not 1 <= self.shown_videos <= 100:
             raise UserError(f"shown_videos is {self.shown_videos}: it must be 1 to 100")
+        if not 0 <= self.compared_videos <= 20_000:
+            # A video takes up to 64 kB of memory until all are compared.
+            raise UserError(f"compared_videos is {self.compared_videos}: it must be 0 to 20000")
         if not 0 <= self.robustness_videos <= 1000:
             raise UserError(f"robustness_videos is {self.robustness_videos}: it must be 0 to 1000")
         for name in ("cpu_hour_price", "gpu_hour_price"):

@@ -6,18 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from vidray.evaluation.pairs import SIGNIFICANT, differences, least_p
 from vidray.report import charts
 from vidray.report.blocks import Column, DataTable, Finding, Part, Prose
 from vidray.report.runs import JudgedModel, Runs
 from vidray.report.shortcuts import (
     ALL_FILE,
     FILE_COLUMNS,
-    LEVEL,
     Rival,
     Shortcuts,
-    difference,
-    holm,
     measure,
     rival,
 )
@@ -92,9 +91,9 @@ def _method(found: Shortcuts) -> str:
         f"{found.videos:,} videos without having seen its recording ({found.recordings:,} "
         f"recordings). The figure is balanced accuracy, the mean over {len(found.class_names)} "
         "classes of the share found right; the interval is over recordings. A property counts as "
-        f"a shortcut where it beats guessing at p < {LEVEL} after Holm's correction. A model may "
-        "have learned these instead of what is to be seen: make the classes alike in them, or "
-        "test on videos that are."
+        f"a shortcut where it beats guessing at p < {SIGNIFICANT} after Holm's correction. A "
+        "model may have learned these instead of what is to be seen: make the classes alike in "
+        "them, or test on videos that are."
     )
     if found.of_videos > found.videos and not found.left_out:
         text += f" These videos are drawn by chance from {found.of_videos:,}."
@@ -106,7 +105,7 @@ def _method(found: Shortcuts) -> str:
 
 def _chart(found: Shortcuts, slug: str) -> Part:
     rows = pd.concat([found.together, found.frame], ignore_index=True)
-    rows["kind"] = np.where(rows["is_shortcut"], "better than guessing", "may be guessing")
+    rows["kind"] = np.where(rows["is_shortcut"], "beats guessing", "may be chance")
     rows["said"] = [
         f"{row['title']}: balanced accuracy {_with_interval(row)}, {row['kind']}"
         for row in _rows(rows)
@@ -164,65 +163,91 @@ def compare(
         other = rival(labelled, video_ids, truth, seed=seed)
         if other is not None:
             recordings = labelled.set_index("video_id")["recording"].loc[list(video_ids)]
-            rows = [_row(one, other, list(recordings), seed) for one in models]
-            frame = pd.DataFrame(rows)
-            frame["p"] = holm(frame["p"].to_numpy(np.float64))
-            frame["is_better"] = (frame["p"] < LEVEL) & (frame["difference"] > 0)
-            found.append(
-                frame.sort_values("accuracy", ascending=False, kind="stable", ignore_index=True)
-            )
+            found.append(_beside_models(models, other, recordings, seed))
     return sorted(found, key=lambda frame: -len(frame))
 
 
-def _row(one: JudgedModel, other: Rival, recordings: list[str], seed: int) -> dict[str, object]:
-    """A model beside its rival; their videos sorted by id."""
+def _beside_models(
+    models: Sequence[JudgedModel], other: Rival, recordings: pd.Series[str], seed: int
+) -> pd.DataFrame:
+    """Models beside their rival, the most accurate first; their videos are sorted by id."""
+    rights = [_rights(one) for one in models]
+    group_of = pd.factorize(recordings)[0].astype(np.int64)
+    pairs = [(number, len(models)) for number in range(len(models))]
+    gains = differences(np.stack([*rights, other.hits]), pairs, group_of, seed=seed)
+    rows = [
+        {
+            "model": one.title,
+            "run": one.name,
+            "split": one.split,
+            "videos": len(right),
+            "recordings": int(group_of.max()) + 1,
+            "accuracy": float(right.mean()),
+            "metadata": float(other.hits.mean()),
+            "taught_with": other.taught_with,
+            "difference": gain.value,
+            "low": None if gain.interval is None else gain.interval[0],
+            "high": None if gain.interval is None else gain.interval[1],
+            "p": gain.corrected,
+            "is_better": gain.is_real and gain.value > 0,
+            "is_worse": gain.is_real and gain.value < 0,
+        }
+        for one, right, gain in zip(models, rights, gains, strict=True)
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.sort_values("accuracy", ascending=False, kind="stable", ignore_index=True)
+
+
+def _rights(one: JudgedModel) -> NDArray[np.bool_]:
+    """Which videos, sorted by id, a model labels right."""
     order = np.argsort(np.asarray(one.video_ids, object), kind="stable")
     right = np.asarray(one.predicted, object) == np.asarray(one.truth, object)
-    hits = right.astype(np.bool_)[order]
-    return {
-        "model": one.title,
-        "run": one.name,
-        "split": one.split,
-        "videos": len(hits),
-        "recordings": len(set(recordings)),
-        "accuracy": float(hits.mean()),
-        "metadata": float(other.hits.mean()),
-        "taught_with": other.taught_with,
-        **difference(hits, other.hits, recordings, seed=seed),
-    }
+    return np.asarray(right, np.bool_)[order]
 
 
 def rivals_said(beside: pd.DataFrame) -> str:
     """Which models beat the file properties, in a sentence."""
     best = beside.iloc[0]
     better = int(beside["is_better"].sum())
+    gain = f"{best['difference']:+.3f}"
+    if pd.notna(best["low"]):
+        gain += f", {best['low']:+.3f} to {best['high']:+.3f}"
     figures = (
         f"the best, {best['model']}, has {best['accuracy']:.3f} on {best['videos']} "
-        f"{best['split']} videos of {best['recordings']} recordings, a forest over file properties alone "
-        f"{best['metadata']:.3f} (difference {best['difference']:+.3f}, {best['low']:+.3f} to "
-        f"{best['high']:+.3f})"
+        f"{best['split']} videos of {best['recordings']} recordings, a forest over file "
+        f"properties alone {best['metadata']:.3f} (difference {gain})"
     )
     if not better:
-        return f"None of {len(beside)} models is shown to be better than the metadata: {figures}."
+        few = "" if _could_show(beside) else ". So few recordings cannot show a difference"
+        return (
+            f"None of {len(beside)} models is shown to be better than the metadata: {figures}{few}."
+        )
     verb = "is" if better == 1 else "are"
     return f"{better} of {len(beside)} models {verb} better than the metadata: {figures}."
 
 
+def _could_show(beside: pd.DataFrame) -> bool:
+    """Whether so many recordings can prove a model better, all of them being for it."""
+    return len(beside) * least_p(int(beside["recordings"].iloc[0])) <= SIGNIFICANT
+
+
 def _beside(beside: pd.DataFrame, slug: str) -> Part:
     verdicts = np.where(beside["is_better"], "better", "not shown to be better")
-    worse = (beside["p"] < LEVEL) & (beside["difference"] < 0)
+    run = {} if beside["model"].is_unique else {"run": Column(title="Run")}
     return DataTable(
         name=f"models-and-metadata-{slug}",
         title="Models beside a forest over file properties, on the same videos",
-        frame=beside.assign(verdict=np.where(worse, "worse", verdicts), p_said=beside["p"].map(_p)),
+        frame=beside.assign(
+            verdict=np.where(beside["is_worse"], "worse", verdicts), p_said=beside["p"].map(_p)
+        ),
         columns={
             "model": Column(title="Model"),
-            "run": Column(title="Run"),
+            **run,
             "videos": Column(title="Videos", form="count"),
             "accuracy": Column(title="Accuracy", form="share", best="highest"),
             "metadata": Column(title="Metadata alone", form="share"),
             "difference": Column(title="Difference", form="share", interval=("low", "high")),
-            "p_said": Column(title="p", hint="paired, over recordings, after Holm"),
+            "p_said": Column(title="p", hint="exact, paired, over recordings; after Holm"),
             "verdict": Column(title="Than the metadata"),
         },
         note="The forest is taught with the other recordings of these videos and sees "
@@ -236,6 +261,7 @@ def _findings(found: Shortcuts, beside: pd.DataFrame, said: str, section: str) -
     enough = found.guessing + _WORTH_SAYING * (1 - found.guessing)
     if (every["is_shortcut"] & (every["balanced_accuracy"] >= enough)).any():
         findings.append(Finding(level="warning", text=said, section=section))
-    if beside and not beside[0]["is_better"].any():
-        findings.append(Finding(level="warning", text=rivals_said(beside[0]), section=section))
+    first = beside[0] if beside else pd.DataFrame({"is_better": [True]})
+    if not first["is_better"].any() and (first["difference"].iloc[0] <= 0 or _could_show(first)):
+        findings.append(Finding(level="warning", text=rivals_said(first), section=section))
     return findings

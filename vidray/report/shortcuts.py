@@ -9,7 +9,7 @@ recordings, and the test is its t-test against guessing, with Holm's correction 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from scipy import stats
 
 from vidray.errors import UserError
 from vidray.evaluation.intervals import interval, resampled
+from vidray.evaluation.pairs import SIGNIFICANT, holm
 from vidray.models.folds import group_folds
 
 # What a file says of itself.
@@ -45,7 +46,6 @@ PICTURE_COLUMNS = {
 }
 TITLES = FILE_COLUMNS | PICTURE_COLUMNS
 ALL_FILE, ALL = "all of the file", "file and picture"
-LEVEL = 0.05
 # A class of fewer recordings is left out: each fold needs one of each.
 FOLDS, _FEWEST_FOLDS = 5, 3
 # Trees over more videos say the same, later.
@@ -118,7 +118,7 @@ def measure(frame: pd.DataFrame, *, seed: int) -> Shortcuts | str:
         if used[column].nunique(dropna=False) > 1
     ]
     alone = pd.DataFrame(rows, columns=[*_COLUMNS])
-    alone["p"] = holm(alone["p"].to_numpy(np.float64))
+    alone["p"] = holm(alone["p"].tolist())
     known = [column for column in FILE_COLUMNS if column in set(alone["column"])]
     sets = {ALL_FILE: known, ALL: list(alone["column"])}
     several = [
@@ -143,7 +143,7 @@ _COLUMNS = ("column", "title", "balanced_accuracy", "low", "high", "p", "differs
 
 def _judged(rows: pd.DataFrame, guessing: float) -> pd.DataFrame:
     """Rows with the verdict, the best first."""
-    is_better = (rows["p"] < LEVEL) & (rows["balanced_accuracy"] > guessing)
+    is_better = (rows["p"] <= SIGNIFICANT) & (rows["balanced_accuracy"] > guessing)
     return rows.assign(is_shortcut=is_better).sort_values(
         "balanced_accuracy", ascending=False, kind="stable", ignore_index=True
     )
@@ -258,15 +258,6 @@ def _forest(seed: int, *, is_balanced: bool = True) -> Any:
     )
 
 
-def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm's (1979) corrected p of many tests: below 0.05 in one of 20 families, at the most."""
-    order = np.argsort(p, kind="stable")
-    scaled = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
-    found = np.empty(len(p))
-    found[order] = np.minimum(1.0, scaled)
-    return found
-
-
 def _differs(frame: pd.DataFrame, column: str, names: Sequence[str]) -> str:
     """How the classes differ: the value whose share differs most between two of them, or, where
     nearly each video has a value of its own, the medians.
@@ -334,26 +325,3 @@ def rival(
     model = _forest(seed, is_balanced=False).fit(x[: len(taught)], taught["label"].astype(str))
     answers = model.predict(x[len(taught) :])
     return Rival(hits=np.asarray(answers == np.asarray(truth)), taught_with=len(taught))
-
-
-def difference(
-    hits: NDArray[np.bool_],
-    other: NDArray[np.bool_],
-    recordings: Sequence[str],
-    *,
-    seed: int,
-) -> Mapping[str, float]:
-    """How much more accurate the first is on the same videos: value, low, high, p (two-sided).
-
-    The bootstrap is over recordings; p by Student's t with its spread.
-    """
-    codes = pd.factorize(np.asarray(recordings, object))[0].astype(np.int64)
-    gain = hits.astype(np.float64) - other
-    drawn = np.concatenate([(gain @ w) / w.sum(axis=0) for w in resampled(codes, _RESAMPLES, seed)])
-    value, spread = float(gain.mean()), float(drawn.std(ddof=1))
-    low, high = interval(drawn) or (np.nan, np.nan)
-    if spread == 0.0:
-        p = 1.0 if value == 0 else 0.0
-    else:
-        p = float(2 * stats.t.sf(abs(value) / spread, df=max(1, int(codes.max()))))
-    return {"difference": value, "low": low, "high": high, "p": p}

@@ -69,7 +69,7 @@ def _of_study(study: StudyResult, runs: Runs, number: int, seed: int) -> Fold:
             inside += compare_pairs.blocks(group, compare_pairs.pairs_of(group, seed=seed))
     if folds := [row for row in rows if row["purpose"] == "cross-validation"]:
         inside.append(_cross_validation(folds, number))
-    return Fold(title=f"Study {study.name}", blocks=inside)
+    return Fold(title=f"Study ({study.name})", blocks=inside)
 
 
 def kind(model: str) -> str:

@@ -27,16 +27,29 @@ def finished(drawing: str, *, name: str, title: str) -> str:
                 parent.remove(child)
     for element in root.iter():
         _tidy(element, name)
-    root.attrib = {
+    root.attrib = _attributes(root.attrib["width"], root.attrib["height"], title)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def nothing(title: str) -> str:
+    """A figure that says that there are no values."""
+    root = ElementTree.Element(f"{{{_SVG}}}svg", _attributes("320", "40", title))
+    text = ElementTree.SubElement(root, f"{{{_SVG}}}text", {"x": "10", "y": "24"})
+    text.attrib |= {"fill": "currentColor", "font-size": "12px"}
+    text.text = "No values."
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _attributes(width: str, height: str, title: str) -> dict[str, str]:
+    return {
         "class": "drawing",
-        "viewBox": root.attrib["viewBox"],
-        "width": root.attrib["width"],
-        "height": root.attrib["height"],
+        "viewBox": f"0 0 {width} {height}",
+        "width": width,
+        "height": height,
         "role": "graphics-document",
         "aria-label": title,
         "tabindex": "0",
     }
-    return ElementTree.tostring(root, encoding="unicode")
 
 
 def width_of(figure: str) -> float:

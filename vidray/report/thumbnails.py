@@ -2,8 +2,8 @@
 
 The videos of a table are opened as the jobs open them, and fewer of them (``decoding`` says which);
 one that is gone, or cannot be decoded any more, gives the reason in the place of its frames. The
-page says so and stays whole, however many there are: seconds and bytes are counted, and folders
-whose videos are gone are not asked again and again.
+page stays whole, however many these are: seconds and bytes are counted, and a folder whose videos
+are gone is not asked again and again.
 """
 
 from __future__ import annotations
@@ -11,28 +11,43 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
 from vidray import storage
 from vidray.distributed.sandbox import Sandbox
-from vidray.errors import JobError, UserError, VideoError
+from vidray.errors import ERROR_KINDS, JobError, UserError, VideoError
 from vidray.report.blocks import Thumbnail
+from vidray.report.decoding import WIDEST
 
 HEIGHT_PX = 96
 _QUALITY = 70  # 96 px high: 3 to 6 kB
 _MOST_SECONDS = 20.0
 _MEMORY_BYTES = 2 << 30
 _MOST_FRAMES = 64
+_MOST_HEIGHT_PX = 360
 # Of all frames of a page, which is to open at once and to go by mail: 12 MB of JPEG are 16 of HTML.
+PAGE_BYTES = 12_000_000
 # A short clip takes 40 ms; a bucket that is slow, or a video that hangs, takes what it is given.
 PAGE_SECONDS = 180.0
-PAGE_BYTES = 12_000_000
 # A folder was moved, or a bucket is down: so many videos in a row show it.
 _MOST_GONE = {"missing": 8, "unavailable": 2, "timeout": 2}
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request to the child process, as JSON has it."""
+
+    uri: str
+    count: int
+    begin_seconds: float | None
+    end_seconds: float | None
+    at_seconds: tuple[float, ...] | None
+    height_px: int
 
 
 class Thumbnails:
@@ -61,8 +76,8 @@ class Thumbnails:
         )
         self._most_seconds, self._most_bytes = most_seconds, most_bytes
         self._seconds, self._bytes = 0.0, 0
-        self._known: dict[tuple[Any, ...], Sequence[Thumbnail]] = {}
-        self._refused: dict[Any, str] = {}
+        self._known: dict[_Asked, Sequence[Thumbnail]] = {}
+        self._refused: dict[_Asked | str, str] = {}
         # Place -> what its last videos were, and how many of them.
         self._gone: dict[str, tuple[str, int]] = {}
 
@@ -85,66 +100,99 @@ class Thumbnails:
         """Frames of a video, or why there are none. Times count from the first frame shown.
 
         Args:
-            count: so many, spread evenly over the video or the stretch.
+            count: so many, spread evenly over the video or the stretch; 64 at the most.
             begin_seconds, end_seconds: the stretch.
             at_seconds: instead, the frame that is shown at each of these times, in their order.
             height_px: of the frames; very wide ones are less high.
         """
         times = None if at_seconds is None else tuple(map(float, at_seconds))[:_MOST_FRAMES]
-        key = (uri, min(count, _MOST_FRAMES), begin_seconds, end_seconds, times, height_px)
-        if why := self._why_off or self._refused.get(uri) or self._refused.get(key):
+        asked = _Asked(
+            uri,
+            max(1, min(count, _MOST_FRAMES)),
+            begin_seconds,
+            end_seconds,
+            times,
+            max(1, min(height_px, _MOST_HEIGHT_PX)),
+        )
+        if why := self._why_off or self._refused.get(uri) or self._refused.get(asked):
             return why
-        if key not in self._known:
+        if asked not in self._known:
             if why := self._why_given_up(uri):
                 return why
             try:
-                self._known[key] = self._decoded(key)
+                self._known[asked] = self._decoded(asked)
             except VideoError as error:
-                return self._refuse(key, error)
+                return self._refuse(asked, error)
             except (JobError, UserError) as error:  # The same would be said of any other video.
-                self._why_off = str(error)
+                self._why_off = f"no frames: {error}"
                 return self._why_off
-        found = self._known[key]
+        found = self._known[asked]
         if self._bytes >= self._most_bytes:
-            return f"the page has {self._most_bytes / 1e6:.0f} MB of frames, and takes no more"
+            return f"no frames: the page has {self._most_bytes / 1e6:.3g} MB of them, its most"
         # Each time: what is shown twice is in the page twice.
         self._bytes += sum(len(one.jpeg) for one in found)
         return found
 
-    def _decoded(self, key: tuple[Any, ...]) -> Sequence[Thumbnail]:
-        names = ("uri", "count", "begin_seconds", "end_seconds", "at_seconds", "height_px")
+    def _decoded(self, asked: _Asked) -> Sequence[Thumbnail]:
         began = time.monotonic()
         try:
-            batch = self._sandbox.run(dict(zip(names, key, strict=True)))
+            batch = self._sandbox.run(dict(vars(asked)))
+            found = [
+                Thumbnail(jpeg=jpeg(frame), alt=f"frame at {at:.2f} s", caption=f"{at:.2f} s")
+                for at, frame in _checked(batch, asked)
+            ]
+        except (pa.ArrowException, ValueError, LookupError, TypeError) as error:
+            if isinstance(error, UserError):
+                raise
+            # Nothing that our code says: something has taken the process over.
+            self._sandbox.close()
+            raise VideoError("crashed", "the decoding process answers nonsense") from error
         finally:
             self._seconds += time.monotonic() - began
-        said = batch.schema.metadata or {}
-        if b"kind" in said:
-            raise VideoError(said[b"kind"].decode(), said[b"why"].decode(errors="replace"))
-        self._gone.pop(_place(key[0]), None)
-        return [
-            _thumbnail(row["pixels"], row["height_px"], row["at_seconds"])
-            for row in batch.to_pylist()
-        ]
+        self._gone.pop(_place(asked.uri), None)
+        return found
 
-    def _refuse(self, key: tuple[Any, ...], error: VideoError) -> str:
+    def _refuse(self, asked: _Asked, error: VideoError) -> str:
         """Keep why there are no frames: of this stretch, or of the whole video."""
         why = f"no frames: {error.message} ({error.kind})"
-        self._refused[key if error.kind == "too_short" else key[0]] = why
-        kind, count = self._gone.get(_place(key[0]), ("", 0))
-        self._gone[_place(key[0])] = (error.kind, count + 1 if kind == error.kind else 1)
+        self._refused[asked if error.kind == "too_short" else asked.uri] = why
+        kind, count = self._gone.get(_place(asked.uri), ("", 0))
+        self._gone[_place(asked.uri)] = (error.kind, count + 1 if kind == error.kind else 1)
         return why
 
     def _why_given_up(self, uri: str) -> str:
         if self._seconds >= self._most_seconds:
-            return (
-                f"no frames: those above took {self._most_seconds:.0f} seconds, which is all that "
-                "a page may take"
-            )
+            spent = f"{self._most_seconds:.3g} seconds"
+            return f"no frames: not looked for, as those of other videos took {spent}"
         kind, count = self._gone.get(_place(uri), ("", 0))
         if count >= _MOST_GONE.get(kind, np.inf):
-            return f"no frames: not looked for, as the {count} before it in its folder are {kind}"
+            return f"no frames: not looked for, as {count} others beside it are {kind}"
         return ""
+
+
+def _checked(batch: pa.RecordBatch, asked: _Asked) -> list[tuple[float, NDArray[np.uint8]]]:
+    """Time and pixels ``uint8 (H, W, 3)`` of each frame in the child's answer.
+
+    Raises:
+        VideoError: the reason that it gives instead.
+        ValueError, LookupError, TypeError: it is no answer.
+    """
+    said = batch.schema.metadata or {}
+    if b"kind" in said:
+        kind = said[b"kind"].decode()
+        raise VideoError(
+            kind if kind in ERROR_KINDS else "crashed", said[b"why"].decode(errors="replace")[:300]
+        )
+    times, heights, pixels = (batch.column(k).to_pylist() for k in range(3))
+    if not 0 < len(times) <= _MOST_FRAMES:
+        raise ValueError(f"{len(times)} frames")
+    found = []
+    for at, height, data in zip(times, heights, pixels, strict=True):
+        frame = np.frombuffer(data, np.uint8).reshape(height, -1, 3)
+        if frame.shape[0] > asked.height_px or frame.shape[1] > WIDEST * asked.height_px:
+            raise ValueError(f"a frame {frame.shape}")
+        found.append((float(at), frame))
+    return found
 
 
 def _place(uri: str) -> str:
@@ -152,16 +200,11 @@ def _place(uri: str) -> str:
     return "/".join(uri.split("/")[:3]) if storage.is_bucket(uri) else uri.rpartition("/")[0]
 
 
-def _thumbnail(pixels: bytes, height_px: int, at_seconds: float) -> Thumbnail:
-    """The JPEG is made here, of numbers: nothing that a decoder writes comes into the page."""
-    frame = np.frombuffer(pixels, np.uint8).reshape(height_px, -1, 3)
-    return Thumbnail(
-        jpeg=jpeg(frame), alt=f"frame at {at_seconds:.2f} s", caption=f"{at_seconds:.2f} s"
-    )
-
-
 def jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    """The JPEG file of a frame ``uint8 (H, W, 3)``, RGB."""
+    """The JPEG file of a frame ``uint8 (H, W, 3)``, RGB.
+
+    It is made here, of numbers, so that no byte that a decoder writes comes into the page.
+    """
     sink = io.BytesIO()
     Image.fromarray(pixels).save(sink, "JPEG", quality=_QUALITY, optimize=True)
     return sink.getvalue()

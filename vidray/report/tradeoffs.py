@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from vidray.report import charts, learning_curves
-from vidray.report.blocks import Chart, Column, DataTable, Fold, Part, Prose, Section
+from vidray.report.blocks import Chart, Column, DataTable, Fold, Part, Section
 from vidray.report.comparable import ComparedModels, groups
 from vidray.report.compare_figures import COLUMNS, figures, filled
 from vidray.report.compare_pairs import listing, witnesses
-from vidray.report.costs import rate_of
+from vidray.report.costs import rate_alone, rate_in_jobs
+from vidray.report.drawing import log_axis
 from vidray.report.formats import cell
+from vidray.report.front_names import SIDES, names_beside
 from vidray.report.runs import Runs
 from vidray.report.settings import ReportSettings
 from vidray.report.tools import Tools
@@ -63,7 +67,7 @@ AXES = (
         column="cost_per_million",
         title="cost of a million videos",
         noun="cost",
-        form="count",
+        form="number",
     ),
 )
 
@@ -86,7 +90,8 @@ def section(runs: Runs, tools: Tools) -> Section | None:
         name="tradeoffs",
         title="What accuracy costs",
         lead="What a more accurate model takes in seconds, size, memory and money, and what more "
-        "data or more training would bring.",
+        "data or more training would bring. In each chart a dashed line joins the models that none "
+        "beats: all others are less accurate than one that costs no more.",
         blocks=blocks,
     )
 
@@ -97,10 +102,17 @@ def frame_of(group: ComparedModels, runs: Runs, settings: ReportSettings) -> pd.
     ``front_COLUMN`` says of each axis whether no model is both cheaper and at least as accurate.
     """
     frame = figures(group, runs)
-    rates = [rate_of(member, runs) for member in group.members]
+    alone = [rate_alone(member) for member in group.members]
+    in_jobs = [rate_in_jobs(member, runs) for member in group.members]
+    # Rates of different kinds differ by more than models do: one kind for all that are compared.
+    of_all = in_jobs if all(one is not None for one in in_jobs) else alone
     frame = frame.assign(
-        cost_per_million=[None if one is None else one.per_million(settings) for one in rates],
-        cost_from=[None if one is None else one.source for one in rates],
+        **{
+            name: [None if one is None else one.per_million(settings) for one in rates]
+            for name, rates in (("cost_per_million", of_all), ("cost_in_jobs", in_jobs))
+        },
+        cost_from=[None if one is None else one.source for one in of_all],
+        cost_in_jobs_from=[None if one is None else one.source for one in in_jobs],
     )
     for axis in AXES:
         frame[axis.column] = pd.to_numeric(frame[axis.column])
@@ -127,13 +139,8 @@ def pareto(costs: Sequence[float], accuracies: Sequence[float]) -> list[bool]:
 def _of_group(group: ComparedModels, runs: Runs, settings: ReportSettings) -> list[Part]:
     frame = frame_of(group, runs, settings)
     known = [axis for axis in AXES if frame[axis.column].notna().sum() > 1]
-    if not known:
-        return []
-    fronts = [_said(frame, axis) for axis in known]
-    parts: list[Part] = [Prose(paragraphs=[" ".join(fronts)])]
-    parts += [_chart(frame, axis, group) for axis in known]
-    parts.append(_table(frame, known, group, settings))
-    return parts
+    parts: list[Part] = [_chart(frame, axis, group) for axis in known]
+    return [*parts, _table(frame, known, group, settings)] if known else []
 
 
 def _said(frame: pd.DataFrame, axis: CostAxis) -> str:
@@ -143,9 +150,15 @@ def _said(frame: pd.DataFrame, axis: CostAxis) -> str:
         f"{row['model']} ({cell(row[axis.column], axis.form)}, {row['accuracy']:.3f})"
         for row in front.to_dict("records")
     ]
+    without = int(frame[axis.column].isna().sum())
+    rest = (
+        f" {without} of {len(frame)} models have no figure here: not measured, or too little to be."
+        if without
+        else ""
+    )
     if len(named) == 1:
-        return f"By {axis.noun}, {named[0]} is cheapest and most accurate."
-    return f"By {axis.noun}, the choice is between {listing(named)}."
+        return f"{named[0]} costs least and is the most accurate.{rest}"
+    return f"None beats {listing(named)}: a choice for another costs more, or accuracy.{rest}"
 
 
 def _front(frame: pd.DataFrame, axis: CostAxis) -> pd.DataFrame:
@@ -171,32 +184,32 @@ def _chart(frame: pd.DataFrame, axis: CostAxis, group: ComparedModels) -> Chart:
         for row in points.to_dict("records")
     ]
     is_log = bool(points["x"].min() > 0 and points["x"].max() > _WIDE * points["x"].min())
-    points["is_right"] = _is_right(points["x"], is_log=is_log)
+    across = points["x"].map(math.log) if is_log else points["x"]
+    beside = names_beside(
+        across, points["accuracy"], points["model"].to_list(), points["front"].to_list()
+    )
     name = axis.column.removesuffix("_bytes").replace("_", "-")
-    return charts.draw(
-        _scatter(axis.title, is_log=is_log),
-        points,
+    drawn = charts.draw(
+        _scatter(points, frame, axis.title, is_log=is_log),
+        points.assign(beside=beside),
         name=f"pareto-{name}-{group.slug}",
         title=f"Accuracy and {axis.noun}",
-        note="The line joins the models that none beats in both: every other one is less accurate "
-        "than one that costs no more.",
+        note=_said(frame, axis),
     )
+    return dataclasses.replace(drawn, frame=points)
 
 
-def _is_right(x: pd.Series[float], *, is_log: bool) -> list[bool]:
-    """Whether each point is in the right half of its axis, where names stand to the left."""
-    middle = (x.min() * x.max()) ** 0.5 if is_log else (x.min() + x.max()) / 2
-    return [bool(value > middle) for value in x]
-
-
-def _scatter(title: str, *, is_log: bool) -> Mapping[str, Any]:
+def _scatter(
+    points: pd.DataFrame, frame: pd.DataFrame, title: str, *, is_log: bool
+) -> Mapping[str, Any]:
     """Points by kind, the steps of the front, and the names of the models on it."""
-    scale = {"type": "log"} if is_log else {"zero": False}
+    along = log_axis(points["x"]) if is_log else {"scale": {"zero": False, "padding": 12}}
     place = {
-        "x": charts.quantity("x", title, scale={**scale, "padding": 12}, axis={"tickCount": 5}),
+        "x": charts.quantity("x", title, **along),
         "y": charts.quantity("accuracy", "accuracy", scale={"zero": False, "padding": 16}),
     }
-    look = {"color": charts.category("kind"), "shape": charts.category("kind")}
+    # By the order of the models in the other charts, so that a kind has one colour in all.
+    kinds = frame.assign(kind=frame["kind"].fillna("unknown"))
     names = {"description": {"field": "said"}, "href": {"field": "link"}}
     step = {"type": "line", "interpolate": "step-after", "opacity": 0.6, "aria": False}
     return {
@@ -208,21 +221,18 @@ def _scatter(title: str, *, is_log: bool) -> Mapping[str, Any]:
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 70, "opacity": 0.9},
-                "encoding": {**look, **names},
+                "encoding": {**charts.looks(kinds, "kind", "color", "shape"), **names},
             },
-            *_names(),
+            *(
+                {
+                    "transform": [{"filter": f"datum.beside === '{side}'"}],
+                    "mark": {"type": "text", "align": align, "dx": dx, "dy": dy, "aria": False},
+                    "encoding": {"text": {"field": "model"}},
+                }
+                for side, (align, dx, dy) in SIDES.items()
+            ),
         ],
     }
-
-
-def _names() -> Iterator[dict[str, Any]]:
-    """A layer of texts for each half of the axis."""
-    for half, align, dx in (("!datum.is_right", "left", 7), ("datum.is_right", "right", -7)):
-        yield {
-            "transform": [{"filter": f"datum.front && {half}"}],
-            "mark": {"type": "text", "align": align, "dx": dx, "dy": -8, "aria": False},
-            "encoding": {"text": {"field": "model"}},
-        }
 
 
 def _table(
@@ -235,8 +245,10 @@ def _table(
     columns = {
         **{name: COLUMNS[name] for name in ("model", "kind", "accuracy")},
         **{axis.column: COLUMNS[axis.column] for axis in AXES if axis.column in COLUMNS},
-        "cost_per_million": Column(title="Cost of a million videos", form="count", best="lowest"),
+        "cost_per_million": Column(title="Cost of a million videos", form="number", best="lowest"),
         "cost_from": Column(title="Measured in"),
+        "cost_in_jobs": Column(title="The same, in jobs", form="number"),
+        "cost_in_jobs_from": Column(title="Jobs"),
         "front": Column(title="Not beaten in", hint="no model costs less and is as accurate"),
     }
     return DataTable(

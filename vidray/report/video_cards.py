@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+import pandas as pd
 
 from vidray import storage
 from vidray.report import thumbnails
 from vidray.report.blocks import Card, Gallery
+from vidray.report.formats import is_missing
 from vidray.report.runs import Runs
 from vidray.report.thumbnails import Thumbnails
 
@@ -21,6 +25,7 @@ class VideoCards:
         prefix: of the anchors, ``video-PREFIX-1`` and so on; no other chapter's.
         stretches: of ``stretches_of``.
         height_px: of the frames.
+        has_captions: the time of each frame stands below it.
     """
 
     def __init__(
@@ -30,11 +35,13 @@ class VideoCards:
         stretches: Mapping[str, Seconds] | None = None,
         *,
         height_px: int = thumbnails.HEIGHT_PX,
+        has_captions: bool = True,
     ) -> None:
         self._source = source
         self._prefix = prefix
         self._stretches = stretches or {}
         self._height_px = height_px
+        self._has_captions = has_captions
         self._anchors: dict[str, str] = {}
 
     def card(self, video_id: str, uri: str, facts: Mapping[str, str], *, frames: int = 4) -> Card:
@@ -52,6 +59,8 @@ class VideoCards:
             end_seconds=end,
             height_px=self._height_px,
         )
+        if not isinstance(found, str) and not self._has_captions:
+            found = [replace(one, caption="") for one in found]
         return Card(
             title=_title(uri, begin, end),
             facts=facts,
@@ -60,9 +69,16 @@ class VideoCards:
             anchor=self._anchors[video_id] if is_first else "",
         )
 
-    def link(self, video_id: str) -> str | None:
-        """``#…`` of the first card of a video; None where it has none."""
-        return f"#{self._anchors[video_id]}" if video_id in self._anchors else None
+    def links(self, video_ids: Iterable[str]) -> pd.Series[Any]:
+        """``#…`` of the first card of each video; None where it has none."""
+        anchors = [self._anchors.get(video) for video in video_ids]
+        # pandas would make NaN of None, and a link of that.
+        return pd.Series([anchor and f"#{anchor}" for anchor in anchors], dtype=object)
+
+
+def recording(value: object) -> str:
+    """The recording of a video as a card says it."""
+    return "unknown" if is_missing(value) else str(value)
 
 
 def stretches_of(runs: Runs) -> dict[str, Seconds]:

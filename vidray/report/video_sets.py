@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +95,8 @@ def _joined(parts: Sequence[tuple[ExtractRun | ClipsRun, pd.DataFrame]]) -> Vide
         better = (frame["status"] != "ok") & (other["status"] == "ok")
         frame = frame.copy()
         frame.loc[better, [*_STATE]] = other.loc[better, [*_STATE]]
-        frame = frame.combine_first(other)
+        # What clips span is no stretch of the file where features were extracted from all of it.
+        frame = frame.combine_first(other.drop(columns=["begin_seconds", "end_seconds"]))
     wanted = [name for name in _COLUMNS if name not in frame]
     frame = frame.assign(**dict.fromkeys(wanted))
     first = parts[0][0]
@@ -111,11 +112,15 @@ def _joined(parts: Sequence[tuple[ExtractRun | ClipsRun, pd.DataFrame]]) -> Vide
     )
     enhance = extracted[0].config.get("enhance") if extracted else None
     return VideoSet(
-        name=", ".join(run.name for run, _ in parts),
+        name=_short([run.name for run, _ in parts]),
         frame=_with_derived(frame, _sizes(first)),
         states=states,
         enhance=enhance if isinstance(enhance, str) else None,
     )
+
+
+def _short(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) < 4 else f"{names[0]} and {len(names) - 1} more runs"
 
 
 _COLUMNS = (
@@ -166,9 +171,3 @@ def splits_of(frame: pd.DataFrame) -> list[str]:
 def classes_of(frame: pd.DataFrame) -> list[str]:
     """The labels that occur, the one of most videos first."""
     return [str(name) for name in frame["label"].value_counts().index]
-
-
-def batches(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    """Stretches of ``size`` values."""
-    for begin in range(0, len(values), size):
-        yield values[begin : begin + size]

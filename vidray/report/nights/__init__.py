@@ -10,7 +10,8 @@ import pandas as pd
 from vidray import storage
 from vidray.errors import ERROR_KINDS
 from vidray.report.blocks import Column, DataTable, Finding, Fold, Part, Prose, Section
-from vidray.report.nights import charts_over_nights, rows, unsure
+from vidray.report.nights import alarms, charts_over_nights, drift, labels, rows, unsure, watched
+from vidray.report.nights import origin as origins
 from vidray.report.nights.rows import NightRows
 from vidray.report.runs import Runs
 from vidray.report.tools import Tools
@@ -60,21 +61,33 @@ def _of_set(
     found: NightRows, runs: Runs, tools: Tools, slug: str
 ) -> tuple[list[Part], list[Finding], Mapping[str, bytes]]:
     """The parts of one set of labels, its findings and its files."""
+    seed = tools.settings.seed
+    origin = origins.of_labels(found, runs)
+    seen = watched.watch(found, origin, most_nights=drift.MOST_NIGHTS + drift.BEFORE, seed=seed)
+    made = drift.of_nights(found, seen, seed=seed)
     frame = rows.per_night(found, tools.settings)
     kinds = rows.failures(found)
     said = last_night(found, frame, kinds)
+    level, text = alarms.verdict(found, made)
     unsure_blocks, files = unsure.blocks(found, tools, slug)
     blocks: list[Part] = [
-        Prose(paragraphs=[said, *_history(found, frame)], is_finding=False),
+        Prose(paragraphs=[said]),
+        Prose(paragraphs=[text], is_finding=level != "note"),
         *_failed(found, slug),
+        *alarms.blocks(found, made, slug),
         *charts_over_nights.of_counts(frame, kinds, slug),
-        *charts_over_nights.of_labels(found, slug),
-        _table(found, frame, slug),
+        *labels.blocks(found, origin, seen.is_learnt[: len(found.rows)], slug, seed=seed),
+        Prose(paragraphs=_history(found, frame)),
+        _table(frame, slug),
         *unsure_blocks,
     ]
     share = frame["failed_share"].iloc[-1]
-    level = "warning" if share >= _MANY_FAILED else "note"
-    return blocks, [Finding(level=level, text=said, section=NAME)], files
+    failing: alarms.Level = "warning" if share >= _MANY_FAILED else "note"
+    findings = [
+        Finding(level=level, text=text, section=NAME),
+        Finding(level=failing, text=said, section=NAME),
+    ]
+    return blocks, findings, files
 
 
 # In words
@@ -136,14 +149,14 @@ def _failed(found: NightRows, slug: str) -> list[Part]:
     """Last night's failures by kind, each with an example."""
     codes = np.where(found.night == found.count - 1, found.kinds.codes, -1)
     present, first, count = np.unique(codes, return_index=True, return_counts=True)
-    rows = []
+    examples = []
     for code, at, number in zip(present.tolist(), first.tolist(), count.tolist(), strict=True):
         if code < 0:
             continue
         row = found.rows.slice(at, 1).to_pylist()[0]
         message = " ".join(str(row["error_message"] or "").split())
         kind = found.kinds.names[code]
-        rows.append(
+        examples.append(
             {
                 "kind": kind,
                 "videos": number,
@@ -154,9 +167,11 @@ def _failed(found: NightRows, slug: str) -> list[Part]:
                 "uri": storage.without_secrets(row["uri"]),
             }
         )
-    if not rows:
+    if not examples:
         return []
-    frame = pd.DataFrame(rows).sort_values("videos", ascending=False, kind="stable")
+    frame = pd.DataFrame(examples).sort_values(
+        "videos", ascending=False, kind="stable", ignore_index=True
+    )
     return [
         DataTable(
             name=f"{slug}-failures",
@@ -173,7 +188,7 @@ def _failed(found: NightRows, slug: str) -> list[Part]:
     ]
 
 
-def _table(found: NightRows, frame: pd.DataFrame, slug: str) -> DataTable:
+def _table(frame: pd.DataFrame, slug: str) -> DataTable:
     """A row a night, the newest first."""
     columns = {
         "night": Column(form="count"),

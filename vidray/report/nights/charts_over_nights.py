@@ -8,7 +8,7 @@ import pandas as pd
 
 from vidray.report import charts
 from vidray.report.blocks import Chart, Part
-from vidray.report.nights.rows import NightRows
+from vidray.report.formats import cell
 
 MOST_NIGHTS = 90  # Drawn; the table and its CSV have all.
 # As many colours as are told apart; what is rarer is drawn together.
@@ -29,12 +29,12 @@ def of_counts(frame: pd.DataFrame, kinds: pd.DataFrame, slug: str) -> list[Part]
     newest = frame.tail(MOST_NIGHTS)
     names = [name for name in ("labelled", "failed", "skipped") if newest[name].sum()]
     found: list[Part] = [
-        _stacked(newest, names, name=f"{slug}-came-in", title="Videos of each night", of="videos")
+        stacked(newest, names, name=f"{slug}-came-in", title="Videos of each night", of="videos")
     ]
-    failed = _largest(kinds.tail(MOST_NIGHTS))
+    failed = largest(kinds.tail(MOST_NIGHTS))
     if len(failed.columns) > 1:
         what = f"{slug}-kinds"
-        found.append(_stacked(failed, list(failed.columns[1:]), name=what, title="Failed, by kind"))
+        found.append(stacked(failed, list(failed.columns[1:]), name=what, title="Failed, by kind"))
     for column, title, unit in (
         ("hours_of_video", "Hours of video", "hours"),
         ("videos_per_second", "Speed", "videos a second"),
@@ -47,7 +47,7 @@ def of_counts(frame: pd.DataFrame, kinds: pd.DataFrame, slug: str) -> list[Part]
     return found
 
 
-def _largest(kinds: pd.DataFrame) -> pd.DataFrame:
+def largest(kinds: pd.DataFrame) -> pd.DataFrame:
     """Counts by night of the largest names, the largest first, and of all others together."""
     counts = kinds.drop(columns="night")
     totals = counts.sum().sort_values(ascending=False, kind="stable")
@@ -61,51 +61,29 @@ def _largest(kinds: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def of_labels(found: NightRows, slug: str) -> list[Part]:
-    """Shares of the labels, night by night."""
-    counts = found.labels.per_night(found.night, found.count)
-    if found.count < 2 or not counts.any():
-        return []
-    frame = pd.DataFrame(counts, columns=list(found.labels.names))
-    frame.insert(0, "night", found.numbers)
-    largest = _largest(frame.tail(MOST_NIGHTS))
-    names = list(largest.columns[1:])
-    total = largest[names].sum(axis=1)
-    largest[names] = largest[names].div(total.where(total > 0), axis=0)
-    chart = _stacked(
-        largest.dropna(),
-        names,
-        name=f"{slug}-labels",
-        title="Labels of each night",
-        of="share of the labels",
-        form=".1%",
-    )
-    return [chart]
-
-
-def _stacked(
+def stacked(
     frame: pd.DataFrame,
     names: list[str],
     *,
     name: str,
     title: str,
     of: str = "videos",
-    form: str = ",.0f",
+    is_share: bool = False,
 ) -> Chart:
-    """A bar a night, of parts."""
+    """A bar a night, of parts: counts, or shares of one whole."""
     long = frame.melt("night", names, var_name="what", value_name="value")
     long["order"] = long["what"].map({name: k for k, name in enumerate(names)})
+    form = "percent" if is_share else "count"
     long["said"] = [
-        f"night {night}, {what}: {value:{form}}"
+        f"night {night}, {what}: {cell(value, form)}"
         for night, what, value in zip(long["night"], long["what"], long["value"], strict=True)
     ]
-    top = {"scale": {"domain": [0, 1]}} if form.endswith("%") else {}
-    axis = {"axis": {"format": "%"}} if form.endswith("%") else {}
+    whole: dict[str, Any] = {"scale": {"domain": [0, 1]}, "axis": {"format": "%"}}
     spec = {
         "mark": {"type": "bar"},
         "encoding": {
             "x": over_nights(),
-            "y": charts.quantity("value", of, **top, **axis),
+            "y": charts.quantity("value", of, **(whole if is_share else {})),
             "color": charts.category("what"),
             "order": {"field": "order"},
             "description": {"field": "said"},

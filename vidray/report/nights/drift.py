@@ -1,4 +1,4 @@
-"""Drift: each night against the nights before it, and against what its model learnt and was tested on.
+"""Drift: each night against the nights before, and against what its model learnt and was tested on.
 
 Every variable is tested against each of them, and the p-values of one night are corrected together
 (Holm), so that a night like all others raises an alarm once in twenty, however much is watched. An
@@ -14,10 +14,13 @@ import numpy as np
 import pandas as pd
 
 from vidray.evaluation import drift
-from vidray.evaluation.drift import Bools, Codes, Difference, Vectors
+from vidray.evaluation.drift import Codes, Difference, Masks, Vectors
 from vidray.evaluation.intervals import Integers
+from vidray.evaluation.pairs import holm
+from vidray.report.compare_pairs import p_in_words
+from vidray.report.formats import cell
 from vidray.report.nights.rows import NightRows
-from vidray.report.nights.watched import TESTED, TRAINING, NightVariable, Watched
+from vidray.report.nights.watched import TESTED, TRAINING, NightVariable, WatchedNights
 
 # Nights that are looked at, the newest; and nights before each that it is compared with, a month,
 # so that what changes with the seasons is no alarm.
@@ -45,7 +48,7 @@ class NightDrift:
     variable: NightVariable
     found: Difference
     p: float | None
-    sides: tuple[Bools, Bools]
+    sides: tuple[Masks, Masks]
 
     @property
     def size(self) -> float:
@@ -72,7 +75,7 @@ class NightDrift:
         return f"the {self.nights_before} nights before"
 
 
-def of_nights(found: NightRows, watched: Watched, *, seed: int) -> list[NightDrift]:
+def of_nights(found: NightRows, watched: WatchedNights, *, seed: int) -> list[NightDrift]:
     """The differences of the newest nights, the oldest night first."""
     return [
         one
@@ -81,7 +84,7 @@ def of_nights(found: NightRows, watched: Watched, *, seed: int) -> list[NightDri
     ]
 
 
-def _of_night(watched: Watched, night: int, seed: int) -> list[NightDrift]:
+def _of_night(watched: WatchedNights, night: int, seed: int) -> list[NightDrift]:
     made: list[NightDrift] = []
     for against, others, is_chosen in _references(watched, night):
         own = watched.is_new & (watched.night == night)
@@ -104,15 +107,17 @@ def _of_night(watched: Watched, night: int, seed: int) -> list[NightDrift]:
                 sides=(own, others),
             )
             for variable, difference in zip(variables, differences, strict=True)
-            if difference.p is not None
+            if difference.effect is not None or difference.p is not None
         ]
-    corrected = drift.holm([one.found.p for one in made])
-    return [replace(one, p=p) for one, p in zip(made, corrected, strict=True)]
+    tested = [k for k, one in enumerate(made) if one.found.p is not None]
+    for k, p in zip(tested, holm([made[k].found.p or 0.0 for k in tested]), strict=True):
+        made[k] = replace(made[k], p=p)
+    return made
 
 
 def _references(
-    watched: Watched, night: int
-) -> Iterator[tuple[str, Bools, Callable[[NightVariable], bool]]]:
+    watched: WatchedNights, night: int
+) -> Iterator[tuple[str, Masks, Callable[[NightVariable], bool]]]:
     """Name, videos, and which variables are compared with them."""
     before = (watched.night >= max(0, night - BEFORE)) & (watched.night < night)
     yield BEFORE_NAME, before & watched.is_new, lambda _: True
@@ -131,44 +136,56 @@ def _only(column: Codes | Vectors, rows: Integers) -> Codes | Vectors:
 
 def said(one: NightDrift) -> str:
     """``duration: median 12.1 s, 8.0 s in the 29 nights before (KS 0.31, p = 0.001)``."""
-    [side & one.variable.column.is_known for side in one.sides]
-    chance = f"p = {one.p:.2g}"
-    effect = one.found.effect or 0.0
-    column, title = one.variable.column, one.variable.title
-    if isinstance(column, Vectors):
+    return f"{one.variable.title}: {values(one)} ({difference(one)}{chance(one)})"
+
+
+def values(one: NightDrift) -> str:
+    """What the night and the others come to: ``median 12.1 s, 8.0 s in the nights before``."""
+    if isinstance(one.variable.column, Vectors):
+        pairs = 100 * (one.found.effect or 0.5)
         return (
-            f"{title}: a video of the night and one of {one.reference} are told apart in "
-            f"{100 * effect:.0f} of 100 pairs (50 is chance; {chance})"
+            f"a video of the night and one of {one.reference} are told apart in {pairs:.0f} of "
+            "100 pairs"
         )
-    if one.variable.numbers is not None:
-        first, second = summary(one)
-        return f"{title}: {first}, {second} in {one.reference} (KS {effect:.2f}, {chance})"
     first, second = summary(one)
-    return f"{title}: {first}, {second} in {one.reference} (differs by {effect:.1%}, {chance})"
+    return f"{first}, {second} in {one.reference}"
+
+
+def difference(one: NightDrift) -> str:
+    """The size of a difference in the field's words."""
+    effect = one.found.effect
+    if isinstance(one.variable.column, Vectors):
+        return "50 is chance" if effect is not None else "too few recordings"
+    if one.variable.numbers is not None:
+        return f"KS {effect:.2f}"
+    return f"{100 * (effect or 0):.1f} % differ"
+
+
+def chance(one: NightDrift) -> str:
+    """The p-value after a comma; nothing where nothing was tested."""
+    return "" if one.p is None else f", {p_in_words(one.p)}"
 
 
 def summary(one: NightDrift) -> tuple[str, str]:
-    """What the night and the others come to, in a few words each."""
+    """What the numbers or the names of the night and of the others come to."""
     variable = one.variable
     sides = [side & variable.column.is_known for side in one.sides]
-    if isinstance(variable.column, Vectors):
-        return tuple(f"{side.sum():,} videos" for side in sides)
     if variable.numbers is None:
         return _shares(variable, sides)
-    values = [variable.numbers[side] for side in sides]
+    samples = [variable.numbers[side] for side in sides]
     unit = f" {variable.unit}" if variable.unit else ""
-    medians = [f"{np.median(some):,.3g}" for some in values]
+    medians = [cell(float(np.median(some)), "number") for some in samples]
     if medians[0] != medians[1]:
         return f"median {medians[0]}{unit}", f"{medians[1]}{unit}"
     # The middle is the same: where the two are farthest apart.
-    steps = np.unique(np.concatenate(values))
-    shares = [np.searchsorted(np.sort(some), steps, "right") / len(some) for some in values]
+    steps = np.unique(np.concatenate(samples))
+    shares = [np.searchsorted(np.sort(some), steps, "right") / len(some) for some in samples]
     at = int(np.abs(shares[0] - shares[1]).argmax())
-    above = [f"{1 - share[at]:.1%}" for share in shares]
-    return f"{above[0]} above {steps[at]:,.3g}{unit}", above[1]
+    above = [f"{100 * (1 - share[at]):.1f} %" for share in shares]
+    return f"{above[0]} above {cell(float(steps[at]), 'number')}{unit}", above[1]
 
 
-def _shares(variable: NightVariable, sides: Sequence[Bools]) -> tuple[str, str]:
+def _shares(variable: NightVariable, sides: Sequence[Masks]) -> tuple[str, str]:
     """The share of the name that differs most."""
     assert isinstance(variable.column, Codes)
     counts = [
@@ -176,7 +193,7 @@ def _shares(variable: NightVariable, sides: Sequence[Bools]) -> tuple[str, str]:
     ]
     first, second = (one / max(1, one.sum()) for one in counts)
     most = int(np.abs(first - second).argmax())
-    return f"{first[most]:.1%} {variable.names[most]}", f"{second[most]:.1%}"
+    return f"{100 * first[most]:.1f} % {variable.names[most]}", f"{100 * second[most]:.1f} %"
 
 
 def table(found: NightRows, made: Sequence[NightDrift]) -> pd.DataFrame:

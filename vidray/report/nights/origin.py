@@ -31,8 +31,8 @@ class LabelOrigin:
     Attributes:
         model: its folder.
         data: the run that it learnt from.
-        training: rows of ``data`` that it learnt from: video_id, uri, group, label, duration (not of
-            clips) and corrupt share, one a video; None where they are not known.
+        training: rows of ``data`` that it learnt from, one a video: video_id, uri, group, label,
+            duration (not of clips) and corrupt share; None where they are not known.
         judged: its answers for the videos it was tested on.
         looked: runs of jobs/extract.py that looked at videos in the same way, the one that the
             model learnt from first: their numbers can be compared.

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidray.errors import PASSING_KINDS
-from vidray.evaluation.drift import Bools
+from vidray.evaluation.drift import Masks
 from vidray.evaluation.intervals import Floats, Integers
 from vidray.report.runs import LabelHistory, number_in
 from vidray.report.settings import ReportSettings
@@ -93,7 +93,7 @@ class NightRows:
         codes = self.rows["video_id"].combine_chunks().dictionary_encode().indices
         return np.asarray(codes.to_numpy(), np.int64)
 
-    def has_status(self, status: str) -> Bools:
+    def has_status(self, status: str) -> Masks:
         """Whether a row is ``ok``, ``failed`` or ``skipped``."""
         same = pc.fill_null(pc.equal(self.rows["status"], status), False)
         return np.asarray(same.to_numpy(), np.bool_)
@@ -104,11 +104,11 @@ class NightRows:
         return np.asarray(pc.fill_null(self.rows["attempts"], 1).to_numpy(), np.int64)
 
     @cached_property
-    def is_new(self) -> Bools:
+    def is_new(self) -> Masks:
         """Whether it is the first row of its video, also where earlier ones were compacted."""
         is_first = np.zeros(len(self.video), np.bool_)
         is_first[np.unique(self.video, return_index=True)[1]] = True
-        found: Bools = is_first & (self.attempts <= 1)
+        found: Masks = is_first & (self.attempts <= 1)
         return found
 
     @cached_property
@@ -123,9 +123,9 @@ class NightRows:
         return found
 
     @property
-    def is_newest(self) -> Bools:
+    def is_newest(self) -> Masks:
         """Whether it is the row of its video that counts."""
-        return self.next_night == self.count
+        return np.asarray(self.next_night == self.count)
 
     @cached_property
     def kinds(self) -> Words:
@@ -154,7 +154,7 @@ class NightRows:
         return np.array([np.nan if value is None else value for value in found], np.float64)
 
     @cached_property
-    def is_whole(self) -> Bools:
+    def is_whole(self) -> Masks:
         """``bool (nights,)``: whether no row of the night is known to be gone."""
         came_in = self.reported("counts", "videos")
         return ~(came_in > np.bincount(self.night, minlength=self.count))
@@ -236,13 +236,13 @@ def failures(found: NightRows) -> pd.DataFrame:
     return frame
 
 
-def _reported_or(found: NightRows, path: tuple[str, str], rows: Bools) -> Floats:
+def _reported_or(found: NightRows, path: tuple[str, str], rows: Masks) -> Floats:
     """What the nights' reports count; the rows where none is kept."""
     reported = found.reported(*path)
     return np.where(np.isnan(reported), _sums(found, rows), reported)
 
 
-def _sums(found: NightRows, rows: Bools) -> Floats:
+def _sums(found: NightRows, rows: Masks) -> Floats:
     return np.bincount(found.night[rows], minlength=found.count).astype(np.float64)
 
 
@@ -253,7 +253,7 @@ def _left(found: NightRows) -> tuple[Integers, Integers]:
     passes = pc.is_in(found.rows["error_kind"], pa.array(PASSING_KINDS)).to_numpy()
     waits = failed & passes & (found.attempts < most)
 
-    def standing(rows: Bools) -> Integers:
+    def standing(rows: Masks) -> Integers:
         # A row stands from its night until the next row of its video.
         begun = np.bincount(found.night[rows], minlength=found.count + 1)
         ended = np.bincount(found.next_night[rows], minlength=found.count + 1)

@@ -20,10 +20,11 @@ import pyarrow.compute as pc
 
 from vidray import storage
 from vidray.evaluation.intervals import Floats, Integers
-from vidray.report.blocks import Card, Column, DataTable, Fold, Gallery, Part, Prose
-from vidray.report.formats import MISSING
+from vidray.report.blocks import Card, Column, DataTable, Fold, Part, Prose
+from vidray.report.formats import MISSING, legible
 from vidray.report.nights.rows import NightRows, floats
 from vidray.report.tools import Tools
+from vidray.report.video_cards import gallery
 
 MOST_VIDEOS = 1000
 # The names that the interface, and each prediction in a task, give to what is chosen and for what.
@@ -45,9 +46,9 @@ def blocks(found: NightRows, tools: Tools, slug: str) -> tuple[list[Part], dict[
         interface: to_interface(names).encode(errors="backslashreplace"),
     }
     shown = frame.head(tools.settings.shown_videos)
-    gallery = Gallery(
-        title="The least sure labels",
-        cards=[_card(row, tools) for row in shown.to_dict("records")],
+    cards = gallery(
+        "The least sure labels",
+        [_card(row, tools) for row in shown.to_dict("records")],
         note=(
             f"The {len(shown)} videos whose two most probable classes are nearest to each other, "
             "of the newest label of each video. A person who says what they show teaches a model "
@@ -76,7 +77,7 @@ def blocks(found: NightRows, tools: Tools, slug: str) -> tuple[list[Part], dict[
         note=note,
         most_rows=_IN_SIGHT,
     )
-    return [gallery, Fold(title=table.title, blocks=[table], is_open=False)], files
+    return [cards, Fold(title=table.title, blocks=[table], is_open=False)], files
 
 
 def class_names(found: NightRows) -> tuple[str, ...]:
@@ -166,7 +167,7 @@ def to_tasks(frame: pd.DataFrame, model_version: str) -> list[dict[str, Any]]:
                             "from_name": _CHOICE,
                             "to_name": _VIDEO,
                             "type": "choices",
-                            "value": {"choices": [row["label"]]},
+                            "value": {"choices": [legible(row["label"])]},
                         }
                     ],
                 }
@@ -192,7 +193,8 @@ def address(uri: str) -> str:
 
 def to_interface(names: Sequence[str]) -> str:
     """The labelling interface: the video, and one choice of the classes."""
-    choices = "".join(f"    <Choice value={quoteattr(name)}/>\n" for name in names)
+    # XML has no control characters.
+    choices = "".join(f"    <Choice value={quoteattr(legible(name))}/>\n" for name in names)
     return (
         "<View>\n"
         f'  <Video name="{_VIDEO}" value="${_VIDEO}"/>\n'

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vidray.evaluation import drift
-from vidray.evaluation.drift import Bools, Codes, Vectors
+from vidray.evaluation.drift import Codes, Masks, Vectors
 from vidray.evaluation.intervals import Floats, Integers
 from vidray.labelling import commit_files
 from vidray.report.nights.origin import LabelOrigin
@@ -27,7 +27,7 @@ from vidray.tables import runs as run_tables
 # Where a video of no night stands.
 TRAINING, TESTED = -1, -2
 # The smallest differences that matter: of the distributions of numbers and of shares of labels; of
-# shares of videos that are damaged or fail, where a twentieth more is much; and of pairs told apart.
+# shares of videos that are damaged or fail, where a fiftieth more is much; and of pairs told apart.
 LEAST, LEAST_DAMAGE, LEAST_TOLD_APART = 0.10, 0.02, 0.60
 # Column -> title and unit.
 _MEASURED = {
@@ -69,7 +69,7 @@ class NightVariable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class WatchedNights:
     """M videos: rows of the history, then videos learnt from, then tested ones.
 
     Attributes:
@@ -81,12 +81,12 @@ class Watched:
 
     night: Integers
     recording: Integers
-    is_new: Bools
-    is_learnt: Bools
+    is_new: Masks
+    is_learnt: Masks
     variables: tuple[NightVariable, ...]
 
 
-def watch(found: NightRows, origin: LabelOrigin, *, most_nights: int, seed: int) -> Watched:
+def watch(found: NightRows, origin: LabelOrigin, *, most_nights: int, seed: int) -> WatchedNights:
     """All that can be watched of a history with what the folders hold.
 
     Args:
@@ -110,7 +110,7 @@ def watch(found: NightRows, origin: LabelOrigin, *, most_nights: int, seed: int)
         *_of_features(found, origin, sizes),
         *_families(found, origin, night, seed=seed, most_nights=most_nights),
     ]
-    return Watched(
+    return WatchedNights(
         night=night,
         recording=_recordings(found, origin),
         is_new=np.concatenate([found.is_new, ~no]),
@@ -158,7 +158,7 @@ def _of_labels(found: NightRows, origin: LabelOrigin, sizes: Sizes) -> Iterator[
 
     for title, name, unit, least in (
         ("duration", "duration_seconds", "s", LEAST),
-        ("share of corrupt frames", "corrupt_share", "", LEAST_DAMAGE),
+        ("corrupt frames", "corrupt_share", "", LEAST_DAMAGE),
     ):
         parts = (floats(found.rows[name]), trained(name), None)
         one = _number(title, parts, sizes, against="training", least=least, unit=unit)

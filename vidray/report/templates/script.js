@@ -25,8 +25,10 @@ function makeSortable(table) {
   const heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => {
     const isNumber = head.classList.contains("number");
+    // On paper the head is repeated on each page, which browsers do not do with a button in it.
+    const printed = make("span", { className: "printed" }, head.textContent);
     const button = make("button", { type: "button" }, ...head.childNodes);
-    head.append(button);
+    head.append(button, printed);
     button.addEventListener("click", () => {
       const first = isNumber ? "descending" : "ascending";
       const other = isNumber ? "ascending" : "descending";
