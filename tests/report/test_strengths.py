@@ -367,8 +367,8 @@ def test_metadata_that_are_nearly_as_good() -> None:
     )  # fmt: skip
     text = said(limits.near_baseline, good, baselines=[metadata])
     assert text == (
-        "Without looking at any picture, from size, duration and frame rate alone, one is right "
-        "on 0.93, only 0.05 less than good (0.97)."
+        "Without looking at any picture, from the properties of the files alone (size, duration, "
+        "frame rate and the like), one is right on 0.93, only 0.05 less than good (0.97)."
     )
     far = dataclasses.replace(against, value=0.4)
     metadata = dataclasses.replace(metadata, against={"good_test": far})

@@ -35,8 +35,7 @@ def blocks(runs: Runs, tools: Tools) -> Iterator[Part]:
 
 def trial_of(group: ComparedModels, runs: Runs, tools: Tools) -> GroupTrial | None:
     """The group's models on damaged videos, if the settings ask for any."""
-    settings = tools.settings
-    return tools.damage.of(group, runs, videos=settings.robustness_videos, seed=settings.seed)
+    return tools.damage.of(group, runs, tools.settings)
 
 
 def _not_measured() -> str:

@@ -114,8 +114,8 @@ def near_baseline(facts: Facts) -> Iterator[Sentence]:
     accuracy = facts.best.metrics["accuracy"]
     for baseline in facts.baselines:
         what = (
-            f"Without looking at any picture, from size, duration and frame rate alone, one is "
-            f"right on {baseline.accuracy:.2f}"
+            "Without looking at any picture, from the properties of the files alone (size, "
+            f"duration, frame rate and the like), one is right on {baseline.accuracy:.2f}"
             if baseline.kind == "metadata"
             else f"Always answering {baseline.title.removeprefix('always ')!r} is right on "
             f"{baseline.accuracy:.2f}"
