@@ -28,7 +28,7 @@ from vidray.models import classical
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical
 from vidray.models.matrices import to_matrix
 from vidray.models.model_files import name_and_digest, read_info
-from vidray.report import by_quality, damage_trials, made_damage, robustness
+from vidray.report import by_quality, damage_trials, made_damage, paired, robustness
 from vidray.report.beside import parts
 from vidray.report.blocks import Chart, DataTable, Fold, Part, Prose
 from vidray.report.comparable import groups
@@ -110,6 +110,30 @@ def test_videos_of_one_recording_are_no_independent_witnesses() -> None:
     together = by_quality.difference_test(right, group_of, third_of, seed=0)
     assert alone < 0.001
     assert together > 0.2
+
+
+def test_many_recordings_are_tested_as_normal_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    right, group_of, third_of = simulated(rng, 0.5)
+    drawn = by_quality.difference_test(right, group_of, third_of, seed=0)
+    monkeypatch.setattr(by_quality, "_MANY", 10)
+    assert by_quality.difference_test(right, group_of, third_of, seed=0) == pytest.approx(
+        drawn, abs=0.06
+    )
+
+
+def test_intervals_are_those_of_means_drawn_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    group_of = rng.integers(0, 12, 60)
+    values, chosen = rng.random(60), rng.random((2, 60)) < 0.5
+    chosen[1] = group_of == 3
+    found = paired.share_intervals(values, chosen, group_of, seed=0)
+    means = []
+    for _ in range(4000):
+        drawn = np.concatenate([np.flatnonzero(group_of == g) for g in rng.integers(0, 12, 12)])
+        means.append(values[drawn][chosen[0][drawn]].mean())
+    assert found[0] == pytest.approx(tuple(np.percentile(means, (2.5, 97.5))), abs=0.02)
+    assert found[1] is None  # one recording
 
 
 def features(values: dict[str, Sequence[float | None]], count: int = 40) -> ExtractRun:
@@ -472,6 +496,25 @@ def test_networks_and_embeddings_are_asked_as_for_labels(
     assert not trial.failed
     assert not trial.without
     assert [(one.num_videos, one.as_judged) for one in trial.models] == [(3, 3), (3, 3)]
+
+
+def test_only_what_a_page_may_open_is_copied(tmp_path: Path) -> None:
+    work = made_damage.worker({"hosts": ["videos.example"]})
+
+    def refused(uri: str) -> tuple[str, str]:
+        request = {"uri": uri, "size_bytes": 1, "out": str(tmp_path / "x.nut"), "kind": "none",
+                   "amount": 0, "seed": 0}  # fmt: skip
+        (row,) = work(request).to_pylist()
+        assert not (tmp_path / "x.nut").exists()
+        return row["kind"], row["why"]
+
+    kind, why = refused("https://elsewhere.example/x.mp4")
+    assert kind == "denied"
+    assert "https://elsewhere.example" in why
+    assert refused("/proc/self/maps") == ("denied", "a file of the system, not a video")
+    text = tmp_path / "text.mp4"
+    text.write_text("no video")
+    assert refused(str(text))[0] == "unreadable"
 
 
 def test_models_without_their_folder_are_named(tmp_path: Path) -> None:

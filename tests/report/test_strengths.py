@@ -156,7 +156,9 @@ def test_a_faster_model() -> None:
     quick = judged("quick", (1, 2), cost=end_to_end(0.1))
     text = said(sentences.faster, slow, quick)
     assert text.startswith("quick is 12 times as fast as slow (100 ms a video from file to label, ")
-    assert text.endswith("against 1.2 s), and not shown to be less accurate (lower by 0.025 here).")
+    assert text.endswith(
+        "against 1.2 s), and is not shown to be less accurate (lower by 0.025 here)."
+    )
     near = judged("quick", (1, 2), cost=end_to_end(0.7))
     assert not said(sentences.faster, slow, near)
     assert not said(sentences.faster, slow, judged("unknown", (1, 2)))
@@ -167,7 +169,7 @@ def test_a_faster_model_that_is_really_worse_is_called_so() -> None:
     slow = judged("slow", (0,), cost=end_to_end(1.0))
     weak = judged("weak", range(30), cost=end_to_end(0.1))
     text = said(sentences.faster, slow, weak)
-    assert text.endswith("and really less accurate, by 0.725.")
+    assert text.endswith("and is really less accurate, by 0.725.")
     # One that is as good is named first, though it is not the fastest.
     good = judged("good", (1, 2), cost=end_to_end(0.25))
     assert said(sentences.faster, slow, weak, good).startswith("good is 4.0 times as fast")
@@ -178,7 +180,8 @@ def test_a_smaller_model() -> None:
     small = judged("small", (1,), cost={"size_bytes": 3e6})
     text = said(sentences.smaller, large, small)
     assert (
-        text == "small takes 3 MB where large takes 90 MB (30 times as much), and as often right."
+        text
+        == "small takes 3 MB where large takes 90 MB (30 times as much), and is as often right."
     )
     assert not said(sentences.smaller, large, judged("small", (1, 2), cost={"size_bytes": 30e6}))
 
@@ -296,6 +299,10 @@ def test_dependence_on_quality_only_where_the_test_says_so() -> None:
     assert text == (
         "No dependence of best on the quality of the videos shows on 40 videos: not on brightness."
     )
+    few = judged("best", range(10), groups=[f"r{k % 4}" for k in range(40)])
+    text = said(limits.by_quality, few, by_quality={"best_test": [chance]})
+    assert text.startswith("Whether best depends on the quality of the videos (brightness) cannot")
+    assert "40 videos of 4 recordings: no difference could be shown on so few." in text
     none = ByQuality(measure=MEASURES[0], why_none="all videos have the same value")
     assert not said(limits.by_quality, best, by_quality={"best_test": [none]})
     assert not said(limits.by_quality, best)
@@ -335,15 +342,21 @@ def test_losses_by_made_damage() -> None:
     text = said(limits.on_made_damage, best, damage=trial((-0.3, -0.5, -0.1), (0.02, 0.001, 0.4)))
     assert text == (
         "Damage made on purpose in copies of 20 videos of 18 recordings costs best accuracy: "
-        "blur, 3 % of the height (0.90 to 0.40, p = 0.001) and blur, 1 % of the height (0.90 to "
-        "0.60, p = 0.02)."
+        "blur of 3 % of the height (0.90 to 0.40, p = 0.001) and blur of 1 % of the height (0.90 "
+        "to 0.60, p = 0.02)."
     )
     text = said(limits.on_made_damage, best, damage=trial((-0.05, 0.05), (0.9, 1.0)))
     assert "No loss of best by damage made on purpose shows on copies of 20 videos" in text
-    assert text.endswith("the most, -0.05 by blur, 1 % of the height, may be chance (p = 0.9).")
+    assert text.endswith("the most, -0.05 by blur of 1 % of the height, may be chance (p = 0.9).")
     assert said(limits.on_made_damage, best, damage=trial((0.0,), (1.0,))).endswith(
         "18 recordings."
     )
+    few = trial((-0.6,) * 8, (1.0,) * 8)
+    few = dataclasses.replace(
+        few, models=[dataclasses.replace(few.models[0], num_videos=3, num_recordings=3)]
+    )
+    text = said(limits.on_made_damage, best, damage=few)
+    assert text.startswith("What damage made on purpose costs best cannot be told from copies of 3")
     assert not said(limits.on_made_damage, best)
     assert not said(limits.on_made_damage, judged("untried"), damage=trial((-0.5,), (0.001,)))
 

@@ -67,10 +67,10 @@ class MadeDamage:
 
 UNDAMAGED = MadeDamage(kind="none", amount=0.0, title="undamaged copy")
 DAMAGES = (
-    MadeDamage(kind="blur", amount=0.01, title="blur, 1 % of the height"),
-    MadeDamage(kind="blur", amount=0.03, title="blur, 3 % of the height"),
-    MadeDamage(kind="noise", amount=15, title="noise, 15 grey levels"),
-    MadeDamage(kind="noise", amount=40, title="noise, 40 grey levels"),
+    MadeDamage(kind="blur", amount=0.01, title="blur of 1 % of the height"),
+    MadeDamage(kind="blur", amount=0.03, title="blur of 3 % of the height"),
+    MadeDamage(kind="noise", amount=15, title="noise of 15 grey levels"),
+    MadeDamage(kind="noise", amount=40, title="noise of 40 grey levels"),
     MadeDamage(kind="darkness", amount=0.4, title="40 % of the light"),
     MadeDamage(kind="darkness", amount=0.15, title="15 % of the light"),
     MadeDamage(kind="dropped frames", amount=0.5, title="half of the frames dropped"),
