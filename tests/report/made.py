@@ -110,6 +110,17 @@ def long_table(rows: int = 120) -> DataTable:
     return DataTable(name="videos", title="Videos", frame=frame, columns=columns)
 
 
+def wide_table() -> DataTable:
+    """Sixteen columns of figures, more than a sheet of paper has room for at the screen's size."""
+    frame = pd.DataFrame({"model": MODELS, "low": 0.5, "high": 0.75})
+    columns = {"model": Column(title="Model")}
+    for number in range(15):
+        frame[f"f{number}"] = [0.6 + k / 100 for k in range(len(MODELS))]
+        ends = ("low", "high") if number < 7 else None
+        columns[f"f{number}"] = Column(title=f"Macro figure {number}", form="share", interval=ends)
+    return DataTable(name="wide", title="Many figures", frame=frame, columns=columns)
+
+
 def hostile_table() -> DataTable:
     """Names and messages that nobody should have to read, in cells."""
     frame = pd.DataFrame(
@@ -218,7 +229,7 @@ def every_part() -> list[Section]:
         Section(name="overview", title="Overview", lead="What these runs are.", findings=found,
                 blocks=[model_table(), takeaway]),
         Section(name="models-it", title="Models", lead=f"Which is best? {SCRIPT}",
-                blocks=[*every_chart(), Prose(paragraphs=[ERROR]), long_table(),
+                blocks=[*every_chart(), Prose(paragraphs=[ERROR]), long_table(), wide_table(),
                         Fold(title="More", blocks=[Prose(paragraphs=["Some."])]), shut]),
     ]  # fmt: skip
 

@@ -268,6 +268,11 @@ def test_printed_it_is_pages_without_navigation_and_nothing_is_cut(
             "getComputedStyle(box).overflow !== 'visible').length"
         )
         assert hidden == 0
+        cut = page.evaluate(
+            "[...document.querySelectorAll('.scroll')].filter((box) => box.offsetParent &&"
+            "box.scrollWidth > box.clientWidth + 1).map((box) => box.parentElement.id)"
+        )
+        assert cut == []
         assert not found.is_wider_than_its_window()
 
 
