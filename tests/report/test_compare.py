@@ -91,7 +91,7 @@ def test_a_tenth_of_the_videos_may_be_missing(missing: int, together: int) -> No
 def test_other_labels_or_classes_are_other_videos() -> None:
     here = judged("svm", mostly(20, 4))
     relabelled = judged("knn", mostly(20, 4), truth=["jump"] * 20)
-    wider = judged("random_forest", mostly(20, 4), classes=("jump", "run", "sit"))
+    wider = judged("random_forest", mostly(20, 4), truth=here.truth, classes=("jump", "run", "sit"))
     assert len(groups(_runs(here, relabelled))) == 2
     assert len(groups(_runs(here, wider))) == 2
 
@@ -219,6 +219,17 @@ def test_the_first_screen_says_which_model_and_which_is_cheaper() -> None:
     assert "Not shown to be better than always jump (0.500)" in findings[1].text
     assert "knn 0.583" in findings[1].text
     assert "s3d" not in findings[1].text
+
+
+def test_a_cheap_model_far_below_is_not_recommended_though_few_videos_cannot_tell() -> None:
+    slow, quick = ({"end_to_end_seconds_per_video": value} for value in (1.0, 0.1))
+    runs = _runs(
+        judged("s3d", mostly(24, 1), cost=slow),
+        judged("svm", mostly(24, 5, start=1), cost=quick),
+    )
+    [group] = groups(runs)
+    assert not pairs_of(group)[0].accuracy.is_real
+    assert "svm" not in _made(runs).findings[0].text
 
 
 def test_always_right_is_not_certain() -> None:

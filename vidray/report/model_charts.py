@@ -64,7 +64,7 @@ def confusion(judged: JudgedModel, number: int) -> Chart:
 def _most_confused(judged: JudgedModel, counts: Any) -> str:
     errors = counts.copy()
     np.fill_diagonal(errors, 0)
-    drawn = "Numbers of videos; the darker, the larger the share of the true class."
+    drawn = "The darker a cell, the larger its share of the true class's videos."
     if not errors.any():
         return f"{drawn} No video is in a wrong cell."
     true, predicted = np.unravel_index(errors.argmax(), errors.shape)
