@@ -14,6 +14,7 @@ from vidray.report.damage_trials import GroupTrial, ModelTrial
 from vidray.report.formats import seconds
 from vidray.report.made_damage import DAMAGES
 from vidray.report.runs import Runs
+from vidray.report.sentences import plural
 from vidray.report.tools import Tools
 
 # Reasons listed why videos could not be damaged.
@@ -34,8 +35,7 @@ def blocks(runs: Runs, tools: Tools) -> Iterator[Part]:
 
 def trial_of(group: ComparedModels, runs: Runs, tools: Tools) -> GroupTrial | None:
     """The group's models on damaged videos, if the settings ask for any."""
-    settings = tools.settings
-    return tools.damage.of(group, runs, videos=settings.robustness_videos, seed=settings.seed)
+    return tools.damage.of(group, runs, tools.settings)
 
 
 def _not_measured() -> str:
@@ -71,7 +71,7 @@ def _told(group: ComparedModels, trial: GroupTrial) -> Iterator[str]:
         )
     if trial.failed:
         reasons = [f"{why} ({video})" for video, why in [*trial.failed.items()][:_MOST_REASONS]]
-        yield f"Not copied: {len(trial.failed)} videos, such as: {'; '.join(reasons)}."
+        yield f"Not copied: {plural(len(trial.failed), 'video')}, such as: {'; '.join(reasons)}."
     if trial.without:
         told = [f"{group.labels[name]} ({why})" for name, why in trial.without.items()]
         yield f"Without {listing(told)}."

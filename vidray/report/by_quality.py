@@ -6,13 +6,14 @@ recordings, not videos: twenty dark clips of one camera are one dark camera.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
 
-from vidray.evaluation.pairs import holm
+from vidray.evaluation.pairs import SIGNIFICANT, holm, least_p
 from vidray.report import paired
 from vidray.report.paired import Ends, Floats, Integers
 from vidray.report.runs import ExtractRun, JudgedModel
@@ -79,8 +80,8 @@ _THIRDS = 3
 _FEWEST_VIDEOS = 5
 _FEWEST_RECORDINGS = 2
 PERMUTATIONS = 4999
+_MANY = 3000  # recordings; dealing more takes seconds for each column and model
 _BLOCK = 250  # permutations at a time: of 10,000 recordings 20 MB
-_ALPHA = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +120,7 @@ class ByQuality:
     @property
     def is_real(self) -> bool:
         """Whether chance alone is no likely reason for the difference."""
-        return bool(self.thirds) and self.corrected < _ALPHA
+        return bool(self.thirds) and self.corrected <= SIGNIFICANT
 
     @property
     def worst(self) -> tuple[str, Third]:
@@ -153,55 +154,80 @@ def measured(
     judged: JudgedModel, values: Mapping[str, Mapping[str, float]], *, seed: int
 ) -> list[ByQuality]:
     """The model's accuracy by thirds of every column that any of its videos has."""
-    right = paired.hits(judged)
-    found = []
+    right, group_of = paired.hits(judged), paired.recordings(judged.groups)
+    placed: dict[str, tuple[Floats, Integers]] = {}
+    found: dict[str, ByQuality] = {}
     for measure in MEASURES:
         column = values[measure.name]
-        known = np.array([video in column for video in judged.video_ids])
+        numbers = np.array([column.get(video, np.nan) for video in judged.video_ids])
+        known = np.isfinite(numbers)
         if not known.any():
             continue
-        numbers = np.array([column.get(video, np.nan) for video in judged.video_ids])[known]
-        groups = [group for group, kept in zip(judged.groups, known, strict=True) if kept]
-        found.append(_of_column(measure, numbers, right[known], paired.recordings(groups), seed))
-    corrected = iter(holm([one.p_value for one in found if one.thirds]))
-    return [_corrected(one, corrected) for one in found]
+        third_of = np.full(len(numbers), -1)  # of a video without a value
+        third_of[known] = thirds_of(numbers[known])
+        why = _why_none(numbers[known], third_of[known], group_of[known])
+        found[measure.name] = ByQuality(measure=measure, why_none=why)
+        if not why:
+            placed[measure.name] = numbers, third_of
+    ends = _intervals(right, [third_of for _, third_of in placed.values()], group_of, seed)
+    p_values = [
+        difference_test(right[third_of >= 0], _numbered(group_of[third_of >= 0]),
+                        third_of[third_of >= 0], seed=seed)
+        for _, third_of in placed.values()
+    ]  # fmt: skip
+    tested = zip(placed.items(), ends, p_values, holm(p_values), strict=True)
+    for (name, (numbers, third_of)), its_ends, p_value, corrected in tested:
+        thirds = _thirds(right, numbers, third_of, group_of, its_ends)
+        found[name] = dataclasses.replace(
+            found[name], thirds=thirds, p_value=p_value, corrected=corrected
+        )
+    return list(found.values())
 
 
-def _corrected(one: ByQuality, corrected: Iterator[float]) -> ByQuality:
-    if not one.thirds:
-        return one
-    return ByQuality(
-        measure=one.measure, thirds=one.thirds, p_value=one.p_value, corrected=next(corrected)
-    )
+def _numbered(group_of: Integers) -> Integers:
+    """The same recordings, 0 to G - 1."""
+    return np.unique(group_of, return_inverse=True)[1].astype(np.int64)
 
 
-def _of_column(
-    measure: Measure, numbers: Floats, right: paired.Bools, group_of: Integers, seed: int
-) -> ByQuality:
-    third_of = thirds_of(numbers)
-    if why := _why_none(numbers, third_of, group_of):
-        return ByQuality(measure=measure, why_none=why)
-    thirds = []
+def _intervals(
+    right: paired.Bools, thirds: Sequence[Integers], group_of: Integers, seed: int
+) -> list[list[Ends]]:
+    """Of each column, the intervals of its thirds; all from the same resamples."""
+    if not thirds:
+        return []
+    chosen = np.stack([third_of == k for third_of in thirds for k in range(_THIRDS)])
+    ends = paired.share_intervals(right.astype(np.float64), chosen, group_of, seed=seed)
+    return [ends[k : k + _THIRDS] for k in range(0, len(ends), _THIRDS)]
+
+
+def _thirds(
+    right: paired.Bools,
+    numbers: Floats,
+    third_of: Integers,
+    group_of: Integers,
+    ends: Sequence[Ends],
+) -> list[Third]:
+    found = []
     for k in range(_THIRDS):
         chosen = third_of == k
-        thirds.append(
+        found.append(
             Third(
                 low=float(numbers[chosen].min()),
                 high=float(numbers[chosen].max()),
                 num_videos=int(chosen.sum()),
                 num_recordings=len(np.unique(group_of[chosen])),
                 accuracy=float(right[chosen].mean()),
-                ends=paired.share_interval(right.astype(np.float64), chosen, group_of, seed=seed),
+                ends=ends[k],
             )
         )
-    p_value = difference_test(right, group_of, third_of, seed=seed)
-    return ByQuality(measure=measure, thirds=thirds, p_value=p_value)
+    return found
 
 
 def thirds_of(values: Floats) -> Integers:
     """0, 1 or 2: the third of each value; equal values are in one, so thirds may be uneven."""
     low, high = np.quantile(values, (1 / 3, 2 / 3), method="inverted_cdf")
-    return (values > low).astype(np.int64) + (values > high)
+    thirds: Integers = (values > low).astype(np.int64) + (values > high)
+    return thirds
 
 
 def _why_none(numbers: Floats, third_of: Integers, group_of: Integers) -> str:
@@ -237,6 +263,10 @@ def difference_test(
     observed = float((of_recording.sum(axis=0) ** 2 / count).sum()) - 1e-9
     rng = np.random.default_rng(seed)
     is_exact = len(of_recording) == len(right)
+    if len(of_recording) > _MANY:  # Sums of so many are as good as normal.
+        spread = of_recording.T @ of_recording
+        sums = rng.multivariate_normal(np.zeros(_THIRDS), spread, PERMUTATIONS, method="eigh")
+        return float((((sums**2 / count).sum(axis=1) >= observed).sum() + 1) / (PERMUTATIONS + 1))
     as_far = 0
     for begin in range(0, PERMUTATIONS, _BLOCK):
         size = min(_BLOCK, PERMUTATIONS - begin)
@@ -254,3 +284,11 @@ def _dealt(apart: Floats, count: Integers, size: int, rng: np.random.Generator) 
     ends = np.cumsum(count) - 1
     sums: Floats = np.diff(np.cumsum(dealt, axis=1)[:, ends], prepend=0)
     return sums
+
+
+def could_show(columns: Sequence[ByQuality], judged: JudgedModel) -> bool:
+    """Whether the test could find any difference between thirds in so few recordings."""
+    num_recordings = int(paired.recordings(judged.groups).max()) + 1
+    is_exact = num_recordings == len(judged.video_ids)
+    least = 1 / (PERMUTATIONS + 1) if is_exact else least_p(num_recordings)
+    return least * sum(bool(one.thirds) for one in columns) <= SIGNIFICANT

@@ -65,6 +65,7 @@ def dots(
     title: str,
     note: str = "",
     color: str | None = None,
+    domain: tuple[float, float] | None = None,
 ) -> Chart:
     """A dot and the line of its interval for each row, one below another.
 
@@ -72,8 +73,10 @@ def dots(
         frame: a row each, in the order from top to bottom; ``low`` and ``high`` may be null. Its
             column ``said`` is the name of each mark; made of label and value if there is none.
         label, value, low, high, color: its columns; ``color`` (and shape) by group of rows.
+        domain: ends of the axis, for charts that are compared with one another.
     """
     said = frame if "said" in frame else _with_names(frame, label, value, low, high)
+    scale = {"zero": False} if domain is None else {"domain": list(domain)}
     y = category(label, None, scale={"domain": names_in(frame[label])})
     spec = {
         "height": {"step": 24},
@@ -82,7 +85,7 @@ def dots(
             {
                 "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.6, "aria": False},
                 "encoding": {
-                    "x": quantity(low, value_title, scale={"zero": False}),
+                    "x": quantity(low, value_title, scale=scale),
                     "x2": {"field": high},
                     **looks(frame, color, "color"),
                 },
@@ -90,7 +93,7 @@ def dots(
             {
                 "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
                 "encoding": {
-                    "x": quantity(value, value_title, scale={"zero": False}),
+                    "x": quantity(value, value_title, scale=scale),
                     **looks(frame, color, "color", "shape"),
                 },
             },
@@ -150,7 +153,7 @@ def lines(
         points: mark each value; not for curves of hundreds.
     """
     said = frame if "said" in frame else _with_names(frame, x, y, color=color)
-    at = {"field": x, "type": x_type, "title": x_title, "sort": None}
+    at: dict[str, Any] = {"field": x, "type": x_type, "title": x_title, "sort": None}
     if x_type == "ordinal":
         at["axis"] = {"labelOverlap": "greedy"}
     up = quantity(y, y_title, scale=linear(frame[y]))

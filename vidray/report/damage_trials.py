@@ -30,9 +30,11 @@ from vidray.features.extraction import Settings, describe_video
 from vidray.labelling.wire import question, read_question
 from vidray.models.folder import ClassicalModel, Model
 from vidray.report.comparable import ComparedModels
+from vidray.report.decoding import check_address
 from vidray.report.made_damage import DAMAGES, UNDAMAGED, MadeDamage
 from vidray.report.paired import Bools, Integers
 from vidray.report.runs import JudgedModel, Runs
+from vidray.report.settings import ReportSettings
 from vidray.sources.listing import video_id
 from vidray.storage import parquet
 from vidray.video.clips import ClipSettings
@@ -99,31 +101,37 @@ class DamageTrials:
 
     _known: dict[int, GroupTrial] = field(default_factory=dict)
 
-    def of(self, group: ComparedModels, runs: Runs, *, videos: int, seed: int) -> GroupTrial | None:
-        """The group's models on damaged copies of ``videos`` of its videos; None of no video."""
-        if not videos:
+    def of(self, group: ComparedModels, runs: Runs, settings: ReportSettings) -> GroupTrial | None:
+        """The group's models on damaged copies of some of its videos; None if none are asked for.
+
+        Args:
+            settings: ``robustness_videos`` says how many.
+        """
+        if not settings.robustness_videos:
             return None
         if group.number not in self._known:
-            self._known[group.number] = _tried(group, runs, videos, seed)
+            self._known[group.number] = _tried(group, runs, settings)
         return self._known[group.number]
 
 
-def _tried(group: ComparedModels, runs: Runs, videos: int, seed: int) -> GroupTrial:
+def _tried(group: ComparedModels, runs: Runs, settings: ReportSettings) -> GroupTrial:
     began = time.monotonic()
-    chosen = sample(group.video_ids, videos, seed)
+    chosen = sample(group.video_ids, settings.robustness_videos, settings.seed)
     listed = _listed(runs)
     without: dict[str, str] = {}
     failed: dict[str, str] = {}
     answers: dict[str, dict[str, Sequence[int]]] = {}
     with contextlib.ExitStack() as stack:
         looks = _looks(group, stack, without)
-        copier = _Copier(stack, seed)
+        copier = _Copier(stack, settings)
         for number, video in enumerate(chosen if looks else [], start=1):
             print(f"  damaged videos: {number}/{len(chosen)}", file=sys.stderr, flush=True)
             try:
-                row = _row(group, video, listed)
+                row = _row(
+                    group, video, listed, frozenset(host.lower() for host in settings.frames_from)
+                )
                 answers[video] = _answers(row, copier, looks)
-            except (VideoError, JobError) as error:
+            except (VideoError, JobError, UserError) as error:
                 failed[video] = str(error)
     made = [
         _judged(group, member, answers)
@@ -158,13 +166,21 @@ def _listed(runs: Runs) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _row(
-    group: ComparedModels, video: str, listed: Mapping[str, Mapping[str, Any]]
+    group: ComparedModels,
+    video: str,
+    listed: Mapping[str, Mapping[str, Any]],
+    hosts: frozenset[str],
 ) -> dict[str, Any]:
-    """The VIDEOS row of a judged video."""
+    """The VIDEOS row of a judged video.
+
+    Raises:
+        VideoError: its file is not to be opened, or which part of it was judged is not known.
+    """
     best = group.best
     at = best.video_ids.index(video)
     uri = best.uris[at]
     own = listed.get(video)
+    check_address(uri, hosts)
     if own is None and video_id(uri) != video:
         raise VideoError("missing", "a stretch of a file: give the run that it was read by, too")
     size = storage.file_info(uri).size_bytes if own is None else own["size_bytes"]
@@ -182,16 +198,16 @@ def _row(
 class _Copier:
     """Makes copies, one at a time, in a folder that goes with the trials."""
 
-    def __init__(self, stack: contextlib.ExitStack, seed: int) -> None:
+    def __init__(self, stack: contextlib.ExitStack, settings: ReportSettings) -> None:
         self._folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vidray-damaged-"))
         self._sandbox = Sandbox(
             "vidray.report.made_damage:worker",
-            {},
+            {"hosts": [host.lower() for host in settings.frames_from]},
             memory_bytes=_MEMORY_BYTES,
             timeout_seconds=_MOST_SECONDS,
         )
         stack.callback(self._sandbox.close)
-        self._seed = seed
+        self._seed = settings.seed
 
     @contextlib.contextmanager
     def copy(self, row: Mapping[str, Any], damage: MadeDamage) -> Iterator[dict[str, Any]]:
@@ -206,7 +222,9 @@ class _Copier:
             "seed": self._seed,
         }
         try:
-            self._sandbox.run(request)
+            (made,) = self._sandbox.run(request).to_pylist()
+            if made["kind"]:
+                raise VideoError(made["kind"], made["why"])
             # The size of the file itself: random frames are drawn by it.
             yield {**row, "uri": str(out)}
         finally:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from vidray.evaluation.pairs import differences
+from vidray.evaluation.pairs import SIGNIFICANT, differences, least_p
 from vidray.evaluation.study_plan import BASELINES
 from vidray.models import names
-from vidray.report.by_quality import ByQuality
+from vidray.report.by_quality import ByQuality, could_show
 from vidray.report.compare_pairs import listing, p_in_words, witnesses
 from vidray.report.runs import StudyResult
 from vidray.report.sentences import Facts, Sentence
@@ -45,14 +45,18 @@ def by_quality(facts: Facts) -> Iterator[Sentence]:
         )
     if columns and not real:
         listed = listing([one.measure.title.lower() for one in columns])
-        yield Sentence(
-            rank=70,
-            text=(
+        if could_show(columns, facts.best):
+            text = (
                 f"No dependence of {name} on the quality of the videos shows on "
                 f"{witnesses(facts.group)}: not on {listed}."
-            ),
-            is_limit=False,
+            )
+            yield Sentence(rank=70, text=text, is_limit=False)
+            return
+        text = (
+            f"Whether {name} depends on the quality of the videos ({listed}) cannot be told from "
+            f"{witnesses(facts.group)}: no difference could be shown on so few."
         )
+        yield Sentence(rank=52, text=text, is_limit=True)
 
 
 def _who_is_better_there(facts: Facts, one: ByQuality) -> str:
@@ -102,11 +106,15 @@ def on_made_damage(facts: Facts) -> Iterator[Sentence]:
     if worst.change.value < 0:
         p = p_in_words(worst.change.corrected)
         most = f": the most, {worst.change.value:+.2f} by {worst.damage.title}, may be chance ({p})"
-    yield Sentence(
-        rank=65,
-        text=f"No loss of {name} by damage made on purpose shows on copies of {on}{most}.",
-        is_limit=False,
+    if least_p(one.num_recordings) * len(one.results) <= SIGNIFICANT:
+        text = f"No loss of {name} by damage made on purpose shows on copies of {on}{most}."
+        yield Sentence(rank=65, text=text, is_limit=False)
+        return
+    text = (
+        f"What damage made on purpose costs {name} cannot be told from copies of {on}{most}. "
+        "Give a larger --robustness-videos."
     )
+    yield Sentence(rank=51, text=text, is_limit=True)
 
 
 def near_baseline(facts: Facts) -> Iterator[Sentence]:
@@ -114,8 +122,8 @@ def near_baseline(facts: Facts) -> Iterator[Sentence]:
     accuracy = facts.best.metrics["accuracy"]
     for baseline in facts.baselines:
         what = (
-            f"Without looking at any picture, from size, duration and frame rate alone, one is "
-            f"right on {baseline.accuracy:.2f}"
+            "Without looking at any picture, from the properties of the files alone (size, "
+            f"duration, frame rate and the like), one is right on {baseline.accuracy:.2f}"
             if baseline.kind == "metadata"
             else f"Always answering {baseline.title.removeprefix('always ')!r} is right on "
             f"{baseline.accuracy:.2f}"

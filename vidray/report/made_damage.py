@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 
 from vidray import storage
 from vidray.errors import VideoError
+from vidray.masking import without_secrets
+from vidray.report.decoding import check_address
 from vidray.video.decode import Video
 from vidray.video.demux import Source, open_container
 from vidray.video.frames import Limits
@@ -65,10 +67,10 @@ class MadeDamage:
 
 UNDAMAGED = MadeDamage(kind="none", amount=0.0, title="undamaged copy")
 DAMAGES = (
-    MadeDamage(kind="blur", amount=0.01, title="blur, 1 % of the height"),
-    MadeDamage(kind="blur", amount=0.03, title="blur, 3 % of the height"),
-    MadeDamage(kind="noise", amount=15, title="noise, 15 grey levels"),
-    MadeDamage(kind="noise", amount=40, title="noise, 40 grey levels"),
+    MadeDamage(kind="blur", amount=0.01, title="blur of 1 % of the height"),
+    MadeDamage(kind="blur", amount=0.03, title="blur of 3 % of the height"),
+    MadeDamage(kind="noise", amount=15, title="noise of 15 grey levels"),
+    MadeDamage(kind="noise", amount=40, title="noise of 40 grey levels"),
     MadeDamage(kind="darkness", amount=0.4, title="40 % of the light"),
     MadeDamage(kind="darkness", amount=0.15, title="15 % of the light"),
     MadeDamage(kind="dropped frames", amount=0.5, title="half of the frames dropped"),
@@ -76,19 +78,33 @@ DAMAGES = (
 )
 
 
-def worker(_config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], pa.RecordBatch]:
+def worker(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], pa.RecordBatch]:
     """The work of the child process: ``uri, size_bytes, out, kind, amount, seed`` -> a file, and
-    how many frames it has.
+    how many frames it has, or the reason why there is none.
+
+    Args:
+        config: ``hosts`` that web addresses may name.
     """
     steady_opencv()
-    return _made
+    hosts = frozenset(config["hosts"])
+    return lambda request: _answer(request, hosts)
 
 
-def _made(request: Mapping[str, Any]) -> pa.RecordBatch:
+def _answer(request: Mapping[str, Any], hosts: frozenset[str]) -> pa.RecordBatch:
     damage = MadeDamage(kind=request["kind"], amount=request["amount"], title="")
-    with storage.opened(request["uri"], request["size_bytes"]) as source:
-        number = write_copy(source, request["out"], damage, seed=request["seed"])
-    return pa.record_batch({"num_frames": pa.array([number], pa.int64())})
+    number, kind, why = 0, "", ""
+    try:
+        check_address(request["uri"], hosts)
+        with storage.opened(request["uri"], request["size_bytes"]) as source:
+            number = write_copy(source, request["out"], damage, seed=request["seed"])
+    except MemoryError:
+        raise
+    except VideoError as error:
+        kind, why = error.kind, error.message
+    except Exception as unexpected:  # noqa: BLE001  One bad video costs its own copies.
+        kind, why = "crashed", f"unexpected {type(unexpected).__name__}: {unexpected}"
+    said = " ".join(without_secrets(why).split())[:300]
+    return pa.record_batch({"num_frames": [number], "kind": [kind], "why": [said]})
 
 
 def write_copy(source: Source, out: str, damage: MadeDamage, *, seed: int = 0) -> int:
@@ -200,7 +216,7 @@ def _encoder(first: VideoFrame) -> tuple[str, dict[str, str]]:
 def _planes(frame: VideoFrame) -> Iterator[Plane]:
     """The planes of a frame, each ``uint8 (H, W)``."""
     for plane in frame.planes:
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
         yield rows[: plane.height, : plane.width]
 
 

@@ -37,13 +37,22 @@ def share_interval(values: Floats, chosen: Bools, group_of: Integers, *, seed: i
 
     None where they are of one recording: nothing shows how another one would do.
     """
-    if len(np.unique(group_of[chosen])) < 2:
-        return None
-    of_values, of_count = values * chosen, chosen.astype(np.float64)
+    return share_intervals(values, chosen[None], group_of, seed=seed)[0]
+
+
+def share_intervals(
+    values: Floats, chosen: NDArray[np.bool_], group_of: Integers, *, seed: int
+) -> list[Ends]:
+    """``share_interval`` of each row of ``chosen``, bool (M, N), from the same resamples."""
+    of_values, of_count = (values * chosen).astype(np.float32), chosen.astype(np.float32)
     blocks = []
     for weights in resampled(group_of, RESAMPLES, seed):
-        counts = of_count @ weights
+        sums = (of_values @ weights).astype(np.float64)  # (M, B)
+        counts = (of_count @ weights).astype(np.float64)
         nothing = np.full_like(counts, np.nan)
-        blocks.append(np.divide(of_values @ weights, counts, out=nothing, where=counts > 0))
-    found = interval(np.concatenate(blocks))
-    return None if found is None else (found[0], found[1])
+        blocks.append(np.divide(sums, counts, out=nothing, where=counts > 0))
+    found = []
+    for row, means in zip(chosen, np.concatenate(blocks, axis=1), strict=True):
+        ends = interval(means) if len(np.unique(group_of[row])) > 1 else None
+        found.append(None if ends is None else (ends[0], ends[1]))
+    return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pandas as pd
 
-from vidray.report import by_damage, by_quality, charts
+from vidray.report import by_damage, by_quality, charts, paired
 from vidray.report.blocks import Chart, Column, DataTable, Finding, Fold, Part, Prose, Section
 from vidray.report.by_quality import ByQuality, Third
 from vidray.report.comparable import groups
@@ -69,7 +69,7 @@ def _by_quality(runs: Runs, by_model: Mapping[str, Sequence[ByQuality]]) -> Iter
                 "The judged videos in thirds by each of their quality numbers. A test by recording "
                 "says whether the accuracy differs between the thirds by more than chance, "
                 "corrected for the number of columns (Holm). It does in "
-                f"{num_real} of {num_tested} cases here."
+                f"{num_real} of {num_tested} cases here." + _too_few(judged, by_model)
             ),
             *_not_compared(by_model),
         ]
@@ -83,6 +83,15 @@ def _by_quality(runs: Runs, by_model: Mapping[str, Sequence[ByQuality]]) -> Iter
         if drawn:
             title = f"{judged[name].title} by quality ({name})"
             yield Fold(title=title, blocks=drawn, is_open=number == 0)
+
+
+def _too_few(judged: Mapping[str, JudgedModel], by_model: Mapping[str, Sequence[ByQuality]]) -> str:
+    """That the test could have found nothing, if that is so of the best model."""
+    name, columns = next(iter(by_model.items()))
+    if by_quality.could_show(columns, judged[name]):
+        return ""
+    number = len(dict.fromkeys(paired.recordings(judged[name].groups).tolist()))
+    return f" {number} recordings are too few for the test to show any: judge on more."
 
 
 def _not_compared(by_model: Mapping[str, Sequence[ByQuality]]) -> Iterator[str]:
@@ -159,10 +168,10 @@ def _meaning(one: ByQuality) -> str:
 
 
 def _chart(number: int, judged: JudgedModel, one: ByQuality) -> Chart:
-    unit = one.measure.unit
+    labels = _labels(one)
     rows = [
         {
-            "third": f"{_number(third.low)} to {_number(third.high)}{unit}",
+            "third": labels[at],
             "accuracy": third.accuracy,
             "low": None if third.ends is None else third.ends[0],
             "high": None if third.ends is None else third.ends[1],
@@ -181,10 +190,24 @@ def _chart(number: int, judged: JudgedModel, one: ByQuality) -> Chart:
         low="low",
         high="high",
         value_title="accuracy",
+        domain=(0.0, 1.0),
         name=f"quality-{number}-{one.measure.name.replace('_', '-')}",
         title=f"{one.measure.title}: accuracy of {judged.title}",
-        note=f"Corrected p {one.corrected:.2g}: {verdict}.",
+        note=(
+            f"From the {one.measure.least} third, above, to the {one.measure.most}. Corrected p "
+            f"{one.corrected:.2g}: {verdict}."
+        ),
     )
+
+
+def _labels(one: ByQuality) -> list[str]:
+    """The values of each third; their names where values differ too little to be told apart."""
+    found = [
+        f"{_number(third.low)} to {_number(third.high)}{one.measure.unit}" for third in one.thirds
+    ]
+    if len(set(found)) < len(found):
+        return [one.name_of(at) for at in range(len(found))]
+    return found
 
 
 def _number(value: float) -> str:

@@ -179,7 +179,7 @@ def needed_recordings(first: Bools, second: Bools, group_of: paired.Integers) ->
 
 def _rounded(number: int) -> int:
     """A number of which no more than two digits are known."""
-    step = 10 ** max(0, len(str(number)) - 2)
+    step: int = 10 ** max(0, len(str(number)) - 2)
     return -(-number // step) * step
 
 
@@ -231,11 +231,11 @@ def _cheapest(facts: Facts, key: str, least_ratio: float) -> tuple[PairedModels,
 
 def _at_the_price(pair: PairedModels) -> str:
     if not pair.accuracy.value:
-        return "as often right"
+        return "is as often right"
     by = f"by {abs(pair.accuracy.value):.3f}"
     if pair.accuracy.is_real:
-        return f"really less accurate, {by}"
-    return f"not shown to be less accurate (lower {by} here)"
+        return f"is really less accurate, {by}"
+    return f"is not shown to be less accurate (lower {by} here)"
 
 
 def _times(ratio: float) -> str:

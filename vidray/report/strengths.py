@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from vidray.report import by_damage, by_quality, limits, robustness, sentences
+import pandas as pd
+
+from vidray.evaluation.pairs import PairedDifference
+from vidray.report import (
+    by_damage,
+    by_quality,
+    limits,
+    robustness,
+    sentences,
+    shortcut_check,
+    video_sets,
+)
 from vidray.report.blocks import Finding, Fold, Part, Prose, Section
-from vidray.report.comparable import groups
-from vidray.report.compare_baselines import baselines_of
+from vidray.report.comparable import ComparedModels, groups
+from vidray.report.compare_baselines import BaselineResult, baselines_of
 from vidray.report.compare_pairs import pairs_of, witnesses
 from vidray.report.runs import Runs
 from vidray.report.sentences import Facts, Sentence
 from vidray.report.tools import Tools
+from vidray.report.video_sets import VideoSet
 
 _NAME = "strengths"
 # More are not read; the least important are left out.
@@ -55,16 +67,50 @@ def facts_of(runs: Runs, tools: Tools) -> Iterator[Facts]:
     seed = tools.settings.seed
     values = by_quality.values_of(runs.features)
     thirds = robustness.quality_of(runs, seed)
+    sets = video_sets.of_runs(runs)
     for group in groups(runs):
         yield Facts(
             group=group,
             pairs=pairs_of(group, seed=seed),
-            baselines=baselines_of(group, runs, seed=seed),
+            baselines=_baselines(group, runs, sets, seed),
             by_quality=thirds,
             quality_values=values,
             damage=by_damage.trial_of(group, runs, tools),
             seed=seed,
         )
+
+
+def _baselines(
+    group: ComparedModels, runs: Runs, sets: Sequence[VideoSet], seed: int
+) -> list[BaselineResult]:
+    """What needs no picture: one class always; the metadata, as a study judged them, or else a
+    forest over the properties of the files.
+    """
+    found = baselines_of(group, runs, seed=seed)
+    if any(one.kind == "metadata" for one in found):
+        return found
+    for videos in sets:
+        for beside in shortcut_check.compare(videos.labelled, group.members, seed=seed):
+            against = {
+                row["run"]: PairedDifference(
+                    value=row["difference"],
+                    interval=None if pd.isna(row["low"]) else (row["low"], row["high"]),
+                    p=row["p"],
+                    corrected=row["p"],
+                )
+                for row in beside.to_dict("records")
+            }
+            first = beside.iloc[0]
+            metadata = BaselineResult(
+                kind="metadata",
+                title="file properties alone",
+                accuracy=float(first["metadata"]),
+                figures={},
+                num_videos=int(first["videos"]),
+                against=against,
+            )
+            return [*found, metadata]
+    return found
 
 
 def said_of(facts: Facts) -> list[Sentence]:
