@@ -265,10 +265,8 @@ def _card(row: dict[str, Any], found: Copies, tools: Tools) -> Card:
     """A pair: frames of both, the same moments side by side."""
     pictures: list[Thumbnail] = []
     why = ""
-    moments = _moments(
-        *(found.glances.of[row[side]].seconds[-1] for side in _SIDES),
-        row["later_seconds"],
-    )
+    first, second = (float(found.glances.of[row[side]].seconds[-1]) for side in _SIDES)
+    moments = _moments(first, second, row["later_seconds"])
     for times in moments:
         for side, at in zip(_SIDES, times, strict=True):
             frames = tools.thumbnails.of(
