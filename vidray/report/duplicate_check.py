@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from vidray import storage
-from vidray.report.blocks import Card, Column, DataTable, Finding, Gallery, Part, Prose
+from vidray.report.blocks import Card, Column, DataTable, Finding, Gallery, Part, Prose, Thumbnail
 from vidray.report.duplicates import Compared, alike, compare, prepare, too_flat
 from vidray.report.glances import Glances, glance_at
 from vidray.report.settings import ReportSettings
@@ -18,6 +19,8 @@ from vidray.report.video_sets import VideoSet, splits_of
 # Each pair takes half a millisecond; where a whole set shows one place there are millions.
 _MOST_PAIRS = 20_000
 _MOST_SHOWN = 6
+_HEIGHT_PX = 72  # two of 16:9 stand side by side in a card
+_SIDES = ("first", "second")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,12 +156,14 @@ def blocks(
     )
     if len(copies):
         parts.append(_table(copies, f"copies-{slug}", "Videos that are copies of one another"))
-        parts.append(_gallery(copies, tools, "The copies side by side", other="copy"))
+        parts.append(
+            _gallery(copies, found, tools, "The copies side by side", "The same moments of both.")
+        )
     places = found.pairs.loc[~found.pairs["is_copy"]].sort_values("bits", kind="stable")
     if len(places):
         title = "Videos of the same place in two splits"
         parts.append(_table(places, f"places-{slug}", title))
-        parts.append(_gallery(places, tools, "The same place, another moment", other="neighbour"))
+        parts.append(_gallery(places, found, tools, "The same place, another moment", ""))
     return parts, _findings(found, videos, section)
 
 
@@ -245,32 +250,54 @@ def _table(pairs: pd.DataFrame, name: str, title: str) -> Part:
     )
 
 
-def _gallery(pairs: pd.DataFrame, tools: Tools, title: str, *, other: str) -> Part:
-    cards = []
+def _gallery(pairs: pd.DataFrame, found: Copies, tools: Tools, title: str, note: str) -> Part:
     shown = pairs.head(_MOST_SHOWN)
-    for row in shown.to_dict("records"):
-        cards += [_card(row, side, tools) for side in ("first", "second")]
+    cards = [
+        _card({str(key): value for key, value in row.items()}, found, tools)
+        for row in shown.to_dict("records")
+    ]
     more = len(pairs) - len(shown)
-    note = f"Each video is followed by its {other}."
-    return Gallery(
-        title=title,
-        cards=cards,
-        note=f"{note} {more:,} more pairs are in the table." if more else note,
-    )
+    note = f"{note} {more:,} more pairs are in the table." if more else note
+    return Gallery(title=title, cards=cards, note=note)
 
 
-def _card(row: dict[object, object], side: str, tools: Tools) -> Card:
-    uri = str(row[f"{side}_uri"])
-    frames = tools.thumbnails.of(uri, count=3)
+def _card(row: dict[str, Any], found: Copies, tools: Tools) -> Card:
+    """A pair: frames of both, the same moments side by side."""
+    pictures: list[Thumbnail] = []
+    why = ""
+    first, second = (float(found.glances.of[row[side]].seconds[-1]) for side in _SIDES)
+    moments = _moments(first, second, row["later_seconds"])
+    for times in moments:
+        for side, at in zip(_SIDES, times, strict=True):
+            frames = tools.thumbnails.of(
+                str(row[f"{side}_uri"]), at_seconds=[at], height_px=_HEIGHT_PX
+            )
+            if isinstance(frames, str):
+                why = why or frames
+            else:
+                said = f"{row[f'{side}_split'] or side}, {at:.2f} s"
+                pictures += [replace(one, alt=f"{side}: {one.alt}", caption=said) for one in frames]
     return Card(
-        title=storage.name_of(uri),
+        title=" and ".join(storage.name_of(str(row[f"{side}_uri"])) for side in _SIDES),
         facts={
-            "split": str(row[f"{side}_split"] or "none"),
-            "class": str(row[f"{side}_label"] or "none"),
+            name: ", ".join(str(row[f"{side}_{column}"] or "none") for side in _SIDES)
+            for name, column in (("splits", "split"), ("classes", "label"))
         },
-        pictures=() if isinstance(frames, str) else frames,
-        why_none=frames if isinstance(frames, str) else "",
+        pictures=pictures,
+        why_none="" if pictures else why,
     )
+
+
+def _moments(first: float, second: float, later: float) -> list[tuple[float, float]]:
+    """Two moments that both videos show: seconds in the first and in the second.
+
+    Args:
+        first, second: how long they are.
+        later: how much later in the first the second begins.
+    """
+    begin, end = max(0.0, later), max(0.0, later, min(first, second + later))
+    times = [begin + share * (end - begin) for share in (0.25, 0.75)]
+    return [(at, max(0.0, at - later)) for at in times]
 
 
 def _findings(found: Copies, videos: VideoSet, section: str) -> list[Finding]:

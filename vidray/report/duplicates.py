@@ -139,7 +139,7 @@ def _searchable(glance: Glance) -> tuple[Hashes, Hashes]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class MovingPicture:
     """A glance, ready to be laid over another.
 
     Attributes:
@@ -155,7 +155,7 @@ class Prepared:
     seconds: NDArray[np.float64]
 
 
-def prepare(glance: Glance) -> Prepared:
+def prepare(glance: Glance) -> MovingPicture:
     """The hashes and what moves."""
     # A copy that is cropped by a few percent is shifted by a pixel or two of these small frames.
     blurred = np.stack(
@@ -163,12 +163,12 @@ def prepare(glance: Glance) -> Prepared:
     )
     moving = (blurred - blurred.mean(axis=0)).reshape(len(blurred), -1).astype(np.float32)
     energy = (moving**2).sum(axis=1)
-    return Prepared(
+    return MovingPicture(
         hashes=hashes(glance.gray), moving=moving, energy=energy, seconds=glance.seconds
     )
 
 
-def compare(first: str, second: str, a: Prepared, b: Prepared) -> Compared:
+def compare(first: str, second: str, a: MovingPicture, b: MovingPicture) -> Compared:
     """Lay one video over the other at every lag at which they share half of the shorter one; the
     lag counts at which what moves is most alike.
     """

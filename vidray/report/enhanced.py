@@ -129,8 +129,8 @@ def _card(video: dict[str, Any], sandbox: Sandbox) -> Card:
     return Card(
         title=name,
         facts={
-            title: f"{rows[0][column]:.3g} \u2192 {rows[1][column]:.3g}"
-            for title, column in (("sharpness", "sharpness"), ("noise", "noise"))
+            "sharpness": f"{rows[0]['sharpness']:,.0f} \u2192 {rows[1]['sharpness']:,.0f}",
+            "noise": f"{rows[0]['noise']:.1f} \u2192 {rows[1]['noise']:.1f}",
         },
         pictures=[
             Thumbnail(

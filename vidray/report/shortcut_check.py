@@ -14,6 +14,7 @@ from vidray.report import charts
 from vidray.report.blocks import Column, DataTable, Finding, Part, Prose
 from vidray.report.runs import JudgedModel, Runs
 from vidray.report.shortcuts import (
+    ALL,
     ALL_FILE,
     FILE_COLUMNS,
     Rival,
@@ -25,6 +26,7 @@ from vidray.report.video_sets import VideoSet
 
 # So far above guessing on the way to 1, metadata matter to somebody who reads this page.
 _WORTH_SAYING = 0.1
+_TOGETHER = {ALL_FILE: "All file properties", ALL: "All of these"}
 
 
 def blocks(
@@ -70,7 +72,7 @@ def _verdict(found: Shortcuts) -> str:
         row = found.together[found.together["title"] == ALL_FILE]
         for one in _rows(row if len(row) else found.together):
             proven = "" if one["is_shortcut"] else ", which may be chance"
-            text += f" {one['title'].capitalize()} together give {_with_interval(one)}{proven}."
+            text += f" {_TOGETHER[one['title']]} together give {_with_interval(one)}{proven}."
     return text
 
 
