@@ -87,10 +87,9 @@ def _of_set(
     ]
     share = frame["failed_share"].iloc[-1]
     failing: alarms.Level = "warning" if share >= _MANY_FAILED else "note"
-    findings = [
-        Finding(level=level, text=text, section=NAME),
-        Finding(level=failing, text=said, section=NAME),
-    ]
+    findings = [Finding(level=failing, text=said, section=NAME)]
+    if any(one.night == found.count - 1 for one in made):  # Else nothing is known of drift.
+        findings.insert(0, Finding(level=level, text=text, section=NAME))
     return blocks, findings, files
 
 
