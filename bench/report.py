@@ -2,6 +2,7 @@
 
     python bench/report.py                     # makes the history, which takes seconds
     python bench/report.py --labels 1000000    # ten times as many
+    python bench/report.py --embedding 512     # with embeddings, which are 0.2 GB
     python bench/report.py --drift 0.5         # the last night's durations are half as long again
 
 The history is a folder of labels as the nightly job leaves it: committed files, their reports, five
@@ -53,6 +54,8 @@ class Bench:
     """Commits."""
     recording: float = 5.0
     """Videos of a recording, on average."""
+    embedding: int = 0
+    """Numbers of the embedding beside each label; none if 0."""
     drift: float = 0.0
     """How much longer the last night's videos are, as a share."""
     seed: int = 0
@@ -153,6 +156,10 @@ def _night(
         "labelled_at": [_FIRST_NIGHT + datetime.timedelta(days=number - 1)] * count,
         "commit": np.full(count, number, np.int32),
     }
+    if bench.embedding:
+        vectors = rng.normal(size=(count, bench.embedding)).astype(np.float32)
+        offsets = np.arange(count + 1, dtype=np.int32) * bench.embedding
+        columns["embedding"] = pa.ListArray.from_arrays(offsets, vectors.ravel())
     arrays = [
         pa.array(columns[f.name]).cast(f.type) if f.name in columns else pa.nulls(count, f.type)
         for f in schema.LABELS

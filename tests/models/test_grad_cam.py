@@ -218,6 +218,10 @@ def test_the_network_is_left_as_it_was() -> None:
     assert not clips.requires_grad
     assert clips.grad is None
     assert not any(module._forward_hooks for module in network.modules())
+    assert torch.is_grad_enabled()
+    with torch.no_grad():
+        assert grad_cam(network, clips, np.array([1])) is not None
+        assert not torch.is_grad_enabled()
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.report import made
+from tests.made_runs import clips_run, features_run
+from tests.report import folders, made
 from tests.report.browsers import chromium, opened
+from vidray.report import page as pages
+from vidray.report.settings import ReportSettings
 
 pytestmark = pytest.mark.slow
 SIZES = pytest.mark.parametrize("width", [1280, 390])
@@ -266,3 +269,42 @@ def test_printed_it_is_pages_without_navigation_and_nothing_is_cut(
         )
         assert hidden == 0
         assert not found.is_wider_than_its_window()
+
+
+@pytest.fixture(scope="module")
+def of_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of finished runs, with all chapters that they have something for."""
+    root = tmp_path_factory.mktemp("runs")
+    features_run(root / "features", 32)
+    clips_run(root / "clips", 32)
+    folders.model(root / "knn")
+    folders.evaluation(root / "knn_test", root / "knn", number=32, skill=1)
+    folders.evaluation(root / "other_test", "models/other", number=32, skill=3, seed=1)
+    for first in (0, 40):
+        folders.night(root / "labels", folders.label_rows(40, first=first, seed=first))
+    out = root / "report.html"
+    pages.write([str(root)], str(out), ReportSettings())
+    return out
+
+
+@SIZES
+@SCHEMES
+def test_the_page_of_finished_runs(
+    browser: Browser, of_runs: Path, width: int, scheme: str
+) -> None:
+    with opened(browser, of_runs, width=width, color_scheme=scheme) as found:
+        _open_all(found.page)
+        assert not found.is_wider_than_its_window()
+        assert found.said == []
+        assert found.outside == []
+        empty = found.page.evaluate(
+            "[...document.querySelectorAll('svg.drawing')].filter((one) => one.checkVisibility() &&"
+            "one.getBoundingClientRect().width < 60).map((one) => one.getAttribute('aria-label'))"
+        )
+        assert empty == []
+        anchors = found.page.evaluate(
+            "[...document.querySelectorAll('a[href]')].map((one) => one.getAttribute('href'))"
+            ".filter((to) => !document.getElementById(to.slice(1)))"
+        )
+        assert anchors == []
+        assert found.violations() == []

@@ -181,6 +181,17 @@ def test_cells_of_a_heatmap_have_text_where_it_has_room() -> None:
     assert 'opacity="0.8' in few.svg  # 0.8 of all: the strength is the share.
 
 
+@pytest.mark.parametrize("row", ["row", "facet"])
+def test_rows_of_charts_have_the_width_of_their_own(row: str) -> None:
+    frame = pd.DataFrame({"x": [1, 2], "y": [1, 2], "g": ["a", "b"]})
+    place = {"x": charts.quantity("x", "x"), "y": charts.quantity("y", "y")}
+    view: dict[str, object] = {"width": 240, "height": 40, "mark": "point", "encoding": place}
+    by = {"row": charts.category("g")}
+    spec = {"facet": by, "spec": view} if row == "facet" else {**view, "encoding": {**place, **by}}
+    drawn = charts.draw(spec, frame, name="r", title="R")
+    assert 240 < float(_root(drawn).get("width", "0")) < 340
+
+
 def test_no_address_is_fetched() -> None:
     spec = {"data": {"url": "https://example.org/a.csv"}, "mark": "point", "encoding": {}}
     frame = pd.DataFrame({"x": [1]})

@@ -1,5 +1,6 @@
 """The end of a report: the summary, what is not on the page, and the browser."""
 
+import dataclasses
 import webbrowser
 
 import pytest
@@ -31,6 +32,29 @@ def test_the_summary_says_what_is_where(capsys: pytest.CaptureFixture[str]) -> N
     assert told.out == (
         "alarm: the nights drift\n"
         "0 runs, 1 chapters, 1.23 MB: /tmp/r.html; the data of its figures: /tmp/r_data\n"
+    )
+
+
+def test_nothing_that_a_table_says_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    page = _page("/tmp/r.html")
+    finding = Finding(level="note", text="look at \x1b[2J\x1b]0;owned\x07.mp4", section="mistakes")
+    first = dataclasses.replace(page.sections[0], findings=[finding])
+    problems = [Problem(folder="/runs/\x1b[31m", why="is\rdamaged")]
+    page = dataclasses.replace(page, sections=[first], problems=problems)
+    console.show(dataclasses.replace(page, frames_from={"/a\x1b[1A": 2}), is_opened=False)
+    told = capsys.readouterr()
+    assert "\x1b" not in told.out + told.err
+    assert "\r" not in told.err
+    assert "look at \\x1b[2J" in told.out
+
+
+def test_the_places_of_frames_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    places = {f"/videos/{name}": 9 - k for k, name in enumerate("abcdef")}
+    page = dataclasses.replace(_page("/tmp/r.html"), frames_from=places)
+    console.show(page, is_opened=False)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "frames of 39 videos are on it, from /videos/a (9), /videos/b (8), /videos/c (7), "
+        "/videos/d (6) and 2 more places"
     )
 
 

@@ -128,6 +128,7 @@ def test_a_difference_that_does_not_matter_is_no_alarm_however_many_videos_show_
         is_new=np.ones(count, np.bool_),
         is_learnt=np.zeros(count, np.bool_),
         variables=(variable,),
+        problems=(),
     )
     found = _history(night(1, 8), night(2, 8))
     (one,) = drift.of_nights(found, seen, seed=0)
@@ -348,6 +349,42 @@ def test_the_chapter_shows_drift_with_charts_of_what_changed() -> None:
     assert charts["nights-drift-nights-before"].frame["is_alarm"].sum() == 1
     assert section.findings[0].level == "alarm"
     assert "KS" in section.findings[0].text
+
+
+@pytest.mark.slow
+def test_damaged_features_cost_their_own_comparison_and_are_named(folder: Path) -> None:
+    found, runs = _runs(folder)
+    (part,) = (folder / "features" / "features").glob("*.parquet")
+    part.write_bytes(b"PAR1 and nothing else PAR1")
+    seen = watched.watch(found, origin.of_labels(found, runs), most_nights=60, seed=0)
+    titles = {one.title for one in seen.variables}
+    assert titles >= {"duration", "embedding"}
+    assert not titles & {"motion features", "temporal features"}
+    assert len(seen.problems) == 2
+    assert seen.problems[0].startswith("The motion features are not compared: they cannot be read")
+
+
+def _by_night(spread: float, seed: int) -> NightRows:
+    """Fourteen nights, each of other lengths of its own."""
+    rng = np.random.default_rng(seed)
+    seconds = 8.0 * np.exp(spread * rng.normal(size=14))
+    return _history(*(night(k + 1, 100, seconds=s, seed=seed) for k, s in enumerate(seconds)))
+
+
+@pytest.mark.slow
+def test_nights_that_differ_as_a_rule_raise_no_alarm_by_doing_so_again() -> None:
+    usual, raised = 0, 0
+    for seed in range(12):
+        last = [one for one in _made(_by_night(0.3, seed)) if one.night == 13]
+        (one,) = [one for one in last if one.variable.title == "duration"]
+        raised += one.is_alarm
+        usual += one.is_beyond_chance and one.size >= 1
+    assert usual >= 4  # Without what is usual each of these were an alarm.
+    assert raised <= 3
+    # One that differs from all of them is an alarm all the same.
+    nights_before = _by_night(0.05, 0).rows
+    found = _history(nights_before, night(15, 100, seconds=16.0))
+    assert _alarms(_made(found)) == ["duration"]
 
 
 def test_rows_of_failures_alone_are_compared_by_kind() -> None:

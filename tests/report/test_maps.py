@@ -1,11 +1,14 @@
 """Maps that are the same twice, and figures of neighbours that a brute force confirms."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from tests import made_runs
@@ -14,7 +17,7 @@ from vidray.report import map_points, maps, projections, reading
 from vidray.report.blocks import Chart, DataTable, Fold, Gallery, Part, Prose, Section
 from vidray.report.map_points import MapPoints, stratified
 from vidray.report.projections import neighbourhood, standardised, tsne, umap
-from vidray.report.runs import Runs
+from vidray.report.runs import ExtractRun, Runs
 from vidray.report.settings import ReportSettings
 from vidray.report.thumbnails import Thumbnails
 from vidray.report.tools import Tools
@@ -345,6 +348,40 @@ def test_numbers_that_do_not_tell_classes_apart_are_a_warning() -> None:
     assert finding.level == "warning"
     assert "hardly tell the classes apart" in finding.text
     assert maps._findings([_space(0, 3.0)]) == []
+
+
+def test_unknown_recordings_have_no_share() -> None:
+    space = _space(0, 3.0)
+    assert space.own_recording is not None
+    frame = space.points.frame.assign(recording=None)
+    bare = dataclasses.replace(space, points=dataclasses.replace(space.points, frame=frame))
+    assert bare.own_recording is None
+    assert maps._table([space, bare]).frame["own_recording"].isna().tolist() == [False, True]
+    assert len(maps._explanation([bare], is_cut=False)) == 2
+
+
+def _families(there: dict[str, int], *judged: tuple[float, list[str]]) -> list[list[str]]:
+    """The families chosen of a run that has ``there``, with models of an accuracy each."""
+    run = ExtractRun(out="o", name="n", report={}, rows=pa.table({}), families=there)
+    models = [
+        SimpleNamespace(
+            metrics={"accuracy": accuracy},
+            model=SimpleNamespace(is_deep=False, info={"families": families}),
+        )
+        for accuracy, families in judged
+    ]
+    return map_points._families(run, models)  # type: ignore[arg-type]
+
+
+def test_families_are_those_of_the_best_model_that_has_learnt_from_them() -> None:
+    there = {"color": 3, "flow": 3, "embedding": 3}
+    assert _families(there) == [["flow"], ["embedding"]]
+    models = [(0.7, ["color"]), (0.8, ["color", "flow"]), (0.9, ["texture"])]
+    assert _families(there, *models) == [["color", "flow"], ["embedding"]]
+    assert _families({"color": 3}) == [["color"]]
+    assert _families({"embedding": 3}) == [["embedding"]]
+    assert _families(there, (0.9, ["embedding"])) == [["embedding"]]
+    assert _families({}) == []
 
 
 def test_unknown_and_single_classes_have_no_figure() -> None:

@@ -186,7 +186,7 @@ def test_a_night_of_failures_only_and_rows_of_an_older_version_are_shown() -> No
     assert "0 labelled, 2 failed" in _texts(section)
     old = dict.fromkeys(("corrupt_share", "class_names", "attempts", "duration_seconds"))
     section = _section(history([row("a", 1, **old), row("b", 2, **old)]))
-    assert "Night 2 (2026-10-28): 1 videos came in" in _texts(section)
+    assert "Night 2 (2026-10-28): 1 video came in" in _texts(section)
 
 
 def test_hostile_names_stay_text() -> None:

@@ -206,6 +206,11 @@ def _of_child(answers: dict[str, Any], **limits: Any) -> tuple[Thumbnails, _Chil
     return made, child
 
 
+def _frame_at(*seconds: float) -> pa.RecordBatch:
+    rows = [{**_frame().to_pylist()[0], "at_seconds": at} for at in seconds]
+    return pa.RecordBatch.from_pylist(rows, schema=_frame().schema)
+
+
 def _frame(height: int = 4, width: int = 6, data: bytes | None = None) -> pa.RecordBatch:
     pixels = bytes(height * width * 3) if data is None else data
     return pa.record_batch(
@@ -229,8 +234,18 @@ def test_what_was_decoded_is_kept() -> None:
     assert child.asked == ["/a.mp4"]
     assert first[0].jpeg.startswith(b"\xff\xd8")
     assert (first[0].alt, first[0].caption) == ("frame at 0.50 s", "0.50 s")
-    made.of("/a.mp4", count=1)
+    made.of("/a.mp4", at_seconds=[0.5])
     assert len(child.asked) == 2
+
+
+def test_one_frame_of_a_video_that_was_decoded_is_one_of_these() -> None:
+    made, child = _of_child({"/a.mp4": _frame_at(0.1, 0.5, 0.9)})
+    made.of("/a.mp4", count=3)
+    assert [one.caption for one in _shown(made.of("/a.mp4", count=1))] == ["0.50 s"]
+    assert len(child.asked) == 1
+    made.of("/a.mp4", count=1, end_seconds=4.0)
+    made.of("/a.mp4", count=1, height_px=40)
+    assert len(child.asked) == 3
 
 
 def test_a_folder_whose_videos_are_gone_is_given_up() -> None:
@@ -280,6 +295,14 @@ def test_bytes_and_seconds_have_an_end() -> None:
     made, child = _of_child({"/a.mp4": _frame()}, most_seconds=0.0)
     assert "took 0 seconds" in str(made.of("/a.mp4"))
     assert child.asked == []
+
+
+def test_the_places_of_videos_that_were_shown_are_told() -> None:
+    uris = ["/a/1.mp4", "/a/2.mp4", "s3://bucket/x/y/1.mp4"]
+    made, _ = _of_child({uri: _frame() for uri in uris})
+    for uri in [*uris, *uris, "/gone/1.mp4"]:
+        made.of(uri)
+    assert made.places == {"/a": 2, "s3://bucket": 1}
 
 
 def test_without_frames_nothing_is_asked() -> None:

@@ -37,7 +37,8 @@ class PairedDifference:
 
     Attributes:
         value: mean of the first minus mean of the second.
-        interval: 95 %, by bootstrap over recordings, of this pair alone; None of one recording.
+        interval: 95 %, by bootstrap over recordings, of this pair alone; None of one recording, and
+            where every resample gives the same, which is less certain than it looks.
         p: of a difference as large where there is none; both directions.
         corrected: ``p`` after Holm over all pairs that were tested together.
     """
@@ -105,7 +106,7 @@ def _intervals(
     ]
     means = np.concatenate(blocks, axis=1)  # (M, resamples)
     found = (interval(means[one] - means[other]) for one, other in zip(first, second, strict=True))
-    return [None if ends is None else (ends[0], ends[1]) for ends in found]
+    return [(ends[0], ends[1]) if ends and ends[0] < ends[1] else None for ends in found]
 
 
 def by_recording(row: Floats, group_of: Integers) -> Floats:

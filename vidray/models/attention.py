@@ -31,7 +31,7 @@ class ClipAttention:
     Attributes:
         frames: ``float32 (N, T)``, each row summing to 1.
         patches: ``float32 (N, T, H', W')``, each clip's summing to 1; None where frames are whole.
-        rule: what the weights are, in a sentence for a reader.
+        rule: what the weight of a frame is, in words for a reader.
         weighs_frames: whether the network can prefer a frame; those that average frames cannot.
     """
 
@@ -130,7 +130,7 @@ def _pooled(network: FramePooling, clips: Tensor) -> ClipAttention:
     return ClipAttention(
         frames=weights.float().cpu().numpy(),
         patches=None,
-        rule="the weights by which it averages the frames",
+        rule="its weight in the network's average over the frames",
     )
 
 
@@ -157,13 +157,14 @@ def _left_out(network: FramePooling, clips: Tensor) -> ClipAttention:
     return ClipAttention(
         frames=weights.cpu().numpy(),
         patches=None,
-        rule="how far its answer moves if the mean of the other frames is put in a frame's place",
+        rule="how far the answer moves if the mean of the other frames is put in its place",
     )
 
 
 # Transformers
 
-_ROLLOUT = "attention rollout, from what its head reads back to the patches"
+_ROLLOUT = "its part in the attention of all layers, followed back from what the head reads"
+_ROLLOUT_WITHIN = f"{_ROLLOUT}; frames are averaged, so that each counts the same"
 
 
 def _timesformer(network: TimeSformer, clips: Tensor) -> ClipAttention:
@@ -194,8 +195,7 @@ def _timesformer(network: TimeSformer, clips: Tensor) -> ClipAttention:
     weights = patches.view(count, frames, side, side)
     if of_space:
         weights = weights / weights.sum(dim=(2, 3), keepdim=True)
-        rule = f"{_ROLLOUT} within each frame; it averages its frames, so each counts the same"
-        return _found(weights, frames, rule, weighs_frames=False)
+        return _found(weights, frames, _ROLLOUT_WITHIN, weighs_frames=False)
     return _found(weights, frames, _ROLLOUT)
 
 
@@ -286,8 +286,7 @@ def _frames(network: Any, clips: Tensor) -> ClipAttention:
     rolled = back_through(seen.steps, weights)[:, network.class_tokens :]
     side = round(rolled.shape[1] ** 0.5)
     within = (rolled / rolled.sum(dim=1, keepdim=True)).view(len(clips), clips.shape[2], side, side)
-    rule = f"{_ROLLOUT} within each frame; it averages its frames, so each counts the same"
-    return _found(within, clips.shape[2], rule, weighs_frames=False)
+    return _found(within, clips.shape[2], _ROLLOUT_WITHIN, weighs_frames=False)
 
 
 def _grid(clips: Tensor, tubelet: int, patch: tuple[int, int]) -> tuple[int, int, int]:

@@ -25,7 +25,7 @@ and are averaged there; of the others ``attention`` says where they look.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,20 +94,16 @@ def grad_cam(
     """
     if len(classes) != len(clips):
         raise ValueError(f"{len(classes)} classes of {len(clips)} clips: give one each")
-    # Parameters may be frozen: the clips' own gradient keeps the graph of every network.
-    inputs = clips.detach().clone().requires_grad_()
     # cuDNN's LSTMs have a backward pass in training mode alone.
-    with evaluating(network), torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
-        with _noting(network, least_side) as seen:
-            logits = network(inputs)
-        stages = seen()
+    with evaluating(network), torch.no_grad(), torch.backends.cudnn.flags(enabled=False):
+        stages = _stages(network) or _last_stage(network, clips, least_side)
         if not stages:
             return None
+        outputs, logits = _outputs(network, clips, stages)
         chosen = logits.gather(1, torch.from_numpy(classes).to(logits.device)[:, None]).sum()
-        outputs = [output for _, output in stages]
         gradients = torch.autograd.grad(chosen, outputs)
     maps = torch.zeros_like(clips[:, 0], dtype=torch.float32)
-    for (stage, output), gradient in zip(stages, gradients, strict=True):
+    for stage, output, gradient in zip(stages, outputs, gradients, strict=True):
         maps += stage.place(_weighted(stage, output.detach(), gradient), clips)
     maps = maps.relu()
     highest = maps.amax(dim=(1, 2, 3), keepdim=True)
@@ -116,8 +112,7 @@ def grad_cam(
         raise ModelError(
             "the network's gradients are no numbers: get a new copy, or train it again"
         )
-    stage, output = stages[0]
-    return ClassMaps(maps=found, places=_places(stage, output, clips))
+    return ClassMaps(maps=found, places=_places(stages[0], outputs[0], clips))
 
 
 def _places(stage: _Stage, output: Tensor, clips: Tensor) -> tuple[int, int, int]:
@@ -135,34 +130,43 @@ def _weighted(stage: _Stage, output: Tensor, gradient: Tensor) -> Tensor:
     return torch.einsum("mk,mk...->m...", weights.float(), output.float())
 
 
+def _outputs(
+    network: nn.Module, clips: Tensor, stages: Sequence[_Stage]
+) -> tuple[list[Tensor], Tensor]:
+    """The outputs of the stages and the logits, with a graph from the ones to the others.
+
+    Gradients are on from a stage onwards, and not before: SlowFast over 32 frames of 224 px would
+    keep some gigabytes for nothing.
+    """
+    outputs: dict[int, Tensor] = {}
+
+    def begin(module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        outputs[id(module)] = output.detach().requires_grad_()
+        torch.set_grad_enabled(True)  # Until the end of the caller's context.
+        return outputs[id(module)].clone()  # What follows may change it in place.
+
+    with _hooked([stage.module for stage in stages], begin):
+        logits = network(clips)
+    return [outputs[id(stage.module)] for stage in stages], logits
+
+
 @contextlib.contextmanager
-def _noting(
-    network: nn.Module, least_side: int
-) -> Iterator[Callable[[], list[tuple[_Stage, Tensor]]]]:
-    """A context that notes the stages' outputs; what it gives tells them afterwards."""
-    named = _stages(network)
-    noted = _Named(named) if named else _Last(network, least_side)
-    modules = [stage.module for stage in named] if named else list(network.modules())
-    handles = [module.register_forward_hook(noted) for module in modules]
+def _hooked(modules: Iterable[nn.Module], hook: Callable[..., Any]) -> Iterator[None]:
+    """A context in which modules have a forward hook."""
+    handles = [module.register_forward_hook(hook) for module in modules]
     try:
-        yield noted.found
+        yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-class _Named:
-    """The outputs of given modules."""
-
-    def __init__(self, stages: Sequence[_Stage]) -> None:
-        self._stages = {id(stage.module): stage for stage in stages}
-        self._outputs: dict[int, Tensor] = {}
-
-    def __call__(self, module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        self._outputs[id(module)] = output
-
-    def found(self) -> list[tuple[_Stage, Tensor]]:
-        return [(self._stages[key], output) for key, output in self._outputs.items()]
+def _last_stage(network: nn.Module, clips: Tensor, least_side: int) -> list[_Stage]:
+    """The last convolutional stage of a network, by a forward pass; none of a transformer."""
+    last = _Last(network, least_side)
+    with _hooked(network.modules(), last):
+        network(clips)
+    return last.found()
 
 
 class _Last:
@@ -175,8 +179,8 @@ class _Last:
         self._depths = {id(module): name.count(".") for name, module in network.named_modules()}
         self._sides = (least_side, 2)
         self._pooled: Tensor | None = None
-        # (rows and columns asked for, depth) -> the last module there, and its output
-        self._last: dict[tuple[int, int], tuple[nn.Module, Tensor]] = {}
+        # (rows and columns asked for, depth) -> the last module there
+        self._last: dict[tuple[int, int], nn.Module] = {}
         self._has_tokens = False
 
     def __call__(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
@@ -191,14 +195,14 @@ class _Last:
         elif output is not self._pooled:
             for side in self._sides:
                 if max(output.shape[-2:]) >= side:
-                    self._last[side, self._depths[id(module)]] = module, output
+                    self._last[side, self._depths[id(module)]] = module
 
-    def found(self) -> list[tuple[_Stage, Tensor]]:
+    def found(self) -> list[_Stage]:
+        """The stage; none where there are tokens, or no place beside another."""
         for side in self._sides:
             depths = [depth for asked, depth in self._last if asked == side]
             if depths and not self._has_tokens:
-                module, output = self._last[side, min(depths)]
-                return [(_Stage(module=module, place=_over_clip), output)]
+                return [_Stage(module=self._last[side, min(depths)], place=_over_clip)]
         return []
 
 

@@ -102,9 +102,8 @@ def _most_common(said: NDArray[np.int64], group: ComparedModels) -> tuple[str | 
 
 def _facts(row: dict[str, object], models: int) -> dict[str, str]:
     return {
-        "true label": str(row["true_label"]),
         "models say": f"{row['instead']} ({row['models_instead']} of {models})",
-        "probability of the true label": f"{row['probability_of_true']:.3f} on average",
+        "true label": f"{row['true_label']}, {row['probability_of_true']:.3f} on average",
         "recording": recording(row["recording"]),
     }
 

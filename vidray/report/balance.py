@@ -130,7 +130,7 @@ def _wrong(videos: VideoSet) -> list[str]:
     leaks = leaking_recordings(videos.frame)
     if len(leaks):
         found.append(
-            f"{len(leaks)} recording{'s are' if len(leaks) > 1 else ' is'} in two splits "
+            f"{len(leaks):,} recording{'s are' if len(leaks) > 1 else ' is'} in two splits "
             f"({_listed(leaks['recording'])}): a model is judged on what it was taught with. "
             "Make the splits again by recording."
         )
@@ -156,8 +156,9 @@ def findings(videos: VideoSet, section: str) -> list[Finding]:
     leaks, few = leaking_recordings(videos.frame), small_classes(videos.frame)
     found = []
     if len(leaks):
+        verb = "recording of {} is" if len(leaks) == 1 else "recordings of {} are"
         text = (
-            f"{len(leaks)} recordings of {videos.name} are in more than one split: "
+            f"{len(leaks):,} {verb.format(videos.name)} in more than one split: "
             f"{_listed(leaks['recording'], 3)}."
         )
         found.append(Finding(level="alarm", text=text, section=section))

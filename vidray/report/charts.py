@@ -153,7 +153,7 @@ def lines(
         points: mark each value; not for curves of hundreds.
     """
     said = frame if "said" in frame else _with_names(frame, x, y, color=color)
-    at = {"field": x, "type": x_type, "title": x_title, "sort": None}
+    at: dict[str, Any] = {"field": x, "type": x_type, "title": x_title, "sort": None}
     if x_type == "ordinal":
         at["axis"] = {"labelOverlap": "greedy"}
     up = quantity(y, y_title, scale=linear(frame[y]))

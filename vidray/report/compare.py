@@ -11,9 +11,10 @@ from vidray.report import charts, compare_pairs, searches, studies
 from vidray.report.blocks import Chart, DataTable, Finding, Fold, Part, Prose, Section
 from vidray.report.comparable import ComparedModels, groups, kind_of
 from vidray.report.compare_baselines import BaselineResult, baselines_of, not_better
-from vidray.report.compare_figures import figures, filled
+from vidray.report.compare_figures import figures, filled, interval_of
 from vidray.report.compare_pairs import (
     PairedModels,
+    count_of,
     in_words,
     listing,
     p_in_words,
@@ -34,9 +35,9 @@ _LEAST_WORSE = 0.05
 # Seconds of one model differ by some percent from one measurement to the next.
 _QUICKER = 0.9
 _NEVER = {
-    "top5": "top 5 says something from six classes on",
-    "peak_gpu_bytes": "no model was judged on a GPU",
-    "training_seconds": "the model folders are not among the given ones",
+    "top5": "top 5, which says something from six classes on",
+    "peak_gpu_bytes": "GPU memory, as no model was judged on a GPU",
+    "training_seconds": "training times, as the model folders are not among the given ones",
 }
 
 
@@ -106,7 +107,7 @@ class _Compared:
         group = self.group
         classes = len(group.class_names)
         said = [
-            f"Judged on {witnesses(group)} of {classes} classes, {_splits(group.members)}. "
+            f"The videos, {_splits(group.members)}, are of {classes} classes. "
             + _of_recordings(group)
         ]
         if group.left_out:
@@ -137,7 +138,7 @@ class _Compared:
             title=self.title,
             frame=frame,
             columns=columns,
-            note=" ".join([note, *(f"Not shown: {text}." for text in absent)]),
+            note=f"{note} Not shown: {'; '.join(absent)}." if absent else note,
             link="link",
         )
 
@@ -198,7 +199,14 @@ class _Compared:
                 f"{self._choice()} It is not shown to be better than {whom}{self._why_not_shown()}."
             )
             return [Finding(level="warning", text=text, section=NAME)]
-        found = [Finding(level="good", text=self._choice(), section=NAME)]
+        text = " ".join([self._choice(), *_seen([self.group.best], self.group)])
+        found = [
+            Finding(
+                level="note" if _seen([self.group.best], self.group) else "good",
+                text=text,
+                section=NAME,
+            )
+        ]
         for baseline in self.baselines:
             if worse := not_better(baseline, self.group.members):
                 names = [f"{self.group.label(one)} {one.metrics['accuracy']:.3f}" for one in worse]
@@ -214,15 +222,12 @@ class _Compared:
         group = self.group
         if least_p(group.num_recordings) * len(group.members) <= SIGNIFICANT:
             return ""
-        return (
-            f", and {group.num_recordings} recordings are too few to show it of any: judge on "
-            "videos of more recordings"
-        )
+        return f", and {count_of(group)} are too few to show it of any: judge on more"
 
     def _choice(self) -> str:
         best = self.group.best
         name = self.group.label(best)
-        ends = best.metrics["intervals"]["accuracy"]
+        ends = interval_of(best.metrics, "accuracy")
         between = "" if ends is None else f" ({ends[0]:.2f} to {ends[1]:.2f})"
         text = (
             f"The most accurate model is {name}: {best.metrics['accuracy']:.3f}{between} on "
@@ -269,17 +274,22 @@ def _splits(members: Sequence[JudgedModel]) -> str:
 
 
 def _of_recordings(group: ComparedModels) -> str:
-    seen = [member for member in group.members if member.split in ("all", "train")]
     text = (
         "Intervals and tests take videos of one recording as one witness."
         if group.knows_recordings
         else "No recordings are known, so videos count as independent: if several were cut from "
         "one recording, intervals are too narrow and p-values too small."
     )
-    if seen:
-        names = listing([group.label(member) for member in seen])
-        text += f" With these videos, {names} may have been trained: its figures are too good."
-    return text
+    return " ".join([text, *_seen(group.members, group)])
+
+
+def _seen(members: Sequence[JudgedModel], group: ComparedModels) -> list[str]:
+    """A warning of models that were judged on videos that they may have learnt from."""
+    names = [group.label(one) for one in members if one.split in ("all", "train")]
+    if not names:
+        return []
+    whose = "its figures are" if len(names) == 1 else "their figures are"
+    return [f"{listing(names)} may have learnt from some of these videos: {whose} too good."]
 
 
 def _timed(members: Sequence[JudgedModel]) -> str:

@@ -15,6 +15,7 @@ from vidray.report.runs import JudgedModel, Runs
 
 # With an interval each, in the order of the table.
 _QUALITY = ("accuracy", "top5", "macro_precision", "macro_recall", "macro_f1", "macro_auc")
+_TAIL = 0.025  # of a 95 % interval, on each side
 COLUMNS: dict[str, Column] = {
     "model": Column(title="Model"),
     "kind": Column(title="Kind", hint="classical: learnt from features; deep: a network"),
@@ -78,7 +79,7 @@ COLUMNS: dict[str, Column] = {
         hint="additions and multiplications for one clip, counted apart, in thousand millions",
     ),
     "training_seconds": Column(title="Training", form="seconds", best="lowest"),
-    "end_to_end_seconds": Column(
+    "end_to_end_seconds_per_video": Column(
         title="A video, file to label",
         form="seconds",
         best="lowest",
@@ -120,8 +121,24 @@ def quality(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for name in (*_QUALITY, "ece", "log_loss"):
         found[name] = metrics[name]
-        found[f"{name}_low"], found[f"{name}_high"] = metrics["intervals"].get(name) or (None, None)
+        found[f"{name}_low"], found[f"{name}_high"] = interval_of(metrics, name) or (None, None)
     return found
+
+
+def interval_of(metrics: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    """The 95 % interval of a figure of ``compute_metrics``; None where it has none.
+
+    Where every resample gives the same, as of a model that is always right, the bootstrap knows no
+    doubt. Then the accuracy has the exact interval of that many recordings, all of them right or
+    all wrong (Clopper and Pearson 1934), and other figures have none.
+    """
+    ends = metrics["intervals"].get(name)
+    if ends is None or ends[0] < ends[1]:
+        return None if ends is None else (ends[0], ends[1])
+    if name != "accuracy" or metrics[name] not in (0.0, 1.0):
+        return None
+    bound = _TAIL ** (1 / metrics["num_groups"])
+    return (bound, 1.0) if metrics[name] == 1.0 else (0.0, 1.0 - bound)
 
 
 def _cost(member: JudgedModel) -> dict[str, float | None]:
@@ -132,7 +149,7 @@ def _cost(member: JudgedModel) -> dict[str, float | None]:
         "size_bytes": cost.get("size_bytes"),
         "gflops": None if flops is None else flops / 1e9,
         "training_seconds": training_seconds(member),
-        "end_to_end_seconds": cost.get("end_to_end_seconds_per_video"),
+        "end_to_end_seconds_per_video": cost.get("end_to_end_seconds_per_video"),
         "model_seconds": cost.get("seconds_per_video"),
         # Older versions wrote 0 for models that see no frames, and noise for small memory.
         "frames_per_second": cost.get("frames_per_second") or None,

@@ -189,11 +189,19 @@ def said(group: ComparedModels, pairs: Sequence[PairedModels]) -> str:
         parts.append(f"{whom} {listing(names, most=4)} the {witnesses(group)} cannot tell")
     sentence = "; ".join(parts) + "."
     if (least := min(1.0, least_p(group.num_recordings) * len(pairs))) > SIGNIFICANT:
+        many = "" if len(pairs) == 1 else f" after correction for {len(pairs)} pairs"
         sentence += (
-            f" {group.num_recordings} recordings are too few to show any difference: if all spoke "
-            f"for one model, p would still be {least:.2f} after correction for {len(pairs)} pairs."
+            f" {count_of(group)} are too few to show any "
+            f"difference: if all spoke for one model, p would still be {least:.2f}{many}."
         )
     return sentence
+
+
+def count_of(group: ComparedModels) -> str:
+    """How many count as independent: ``7 recordings``; ``57 videos`` where each is one."""
+    is_each = group.num_recordings == len(group.video_ids)
+    noun = "video" if is_each else "recording"
+    return f"{group.num_recordings:,} {noun}{'' if group.num_recordings == 1 else 's'}"
 
 
 def witnesses(group: ComparedModels) -> str:

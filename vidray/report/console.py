@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import sys
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
 
 from vidray import storage
+from vidray.endings import one_line
 from vidray.report import formats
 from vidray.report.page import Page
+
+# Places of videos that are named.
+_MOST = 4
 
 
 def show(page: Page, *, is_opened: bool) -> None:
     """Print the summary; and open the page, if asked for."""
     for problem in page.problems:
-        print(f"not on the page: {problem.folder} {problem.why}", file=sys.stderr)
+        print(one_line(f"not on the page: {problem.folder} {problem.why}"), file=sys.stderr)
     for finding in page.sections[0].findings:
-        print(f"{finding.level}: {finding.text}")
+        print(one_line(f"{finding.level}: {finding.text}"))
     num_runs = sum(1 for _ in page.runs.finished)
     print(
         f"{num_runs} runs, {len(page.sections)} chapters, {formats.size(page.size_bytes)}: "
         f"{storage.without_secrets(page.uri)}; the data of its figures: "
         f"{storage.without_secrets(page.data)}"
     )
+    if page.frames_from:
+        print(one_line(_frames_from(page.frames_from)))
     if is_opened:
         _open(page.uri)
+
+
+def _frames_from(places: Mapping[str, int]) -> str:
+    """Where the frames are from: who sends the page sends them, too."""
+    named = ", ".join(f"{place or '/'} ({count})" for place, count in list(places.items())[:_MOST])
+    more = f" and {len(places) - _MOST} more places" if len(places) > _MOST else ""
+    return f"frames of {sum(places.values())} videos are on it, from {named}{more}"
 
 
 def _open(uri: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,16 +24,16 @@ from numpy.typing import NDArray
 from vidray import storage
 from vidray.errors import UserError, VideoError
 from vidray.masking import without_secrets
+from vidray.report.seeking import COARSEST_CLOCK_SECONDS, Size, frames_by_seeking
 from vidray.storage import addresses
 from vidray.video.clock import Stretch
 from vidray.video.decode import Limits, Request, Video
+from vidray.video.demux import Source
 from vidray.video.steady_opencv import steady_opencv
 
 # A video four times as wide as high fills the width; a wider one is less high.
 WIDEST = 4
 _LIMITS = Limits(max_bytes=16 << 30)
-# A frame asked for by its time is the one that is shown then; times in files have milliseconds.
-_COARSEST_CLOCK_SECONDS = 1e-3
 # The address of the service behind these is that of the environment, whatever a table says.
 _STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "oss", "oci"})
 # Their files are made by the kernel when they are read; some act on it.
@@ -82,11 +83,22 @@ def _frames(
     """Time and pixels ``uint8 (H, W, 3)`` of each frame asked for."""
     uri = request["uri"]
     check_address(uri, hosts)
-    with storage.opened(uri) as source, Video(source, limits=_LIMITS) as video:
+    size_of = partial(_size, height_px=request["height_px"])
+    with storage.opened(uri) as source:
+        by_seeking = frames_by_seeking(source, request, _LIMITS, size_of)
+        yield from _counted(source, request, size_of) if by_seeking is None else by_seeking
+
+
+def _counted(
+    source: Source, request: Mapping[str, Any], size_of: Callable[[Size], Size]
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """The same of any video, short or long, whose frames are counted."""
+    with Video(source, limits=_LIMITS) as video:
         # As tables have them: from the first frame shown.
         since_first = video.pts_seconds - video.pts_seconds[0]
         chosen = _chosen(since_first, request)
-        width, height = _size(video, request["height_px"])
+        header = video.probe(count_frames=False)
+        width, height = size_of((header.display_width_px, header.display_height_px))
         found = video.read(Request(chosen, width_px=width, height_px=height))[0]
     yield from zip(since_first[chosen].tolist(), found.pixels, strict=True)
 
@@ -127,7 +139,7 @@ def _host(uri: str) -> str:
 def _chosen(times: NDArray[np.float64], request: Mapping[str, Any]) -> NDArray[np.int64]:
     """Indices of the frames to show of those at ``times`` ``float64 (N,)``, which rise."""
     if request["at_seconds"] is not None:
-        wanted = np.asarray(request["at_seconds"], np.float64) + _COARSEST_CLOCK_SECONDS
+        wanted = np.asarray(request["at_seconds"], np.float64) + COARSEST_CLOCK_SECONDS
         shown = np.searchsorted(times, wanted, side="right") - 1
         return np.asarray(np.clip(shown, 0, len(times) - 1), np.int64)
     stretch = Stretch.of_row(request).frames(times)
@@ -138,10 +150,9 @@ def _chosen(times: NDArray[np.float64], request: Mapping[str, Any]) -> NDArray[n
     return np.asarray(chosen, np.int64)
 
 
-def _size(video: Video, height_px: int) -> tuple[int, int]:
-    """Width and height of an upright frame in a box of ``height_px`` and ``WIDEST`` times that."""
-    header = video.probe(count_frames=False)
-    ratio = header.display_width_px / header.display_height_px
+def _size(shape: Size, height_px: int) -> Size:
+    """Width and height of a frame in a box of ``height_px`` and ``WIDEST`` times that."""
+    ratio = shape[0] / shape[1]
     width, height = height_px * ratio, float(height_px)
     if ratio > WIDEST:
         width, height = WIDEST * height_px, WIDEST * height_px / ratio

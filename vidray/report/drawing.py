@@ -64,6 +64,7 @@ _CONFIG: dict[str, Any] = {
         "symbolBaseStrokeColor": INK,
         "symbolOpacity": 1,
         "symbolLimit": 24,
+        "columns": 2,
         "labelColor": INK,
         "titleColor": INK,
         "labelFontSize": 11,
@@ -106,7 +107,8 @@ def draw(
         "config": _CONFIG,
         **spec,
     }
-    if isinstance(whole["width"], int) and not {"facet", "hconcat", "vconcat"} & set(spec):
+    views = {"facet", "row", "column", "hconcat", "vconcat"} & {*spec, *spec.get("encoding", ())}
+    if isinstance(whole["width"], int) and not views:
         # The width is that of all, axes and legends too.
         whole["autosize"] = {"type": "fit-x", "contains": "padding"}
     # No address is fetched, whatever a specification says.

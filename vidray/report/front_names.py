@@ -43,12 +43,12 @@ def names_beside(
     ]
     corners = [(across[k], down[k]) for k, is_front in enumerate(front) if is_front]
     taken = list(_steps(corners))
-    found: list[str | None] = []
-    for number, (name, is_wanted) in enumerate(zip(names, front, strict=True)):
+    found: list[str | None] = [None] * len(points)
+    # The highest first: there is least room above them.
+    for number in sorted(range(len(points)), key=lambda k: down[k]):
         others = [*taken, *points[:number], *points[number + 1 :]]
-        place = _free(across[number], down[number], name, others) if is_wanted else None
-        found.append(None if place is None else place[0])
-        if place is not None:
+        if front[number] and (place := _free(across[number], down[number], names[number], others)):
+            found[number] = place[0]
             taken.append(place[1])
     return found
 

@@ -111,8 +111,9 @@ def look_into(judged: JudgedModel, run: ClipsRun) -> Looks:
         return _looks(judged, model, clips)
     except _DAMAGE as error:
         said = " ".join(str(error).split())[:300]
-        reason = said if isinstance(error, UserError | ModelError) else type(error).__name__
-        return Looks(problem=f"It cannot be looked into: {reason or type(error).__name__}.")
+        ours = isinstance(error, UserError | ModelError | VideoError)
+        reason = said if ours else f"{type(error).__name__}: {said}"
+        return Looks(problem=f"It cannot be looked into: {reason}")
 
 
 def _opened(model_dir: str, run: ClipsRun) -> tuple[DeepModel, Clips]:

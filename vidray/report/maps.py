@@ -46,6 +46,12 @@ class _Space:
         """The videos on the map."""
         return self.points.frame.head(MOST_SHOWN)
 
+    @property
+    def own_recording(self) -> float | None:
+        """Share of neighbours that are of the video's recording; None where none is known."""
+        is_known = bool(self.points.frame["recording"].notna().any())
+        return self.near.own_recording if self.near is not None and is_known else None
+
 
 def section(runs: Runs, tools: Tools) -> Section | None:
     """The chapter; None where no run has features or embeddings of enough videos."""
@@ -219,7 +225,7 @@ def _table(spaces: Sequence[_Space]) -> DataTable:
             "same_class_low": space.near.low if space.near else None,
             "same_class_high": space.near.high if space.near else None,
             "by_chance": space.near.by_chance if space.near else None,
-            "own_recording": space.near.own_recording if space.near else None,
+            "own_recording": space.own_recording,
         }
         for space in spaces
     ]
@@ -261,7 +267,7 @@ def _explanation(spaces: Sequence[_Space], *, is_cut: bool) -> list[str]:
         "far as the table above does, which looks at all dimensions."
     )
     said = [first]
-    own = max((space.near.own_recording for space in spaces if space.near), default=0.0)
+    own = max((space.own_recording or 0.0 for space in spaces), default=0.0)
     if own > 0:
         said.append(
             f"Up to {100 * own:.0f} % of a video's nearest neighbours are of its own recording: "

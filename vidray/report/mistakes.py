@@ -98,14 +98,14 @@ def answers(member: JudgedModel) -> pd.DataFrame:
 
 
 def _facts(row: dict[str, object]) -> dict[str, str]:
-    mark = "right" if row["is_right"] else "wrong"
-    facts = {
-        "true label": str(row["true_label"]),
-        "the model says": f"{row['label']}, {row['probability']:.3f} ({mark})",
-    }
+    said, truth = f"{row['label']}, {row['probability']:.3f}", str(row["true_label"])
     if not row["is_right"]:
-        facts["probability of the true label"] = f"{row['probability_of_true']:.3f}"
-    return {**facts, "recording": recording(row["recording"])}
+        truth = f"{truth}, {row['probability_of_true']:.3f}"
+    return {
+        "the model says": f"{said} ({'right' if row['is_right'] else 'wrong'})",
+        "true label": truth,
+        "recording": recording(row["recording"]),
+    }
 
 
 def _sentences(frame: pd.DataFrame) -> list[str]:

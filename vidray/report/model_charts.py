@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ _MOST_CURVES = 7
 _WORST = 5
 # Marks with a name on each curve, for tooltips and screen readers; the line itself has all points.
 _NAMED_POINTS = 24
-_DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [4, 4], [1, 3], [10, 3]]
 _GREY = "var(--line)"
 # In a matrix of more classes the cells without a video are not drawn.
 _MOST_CELLS = 12
@@ -114,10 +113,9 @@ def _points(found: Mapping[str, Mapping[str, Any]], x: str, y: str, score: str) 
     chosen = sorted(found, key=lambda name: float(found[name][score]))
     drawn: list[tuple[str, Any, Any]] = []
     if len(found) > _MOST_CURVES:
-        grid = np.linspace(0, 1, 101)
-        mean = np.mean([np.interp(grid, *_rising(found[name], x, y)) for name in found], axis=0)
+        mean = _mean([_rising(found[name], x, y) for name in found], is_step=y == "precision")
         overall = np.mean([found[name][score] for name in found])
-        drawn.append((f"{overall:.3f} mean of {len(found)} classes", grid, mean))
+        drawn.append((f"{overall:.3f} mean of {len(found)} classes", *mean))
         chosen = chosen[:_WORST]
     drawn += [(f"{found[name][score]:.3f} {name}", *_rising(found[name], x, y)) for name in chosen]
     frames = []
@@ -136,6 +134,25 @@ def _rising(curve: Mapping[str, Any], x: str, y: str) -> tuple[Any, Any]:
     """The points of a curve from left to right."""
     across, up = np.array(curve[x], float), np.array(curve[y], float)
     return (across, up) if across[-1] >= across[0] else (across[::-1], up[::-1])
+
+
+def _mean(curves_of_classes: Sequence[tuple[Any, Any]], *, is_step: bool) -> tuple[Any, Any]:
+    """The mean of curves over 201 places on the x axis, so that its area is the mean of theirs.
+
+    Args:
+        curves_of_classes: x, rising, and y of each.
+        is_step: a value holds from the place before it to its own, as of precision and recall;
+            else values are joined by straight lines, as of ROC.
+    """
+    grid = np.linspace(0, 1, 201)
+    found = []
+    for across, up in curves_of_classes:
+        if is_step:
+            found.append(up[np.searchsorted(across, grid).clip(max=len(up) - 1)])
+        else:  # Of several at one place NumPy takes the last: the curve has risen there.
+            found.append(np.interp(grid, across, up))
+    mean = np.mean(found, axis=0)
+    return (grid, mean) if is_step else (np.append(0, grid), np.append(0, mean))
 
 
 def _chart(
@@ -157,14 +174,13 @@ def _chart(
         "x": charts.quantity("x", x_title, scale=unit),
         "y": charts.quantity("y", y_title, scale=unit),
     }
-    look = {"color": charts.category("curve")}
-    dash = {"strokeDash": charts.category("curve", scale={"range": _DASHES})}
+    look = charts.looks(frame, "curve", "color", "strokeDash")
     # Between two measured points of precision and recall lies no straight line (Davis 2006).
     shape = "linear" if is_roc else "step-before"
     line = {"type": "line", "strokeWidth": 2, "interpolate": shape, "aria": False}
     order = {"order": {"field": "order"}}
     layers: list[dict[str, Any]] = [
-        {"mark": line, "encoding": {**place, **look, **dash, **order}},
+        {"mark": line, "encoding": {**place, **look, **order}},
         {
             "transform": [{"filter": "datum.named"}],
             # Not seen: they have the values, for tooltips.

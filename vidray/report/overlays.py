@@ -1,4 +1,4 @@
-"""Pictures of what a network looks at: a frame, below it the same under a map, and a bar.
+"""Pictures of what a network looks at: a frame, beside it the same under a map, a bar below both.
 
 Maps are drawn in the colours of viridis, from dark blue to yellow: its lightness rises evenly, so
 that readers who do not see all colours, and paper without any, show the same order.
@@ -14,49 +14,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidray.report.blocks import Thumbnail
-from vidray.report.thumbnails import HEIGHT_PX, jpeg
+from vidray.report.thumbnails import jpeg
 
 # Of the map where it is highest; a frame without any stays grey, so that colour is the map's alone.
 _MOST_OPACITY = 0.65
-_BAR_PX, _GAP_PX = 8, 3
+# Twice what the page shows: 147 x 84 px a picture, of which two are beside each other on a phone.
+_SIDE_PX, _GAP_PX, _BAR_PX = 144, 6, 18
 _MOST_FRAMES = 8
 
 
 def filmstrip(
     frames: NDArray[np.uint8],
     *,
-    weights: NDArray[np.float32] | None,
+    weights: NDArray[np.float32],
+    weights_are: str,
     maps: NDArray[np.float32] | None,
 ) -> list[Thumbnail]:
-    """Up to eight frames of a clip, each with its map and the bar of its weight below.
+    """Up to eight frames of a clip, each with its map beside it and the bar of its weight below.
 
     Of a longer clip, the frame of each of eight equal parts that counts most.
 
     Args:
         frames: ``uint8 (T, H, W, 3)``, RGB.
-        weights: ``float32 (T,)``, summing to 1.
+        weights: ``float32 (T,)``, summing to 1, or all 0; the bar of the highest is full.
+        weights_are: what they are of, such as ``of the weight``.
         maps: ``float32 (T, h, w)``, 0 to 1; any size.
     """
-    strength = weights if weights is not None else np.zeros(len(frames), np.float32)
-    if weights is None and maps is not None:
-        strength = maps.mean(axis=(1, 2))
-    highest = float(strength.max())
+    highest = float(weights.max())
     made = []
-    for k in shown_frames(strength):
-        rows = [_sized(frames[k])]
+    for k in shown_frames(weights):
+        beside = [_sized(frames[k])]
         if maps is not None:
-            rows.append(_overlay(frames[k], maps[k]))
-        if weights is not None:
-            rows.append(_bar(float(weights[k]) / highest if highest > 0 else 0.0))
-        place = f"frame {k + 1} of {len(frames)}"
-        said = f"{place}, {100 * weights[k]:.0f} % of the weight" if weights is not None else place
-        made.append(
-            Thumbnail(
-                jpeg=jpeg(_stacked(rows)),
-                alt=f"{said}; below it where the network looks" if maps is not None else said,
-                caption=f"{k + 1}: {100 * weights[k]:.0f} %" if weights is not None else f"{k + 1}",
-            )
-        )
+            beside.append(_overlay(frames[k], maps[k]))
+        picture = _joined(beside, axis=1)
+        if highest > 0:
+            picture = _joined([picture, _bar(weights[k] / highest, picture.shape[1])], axis=0)
+        percent = f"{100 * weights[k]:.0f} %" if highest > 0 else ""
+        alt = f"frame {k + 1} of {len(frames)}"
+        if percent:
+            alt += f", {percent} {weights_are}"
+        if maps is not None:
+            alt += "; beside it where the network looks"
+        caption = f"frame {k + 1}: {percent}" if percent else f"frame {k + 1}"
+        made.append(Thumbnail(jpeg=jpeg(picture), alt=alt, caption=caption))
     return made
 
 
@@ -88,20 +88,21 @@ def _overlay(frame: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[
 
 
 def _sized(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width = frame.shape[:2]
-    how = cv2.INTER_AREA if height > HEIGHT_PX else cv2.INTER_CUBIC
-    sized = cv2.resize(frame, (round(HEIGHT_PX * width / height), HEIGHT_PX), interpolation=how)
-    return np.asarray(sized, np.uint8)
+    """A frame as a square, as networks have them."""
+    how = cv2.INTER_AREA if min(frame.shape[:2]) > _SIDE_PX else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(frame, (_SIDE_PX, _SIDE_PX), interpolation=how), np.uint8)
 
 
-def _bar(share: float) -> NDArray[np.uint8]:
-    """A bar as long as ``share`` of a frame, 0 to 1."""
-    bar = np.full((_BAR_PX, HEIGHT_PX, 3), 90, np.uint8)
-    bar[:, : round(share * HEIGHT_PX)] = _colours()[230]
+def _bar(share: float, width_px: int) -> NDArray[np.uint8]:
+    """A bar that fills ``share`` of a width, 0 to 1."""
+    bar = np.full((_BAR_PX, width_px, 3), 90, np.uint8)
+    bar[:, : round(share * width_px)] = _colours()[230]
     return bar
 
 
-def _stacked(rows: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    gap = np.full((_GAP_PX, HEIGHT_PX, 3), 255, np.uint8)
-    spaced = [part for row in rows for part in (gap, row)][1:]
-    return np.concatenate(spaced)
+def _joined(parts: list[NDArray[np.uint8]], *, axis: int) -> NDArray[np.uint8]:
+    """Pictures below (axis 0) or beside (1) one another, with a white line between."""
+    shape = list(parts[0].shape)
+    shape[axis] = _GAP_PX
+    gap = np.full(shape, 255, np.uint8)
+    return np.concatenate([part for each in parts for part in (gap, each)][1:], axis=axis)

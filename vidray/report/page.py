@@ -10,8 +10,8 @@ import base64
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import vidray
@@ -67,6 +67,7 @@ class Page:
         runs: what it is of.
         sections: of the page, the first screen first.
         problems: folders and chapters that are not on it.
+        frames_from: folders and buckets of the videos whose frames are on it, and how many.
     """
 
     uri: str
@@ -75,6 +76,7 @@ class Page:
     runs: Runs
     sections: Sequence[Section]
     problems: Sequence[Problem]
+    frames_from: Mapping[str, int] = field(default_factory=dict)
 
 
 def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Page:
@@ -108,6 +110,7 @@ def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Page:
         runs=runs,
         sections=sections,
         problems=problems,
+        frames_from=thumbnails.places,
     )
 
 

@@ -154,8 +154,11 @@ def _distances(values: Floats) -> Floats:
 
 
 def _nearest(distances: Floats, count: int = NEIGHBOURS) -> Integers:
-    """Columns of the smallest distances of each row, ``int64 (N, count)``; of equals the first."""
-    found: Integers = np.argsort(distances, axis=1, kind="stable")[:, :count]
+    """Columns of the smallest distances of each row, ``int64 (N, count)``, the nearest first."""
+    count = min(count, distances.shape[1])
+    some = np.argpartition(distances, count - 1, axis=1)[:, :count]
+    order = np.take_along_axis(distances, some, axis=1).argsort(axis=1, kind="stable")
+    found: Integers = np.take_along_axis(some, order, axis=1)
     return found
 
 

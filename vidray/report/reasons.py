@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from vidray import storage
-from vidray.models.importance import Importance
-from vidray.report import charts
-from vidray.report.blocks import Card, Chart, Finding, Fold, Gallery, Part, Prose, Section
+from vidray.report.blocks import (
+    Card,
+    Finding,
+    Fold,
+    Gallery,
+    Part,
+    Prose,
+    Section,
+    Thumbnail,
+)
+from vidray.report.feature_importance import importance_blocks
 from vidray.report.looks import Look, Looks, clips_of, look_into
 from vidray.report.overlays import filmstrip
-from vidray.report.runs import JudgedModel, Runs, TrainedModel
+from vidray.report.runs import JudgedModel, Runs
 from vidray.report.tools import Tools
 
-_MOST_FEATURES = 15
 # Networks that are looked into, the most accurate first: each takes up to a minute, and 0.3 MB.
 _MOST_NETWORKS = 8
 # The outer tenth on each side is 36 % of a square.
@@ -30,11 +36,8 @@ _LEAST_PLACES = 6
 
 def section(runs: Runs, tools: Tools) -> Section | None:
     """The chapter; None where no run has anything for it."""
-    blocks: list[Part] = []
+    blocks = list(importance_blocks(runs.models))
     findings: list[Finding] = []
-    classical = [model for model in runs.models if model.importance]
-    for number, model in enumerate(classical, start=1):
-        blocks.append(_importance(model, number))
     networks = _networks(runs)
     for number, judged in enumerate(networks[:_MOST_NETWORKS]):
         block, found = _network(judged, runs, tools, is_open=number == 0)
@@ -57,102 +60,6 @@ def section(runs: Runs, tools: Tools) -> Section | None:
         blocks=blocks,
         findings=findings[:3],
     )
-
-
-# Feature importance
-
-
-def _importance(model: TrainedModel, number: int) -> Fold:
-    assert model.importance is not None
-    families, features = (model.importance[kind] for kind in ("families", "features"))
-    blocks: list[Part] = [Prose(paragraphs=[importance_sentence(families, features)])]
-    if len(families) > 1:
-        name = f"importance-families-{number}"
-        blocks.append(_dots(families, name, f"{model.name}: families of features"))
-    if features:
-        shown = f"the {min(_MOST_FEATURES, len(features))} most important features"
-        blocks.append(
-            _dots(
-                features[:_MOST_FEATURES],
-                f"importance-features-{number}",
-                f"{model.name}: {shown}",
-            )
-        )
-    return Fold(title=f"{model.name}: importance of features", blocks=blocks, is_open=number == 1)
-
-
-def _dots(rows: Sequence[Importance], name: str, title: str) -> Chart:
-    frame = pd.DataFrame(
-        {
-            "name": row.name,
-            "log_loss_rise": row.log_loss_rise,
-            "low": row.log_loss_rise - row.log_loss_rise_std,
-            "high": row.log_loss_rise + row.log_loss_rise_std,
-            "accuracy_drop": row.accuracy_drop,
-            "said": f"{row.name}: log loss rises by {row.log_loss_rise:.4f} "
-            f"(± {row.log_loss_rise_std:.4f}), accuracy falls by {100 * row.accuracy_drop:.1f} %",
-        }
-        for row in rows
-    )
-    return charts.dots(
-        frame,
-        label="name",
-        value="log_loss_rise",
-        low="low",
-        high="high",
-        value_title="rise of log loss if shuffled",
-        name=name,
-        title=title,
-        note="The line is one standard deviation over the shuffles to either side.",
-    )
-
-
-def importance_sentence(families: Sequence[Importance], features: Sequence[Importance]) -> str:
-    """What the importances say, with their figures."""
-    how = "Each is shuffled among the held-out videos; the more the log loss rises, the more the "
-    said = [f"{how}model relies on it."]
-    if families:
-        said.append(_families_sentence(families))
-    if features:
-        clear = sum(row.log_loss_rise > 2 * row.log_loss_rise_std for row in features)
-        said.append(
-            f"Of {len(features)} single features, {clear} matter by more than twice the spread of "
-            f"the shuffles; the first is {features[0].name} ({_rise(features[0])})."
-        )
-    return " ".join(said)
-
-
-def _families_sentence(families: Sequence[Importance]) -> str:
-    best, idle = families[0], [row.name for row in families if not _matters(row)]
-    if len(families) == 1:
-        verdict = "" if _matters(best) else ", no more than from one shuffle to the next"
-        return f"All its features are of one family, {best.name} ({_rise(best)}{verdict})."
-    if not _matters(best):
-        return (
-            f"No family matters by more than the spread of the shuffles, {best.name} most "
-            f"({_rise(best)}): the model needs none of them alone, or the videos are too few."
-        )
-    said = (
-        f"It relies most on {best.name} ({_rise(best)}): without it accuracy falls by "
-        f"{100 * best.accuracy_drop:.1f} points."
-    )
-    return f"{said} It can do without {', '.join(idle)}." if idle else said
-
-
-def _matters(row: Importance) -> bool:
-    """Whether a family's rise is more than the spread of its ten shuffles: t = 3, p < 0.01.
-
-    Of single features there are five shuffles and fifty of them: there it takes twice as much
-    (t = 4, p < 0.01 each).
-    """
-    return row.log_loss_rise > row.log_loss_rise_std
-
-
-def _rise(row: Importance) -> str:
-    return f"{row.log_loss_rise:+.4f} ± {row.log_loss_rise_std:.4f}"
-
-
-# Networks
 
 
 def _networks(runs: Runs) -> list[JudgedModel]:
@@ -213,17 +120,29 @@ def _card(look: Look) -> Card:
     return Card(
         title=storage.name_of(look.uri),
         facts=facts,
-        pictures=filmstrip(look.frames, weights=look.weights, maps=look.maps),
+        pictures=_pictures(look),
     )
+
+
+def _pictures(look: Look) -> list[Thumbnail]:
+    """The frames with bars of their weights, or, without such, of their shares of the map."""
+    weights, weights_are = look.weights, "of the weight"
+    if weights is None:
+        weights, weights_are = np.zeros(len(look.frames), np.float32), "of the map"
+        if look.maps is not None and look.maps.any():
+            weights = look.maps.sum(axis=(1, 2)) / look.maps.sum()
+    return filmstrip(look.frames, weights=weights, weights_are=weights_are, maps=look.maps)
 
 
 def _rules(found: Looks) -> list[str]:
     """What the pictures show."""
     said = []
-    if found.weights_are:
-        said.append(f"The bar under a frame is its weight: {found.weights_are}.")
     if found.maps_are:
         said.append(f"Yellow marks where it looks ({found.maps_are}).")
+    if found.weights_are:
+        said.append(f"The bar under a frame is {found.weights_are}.")
+    elif found.maps_are:
+        said.append("The bar under a frame is the share of the map that lies on it.")
     if not said:
         said.append(
             "This network has neither attention over frames nor maps that could be shown: here "
@@ -262,13 +181,17 @@ def _inner(length: int) -> NDArray[np.float64]:
 
 
 def _border_sentences(looks: Sequence[Look]) -> list[str]:
-    shares = _border_shares(looks)
-    if not shares:
-        rows, columns = looks[0].places
-        coarse = (
+    mapped = [one for one in looks if one.maps is not None]
+    if not mapped:
+        return []
+    if min(mapped[0].places) < _LEAST_PLACES:
+        rows, columns = mapped[0].places
+        return [
             f"Its maps have {rows} x {columns} places, too few to tell the edges from the rest."
-        )
-        return [coarse] if rows else []
+        ]
+    shares = _border_shares(mapped)
+    if not shares:
+        return ["Nothing in these clips speaks for its labels: its maps are empty."]
     mean = float(np.mean(shares))
     verdict = (
         "it looks at the edges: is there a letterbox, a caption or a logo?"

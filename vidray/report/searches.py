@@ -65,7 +65,7 @@ def _of_search(search: SearchResult, number: int) -> Fold | None:
         columns={name: c for name, c in _TRIALS.items() if trials[name].notna().any()},
     )
     return Fold(
-        title=f"Search {search.name}: {len(trials)} trials",
+        title=f"Search ({search.name}): {len(trials)} trials",
         blocks=[
             table,
             *_scores(trials, metric, number),

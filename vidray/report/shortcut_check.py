@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ def blocks(
 def _verdict(found: Shortcuts) -> str:
     """What the check says, in words with its figures."""
     strong = found.frame[found.frame["is_shortcut"]]
-    best = found.frame.iloc[0]
+    best = _rows(found.frame)[0]
     guess = f"guessing gives {found.guessing:.2f}"
     if len(strong):
         named = [f"the {row['title']} alone gives {_with_interval(row)}" for row in _rows(strong)]
@@ -73,11 +74,11 @@ def _verdict(found: Shortcuts) -> str:
     return text
 
 
-def _rows(frame: pd.DataFrame) -> list[dict[str, object]]:
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _with_interval(row: pd.Series | dict[str, object]) -> str:  # type: ignore[type-arg]
+def _with_interval(row: Mapping[str, Any]) -> str:
     return f"{row['balanced_accuracy']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
 
 

@@ -25,7 +25,7 @@ _TEST = {
     "macro_auc": Column(title="AUC", form="share", best="highest"),
     "log_loss": Column(title="Log loss", form="share", best="lowest"),
     "train_videos": Column(title="Videos learnt from", form="count"),
-    "training_seconds": Column(title="Training", form="seconds", best="lowest"),
+    "training_seconds": Column(title="Training", form="seconds"),
 }
 _FOLDS = {
     "model": Column(title="Model"),
@@ -38,7 +38,7 @@ _FOLDS = {
     "macro_auc": Column(title="AUC", form="share", best="highest"),
     "log_loss": Column(title="Log loss", form="share", best="lowest"),
     "repeats": Column(title="Repeats", form="count"),
-    "training_seconds": Column(title="Training, all folds", form="seconds", best="lowest"),
+    "training_seconds": Column(title="Training, all folds", form="seconds"),
 }
 
 
@@ -53,7 +53,9 @@ def _of_study(study: StudyResult, runs: Runs, number: int, seed: int) -> Fold:
     rows = study.rows.to_pylist()
     inside: list[Part] = []
     if test := [row for row in rows if row["purpose"] == "test"]:
-        frame = _ordered(pd.DataFrame([{**row, "kind": kind(row["model"])} for row in test]))
+        frame = _ordered(
+            pd.DataFrame([{**row, **_ends(row), "kind": kind(row["model"])} for row in test])
+        )
         inside.append(
             DataTable(
                 name=f"study-test-{number}",
@@ -77,6 +79,13 @@ def kind(model: str) -> str:
     if model in BASELINES:
         return "baseline"
     return "classical" if model in names.CLASSICAL else "deep"
+
+
+def _ends(row: dict[str, Any]) -> dict[str, float | None]:
+    """The ends of a row's interval; none where they are one: that is less certain than it looks."""
+    low, high = (row.get(name) for name in _INTERVAL)
+    is_open = low is not None and high is not None and low < high
+    return dict(zip(_INTERVAL, (low, high) if is_open else (None, None), strict=True))
 
 
 def _count(rows: Sequence[dict[str, Any]]) -> str:
@@ -121,7 +130,7 @@ def _cross_validation(rows: Sequence[dict[str, Any]], number: int) -> DataTable:
                 "model": model,
                 "kind": kind(model),
                 **{name: _mean([row[name] for row in repeats]) for name in _MEANS},
-                **{name: only.get(name) for name in _INTERVAL},
+                **_ends(only),
                 "accuracy_std": statistics.stdev(accuracies) if len(repeats) > 1 else None,
                 "repeats": len(repeats),
                 "training_seconds": sum(row["training_seconds"] for row in repeats),

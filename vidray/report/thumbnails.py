@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,7 @@ PAGE_BYTES = 12_000_000
 PAGE_SECONDS = 180.0
 # A folder was moved, or a bucket is down: so many videos in a row show it.
 _MOST_GONE = {"missing": 8, "unavailable": 2, "timeout": 2}
+_GONE = {"missing": "missing", "unavailable": "unavailable", "timeout": "not read in time"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Thumbnails:
         self._seconds, self._bytes = 0.0, 0
         self._known: dict[_Asked, Sequence[Thumbnail]] = {}
         self._refused: dict[_Asked | str, str] = {}
+        self._given: set[str] = set()
+        self._places: Counter[str] = Counter()
         # Place -> what its last videos were, and how many of them.
         self._gone: dict[str, tuple[str, int]] = {}
 
@@ -86,6 +90,13 @@ class Thumbnails:
 
     def __exit__(self, *_: object) -> None:
         self._sandbox.close()
+
+    @property
+    def places(self) -> Mapping[str, int]:
+        """Where the videos are whose frames were given out, and how many of them in each place:
+        a stranger's table may name videos that are no business of the page's readers.
+        """
+        return dict(self._places.most_common())
 
     def of(
         self,
@@ -116,6 +127,7 @@ class Thumbnails:
         )
         if why := self._why_off or self._refused.get(uri) or self._refused.get(asked):
             return why
+        one = replace(asked, count=1)
         if asked not in self._known:
             if why := self._why_given_up(uri):
                 return why
@@ -127,8 +139,13 @@ class Thumbnails:
                 self._why_off = f"no frames: {error}"
                 return self._why_off
         found = self._known[asked]
+        if times is None:  # Who wants one frame next may have one of these.
+            self._known.setdefault(one, [found[len(found) // 2]])
         if self._bytes >= self._most_bytes:
             return f"no frames: the page has {self._most_bytes / 1e6:.3g} MB of them, its most"
+        if uri not in self._given:
+            self._given.add(uri)
+            self._places[_place(uri)] += 1
         # Each time: what is shown twice is in the page twice.
         self._bytes += sum(len(one.jpeg) for one in found)
         return found
@@ -166,7 +183,7 @@ class Thumbnails:
             return f"no frames: not looked for, as those of other videos took {spent}"
         kind, count = self._gone.get(_place(uri), ("", 0))
         if count >= _MOST_GONE.get(kind, np.inf):
-            return f"no frames: not looked for, as {count} others beside it are {kind}"
+            return f"no frames: not looked for, as {count} others beside it are {_GONE[kind]}"
         return ""
 
 

@@ -34,6 +34,7 @@ class CostAxis:
 
     Attributes:
         column: of the frame.
+        slug: part of the chart's name.
         title: of the axis, with its unit.
         unit: what the column is divided by on the axis.
         noun: in sentences.
@@ -41,6 +42,7 @@ class CostAxis:
     """
 
     column: str
+    slug: str
     title: str
     noun: str
     form: str
@@ -49,15 +51,26 @@ class CostAxis:
 
 AXES = (
     CostAxis(
-        column="end_to_end_seconds",
+        column="end_to_end_seconds_per_video",
+        slug="seconds",
         title="seconds a video, file to label",
         noun="seconds a video",
         form="seconds",
     ),
-    CostAxis(column="size_bytes", title="size, MB", noun="size", form="bytes", unit=1e6),
-    CostAxis(column="peak_ram_bytes", title="peak RAM, MB", noun="memory", form="bytes", unit=1e6),
+    CostAxis(
+        column="size_bytes", slug="size", title="size, MB", noun="size", form="bytes", unit=1e6
+    ),
+    CostAxis(
+        column="peak_ram_bytes",
+        slug="ram",
+        title="peak RAM, MB",
+        noun="memory",
+        form="bytes",
+        unit=1e6,
+    ),
     CostAxis(
         column="peak_gpu_bytes",
+        slug="gpu-memory",
         title="peak GPU memory, MB",
         noun="GPU memory",
         form="bytes",
@@ -65,6 +78,7 @@ AXES = (
     ),
     CostAxis(
         column="cost_per_million",
+        slug="cost",
         title="cost of a million videos",
         noun="cost",
         form="number",
@@ -90,8 +104,8 @@ def section(runs: Runs, tools: Tools) -> Section | None:
         name="tradeoffs",
         title="What accuracy costs",
         lead="What a more accurate model takes in seconds, size, memory and money, and what more "
-        "data or more training would bring. In each chart a dashed line joins the models that none "
-        "beats: all others are less accurate than one that costs no more.",
+        "data or more training would bring. In each chart a dashed line joins the models that no "
+        "other beats in both.",
         blocks=blocks,
     )
 
@@ -158,7 +172,9 @@ def _said(frame: pd.DataFrame, axis: CostAxis) -> str:
     )
     if len(named) == 1:
         return f"{named[0]} costs least and is the most accurate.{rest}"
-    return f"None beats {listing(named)}: a choice for another costs more, or accuracy.{rest}"
+    is_all = len(named) + without == len(frame)
+    beaten = "" if is_all else " Each other costs no less than one of these, for no more accuracy."
+    return f"On the line: {listing(named)}.{beaten}{rest}"
 
 
 def _front(frame: pd.DataFrame, axis: CostAxis) -> pd.DataFrame:
@@ -188,11 +204,10 @@ def _chart(frame: pd.DataFrame, axis: CostAxis, group: ComparedModels) -> Chart:
     beside = names_beside(
         across, points["accuracy"], points["model"].to_list(), points["front"].to_list()
     )
-    name = axis.column.removesuffix("_bytes").replace("_", "-")
     drawn = charts.draw(
         _scatter(points, frame, axis.title, is_log=is_log),
         points.assign(beside=beside),
-        name=f"pareto-{name}-{group.slug}",
+        name=f"pareto-{axis.slug}-{group.slug}",
         title=f"Accuracy and {axis.noun}",
         note=_said(frame, axis),
     )

@@ -43,18 +43,21 @@ class VideoCards:
         self._height_px = height_px
         self._has_captions = has_captions
         self._anchors: dict[str, str] = {}
+        self._frames: dict[str, int] = {}
 
     def card(self, video_id: str, uri: str, facts: Mapping[str, str], *, frames: int = 4) -> Card:
-        """The card of a video: the first one has ``frames``, and is what links lead to; those in
-        further lists have one frame.
+        """The card of a video with ``frames``, or with one if a card before it has as many. The
+        first one is what links lead to.
         """
         is_first = video_id not in self._anchors
         if is_first:
             self._anchors[video_id] = f"video-{self._prefix}-{len(self._anchors) + 1}"
+        count = frames if frames > self._frames.get(video_id, 0) else 1
+        self._frames[video_id] = max(count, self._frames.get(video_id, 0))
         begin, end = self._stretches.get(video_id, (None, None))
         found = self._source.of(
             uri,
-            count=frames if is_first else 1,
+            count=count,
             begin_seconds=begin,
             end_seconds=end,
             height_px=self._height_px,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,9 @@ _LEVELS = ("alarm", "warning", "good", "note")
 def section(runs: Runs, tools: Tools) -> Section | None:
     """The chapter; None where no run has anything for it."""
     sets = [found for history in runs.labels if (found := rows.of_history(history))]
+    if not sets:
+        return None
+    newest = max(sets, key=lambda one: int(one.numbers[-1]))
     blocks: list[Part] = []
     findings: list[Finding] = []
     files: dict[str, bytes] = {}
@@ -36,13 +40,13 @@ def section(runs: Runs, tools: Tools) -> Section | None:
         slug = NAME if len(sets) == 1 else f"{NAME}-{number}"
         parts, own, more = _of_set(found, runs, tools, slug)
         if len(sets) > 1:
-            title = f"{found.history.name}: labels of {found.history.model_name}"
-            parts = [Fold(title=title, blocks=parts)]
+            title = f"{found.history.name}: labels by {found.history.model_name}"
+            is_open = found is newest or any(one.level == "alarm" for one in own)
+            parts = [Fold(title=title, blocks=parts, is_open=is_open)]
+            own = [replace(one, text=f"{found.history.name}: {one.text}") for one in own]
         blocks += parts
         findings += own
         files |= more
-    if not sets:
-        return None
     worst = sorted(findings, key=lambda one: _LEVELS.index(one.level))[:_MOST_FINDINGS]
     return Section(
         name=NAME,
@@ -75,9 +79,9 @@ def _of_set(
         Prose(paragraphs=[text], is_finding=level != "note"),
         *_failed(found, slug),
         *alarms.blocks(found, made, slug),
-        *charts_over_nights.of_counts(frame, kinds, slug),
+        *charts_over_nights.of_counts(frame, kinds, slug, _prices(tools)),
         *labels.blocks(found, origin, seen.is_learnt[: len(found.rows)], slug, seed=seed),
-        Prose(paragraphs=_history(found, frame)),
+        Prose(paragraphs=[*_history(found, frame), *seen.problems]),
         _table(frame, slug),
         *unsure_blocks,
     ]
@@ -90,6 +94,14 @@ def _of_set(
     return blocks, findings, files
 
 
+def _prices(tools: Tools) -> str:
+    settings = tools.settings
+    return (
+        f"At {settings.cpu_hour_price:g} for a CPU core and {settings.gpu_hour_price:g} for a GPU "
+        "an hour, while videos were labelled."
+    )
+
+
 # In words
 
 
@@ -97,7 +109,7 @@ def last_night(found: NightRows, frame: pd.DataFrame, kinds: pd.DataFrame) -> st
     """``Night 30 (2026-11-25): 3,333 videos came in, 3,301 labelled, 32 failed (…).``"""
     row = frame.iloc[-1]
     name = found.name(found.count - 1)
-    parts = [f"{row['came_in']:,.0f} videos came in"]
+    parts = [f"{row['came_in']:,.0f} video{'' if row['came_in'] == 1 else 's'} came in"]
     if row["again"] > 0:
         parts[0] += f" ({row['again']:,.0f} of them labelled again)"
     parts.append(f"{row['labelled']:,.0f} labelled")

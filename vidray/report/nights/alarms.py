@@ -18,14 +18,15 @@ from vidray.report.nights import drift
 from vidray.report.nights.charts_over_nights import over_nights
 from vidray.report.nights.drift import BEFORE_NAME, NightDrift
 from vidray.report.nights.rows import NightRows
+from vidray.report.nights.watched import LEAST, LEAST_DAMAGE, LEAST_TOLD_APART
 
 Level = Literal["alarm", "warning", "note"]
 _MOST_SAID = 3
-_IN_SIGHT = 30
+_IN_SIGHT, _FEW_NIGHTS = 30, 3
 # Charts of numbers that have drifted, and the bars of each.
 _MOST_DRAWN, _BINS = 4, 24
 # Shades of the map end where a difference is so many times the smallest one that matters.
-_DARKEST = 4.0
+_DARKEST, _PALE = 4.0, 0.3
 
 
 def verdict(found: NightRows, made: Sequence[NightDrift]) -> tuple[Level, str]:
@@ -62,7 +63,7 @@ def _no_alarm(name: str, tested: Sequence[NightDrift]) -> str:
     most = max(tested, key=lambda one: one.size)
     return (
         f"{name} shows no drift against {_references(tested)}: of {len(tested)} comparisons none "
-        "is both beyond chance and large enough to matter. The largest difference is of "
+        "is beyond chance and large enough to matter. The largest difference is of "
         f"{drift.said(most)}."
     )
 
@@ -99,10 +100,11 @@ def blocks(found: NightRows, made: Sequence[NightDrift], slug: str) -> list[Part
     parts += [_distribution(one, f"{slug}-drift-{k}") for k, one in enumerate(drawn[:_MOST_DRAWN])]
     if len({one.night for one in made}) > 1:
         parts += _maps(found, made, slug)
-    inside: list[Part] = [_table(last, f"{slug}-drift-last"), Prose(paragraphs=[_HOW])]
-    parts.append(
-        Fold(title="Last night, compared", blocks=inside, is_open=any(one.is_alarm for one in last))
-    )
+    how = Fold(title="How to read it", blocks=[Prose(paragraphs=_HOW)], is_open=False)
+    inside: list[Part] = [_table(last, f"{slug}-drift-last"), how]
+    # Of few nights no map says more.
+    is_open = found.count <= _FEW_NIGHTS or any(one.is_alarm for one in last)
+    parts.append(Fold(title="Last night, compared", blocks=inside, is_open=is_open))
     return parts
 
 
@@ -116,17 +118,26 @@ _NOTHING = (
     "from nor its test are among the folders."
 )
 _HOW = (
-    "How to read it: numbers are compared by the Kolmogorov-Smirnov distance (KS, 0 the same, 1 "
-    "wholly apart), names by the share of videos that would have to change theirs, features and "
-    "embeddings as a whole by how well a direction found on half of the recordings tells videos "
-    "apart on the other half. p is how often whole recordings, shuffled between the two sides, "
-    "come out as far apart, corrected for all comparisons of the night (Holm), so that a night "
-    "like all others raises an alarm in at most 1 of 20. An alarm also needs a difference that "
-    f"matters: KS or share {0.10:.2f}, for damage and failures {0.02:.2f}, 60 of 100 pairs. "
-    "Videos labelled again are left out, and so are those that the model learnt from where a "
-    "night is compared with its training data or its test. Shares of labels are compared with "
-    "those the model gave to its test videos, not with the true ones: a model that errs gives "
-    "other shares to the same videos."
+    (
+        "Numbers are compared by the Kolmogorov-Smirnov distance (KS: 0 the same, 1 wholly "
+        "apart), names by the share of videos that would have to change theirs, features and "
+        "embeddings as a whole by how well a direction found on half of the recordings tells "
+        "videos apart on the other half."
+    ),
+    (
+        "p is how often whole recordings, shuffled between the two sides, come out as far apart, "
+        "corrected for all comparisons of the night (Holm): a night like all others raises an "
+        "alarm in at most 1 of 20. An alarm also needs a difference that matters: KS or share "
+        f"{LEAST:.2f}, for corrupt frames and failures {LEAST_DAMAGE:.2f}, "
+        f"{100 * LEAST_TOLD_APART:.0f} of 100 pairs. And where the nights before it are ten or "
+        "more, it must differ from them by more than nine of ten of them did from theirs."
+    ),
+    (
+        "Videos labelled again are left out, and so are those that the model learnt from where a "
+        "night is compared with its training data or its test. Shares of labels are compared with "
+        "those of the model's answers for its test videos, not with true ones: a model that errs "
+        "gives other shares to the same videos."
+    ),
 )
 
 
@@ -135,12 +146,12 @@ def _table(last: Sequence[NightDrift], name: str) -> DataTable:
         {
             "what": one.variable.title,
             "against": one.reference,
-            "night_and_others": drift.values(one),
+            **dict(zip(("last_night", "others"), drift.sides_in_words(one), strict=True)),
             "difference": drift.difference(one),
             "effect": one.found.effect,
             "p": one.found.p,
             "p_corrected": one.p,
-            "verdict": "alarm" if one.is_alarm else _why_none(one),
+            "verdict": _verdict(one),
             "videos": one.found.night,
             "other_videos": one.found.others,
         }
@@ -150,7 +161,8 @@ def _table(last: Sequence[NightDrift], name: str) -> DataTable:
         "what": Column(),
         "against": Column(),
         "verdict": Column(),
-        "night_and_others": Column(title="the night, and the others"),
+        "last_night": Column(title="last night"),
+        "others": Column(title="the others"),
         "difference": Column(),
         "p_corrected": Column(title="p, corrected", form="number"),
         "videos": Column(form="count"),
@@ -158,26 +170,29 @@ def _table(last: Sequence[NightDrift], name: str) -> DataTable:
     }
     return DataTable(
         name=name,
-        title="Last night, compared",
+        title="Largest differences first",
         frame=pd.DataFrame(rows),
         columns=columns,
         most_rows=_IN_SIGHT,
     )
 
 
-def _why_none(one: NightDrift) -> str:
+def _verdict(one: NightDrift) -> str:
+    if one.is_alarm:
+        return "alarm"
     if one.found.effect is None:
         return "too few recordings"
     if one.p is None:
         return "the same"
-    if one.p < tests.LEVEL:
-        return "too small to matter"
+    if one.is_beyond_chance:
+        return "too small to matter" if one.size < 1 else "nights differ so as a rule"
     return "may be chance" if one.size >= 1 else "alike"
 
 
 def _maps(found: NightRows, made: Sequence[NightDrift], slug: str) -> list[Part]:
     """A map of variables by nights for each reference."""
     frame = drift.table(found, made)
+    frame["verdict"] = [_verdict(one) for one in made]
     maps: list[Part] = []
     for against, rows in frame.groupby("against", sort=False):
         if rows["night"].nunique() < 2:
@@ -189,28 +204,29 @@ def _maps(found: NightRows, made: Sequence[NightDrift], slug: str) -> list[Part]
 
 def _map(frame: pd.DataFrame, name: str, title: str) -> Chart:
     said = [
-        f"night {row['night']}, {row['what']}: "
-        + ("alarm, " if row["is_alarm"] else "")
-        + f"{row['size']:.2g} times what matters"
+        f"night {row['night']}, {row['what']}: {row['verdict']}, "
+        f"{row['size']:.2g} times the smallest that matters"
         for row in frame.to_dict("records")
     ]
-    shade = {"domain": [0, _DARKEST], "range": [0.03, 1], "clamp": True}
+    # What may be chance stays pale, however large it is: few recordings differ much by chance.
+    is_chance = ~(frame["p_corrected"] < tests.LEVEL)
+    depth = (frame["size"] / _DARKEST).clip(0, 1) * np.where(is_chance, _PALE, 1.0)
+    shade = {"domain": [0, 1], "range": [0.04, 1]}
     place = {
         "x": over_nights(),
         "y": charts.category("what", None),
         "description": {"field": "said"},
     }
-    cell = {"type": "rect", "stroke": "var(--line)", "color": charts.SERIES[0]}
-    alarm = {"type": "text", "text": "!", "fontWeight": "bold", "fontSize": 13, "aria": False}
+    cell = {"type": "rect", "stroke": "var(--line)", "strokeWidth": 0.5, "color": charts.SERIES[0]}
+    alarm = {"type": "text", "text": "!", "fontWeight": "bold", "fontSize": 12, "aria": False}
     spec: Mapping[str, Any] = {
-        "width": {"step": 20},
-        "height": {"step": 20},
+        "height": {"step": 18},
         "encoding": place,
         "layer": [
             {
                 "mark": cell,
                 "encoding": {
-                    "opacity": charts.quantity("size", "", scale=shade, legend=None),
+                    "opacity": charts.quantity("depth", "", scale=shade, legend=None),
                     "color": {
                         "condition": {"test": "datum.is_alarm", "value": charts.SERIES[1]},
                         "value": charts.SERIES[0],
@@ -221,10 +237,11 @@ def _map(frame: pd.DataFrame, name: str, title: str) -> Chart:
         ],
     }
     note = (
-        "The darker, the larger the difference: the darkest is "
-        f"{_DARKEST:.0f} times the smallest that matters, or more. An exclamation mark is an alarm."
+        "An exclamation mark is an alarm. The darker, the larger the difference, up to "
+        f"{_DARKEST:.0f} times the smallest that matters; what may be chance is pale."
     )
-    return charts.draw(spec, frame.assign(said=said), name=name, title=title, note=note)
+    made = frame.assign(said=said, depth=depth)
+    return charts.draw(spec, made, name=name, title=title, note=note)
 
 
 def _distribution(one: NightDrift, name: str) -> Chart:

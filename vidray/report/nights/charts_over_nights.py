@@ -14,7 +14,7 @@ MOST_NIGHTS = 90  # Drawn; the table and its CSV have all.
 # As many colours as are told apart; what is rarer is drawn together.
 _MOST_NAMES = 7
 _REST = "all others"
-_AXIS = {"labelOverlap": "greedy", "labelAngle": 0}
+_AXIS = {"labelOverlap": "greedy", "labelSeparation": 8, "labelAngle": 0}
 
 
 def over_nights(field: str = "night") -> dict[str, Any]:
@@ -22,8 +22,12 @@ def over_nights(field: str = "night") -> dict[str, Any]:
     return {"field": field, "type": "ordinal", "title": "night", "axis": _AXIS}
 
 
-def of_counts(frame: pd.DataFrame, kinds: pd.DataFrame, slug: str) -> list[Part]:
-    """What came in, failures by kind, speed, hours of video and cost, as far as they are known."""
+def of_counts(frame: pd.DataFrame, kinds: pd.DataFrame, slug: str, prices: str) -> list[Part]:
+    """What came in, failures by kind, speed, hours of video and cost, as far as they are known.
+
+    Args:
+        prices: what the cost is of, in words.
+    """
     if len(frame) < 2:
         return []
     newest = frame.tail(MOST_NIGHTS)
@@ -35,15 +39,15 @@ def of_counts(frame: pd.DataFrame, kinds: pd.DataFrame, slug: str) -> list[Part]
     if len(failed.columns) > 1:
         what = f"{slug}-kinds"
         found.append(stacked(failed, list(failed.columns[1:]), name=what, title="Failed, by kind"))
-    for column, title, unit in (
-        ("hours_of_video", "Hours of video", "hours"),
-        ("videos_per_second", "Speed", "videos a second"),
-        ("cost", "Cost of each night", "cost"),
+    for column, title, unit, note in (
+        ("hours_of_video", "Hours of video", "hours", ""),
+        ("videos_per_second", "Speed", "videos a second", ""),
+        ("cost", "Cost of each night", "cost", prices),
     ):
         known = newest[["night", column]].dropna()
         if len(known) > 1 and known[column].any():
             what = f"{slug}-{column.replace('_', '-')}"
-            found.append(_line(known, column, unit, name=what, title=title))
+            found.append(_line(known, column, unit, name=what, title=title, note=note))
     return found
 
 
@@ -92,7 +96,9 @@ def stacked(
     return charts.draw(spec, long, name=name, title=title)
 
 
-def _line(frame: pd.DataFrame, column: str, unit: str, *, name: str, title: str) -> Chart:
+def _line(
+    frame: pd.DataFrame, column: str, unit: str, *, name: str, title: str, note: str
+) -> Chart:
     said = [
         f"night {night}: {value:,.4g} {unit}"
         for night, value in zip(frame["night"], frame[column], strict=True)
@@ -108,4 +114,4 @@ def _line(frame: pd.DataFrame, column: str, unit: str, *, name: str, title: str)
             {"mark": {"type": "point", "filled": True, "size": 40}},
         ],
     }
-    return charts.draw(spec, frame.assign(said=said), name=name, title=title)
+    return charts.draw(spec, frame.assign(said=said), name=name, title=title, note=note)

@@ -2,7 +2,9 @@
 
 Every variable is tested against each of them, and the p-values of one night are corrected together
 (Holm), so that a night like all others raises an alarm once in twenty, however much is watched. An
-alarm needs a difference that matters, too: of 100,000 videos the smallest one is beyond chance.
+alarm needs a difference that matters, too: of 100,000 videos the smallest one is beyond chance. And
+where nights differ from one another as a rule, as weekends do, a night that differs no more than
+they do is none.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ from vidray.evaluation.drift import Codes, Difference, Masks, Vectors
 from vidray.evaluation.intervals import Integers
 from vidray.evaluation.pairs import holm
 from vidray.report.compare_pairs import p_in_words
-from vidray.report.formats import cell
+from vidray.report.formats import MISSING, cell
 from vidray.report.nights.rows import NightRows
 from vidray.report.nights.watched import TESTED, TRAINING, NightVariable, WatchedNights
 
 # Nights that are looked at, the newest; and nights before each that it is compared with, a month,
 # so that what changes with the seasons is no alarm.
 MOST_NIGHTS, BEFORE = 30, 30
+# What nights differ by as a rule: nine of ten of at least so many nights, by no more.
+_RULE, _NIGHTS_OF_RULE = 0.9, 10
 BEFORE_NAME, TRAINING_NAME, TESTED_NAME = "nights before", "training data", "test videos"
 
 
@@ -40,6 +44,8 @@ class NightDrift:
         found: how it differs.
         p: the test's, corrected with all others of the night.
         sides: ``bool (M,)``: the videos of the night, and the others.
+        usual: the size by which the nights before differed from those before them, as a rule; None
+            where they are few.
     """
 
     night: int
@@ -49,6 +55,7 @@ class NightDrift:
     found: Difference
     p: float | None
     sides: tuple[Masks, Masks]
+    usual: float | None = None
 
     @property
     def size(self) -> float:
@@ -62,8 +69,18 @@ class NightDrift:
 
     @property
     def is_alarm(self) -> bool:
-        """Whether it is beyond chance, and large enough to matter."""
-        return self.p is not None and self.p < drift.LEVEL and self.size >= 1
+        """Whether it is beyond chance, large enough to matter, and more than is usual."""
+        return self.is_beyond_chance and self.size >= 1 and not self.is_usual
+
+    @property
+    def is_beyond_chance(self) -> bool:
+        """Whether its p-value, corrected, is below the level."""
+        return self.p is not None and self.p < drift.LEVEL
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether nights differ so as a rule."""
+        return self.usual is not None and self.size <= self.usual
 
     @property
     def reference(self) -> str:
@@ -77,11 +94,18 @@ class NightDrift:
 
 def of_nights(found: NightRows, watched: WatchedNights, *, seed: int) -> list[NightDrift]:
     """The differences of the newest nights, the oldest night first."""
-    return [
-        one
-        for night in range(max(0, found.count - MOST_NIGHTS), found.count)
-        for one in _of_night(watched, night, seed)
-    ]
+    made: list[NightDrift] = []
+    sizes: dict[str, list[float]] = {}  # By variable, of the nights before against those before.
+    for night in range(max(0, found.count - MOST_NIGHTS), found.count):
+        for one in _of_night(watched, night, seed):
+            if one.against != BEFORE_NAME:
+                made.append(one)
+                continue
+            known = sizes.setdefault(one.variable.title, [])
+            is_rule = len(known) >= _NIGHTS_OF_RULE
+            made.append(replace(one, usual=float(np.quantile(known, _RULE)) if is_rule else None))
+            known.append(one.size)
+    return made
 
 
 def _of_night(watched: WatchedNights, night: int, seed: int) -> list[NightDrift]:
@@ -136,39 +160,31 @@ def _only(column: Codes | Vectors, rows: Integers) -> Codes | Vectors:
 
 def said(one: NightDrift) -> str:
     """``duration: median 12.1 s, 8.0 s in the 29 nights before (KS 0.31, p = 0.001)``."""
-    return f"{one.variable.title}: {values(one)} ({difference(one)}{chance(one)})"
-
-
-def values(one: NightDrift) -> str:
-    """What the night and the others come to: ``median 12.1 s, 8.0 s in the nights before``."""
+    title, p = one.variable.title, "" if one.p is None else f", {p_in_words(one.p)}"
     if isinstance(one.variable.column, Vectors):
-        pairs = 100 * (one.found.effect or 0.5)
         return (
-            f"a video of the night and one of {one.reference} are told apart in {pairs:.0f} of "
-            "100 pairs"
+            f"{title}: a video of the night and one of {one.reference} are told apart in "
+            f"{difference(one)} (50 is chance{p})"
         )
-    first, second = summary(one)
-    return f"{first}, {second} in {one.reference}"
+    first, second = sides_in_words(one)
+    return f"{title}: {first}, {second} in {one.reference} ({difference(one)}{p})"
 
 
 def difference(one: NightDrift) -> str:
     """The size of a difference in the field's words."""
     effect = one.found.effect
     if isinstance(one.variable.column, Vectors):
-        return "50 is chance" if effect is not None else "too few recordings"
+        return f"{100 * effect:.0f} of 100 pairs" if effect is not None else "not known"
     if one.variable.numbers is not None:
         return f"KS {effect:.2f}"
     return f"{100 * (effect or 0):.1f} % differ"
 
 
-def chance(one: NightDrift) -> str:
-    """The p-value after a comma; nothing where nothing was tested."""
-    return "" if one.p is None else f", {p_in_words(one.p)}"
-
-
-def summary(one: NightDrift) -> tuple[str, str]:
-    """What the numbers or the names of the night and of the others come to."""
+def sides_in_words(one: NightDrift) -> tuple[str, str]:
+    """What the numbers or the names of the night and of the others come to; of vectors nothing."""
     variable = one.variable
+    if isinstance(variable.column, Vectors):
+        return MISSING, MISSING
     sides = [side & variable.column.is_known for side in one.sides]
     if variable.numbers is None:
         return _shares(variable, sides)

@@ -34,7 +34,7 @@ def blocks(
         parts.append(_mix(found, slug))
     known = accuracy(found, is_learnt, seed=seed)
     if len(known):
-        parts.append(_accuracy_chart(known, is_learnt.any(), slug))
+        parts.append(_accuracy_chart(known, bool(is_learnt.any()), slug))
     shares = label_shares(found, origin)
     if len(shares.columns) > 2:
         parts.append(_shares_table(shares, slug))

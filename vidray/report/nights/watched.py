@@ -6,8 +6,9 @@ row of M videos, so that each variable is cut into the same steps for all of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vidray.errors import UserError
 from vidray.evaluation import drift
 from vidray.evaluation.drift import Codes, Masks, Vectors
 from vidray.evaluation.intervals import Floats, Integers
@@ -40,6 +42,8 @@ _MEASURED = {
     "contrast": ("contrast", ""),
 }
 _MOST_FAMILIES = 8
+# What reading a damaged file may raise: it costs its own vectors only.
+_DAMAGE = (UserError, OSError, KeyError, ValueError, pa.ArrowException)
 # Videos whose vectors are looked at: of a night, and of the videos that the model learnt from.
 _MOST_OF_NIGHT, _MOST_OF_TRAINING = 600, 2000
 
@@ -77,6 +81,7 @@ class WatchedNights:
         recording: ``int64 (M,)``.
         is_new: ``bool (M,)``: the first row of its video; others are not compared.
         is_learnt: ``bool (M,)``: a row of a video that the model learnt from.
+        problems: what could not be read, a sentence each.
     """
 
     night: Integers
@@ -84,6 +89,7 @@ class WatchedNights:
     is_new: Masks
     is_learnt: Masks
     variables: tuple[NightVariable, ...]
+    problems: tuple[str, ...]
 
 
 def watch(found: NightRows, origin: LabelOrigin, *, most_nights: int, seed: int) -> WatchedNights:
@@ -105,10 +111,11 @@ def watch(found: NightRows, origin: LabelOrigin, *, most_nights: int, seed: int)
     if training is not None:
         learnt = pc.is_in(ids, training["video_id"].combine_chunks()).to_numpy(False)
     no = np.zeros(num_training + num_tested, np.bool_)
+    problems: list[str] = []
     variables = [
         *_of_labels(found, origin, sizes),
         *_of_features(found, origin, sizes),
-        *_families(found, origin, night, seed=seed, most_nights=most_nights),
+        *_families(found, origin, night, problems, seed=seed, most_nights=most_nights),
     ]
     return WatchedNights(
         night=night,
@@ -116,6 +123,7 @@ def watch(found: NightRows, origin: LabelOrigin, *, most_nights: int, seed: int)
         is_new=np.concatenate([found.is_new, ~no]),
         is_learnt=np.concatenate([learnt, no]),
         variables=tuple(variables),
+        problems=tuple(problems),
     )
 
 
@@ -249,9 +257,17 @@ def _of_features(found: NightRows, origin: LabelOrigin, sizes: Sizes) -> Iterato
 
 
 def _families(
-    found: NightRows, origin: LabelOrigin, night: Integers, *, seed: int, most_nights: int
+    found: NightRows,
+    origin: LabelOrigin,
+    night: Integers,
+    problems: list[str],
+    *,
+    seed: int,
+    most_nights: int,
 ) -> Iterator[NightVariable]:
-    """Features of each family, and the embeddings of the labels, as a whole."""
+    """Features of each family, and the embeddings of the labels, as a whole; what cannot be read
+    is added to ``problems``.
+    """
     drawn = _drawn(found, night, seed, most_nights)
     wanted = _wanted(found, origin)
     have = dict.fromkeys(name for run in origin.looked for name in run.families)
@@ -260,15 +276,27 @@ def _families(
     first = [name for name in used if name in have] if isinstance(used, list) else []
     for name in list(dict.fromkeys([*first, *have]))[:_MOST_FAMILIES]:
         of_id = wanted.take(pa.array(drawn[drawn < len(wanted)]))
-        values = _family(origin.looked, name, of_id)
+        values = _read(problems, f"{name} features", partial(_family, origin.looked, name, of_id))
         one = _vectors(f"{name} features", values, drawn, len(night), "training", seed)
         if one is not None:
             yield one
     of_history = drawn[drawn < len(found.rows)]
-    values = _embeddings(found, of_history)
+    values = _read(problems, "embeddings", partial(_embeddings, found, of_history))
     one = _vectors("embedding", values, of_history, len(night), "nothing", seed)
     if one is not None:
         yield one
+
+
+def _read(
+    problems: list[str], what: str, read: Callable[[], NDArray[np.float32] | None]
+) -> NDArray[np.float32] | None:
+    """The vectors; None, and a problem, where their files are damaged or gone."""
+    try:
+        return read()
+    except _DAMAGE as error:
+        why = " ".join(str(error).split())[:200]
+        problems.append(f"The {what} are not compared: they cannot be read ({why}).")
+        return None
 
 
 def _drawn(found: NightRows, night: Integers, seed: int, most_nights: int) -> Integers:
