@@ -124,7 +124,7 @@ def _table(group: ComparedModels, trial: GroupTrial) -> DataTable:
 
 def _verdict(change: float, is_real: bool) -> str:
     if not is_real:
-        return "no change beyond chance"
+        return "may be chance"
     return "loses" if change < 0 else "gains"
 
 

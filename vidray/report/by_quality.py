@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
+from vidray.evaluation.intervals import Floats, Integers
 from vidray.evaluation.pairs import SIGNIFICANT, holm, least_p
 from vidray.report import paired
-from vidray.report.paired import Ends, Floats, Integers
+from vidray.report.paired import Ends
 from vidray.report.runs import ExtractRun, JudgedModel
 from vidray.video import quality
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 from vidray import models, storage
 from vidray.distributed.sandbox import Ask, Sandbox
 from vidray.errors import JobError, UserError, VideoError
+from vidray.evaluation.intervals import Integers
 from vidray.evaluation.pairs import PairedDifference, differences
 from vidray.features.embedding import Views
 from vidray.features.extraction import Settings, describe_video
@@ -32,7 +33,7 @@ from vidray.models.folder import ClassicalModel, Model
 from vidray.report.comparable import ComparedModels
 from vidray.report.decoding import check_address
 from vidray.report.made_damage import DAMAGES, UNDAMAGED, MadeDamage
-from vidray.report.paired import Bools, Integers
+from vidray.report.paired import Bools
 from vidray.report.runs import JudgedModel, Runs
 from vidray.report.settings import ReportSettings
 from vidray.sources.listing import video_id

@@ -13,11 +13,10 @@ from vidray.models import names
 from vidray.report.by_quality import ByQuality, could_show
 from vidray.report.compare_pairs import listing, p_in_words, witnesses
 from vidray.report.runs import StudyResult
-from vidray.report.sentences import Facts, Sentence
+from vidray.report.sentences import FEW_VIDEOS, GroupFacts, Sentence
 
 # An interval that is wider separates few models: see evaluation/console.py.
 _WIDEST_INTERVAL = 0.2
-_FEW_VIDEOS = 5
 _MOST_LISTED = 5
 # A baseline this near makes a model's gain small.
 _NEARLY = 0.1
@@ -25,7 +24,7 @@ _NEARLY = 0.1
 _RISE = 0.02
 
 
-def by_quality(facts: Facts) -> Iterator[Sentence]:
+def by_quality(facts: GroupFacts) -> Iterator[Sentence]:
     """On which videos the best model is worse, where the test says so; or that none shows."""
     columns = [one for one in facts.by_quality.get(facts.best.name, ()) if one.thirds]
     real = sorted((one for one in columns if one.is_real), key=lambda one: one.worst[1].accuracy)
@@ -59,7 +58,7 @@ def by_quality(facts: Facts) -> Iterator[Sentence]:
         yield Sentence(rank=52, text=text, is_limit=True)
 
 
-def _who_is_better_there(facts: Facts, one: ByQuality) -> str:
+def _who_is_better_there(facts: GroupFacts, one: ByQuality) -> str:
     """The model that is really better on the best one's worst third; nothing if there is none."""
     values, others = facts.quality_values, [pair.second for pair in facts.with_best]
     if not others or one.measure.name not in values:
@@ -83,7 +82,7 @@ def _who_is_better_there(facts: Facts, one: ByQuality) -> str:
     )
 
 
-def on_made_damage(facts: Facts) -> Iterator[Sentence]:
+def on_made_damage(facts: GroupFacts) -> Iterator[Sentence]:
     """What the best model loses by damage made on purpose; or that nothing shows."""
     trials = () if facts.damage is None else facts.damage.models
     one = next((trial for trial in trials if trial.name == facts.best.name), None)
@@ -117,7 +116,7 @@ def on_made_damage(facts: Facts) -> Iterator[Sentence]:
     yield Sentence(rank=51, text=text, is_limit=True)
 
 
-def near_baseline(facts: Facts) -> Iterator[Sentence]:
+def near_baseline(facts: GroupFacts) -> Iterator[Sentence]:
     """Baselines that the best model does not really beat, or hardly."""
     accuracy = facts.best.metrics["accuracy"]
     for baseline in facts.baselines:
@@ -140,7 +139,7 @@ def near_baseline(facts: Facts) -> Iterator[Sentence]:
             yield Sentence(rank=24, text=text, is_limit=True, is_compared=True)
 
 
-def few_recordings(facts: Facts) -> Iterator[Sentence]:
+def few_recordings(facts: GroupFacts) -> Iterator[Sentence]:
     """Whether the judged videos are too few to tell models apart."""
     ends = facts.best.metrics["intervals"]["accuracy"]
     if ends is None:
@@ -164,7 +163,7 @@ def few_recordings(facts: Facts) -> Iterator[Sentence]:
         )
 
 
-def unknown_recordings(facts: Facts) -> Iterator[Sentence]:
+def unknown_recordings(facts: GroupFacts) -> Iterator[Sentence]:
     """Whether intervals take videos for independent that may not be."""
     if not facts.group.knows_recordings:
         yield Sentence(
@@ -177,15 +176,15 @@ def unknown_recordings(facts: Facts) -> Iterator[Sentence]:
         )
 
 
-def small_classes(facts: Facts) -> Iterator[Sentence]:
+def small_classes(facts: GroupFacts) -> Iterator[Sentence]:
     """Classes that too few judged videos show."""
     support = {name: facts.group.truth.count(name) for name in facts.group.class_names}
-    few = [f"{name} ({number})" for name, number in support.items() if number < _FEW_VIDEOS]
+    few = [f"{name} ({number})" for name, number in support.items() if number < FEW_VIDEOS]
     if few:
         yield Sentence(
             rank=48,
             text=(
-                f"{len(few)} of {len(support)} classes have fewer than {_FEW_VIDEOS} judged "
+                f"{len(few)} of {len(support)} classes have fewer than {FEW_VIDEOS} judged "
                 f"videos, too few to say how well they are known: "
                 f"{listing(few, most=_MOST_LISTED)}."
             ),

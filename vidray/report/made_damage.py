@@ -35,7 +35,7 @@ from vidray.video.sound import SAMPLE_RATE, read_sound
 from vidray.video.steady_opencv import steady_opencv
 from vidray.video.stream import Stream
 
-Kind = Literal["none", "blur", "noise", "darkness", "dropped frames"]
+DamageKind = Literal["none", "blur", "noise", "darkness", "dropped frames"]
 Plane = NDArray[np.uint8]
 
 # Of all frames of a video together: 20 s of 1080p, or four minutes of 640x480. A copy then takes
@@ -60,7 +60,7 @@ class MadeDamage:
         title: in words with the number.
     """
 
-    kind: Kind
+    kind: DamageKind
     amount: float
     title: str
 

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vidray.evaluation.intervals import interval, resampled
+from vidray.evaluation.intervals import Floats, Integers, interval, resampled
 from vidray.evaluation.metrics import RESAMPLES
 from vidray.report.runs import JudgedModel
 
 Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 Ends = tuple[float, float] | None  # of an interval
 
 

@@ -76,13 +76,17 @@ def _by_quality(runs: Runs, by_model: Mapping[str, Sequence[ByQuality]]) -> Iter
     )
     if num_tested:
         yield _table(judged, by_model)
+    drawn: list[Fold] = []
     for number, (name, columns) in enumerate([*by_model.items()][:_MOST_MODELS]):
         tested = sorted((one for one in columns if one.thirds), key=lambda one: one.p_value)
         shown = tested if number == 0 else tested[:_FEW_CHARTS]
-        drawn = [_chart(number, judged[name], one) for one in shown]
-        if drawn:
+        inside = [_chart(number, judged[name], one) for one in shown]
+        if inside:
             title = f"{judged[name].title} by quality ({name})"
-            yield Fold(title=title, blocks=drawn, is_open=number == 0)
+            drawn.append(Fold(title=title, blocks=inside))
+    yield from drawn[:1]
+    if drawn[1:]:
+        yield Fold(title="Other models by quality", blocks=drawn[1:], is_open=False)
 
 
 def _too_few(judged: Mapping[str, JudgedModel], by_model: Mapping[str, Sequence[ByQuality]]) -> str:
@@ -163,7 +167,7 @@ def _of_third(place: str, third: Third) -> dict[str, object]:
 
 def _meaning(one: ByQuality) -> str:
     if not one.is_real:
-        return "no difference beyond chance"
+        return "may be chance"
     return f"worst in the {one.worst[0]} third"
 
 

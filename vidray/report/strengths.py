@@ -15,13 +15,14 @@ from vidray.report import (
     sentences,
     shortcut_check,
     video_sets,
+    weaknesses,
 )
 from vidray.report.blocks import Finding, Fold, Part, Prose, Section
 from vidray.report.comparable import ComparedModels, groups
 from vidray.report.compare_baselines import BaselineResult, baselines_of
 from vidray.report.compare_pairs import pairs_of, witnesses
 from vidray.report.runs import Runs
-from vidray.report.sentences import Facts, Sentence
+from vidray.report.sentences import GroupFacts, Sentence
 from vidray.report.tools import Tools
 from vidray.report.video_sets import VideoSet
 
@@ -62,14 +63,14 @@ def section(runs: Runs, tools: Tools) -> Section | None:
     )
 
 
-def facts_of(runs: Runs, tools: Tools) -> Iterator[Facts]:
+def facts_of(runs: Runs, tools: Tools) -> Iterator[GroupFacts]:
     """The figures of each group of models that were judged on the same videos."""
     seed = tools.settings.seed
     values = by_quality.values_of(runs.features)
     thirds = robustness.quality_of(runs, seed)
     sets = video_sets.of_runs(runs)
     for group in groups(runs):
-        yield Facts(
+        yield GroupFacts(
             group=group,
             pairs=pairs_of(group, seed=seed),
             baselines=_baselines(group, runs, sets, seed),
@@ -113,9 +114,9 @@ def _baselines(
     return found
 
 
-def said_of(facts: Facts) -> list[Sentence]:
+def said_of(facts: GroupFacts) -> list[Sentence]:
     """The sentences that the figures support, the most important first."""
-    rules = (*sentences.RULES, *limits.RULES)
+    rules = (*sentences.RULES, *weaknesses.RULES, *limits.RULES)
     found = sorted((one for rule in rules for one in rule(facts)), key=lambda one: one.rank)
     return found[:_MOST_SENTENCES]
 
