@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vidray.report.frames.thumbnails import Thumbnails
 from vidray.report.runs import (
     ExtractRun,
     JudgedModel,
@@ -14,7 +15,6 @@ from vidray.report.runs import (
     TrainedModel,
 )
 from vidray.report.settings import ReportSettings
-from vidray.report.thumbnails import Thumbnails
 from vidray.report.tools import Tools
 from vidray.tables import schema
 from vidray.tables.schema import STUDY

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vidray.report.frames.thumbnails import Thumbnails
 from vidray.report.reading import LABEL_COLUMNS
 from vidray.report.runs import LabelHistory
 from vidray.report.settings import ReportSettings
-from vidray.report.thumbnails import Thumbnails
 from vidray.report.tools import Tools
 from vidray.tables import schema
 

@@ -11,9 +11,10 @@ from scipy import stats
 
 from tests.report.made_models import features, judged, mostly, study, tools, trained
 from vidray.evaluation.metrics import compute_metrics
-from vidray.report import beside, compare, formats
+from vidray.report import beside, formats
 from vidray.report.blocks import Chart, DataTable, Part, Prose, Section
-from vidray.report.compare import groups, pairs_of
+from vidray.report.judged import compare
+from vidray.report.judged.compare import groups, pairs_of
 from vidray.report.runs import JudgedModel, Runs, SearchResult
 
 

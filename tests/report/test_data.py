@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from tests.made_runs import clips_run, features_run, videos
 from tests.report.made import ERROR, SCRIPT, VIDEO
 from tests.video_writer import write_video
-from vidray.report import balance, data, distributions, enhanced, failed_videos
 from vidray.report.beside import parts
 from vidray.report.blocks import Chart, DataTable, Finding, Fold, Part, Prose
+from vidray.report.dataset import balance, data, distributions, enhanced, failed_videos
+from vidray.report.dataset.video_sets import VideoSet, of_runs
+from vidray.report.frames.thumbnails import Thumbnails
 from vidray.report.reading import read
 from vidray.report.runs import Runs
 from vidray.report.settings import ReportSettings
-from vidray.report.thumbnails import Thumbnails
 from vidray.report.tools import Tools
-from vidray.report.video_sets import VideoSet, of_runs
 from vidray.video.decode import Request, Video
 from vidray.video.enhance import enhance
 

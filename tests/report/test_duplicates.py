@@ -13,14 +13,23 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.shared_data import FIGHT
-from vidray.report import duplicate_check, duplicates, glances
 from vidray.report.blocks import Gallery, Prose
-from vidray.report.duplicates import Compared, alike, compare, hashes, is_flat, prepare, too_flat
-from vidray.report.glances import SIDE_PX, Glance, glance_at, number_of_frames
+from vidray.report.dataset import duplicate_check, duplicates
+from vidray.report.dataset.duplicates import (
+    Compared,
+    alike,
+    compare,
+    hashes,
+    is_flat,
+    prepare,
+    too_flat,
+)
+from vidray.report.dataset.video_sets import VideoSet
+from vidray.report.frames import glances
+from vidray.report.frames.glances import SIDE_PX, Glance, glance_at, number_of_frames
+from vidray.report.frames.thumbnails import Thumbnails
 from vidray.report.settings import ReportSettings
-from vidray.report.thumbnails import Thumbnails
 from vidray.report.tools import Tools
-from vidray.report.video_sets import VideoSet
 from vidray.video.synthetic import make_clips
 
 Pixels = NDArray[np.uint8]

@@ -6,9 +6,10 @@ import pytest
 from sklearn import metrics as sk
 
 from tests.report.made_models import judged, mostly, tools
-from vidray.report import beside, each_model
+from vidray.report import beside
 from vidray.report.blocks import Chart, DataTable, Fold, Part, Section
-from vidray.report.class_figures import class_frame
+from vidray.report.judged import each_model
+from vidray.report.judged.class_figures import class_frame
 from vidray.report.runs import JudgedModel, Runs
 
 

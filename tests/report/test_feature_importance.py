@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vidray.models.importance import Importance
 from vidray.report.blocks import Chart, DataTable, Fold, Prose
-from vidray.report.feature_importance import importance_blocks, importance_sentence
+from vidray.report.inside.feature_importance import importance_blocks, importance_sentence
 from vidray.report.runs import TrainedModel
 
 

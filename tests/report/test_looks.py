@@ -19,8 +19,8 @@ from tests.report.deep_runs import (
 from vidray.models.attention import attend
 from vidray.models.folder import DeepModel, load
 from vidray.models.grad_cam import grad_cam
-from vidray.report import looks
-from vidray.report.looks import chosen_videos, clips_of, look_into
+from vidray.report.inside import looks
+from vidray.report.inside.looks import chosen_videos, clips_of, look_into
 from vidray.report.reading import read
 from vidray.report.runs import Runs
 from vidray.tables.shards import Clips

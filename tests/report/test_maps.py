@@ -13,13 +13,14 @@ import pytest
 
 from tests import made_runs
 from tests.report import folders
-from vidray.report import map_points, maps, projections, reading
+from vidray.report import reading
 from vidray.report.blocks import Chart, DataTable, Fold, Gallery, Part, Prose, Section
-from vidray.report.map_points import MapPoints, stratified
-from vidray.report.projections import neighbourhood, standardised, tsne, umap
+from vidray.report.frames.thumbnails import Thumbnails
+from vidray.report.inside import map_points, maps, projections
+from vidray.report.inside.map_points import MapPoints, stratified
+from vidray.report.inside.projections import neighbourhood, standardised, tsne, umap
 from vidray.report.runs import ExtractRun, Runs
 from vidray.report.settings import ReportSettings
-from vidray.report.thumbnails import Thumbnails
 from vidray.report.tools import Tools
 
 TOOLS = Tools(settings=ReportSettings(), thumbnails=Thumbnails(is_on=False))

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from tests.shared_data import FIGHT
-from vidray.report import mistakes, templates
-from vidray.report.all_wrong import _findings, chance_of_each_number
+from vidray.report import templates
 from vidray.report.blocks import Card, DataTable, Fold, Gallery, Part, Prose, Section, Thumbnail
+from vidray.report.frames.thumbnails import Thumbnails
+from vidray.report.inside import mistakes
+from vidray.report.inside.all_wrong import _findings, chance_of_each_number
 from vidray.report.runs import JudgedModel, Runs
 from vidray.report.settings import ReportSettings
-from vidray.report.thumbnails import Thumbnails
 from vidray.report.tools import Tools
 
 CLASSES = ("a", "b", "c")

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vidray.report.overlays import blend, filmstrip, shown_frames
+from vidray.report.inside.overlays import blend, filmstrip, shown_frames
 
 
 def pixels(data: bytes) -> NDArray[np.int64]:

@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.report.deep_runs import clips_folder, judged_network, network_folder, runs_of
-from vidray.report import looks, reasons
 from vidray.report.blocks import Fold, Gallery, Prose, Section
-from vidray.report.looks import Look, Looks
+from vidray.report.inside import looks, reasons
+from vidray.report.inside.looks import Look, Looks
+from vidray.report.inside.reasons import border_share
 from vidray.report.page import chapter, render
-from vidray.report.reasons import border_share
 from vidray.report.runs import Runs
 from vidray.report.settings import ReportSettings
 

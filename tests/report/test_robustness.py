@@ -28,16 +28,17 @@ from vidray.models import classical
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical
 from vidray.models.matrices import to_matrix
 from vidray.models.model_files import name_and_digest, read_info
-from vidray.report import by_quality, damage_trials, made_damage, paired, robustness
 from vidray.report.beside import parts
 from vidray.report.blocks import Chart, DataTable, Fold, Part, Prose
-from vidray.report.comparable import groups
-from vidray.report.damage_trials import DamageTrials
-from vidray.report.made_damage import DAMAGES, UNDAMAGED, MadeDamage, write_copy
+from vidray.report.frames.thumbnails import Thumbnails
+from vidray.report.judged import paired
+from vidray.report.judged.comparable import groups
 from vidray.report.runs import ExtractRun, JudgedModel, Runs, TrainedModel
 from vidray.report.settings import ReportSettings
-from vidray.report.thumbnails import Thumbnails
 from vidray.report.tools import Tools
+from vidray.report.verdict import by_quality, damage_trials, made_damage, robustness
+from vidray.report.verdict.damage_trials import DamageTrials
+from vidray.report.verdict.made_damage import DAMAGES, UNDAMAGED, MadeDamage, write_copy
 from vidray.sources.listing import video_id
 from vidray.tables import schema
 from vidray.video.clips import cut_video

@@ -8,8 +8,8 @@ import pytest
 
 from tests.report.test_thumbnails import _ask, _pixels
 from tests.videos import read_numbers, write_video
-from vidray.report import decoding, seeking
-from vidray.report.seeking import frames_by_seeking
+from vidray.report.frames import decoding, seeking
+from vidray.report.frames.seeking import frames_by_seeking
 from vidray.video.decode import Limits
 
 LONG = 150

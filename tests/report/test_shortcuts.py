@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from vidray.report import shortcut_check, shortcuts
 from vidray.report.blocks import DataTable, Prose
+from vidray.report.dataset import shortcut_check, shortcuts
+from vidray.report.dataset.shortcuts import Shortcuts, against_guessing, encode, measure, rival
+from vidray.report.dataset.video_sets import VideoSet
 from vidray.report.runs import JudgedModel, Runs
-from vidray.report.shortcuts import Shortcuts, against_guessing, encode, measure, rival
-from vidray.report.video_sets import VideoSet
 
 NAMES = ("fight", "no_fight")
 

@@ -12,19 +12,19 @@ import pyarrow as pa
 import pytest
 
 from vidray.evaluation.pairs import PairedDifference, sign_test
-from vidray.report import limits, sentences, strengths, weaknesses
 from vidray.report.blocks import Fold, Prose
-from vidray.report.by_quality import MEASURES, ByQuality, Third
-from vidray.report.comparable import groups
-from vidray.report.compare_baselines import BaselineResult, baselines_of
-from vidray.report.compare_pairs import pairs_of
-from vidray.report.damage_trials import DamageResult, GroupTrial, ModelTrial
-from vidray.report.made_damage import DAMAGES
+from vidray.report.frames.thumbnails import Thumbnails
+from vidray.report.judged.comparable import groups
+from vidray.report.judged.compare_baselines import BaselineResult, baselines_of
+from vidray.report.judged.compare_pairs import pairs_of
 from vidray.report.runs import JudgedModel, Runs, StudyResult
-from vidray.report.sentences import GroupFacts, Sentence
 from vidray.report.settings import ReportSettings
-from vidray.report.thumbnails import Thumbnails
 from vidray.report.tools import Tools
+from vidray.report.verdict import limits, sentences, strengths, weaknesses
+from vidray.report.verdict.by_quality import MEASURES, ByQuality, Third
+from vidray.report.verdict.damage_trials import DamageResult, GroupTrial, ModelTrial
+from vidray.report.verdict.made_damage import DAMAGES
+from vidray.report.verdict.sentences import GroupFacts, Sentence
 from vidray.tables.schema import STUDY
 
 CLASSES = ("fight", "walk")

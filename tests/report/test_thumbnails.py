@@ -17,9 +17,9 @@ from tests.shared_data import FIGHT
 from tests.videos import read_number, read_numbers, write_video
 from tests.web import serving
 from vidray.errors import VideoError
-from vidray.report import decoding
 from vidray.report.blocks import Thumbnail
-from vidray.report.thumbnails import Thumbnails
+from vidray.report.frames import decoding
+from vidray.report.frames.thumbnails import Thumbnails
 
 
 def _ask(uri: object, hosts: Sequence[str] = (), **more: Any) -> pa.RecordBatch:

@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from tests.report.made_models import features, judged, mostly, nights, study, tools, trained
-from vidray.report import beside, costs, tradeoffs
+from vidray.report import beside
 from vidray.report.blocks import Chart, DataTable, Part, Prose, Section
-from vidray.report.comparable import groups
 from vidray.report.drawing import text_width
-from vidray.report.front_names import SIDES, names_beside
+from vidray.report.judged import costs, tradeoffs
+from vidray.report.judged.comparable import groups
+from vidray.report.judged.front_names import SIDES, names_beside
 from vidray.report.runs import JudgedModel, Runs
 from vidray.report.settings import ReportSettings
 

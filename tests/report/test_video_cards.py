@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 
 from vidray.report.blocks import Thumbnail
+from vidray.report.frames.thumbnails import Thumbnails
+from vidray.report.inside.video_cards import VideoCards, gallery, recording, stretches_of
 from vidray.report.runs import ExtractRun, Runs
-from vidray.report.thumbnails import Thumbnails
-from vidray.report.video_cards import VideoCards, gallery, recording, stretches_of
 
 
 class _Asked(Thumbnails):

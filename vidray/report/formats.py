@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
-
-if TYPE_CHECKING:
-    from vidray.report.blocks import DataTable
 
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 MISSING = "\u2013"
@@ -69,8 +66,8 @@ def is_missing(value: Any) -> bool:
     return value is None or bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
-def rows_of(table: DataTable) -> Iterator[dict[str, Any]]:
-    """The rows of a table that are shown, as its template takes them."""
+def rows_of(table: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a ``blocks.DataTable`` that are shown, as its template takes them."""
     best = {name: _best(table.frame[name], column.best) for name, column in table.columns.items()}
     for number, row in enumerate(table.frame.head(table.most_rows).to_dict("records")):
         cells = []
@@ -103,7 +100,7 @@ def _best(values: pd.Series[Any], best: str | None) -> set[int]:
     return {number for number, value in enumerate(values) if value == at}
 
 
-def _interval(table: DataTable, name: str, row: dict[str, Any]) -> dict[str, Any] | None:
+def _interval(table: Any, name: str, row: dict[str, Any]) -> dict[str, Any] | None:
     """Where an interval and its value lie on the range of its column, in percent, and its text."""
     column = table.columns[name]
     if column.interval is None:

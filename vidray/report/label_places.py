@@ -29,7 +29,7 @@ PLACES = (
     Place(align="right", dx=-6, dy=-11),
     Place(align="right", dx=-6, dy=12),
 )
-Box = tuple[float, float, float, float]  # left, top, right, bottom
+TextBox = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 def places(
@@ -46,7 +46,7 @@ def places(
     """
     across, down = _pixels(x, area[0]), area[1] - _pixels(y, area[1])
     points = [(at - 5, up - 5, at + 5, up + 5) for at, up in zip(across, down, strict=True)]
-    taken: list[Box] = []
+    taken: list[TextBox] = []
     found = []
     for number, (at, up, width) in enumerate(zip(across, down, widths, strict=True)):
         others = [*points[:number], *points[number + 1 :], *taken]
@@ -68,11 +68,11 @@ def _pixels(values: Sequence[float], length: float) -> NDArray[np.float64]:
     return length * (numbers - low) / span if span else np.full(len(numbers), length / 2)
 
 
-def _box(at: float, up: float, width: float, place: Place) -> Box:
+def _box(at: float, up: float, width: float, place: Place) -> TextBox:
     left = at + place.dx - (width if place.align == "right" else 0)
     middle = up + place.dy
     return left, middle - _HEIGHT_PX / 2, left + width, middle + _HEIGHT_PX / 2
 
 
-def _meet(one: Box, other: Box) -> bool:
+def _meet(one: TextBox, other: TextBox) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

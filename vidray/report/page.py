@@ -18,27 +18,17 @@ import vidray
 from vidray import storage
 from vidray.errors import UserError, unknown_name
 from vidray.progress import duration
-from vidray.report import (
-    beside,
-    compare,
-    data,
-    each_model,
-    maps,
-    mistakes,
-    nights,
-    overview,
-    reasons,
-    robustness,
-    strengths,
-    templates,
-    tradeoffs,
-)
+from vidray.report import beside, nights, overview, templates
 from vidray.report.blocks import Section
+from vidray.report.dataset import data
+from vidray.report.frames.thumbnails import Thumbnails
+from vidray.report.inside import maps, mistakes, reasons
+from vidray.report.judged import compare, each_model, tradeoffs
 from vidray.report.reading import read
 from vidray.report.runs import Problem, Runs
 from vidray.report.settings import ReportSettings
-from vidray.report.thumbnails import Thumbnails
 from vidray.report.tools import Tools
+from vidray.report.verdict import robustness, strengths
 
 MakeSection = Callable[[Runs, Tools], Section | None]
 # In the order of the page; the first screen comes before, and is made of their findings.
@@ -117,7 +107,7 @@ def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Page:
 def _sections(runs: Runs, tools: Tools, problems: list[Problem]) -> Iterator[Section]:
     began = time.monotonic()
     for number, make in enumerate(SECTIONS, start=1):
-        name = make.__module__.removeprefix("vidray.report.")
+        name = make.__module__.rpartition(".")[2]
         print(
             f"chapter {number} of {len(SECTIONS)}: {name} "
             f"({duration(time.monotonic() - began)} so far)",

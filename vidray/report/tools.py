@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from vidray.report.damage_trials import DamageTrials
+from vidray.report.frames.thumbnails import Thumbnails
 from vidray.report.settings import ReportSettings
-from vidray.report.thumbnails import Thumbnails
+from vidray.report.verdict.damage_trials import DamageTrials
 
 
 @dataclass(frozen=True, kw_only=True)

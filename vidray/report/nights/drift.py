@@ -19,8 +19,8 @@ from vidray.evaluation import drift
 from vidray.evaluation.drift import Codes, Difference, Masks, Vectors
 from vidray.evaluation.intervals import Integers
 from vidray.evaluation.pairs import holm
-from vidray.report.compare_pairs import p_in_words
 from vidray.report.formats import MISSING, cell
+from vidray.report.judged.compare_pairs import p_in_words
 from vidray.report.nights.rows import NightRows
 from vidray.report.nights.watched import TESTED, TRAINING, NightVariable, WatchedNights
 

@@ -22,9 +22,9 @@ from vidray import storage
 from vidray.evaluation.intervals import Floats, Integers
 from vidray.report.blocks import Card, Column, DataTable, Fold, Part, Prose
 from vidray.report.formats import MISSING, legible
+from vidray.report.inside.video_cards import gallery
 from vidray.report.nights.rows import NightRows, floats
 from vidray.report.tools import Tools
-from vidray.report.video_cards import gallery
 
 MOST_VIDEOS = 1000
 # The names that the interface, and each prediction in a task, give to what is chosen and for what.

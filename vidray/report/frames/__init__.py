@@ -1,0 +1,1 @@
+"""Frames of videos for the page, decoded in child processes."""

@@ -1,0 +1,1 @@
+"""Chapters that look inside: mistakes, reasons, maps."""

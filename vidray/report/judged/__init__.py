@@ -1,0 +1,1 @@
+"""Chapters on judged models: compared, their costs, each by itself."""

@@ -1,0 +1,1 @@
+"""Chapters on what the figures mean: strengths, limits, robustness."""
