@@ -30,7 +30,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "nights": (),
     "data": (),
 }  # fmt: skip
-_MOST_ROWS = 8
+_MOST_ROWS = 10
 
 
 def section(runs: Runs, sections: Sequence[Section], problems: Sequence[Problem] = ()) -> Section:

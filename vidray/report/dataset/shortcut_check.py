@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vidray.evaluation.pairs import SIGNIFICANT, differences, least_p
+from vidray.evaluation.study_plan import METADATA
 from vidray.report import charts
 from vidray.report.blocks import Column, DataTable, Finding, Part, Prose
 from vidray.report.dataset.shortcuts import (
@@ -52,7 +53,9 @@ def blocks(
     for number, one in enumerate(beside, start=1):
         parts += [Prose(paragraphs=[rivals_said(one)], is_finding=True)]
         parts += [_beside(one, f"{slug}-{number}")]
-    return parts, _findings(found, beside, said, section)
+    # A study has judged the metadata, too, and the chapter that compares the models says it.
+    is_said = any(METADATA in study.rows["model"].to_pylist() for study in runs.studies)
+    return parts, _findings(found, [] if is_said else beside, said, section)
 
 
 def _verdict(found: Shortcuts) -> str:
@@ -62,7 +65,7 @@ def _verdict(found: Shortcuts) -> str:
     guess = f"guessing gives {found.guessing:.2f}"
     if len(strong):
         named = [f"the {row['title']} alone gives {_with_interval(row)}" for row in _rows(strong)]
-        text = f"What the files are tells their class: {'; '.join(named[:3])}; {guess}."
+        text = f"File properties give the class away: {'; '.join(named[:3])}; {guess}."
     else:
         text = (
             f"No property of the files tells the class by itself: the best, the {best['title']}, "
@@ -222,9 +225,9 @@ def rivals_said(beside: pd.DataFrame) -> str:
     )
     if not better:
         few = "" if _could_show(beside) else ". So few recordings cannot show a difference"
-        return (
-            f"None of {len(beside)} models is shown to be better than the metadata: {figures}{few}."
-        )
+        models = f"None of {len(beside)} models" if len(beside) > 1 else "The model"
+        not_ = "" if len(beside) > 1 else "not "
+        return f"{models} is {not_}shown to be better than the metadata: {figures}{few}."
     verb = "is" if better == 1 else "are"
     return f"{better} of {len(beside)} models {verb} better than the metadata: {figures}."
 
