@@ -228,3 +228,14 @@ def test_passwords_and_signatures_are_left_at_the_door(tmp_path: Path) -> None:
     assert set(runs.judged[0].uris) == shown
     messages = runs.features[0].rows["error_message"].to_pylist()
     assert messages == ["gone: https://h.example/a.mp4", None, None, None]
+
+
+def test_a_run_behind_a_link_is_read_once(copied: Path) -> None:
+    (copied / "broken").mkdir()
+    (copied / "broken/run.json").write_text("[]")
+    (copied / "latest").symlink_to("knn_test")
+    (copied / "around").symlink_to(copied)
+    runs = read([str(copied)])
+    assert len(runs.judged) == 1
+    assert len(list(runs.finished)) == 5
+    assert len(runs.problems) == 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ from vidray.report.runs import (
     number_in,
 )
 from vidray.storage import checked_json, join, json_file, parquet
+from vidray.storage.addresses import local_path
 from vidray.tables import run_folder, schema
 from vidray.tables.run_folder import Kind
 
@@ -60,14 +62,16 @@ def read(folders: Sequence[str]) -> Runs:
         UserError: none of them is there.
     """
     shown = tuple(storage.without_secrets(folder) for folder in folders)
-    problems: list[Problem] = []
-    found: list[tuple[str, Kind, Mapping[str, Any]]] = []
+    by_place: dict[str, Problem] = {}
+    every: list[tuple[str, Kind, Mapping[str, Any]]] = []
     for given in dict.fromkeys(map(storage.canonical, folders)):
-        found += _find(given, problems)
-    if not found and problems:
+        every += _find(given, by_place)
+    problems = list(by_place.values())
+    if not every and problems:
         raise UserError(f"--runs gives no run of vidray: {problems[0].folder} {problems[0].why}")
-    # A folder may be given twice: itself, and in the one around it.
-    found = list({out: (out, kind, report) for out, kind, report in found}.values())
+    # A folder may be there twice: itself, in the one around it, and behind a link ("latest").
+    first = {_place(one[0]): at for at, one in reversed([*enumerate(every)])}
+    found = [every[at] for at in sorted(first.values())]
     names = _short_names([out for out, _, _ in found])
     read_as: dict[str, list[Any]] = {}
     for (out, kind, report), name in zip(found, names, strict=True):
@@ -90,6 +94,11 @@ def read(folders: Sequence[str]) -> Runs:
     )
 
 
+def _place(out: str) -> str:
+    """What a folder is known by: links to it lead to the same."""
+    return out if storage.is_bucket(out) else os.path.realpath(local_path(out))
+
+
 def _problem(out: str, why: str) -> Problem:
     return Problem(folder=storage.without_secrets(out), why=why)
 
@@ -103,31 +112,33 @@ def _reason(error: BaseException) -> str:
 
 
 def _find(
-    folder: str, problems: list[Problem], depth: int = 0
+    folder: str, problems: dict[str, Problem], depth: int = 0
 ) -> Iterator[tuple[str, Kind, Mapping[str, Any]]]:
     """The run in a folder, or those in the folders in it; what is none is a problem."""
     try:
         if not storage.exists(folder):
-            problems.append(_problem(folder, "is not there: check the path"))
+            problems.setdefault(_place(folder), _problem(folder, "is not there: check the path"))
             return
         report = masking.throughout(run_folder.read_json(folder))
     except FileNotFoundError:
         found = list(_find_inside(folder, problems, depth))
         if not found and depth == 0:
             why = "holds no run of vidray: give the folder of a job's --out"
-            problems.append(_problem(folder, why))
+            problems.setdefault(_place(folder), _problem(folder, why))
         yield from found
         return
     except _DAMAGE as error:
-        problems.append(_problem(folder, _reason(error)))
+        problems.setdefault(_place(folder), _problem(folder, _reason(error)))
         return
     kind = run_folder.kind_of(report)
     if kind is None:
-        problems.append(_problem(folder, f"holds {run_folder.described(report)}"))
+        problems.setdefault(
+            _place(folder), _problem(folder, f"holds {run_folder.described(report)}")
+        )
         return
     if kind != "label" and not storage.exists(join(folder, run_folder.SUCCESS)):
         why = "is not finished (no _SUCCESS): run the same command again to finish it"
-        problems.append(_problem(folder, why))
+        problems.setdefault(_place(folder), _problem(folder, why))
         return
     yield folder, kind, report
     if kind == "search":  # The best models, and how they were judged.
@@ -137,7 +148,7 @@ def _find(
 
 
 def _find_inside(
-    folder: str, problems: list[Problem], depth: int
+    folder: str, problems: dict[str, Problem], depth: int
 ) -> Iterator[tuple[str, Kind, Mapping[str, Any]]]:
     """The runs in the folders of a folder that is none itself."""
     names = sorted(storage.list_names(folder))[:_MOST_FOLDERS]
