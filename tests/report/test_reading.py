@@ -10,6 +10,7 @@ import pytest
 from tests.made_runs import LABELS, clips_run, features_run, videos
 from tests.report import folders
 from vidray.errors import UserError
+from vidray.report.inside.looks import clips_of
 from vidray.report.reading import read
 from vidray.report.runs import Runs
 from vidray.storage.json_file import write_json
@@ -194,3 +195,47 @@ def test_hostile_names_are_kept_as_they_are(copied: Path) -> None:
     folders.evaluation(copied / "knn_test", copied / "knn", rows=rows)
     assert read([str(copied)]).judged[0].uris[0] == "/v/<img src=x onerror=alert(1)>.mp4"
     assert read([str(copied)]).judged[0].class_names == LABELS
+
+
+def test_an_evaluation_of_an_address_with_a_password_is_read(copied: Path) -> None:
+    for stated in ("s3://KEY:PW@bucket/knn2", "s3:/x", "\ud800", "s3://"):
+        report = json.loads((copied / "knn_test/run.json").read_text())
+        report["config"] |= {"model": stated, "data": stated}
+        write_json(str(copied / "knn_test/run.json"), report)
+        runs = read([str(copied)])
+        assert [judged.model for judged in runs.judged] == [None]
+        assert clips_of(runs.judged[0], runs) is None
+        assert "PW" not in str(runs.judged[0].report)
+
+
+def test_passwords_and_signatures_are_left_at_the_door(tmp_path: Path) -> None:
+    signed = "https://h.example/a.mp4?X-Amz-Signature=SECRET"
+    uris = (signed, "s3://KEY:SECRET@bucket/b.mp4", "/videos/c?token=1.mp4", "s3://bucket/d.mp4")
+    rows = [dict(row, uri=uri) for row, uri in zip(videos(4), uris, strict=True)]
+    rows[0] |= {"status": "failed", "error_kind": "missing", "error_message": f"gone: {signed}"}
+    features_run(tmp_path / "features", rows=rows)
+    clips_run(tmp_path / "clips", rows=rows)
+    folders.evaluation(tmp_path / "knn_test", "x", rows=rows)
+    night = [row | {"uri": uri} for row, uri in zip(folders.label_rows(4), uris, strict=True)]
+    folders.night(tmp_path / "labels", night)
+    runs = read([str(tmp_path)])
+    shown = {
+        "https://h.example/a.mp4", "s3://bucket/b.mp4", "/videos/c?token=1.mp4",
+        "s3://bucket/d.mp4",
+    }  # fmt: skip
+    for run in (*runs.features, *runs.clips, *runs.labels):
+        assert set(run.rows["uri"].to_pylist()) == shown
+    assert set(runs.judged[0].uris) == shown
+    messages = runs.features[0].rows["error_message"].to_pylist()
+    assert messages == ["gone: https://h.example/a.mp4", None, None, None]
+
+
+def test_a_run_behind_a_link_is_read_once(copied: Path) -> None:
+    (copied / "broken").mkdir()
+    (copied / "broken/run.json").write_text("[]")
+    (copied / "latest").symlink_to("knn_test")
+    (copied / "around").symlink_to(copied)
+    runs = read([str(copied)])
+    assert len(runs.judged) == 1
+    assert len(list(runs.finished)) == 5
+    assert len(runs.problems) == 1

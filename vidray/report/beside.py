@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -21,12 +22,28 @@ from vidray.report import formats
 from vidray.report.blocks import Chart, DataTable, Fold, Part, Section
 from vidray.report.runs import Problem, Runs
 from vidray.storage import join, json_file
+from vidray.storage.addresses import local_path
 
 SUMMARY = "report.json"
 # Names of ours: an earlier page's files of these names are removed, and no others.
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*\.(csv|json|xml)")
-# What a spreadsheet takes for a formula (OWASP, CSV injection).
-_FORMULA = ("=", "+", "-", "@", "\t")
+# What a spreadsheet takes for a formula (OWASP, CSV injection), in letters of full width, too.
+_FORMULA = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def check(page: str, folder: str) -> None:
+    """Raise UserError unless a page and the folder of its files can be written where they are to
+    be: before the minutes that a page takes.
+    """
+    shown = storage.without_secrets(page)
+    if storage.is_folder(page) and not storage.is_bucket(page):
+        raise UserError(f"--out is {shown}, a folder: give the name of an HTML file")
+    for above in (storage.parent_of(page), folder):
+        if storage.exists(above) and not storage.is_folder(above):
+            raise UserError(f"--out is {shown}, but {storage.without_secrets(above)} is a file")
+    if not storage.is_bucket(folder) and Path(local_path(folder)).is_symlink():
+        # Files of the folder behind it would be written over, and removed.
+        raise UserError(f"--out is {shown}, but {folder} is a link: take it away")
 
 
 def write(
@@ -39,12 +56,13 @@ def write(
         for block in parts(section.blocks):
             if isinstance(block, DataTable | Chart):
                 files[f"{block.name}.csv"] = csv(block.frame)
-    left = _earlier(folder) - files.keys()
+    left = _earlier(folder) - {*files, SUMMARY}
     for name, content in files.items():
         storage.write_bytes(join(folder, name), content)
     json_file.write_json(join(folder, SUMMARY), _summary(runs, sections, problems, sorted(files)))
     for name in sorted(left):
-        storage.remove_tree(join(folder, name), inside=folder)
+        if not storage.is_folder(join(folder, name)):  # A page has none: it is somebody's.
+            storage.remove_tree(join(folder, name), inside=folder)
 
 
 def _earlier(folder: str) -> set[str]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 MISSING = "\u2013"
+_MOST_KEY = 120
 # Characters that cannot be seen, cannot be written, or turn the text after them around.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
@@ -87,8 +88,8 @@ def rows_of(table: Any) -> Iterator[dict[str, Any]]:
 
 
 def _key(value: Any) -> str:
-    """What a column is sorted by."""
-    return str(value.timestamp() if hasattr(value, "timestamp") else value)
+    """What a column is sorted by: the beginning of a long text, which stands in its cell whole."""
+    return str(value.timestamp() if hasattr(value, "timestamp") else value)[:_MOST_KEY]
 
 
 def _best(values: pd.Series[Any], best: str | None) -> set[int]:

@@ -77,18 +77,19 @@ def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Page:
         out: the HTML file, local or in a bucket.
 
     Raises:
-        UserError: no run is there, or ``out`` is no HTML file.
+        UserError: no run is there, ``out`` is no HTML file, or it cannot be written there.
     """
     where = storage.canonical(out)
     if not where.endswith(".html"):
         raise UserError(f"--out is {out}: the name of the page must end in .html")
+    data_folder = f"{where.removesuffix('.html')}_data"
+    beside.check(where, data_folder)
     runs = read(folders)
     problems = list(runs.problems)
     with Thumbnails(is_on=settings.frames, hosts=settings.frames_from) as thumbnails:
         tools = Tools(settings=settings, thumbnails=thumbnails)
         made = list(_sections(runs, tools, problems))
     sections = [overview.section(runs, made, problems), *made]
-    data_folder = f"{where.removesuffix('.html')}_data"
     page = render(runs, sections, problems, settings, data_folder=storage.name_of(data_folder))
     html = page.encode()
     beside.write(data_folder, runs, sections, problems)

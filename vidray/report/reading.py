@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +18,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from vidray import storage
+from vidray import masking, storage
 from vidray.errors import UserError
 from vidray.labelling import commits
 from vidray.models.importance import Importance
@@ -33,9 +35,11 @@ from vidray.report.runs import (
     SearchResult,
     StudyResult,
     TrainedModel,
+    find_stated,
     number_in,
 )
 from vidray.storage import checked_json, join, json_file, parquet
+from vidray.storage.addresses import local_path
 from vidray.tables import run_folder, schema
 from vidray.tables.run_folder import Kind
 
@@ -47,7 +51,7 @@ _MOST_FOLDERS = 1000
 # What reading what a stranger wrote may raise; each becomes a Problem.
 _DAMAGE = (
     UserError, OSError, KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError,
-    pa.ArrowException,
+    RecursionError, pa.ArrowException,
 )  # fmt: skip
 
 
@@ -58,14 +62,16 @@ def read(folders: Sequence[str]) -> Runs:
         UserError: none of them is there.
     """
     shown = tuple(storage.without_secrets(folder) for folder in folders)
-    problems: list[Problem] = []
-    found: list[tuple[str, Kind, Mapping[str, Any]]] = []
+    by_place: dict[str, Problem] = {}
+    every: list[tuple[str, Kind, Mapping[str, Any]]] = []
     for given in dict.fromkeys(map(storage.canonical, folders)):
-        found += _find(given, problems)
-    if not found and problems:
+        every += _find(given, by_place)
+    problems = list(by_place.values())
+    if not every and problems:
         raise UserError(f"--runs gives no run of vidray: {problems[0].folder} {problems[0].why}")
-    # A folder may be given twice: itself, and in the one around it.
-    found = list({out: (out, kind, report) for out, kind, report in found}.values())
+    # A folder may be there twice: itself, in the one around it, and behind a link ("latest").
+    first = {_place(one[0]): at for at, one in reversed([*enumerate(every)])}
+    found = [every[at] for at in sorted(first.values())]
     names = _short_names([out for out, _, _ in found])
     read_as: dict[str, list[Any]] = {}
     for (out, kind, report), name in zip(found, names, strict=True):
@@ -88,6 +94,11 @@ def read(folders: Sequence[str]) -> Runs:
     )
 
 
+def _place(out: str) -> str:
+    """What a folder is known by: links to it lead to the same."""
+    return out if storage.is_bucket(out) else os.path.realpath(local_path(out))
+
+
 def _problem(out: str, why: str) -> Problem:
     return Problem(folder=storage.without_secrets(out), why=why)
 
@@ -101,31 +112,33 @@ def _reason(error: BaseException) -> str:
 
 
 def _find(
-    folder: str, problems: list[Problem], depth: int = 0
+    folder: str, problems: dict[str, Problem], depth: int = 0
 ) -> Iterator[tuple[str, Kind, Mapping[str, Any]]]:
     """The run in a folder, or those in the folders in it; what is none is a problem."""
     try:
         if not storage.exists(folder):
-            problems.append(_problem(folder, "is not there: check the path"))
+            problems.setdefault(_place(folder), _problem(folder, "is not there: check the path"))
             return
-        report = run_folder.read_json(folder)
+        report = masking.throughout(run_folder.read_json(folder))
     except FileNotFoundError:
         found = list(_find_inside(folder, problems, depth))
         if not found and depth == 0:
             why = "holds no run of vidray: give the folder of a job's --out"
-            problems.append(_problem(folder, why))
+            problems.setdefault(_place(folder), _problem(folder, why))
         yield from found
         return
     except _DAMAGE as error:
-        problems.append(_problem(folder, _reason(error)))
+        problems.setdefault(_place(folder), _problem(folder, _reason(error)))
         return
     kind = run_folder.kind_of(report)
     if kind is None:
-        problems.append(_problem(folder, f"holds {run_folder.described(report)}"))
+        problems.setdefault(
+            _place(folder), _problem(folder, f"holds {run_folder.described(report)}")
+        )
         return
     if kind != "label" and not storage.exists(join(folder, run_folder.SUCCESS)):
         why = "is not finished (no _SUCCESS): run the same command again to finish it"
-        problems.append(_problem(folder, why))
+        problems.setdefault(_place(folder), _problem(folder, why))
         return
     yield folder, kind, report
     if kind == "search":  # The best models, and how they were judged.
@@ -135,7 +148,7 @@ def _find(
 
 
 def _find_inside(
-    folder: str, problems: list[Problem], depth: int
+    folder: str, problems: dict[str, Problem], depth: int
 ) -> Iterator[tuple[str, Kind, Mapping[str, Any]]]:
     """The runs in the folders of a folder that is none itself."""
     names = sorted(storage.list_names(folder))[:_MOST_FOLDERS]
@@ -168,19 +181,16 @@ def _short_names(outs: Sequence[str]) -> list[str]:
 
 def _with_model(judged: JudgedModel, models: Sequence[TrainedModel]) -> JudgedModel:
     """An evaluation with its model: the folder it names, or one of its name that was moved."""
-    stated = judged.config.get("model")
-    if not isinstance(stated, str) or not stated:
-        return judged
-    of_path = [model for model in models if model.out == storage.canonical(stated)]
-    of_name = [m for m in models if storage.name_of(m.out) == storage.name_of(stated)]
-    # Of several of one name none is known to be the right one.
-    found = of_path or (of_name if len(of_name) == 1 else [])
-    if not found or tuple(found[0].info["class_names"]) != judged.class_names:
+    model = find_stated(models, judged.config.get("model"))
+    if model is None or tuple(model.info["class_names"]) != judged.class_names:
         return judged
     digest = judged.report.get("model_digest")  # Not of older evaluations.
-    if digest is not None and name_and_digest(found[0].out)[1] != digest:
-        return judged  # It was trained again since.
-    return dataclasses.replace(judged, model=found[0])
+    try:
+        is_the_same = digest is None or name_and_digest(model.out)[1] == digest
+    except _DAMAGE:
+        return judged
+    # With another digest it was trained again since.
+    return dataclasses.replace(judged, model=model) if is_the_same else judged
 
 
 # Readers: folder, name, run.json -> runs
@@ -214,7 +224,30 @@ def _rows(out: str, table: str, wanted: pa.Schema) -> pa.Table:
     """The table of a run with the columns ``wanted``; those that it lacks are null."""
     tables = [conform(parquet.read_parquet(uri, [], if_there=wanted.names), wanted)
               for uri in _parts(out, table)]  # fmt: skip
-    return pa.concat_tables([nullable(wanted).empty_table(), *tables])
+    return _masked(pa.concat_tables([nullable(wanted).empty_table(), *tables]))
+
+
+def _masked(table: pa.Table) -> pa.Table:
+    """A table without passwords and signatures in its addresses and messages. Jobs store none; but
+    what a stranger's table holds would go by mail with the page.
+    """
+    for name in ("uri", "group", "error_message"):
+        if name in table.column_names:
+            chunks = [_masked_texts(chunk, name) for chunk in table[name].chunks]
+            at = table.column_names.index(name)
+            table = table.set_column(at, table.field(at), pa.chunked_array(chunks, pa.string()))
+    return table
+
+
+def _masked_texts(texts: pa.Array, name: str) -> pa.Array:
+    # What ``without_secrets`` looks for has one of these: of a million addresses, few have.
+    may_hold = pc.fill_null(pc.match_substring_regex(texts, "[@?#&]"), False)
+    masked = [
+        # In the path of a file they mean nothing.
+        text if name == "uri" and not storage.is_bucket(text) else storage.without_secrets(text)
+        for text in texts.filter(may_hold).to_pylist()
+    ]
+    return pc.replace_with_mask(texts, may_hold, pa.array(masked, pa.string())) if masked else texts
 
 
 def conform(table: pa.Table, wanted: pa.Schema) -> pa.Table:
@@ -274,7 +307,7 @@ def _read_judged(out: str, name: str, report: Mapping[str, Any]) -> list[JudgedM
     names = tuple(map(str, metrics["per_class"]))
     uri = join(out, "predictions.parquet")
     columns = ["video_id", "uri", "true_label", "label", "probabilities"]
-    table = parquet.read_parquet(uri, columns, if_there=("group",))
+    table = _masked(parquet.read_parquet(uri, columns, if_there=("group",)))
     probabilities = np.array(table["probabilities"].to_pylist(), np.float64)
     if probabilities.shape != (len(table), len(names)) or not np.isfinite(probabilities).all():
         raise storage.damaged(uri, f"no probabilities of {len(names)} classes in each row")
@@ -332,7 +365,7 @@ def _read_labels(out: str, name: str, report: Mapping[str, Any]) -> list[LabelHi
             name=name if len(names) == 1 else f"{name}: {set_name}",
             report=report,
             set_name=set_name,
-            rows=commits.read_history(out, set_name=set_name, columns=LABEL_COLUMNS),
+            rows=_masked(commits.read_history(out, set_name=set_name, columns=LABEL_COLUMNS)),
             nights=nights,
         )
         for set_name in names
@@ -345,7 +378,7 @@ def _nights(out: str) -> dict[int, Mapping[str, Any]]:
     for info in storage.list_files(join(out, "nights")):
         if number := re.fullmatch(r"commit-(\d{6,9})\.json", storage.name_of(info.uri)):
             with contextlib.suppress(*_DAMAGE):  # One night's seconds less.
-                found[int(number[1])] = json_file.read(info.uri)
+                found[int(number[1])] = masking.throughout(json_file.read(info.uri))
     return found
 
 

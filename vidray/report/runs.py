@@ -6,13 +6,14 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from vidray import storage
+from vidray.errors import UserError
 from vidray.evaluation.metrics import compute_metrics
 from vidray.models.importance import Importance
 from vidray.tables import runs
@@ -234,3 +235,23 @@ def number_in(values: Any, *path: str) -> float | None:
         values = values.get(name)
     is_number = isinstance(values, int | float) and not isinstance(values, bool)
     return float(values) if is_number and abs(values) < 2**63 else None
+
+
+_Run = TypeVar("_Run", bound=FinishedRun)
+
+
+def find_stated(runs: Sequence[_Run], stated: object) -> _Run | None:
+    """The run in the folder that another run states; or the only one of its name, where it was
+    moved. None if it is not among these, or what is stated is no folder.
+    """
+    if not isinstance(stated, str) or not stated:
+        return None
+    try:
+        where = storage.canonical(stated)
+    except (UserError, ValueError):  # A stranger may have written it.
+        where = ""
+    of_path = [run for run in runs if run.out == where]
+    of_name = [run for run in runs if storage.name_of(run.out) == storage.name_of(stated)]
+    # Of several of one name none is known to be the right one.
+    found = of_path or (of_name if len(of_name) == 1 else [])
+    return found[0] if found else None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vidray import storage
 from vidray.errors import ModelError, UserError, VideoError
-from vidray.report.runs import ClipsRun, JudgedModel, Runs
+from vidray.report.runs import ClipsRun, JudgedModel, Runs, find_stated
 from vidray.tables.run_folder import WEIGHTS
 
 if TYPE_CHECKING:
@@ -94,13 +94,7 @@ class Looks:
 
 def clips_of(judged: JudgedModel, runs: Runs) -> ClipsRun | None:
     """The clips run that a model was judged on: the folder it names, or one that was moved."""
-    stated = judged.config.get("data")
-    if not isinstance(stated, str) or not stated:
-        return None
-    of_path = [run for run in runs.clips if run.out == storage.canonical(stated)]
-    of_name = [run for run in runs.clips if storage.name_of(run.out) == storage.name_of(stated)]
-    found = of_path or (of_name if len(of_name) == 1 else [])
-    return found[0] if found else None
+    return find_stated(runs.clips, judged.config.get("data"))
 
 
 def look_into(judged: JudgedModel, run: ClipsRun) -> Looks:

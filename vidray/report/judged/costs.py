@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from vidray import storage
-from vidray.report.runs import JudgedModel, Runs, number_in
+from vidray.report.runs import JudgedModel, Runs, find_stated, number_in
 from vidray.report.settings import ReportSettings
 
 _HOUR = 3600.0
@@ -68,20 +67,18 @@ def _of_features(judged: JudgedModel, runs: Runs) -> MeasuredRate | None:
     """The rate of making the features that the model takes; families that it leaves alone would
     count, too.
     """
-    data, alone = judged.config.get("data"), judged.cost.get("seconds_per_video")
-    if judged.model is None or alone is None or not isinstance(data, str):
+    run = find_stated(runs.features, judged.config.get("data"))
+    alone = judged.cost.get("seconds_per_video")
+    families = None if judged.model is None else judged.model.info.get("families")
+    is_whole = run is not None and isinstance(families, list) and set(families) == {*run.families}
+    if run is None or alone is None or not is_whole:
         return None
-    for run in runs.features:
-        families = judged.model.info.get("families")
-        is_its = run.out == storage.canonical(data) and isinstance(families, list)
-        if not is_its or set(run.families) != set(families or ()):
-            continue
-        for number, cpu, gpu in _measured([run.report]):
-            return MeasuredRate(
-                cpu_seconds=cpu + alone,
-                gpu_seconds=gpu,
-                source=f"describing {number:,.0f} videos, and the model alone",
-            )
+    for number, cpu, gpu in _measured([run.report]):
+        return MeasuredRate(
+            cpu_seconds=cpu + alone,
+            gpu_seconds=gpu,
+            source=f"describing {number:,.0f} videos, and the model alone",
+        )
     return None
 
 

@@ -14,14 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidray import storage
 from vidray.errors import UserError
 from vidray.learning import examples
 from vidray.learning.examples import Examples
 from vidray.learning.selection import Selection
 from vidray.models.model_files import name_and_digest
 from vidray.report.nights.rows import NightRows
-from vidray.report.runs import ClipsRun, ExtractRun, JudgedModel, Runs, TrainedModel
+from vidray.report.runs import ClipsRun, ExtractRun, JudgedModel, Runs, TrainedModel, find_stated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +77,10 @@ def _digest(model: TrainedModel) -> str | None:
 
 def _data(model: TrainedModel | None, runs: Runs) -> ExtractRun | ClipsRun | None:
     """The run that a model names as its data, or the only one of that name, where it was moved."""
-    stated = None if model is None else model.config.get("data")
-    if model is None or not isinstance(stated, str) or not stated:
+    if model is None:
         return None
     kind: tuple[ExtractRun | ClipsRun, ...] = runs.clips if model.is_deep else runs.features
-    of_path = [run for run in kind if run.out == storage.canonical(stated)]
-    of_name = [run for run in kind if storage.name_of(run.out) == storage.name_of(stated)]
-    some = of_path or (of_name if len(of_name) == 1 else [])
-    return some[0] if some else None
+    return find_stated(kind, model.config.get("data"))
 
 
 def _training(model: TrainedModel | None, data: ExtractRun | ClipsRun | None) -> pa.Table | None:
