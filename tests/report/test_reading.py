@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.made_runs import LABELS, clips_run, features_run, videos
@@ -239,3 +241,24 @@ def test_a_run_behind_a_link_is_read_once(copied: Path) -> None:
     assert len(runs.judged) == 1
     assert len(list(runs.finished)) == 5
     assert len(runs.problems) == 1
+
+
+@pytest.mark.parametrize("answer", [[0.9, 0.9], [-1.0, 2.0], [float("nan"), 0.5], [1e308, 0.0]])
+def test_answers_that_are_no_probabilities_cost_their_run_only(
+    answer: list[float], copied: Path
+) -> None:
+    uri = copied / "knn_test/predictions.parquet"
+    table = pq.read_table(uri)
+    at = table.column_names.index("probabilities")
+    pq.write_table(table.set_column(at, "probabilities", pa.array([answer] * len(table))), uri)
+    runs = read([str(copied)])
+    assert not runs.judged
+    assert "probabilities are not negative and add up to 1" in _why(runs)["knn_test"]
+
+
+def test_json_that_is_nested_too_deeply_is_damage(copied: Path) -> None:
+    text = (copied / "knn_test/run.json").read_text().rstrip()
+    for depth in (900, 100_000):
+        deep = "[" * depth + "]" * depth
+        (copied / "knn_test/run.json").write_text(f'{text[:-1]}, "x": {deep}}}')
+        assert set(_why(read([str(copied)]))) == {"knn_test"}

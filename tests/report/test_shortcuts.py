@@ -276,3 +276,10 @@ def test_where_nothing_tells_the_class_nobody_is_warned() -> None:
 def test_the_best_property_comes_first(found: Shortcuts) -> None:
     values = found.frame["balanced_accuracy"].tolist()
     assert all(first >= second for first, second in pairwise(values))
+
+
+def test_numbers_too_large_for_the_trees_are_missing() -> None:
+    frame = pd.DataFrame({"duration_seconds": [1.0, 1e308, -np.inf, None]})
+    assert np.isfinite(encode(frame, ["duration_seconds"])[:, 0]).tolist() == [
+        True, False, False, False,
+    ]  # fmt: skip

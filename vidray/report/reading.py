@@ -18,13 +18,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from vidray import masking, storage
+from vidray import storage
 from vidray.errors import UserError
+from vidray.evaluation import answers
 from vidray.labelling import commits
 from vidray.models.importance import Importance
 from vidray.models.model_files import name_and_digest, read_info
+from vidray.report.cleaning import cleaned_json, cleaned_table, cut, cut_throughout
 from vidray.report.runs import (
     ClipsRun,
     ExtractRun,
@@ -119,7 +120,7 @@ def _find(
         if not storage.exists(folder):
             problems.setdefault(_place(folder), _problem(folder, "is not there: check the path"))
             return
-        report = masking.throughout(run_folder.read_json(folder))
+        report = cleaned_json(run_folder.read_json(folder))
     except FileNotFoundError:
         found = list(_find_inside(folder, problems, depth))
         if not found and depth == 0:
@@ -224,30 +225,7 @@ def _rows(out: str, table: str, wanted: pa.Schema) -> pa.Table:
     """The table of a run with the columns ``wanted``; those that it lacks are null."""
     tables = [conform(parquet.read_parquet(uri, [], if_there=wanted.names), wanted)
               for uri in _parts(out, table)]  # fmt: skip
-    return _masked(pa.concat_tables([nullable(wanted).empty_table(), *tables]))
-
-
-def _masked(table: pa.Table) -> pa.Table:
-    """A table without passwords and signatures in its addresses and messages. Jobs store none; but
-    what a stranger's table holds would go by mail with the page.
-    """
-    for name in ("uri", "group", "error_message"):
-        if name in table.column_names:
-            chunks = [_masked_texts(chunk, name) for chunk in table[name].chunks]
-            at = table.column_names.index(name)
-            table = table.set_column(at, table.field(at), pa.chunked_array(chunks, pa.string()))
-    return table
-
-
-def _masked_texts(texts: pa.Array, name: str) -> pa.Array:
-    # What ``without_secrets`` looks for has one of these: of a million addresses, few have.
-    may_hold = pc.fill_null(pc.match_substring_regex(texts, "[@?#&]"), False)
-    masked = [
-        # In the path of a file they mean nothing.
-        text if name == "uri" and not storage.is_bucket(text) else storage.without_secrets(text)
-        for text in texts.filter(may_hold).to_pylist()
-    ]
-    return pc.replace_with_mask(texts, may_hold, pa.array(masked, pa.string())) if masked else texts
+    return cleaned_table(pa.concat_tables([nullable(wanted).empty_table(), *tables]))
 
 
 def conform(table: pa.Table, wanted: pa.Schema) -> pa.Table:
@@ -283,7 +261,7 @@ def _read_model(out: str, name: str, report: Mapping[str, Any]) -> list[TrainedM
             out=out,
             name=name,
             report=report,
-            info=read_info(out),
+            info=cut_throughout(read_info(out)),
             history=history or (),
             importance=importance,
         )
@@ -292,7 +270,7 @@ def _read_model(out: str, name: str, report: Mapping[str, Any]) -> list[TrainedM
 
 def _importance(row: Mapping[str, Any]) -> Importance:
     names = ("log_loss_rise", "log_loss_rise_std", "accuracy_drop", "accuracy_drop_std")
-    return Importance(name=str(row["name"]), **{key: float(row[key]) for key in names})
+    return Importance(name=cut(str(row["name"])), **{key: float(row[key]) for key in names})
 
 
 def _if_there(uri: str, parse: Callable[[Any], T]) -> T | None:
@@ -304,16 +282,20 @@ def _if_there(uri: str, parse: Callable[[Any], T]) -> T | None:
 
 def _read_judged(out: str, name: str, report: Mapping[str, Any]) -> list[JudgedModel]:
     metrics = json_file.read(join(out, "metrics.json"))
-    names = tuple(map(str, metrics["per_class"]))
+    names = tuple(cut(str(name)) for name in metrics["per_class"])
     uri = join(out, "predictions.parquet")
     columns = ["video_id", "uri", "true_label", "label", "probabilities"]
-    table = _masked(parquet.read_parquet(uri, columns, if_there=("group",)))
+    table = cleaned_table(parquet.read_parquet(uri, columns, if_there=("group",)))
     probabilities = np.array(table["probabilities"].to_pylist(), np.float64)
-    if probabilities.shape != (len(table), len(names)) or not np.isfinite(probabilities).all():
+    if not len(table) or probabilities.shape != (len(table), len(names)):
         raise storage.damaged(uri, f"no probabilities of {len(names)} classes in each row")
     truth, predicted = (tuple(map(str, table[c].to_pylist())) for c in ("true_label", "label"))
     if unknown := sorted({*truth, *predicted} - set(names)):
         raise storage.damaged(uri, f"{unknown[0]!r} is no class of metrics.json")
+    try:
+        answers.checked(truth, probabilities, names)
+    except ValueError as error:
+        raise storage.damaged(uri, str(error)) from None
     groups = table["group"].to_pylist() if "group" in table.column_names else [None] * len(table)
     cost, baselines = metrics.get("cost"), metrics.get("baselines")
     numbers = {key: number_in(cost, key) for key in cost} if isinstance(cost, Mapping) else {}
@@ -365,7 +347,7 @@ def _read_labels(out: str, name: str, report: Mapping[str, Any]) -> list[LabelHi
             name=name if len(names) == 1 else f"{name}: {set_name}",
             report=report,
             set_name=set_name,
-            rows=_masked(commits.read_history(out, set_name=set_name, columns=LABEL_COLUMNS)),
+            rows=cleaned_table(commits.read_history(out, set_name=set_name, columns=LABEL_COLUMNS)),
             nights=nights,
         )
         for set_name in names
@@ -378,7 +360,7 @@ def _nights(out: str) -> dict[int, Mapping[str, Any]]:
     for info in storage.list_files(join(out, "nights")):
         if number := re.fullmatch(r"commit-(\d{6,9})\.json", storage.name_of(info.uri)):
             with contextlib.suppress(*_DAMAGE):  # One night's seconds less.
-                found[int(number[1])] = masking.throughout(json_file.read(info.uri))
+                found[int(number[1])] = cleaned_json(json_file.read(info.uri))
     return found
 
 

@@ -175,7 +175,9 @@ def encode(frame: pd.DataFrame, columns: Sequence[str]) -> NDArray[np.float32]:
             found += [(values == name).fillna(False).to_numpy(np.float32) for name in common]
         else:
             numbers = pd.to_numeric(values.astype(object), errors="coerce").astype(float)
-            found.append(numbers.replace([np.inf, -np.inf], np.nan).to_numpy(np.float32))
+            with np.errstate(over="ignore"):  # 1e308 of a stranger's table.
+                narrow = numbers.to_numpy(np.float32)
+            found.append(np.where(np.isfinite(narrow), narrow, np.float32(np.nan)))
     return np.column_stack(found)
 
 

@@ -13,6 +13,8 @@ from vidray.report.blocks import Chart, Column, DataTable, Fold, Part, Prose
 from vidray.report.runs import TrainedModel
 
 _MOST_FEATURES = 15
+# There are a dozen; a file that somebody wrote may name any number.
+_MOST_FAMILIES = 30
 
 
 def importance_blocks(models: Sequence[TrainedModel]) -> list[Part]:
@@ -26,6 +28,7 @@ def importance_blocks(models: Sequence[TrainedModel]) -> list[Part]:
 def _importance(model: TrainedModel, number: int) -> Fold:
     assert model.importance is not None
     families, features = (model.importance[kind] for kind in ("families", "features"))
+    families = families[:_MOST_FAMILIES]
     blocks: list[Part] = [Prose(paragraphs=[importance_sentence(families, features)])]
     if len(families) > 1:
         name = f"importance-families-{number}"
