@@ -31,7 +31,8 @@ def test_the_summary_says_what_is_where(capsys: pytest.CaptureFixture[str]) -> N
     assert told.err == "not on the page: /runs/a is damaged\n"
     assert told.out == (
         "alarm: the nights drift\n"
-        "0 runs, 1 chapters, 1.23 MB: /tmp/r.html; the data of its figures: /tmp/r_data\n"
+        "the data of its figures: /tmp/r_data\n"
+        "the page, 0 runs, 1 chapter, 1.23 MB: /tmp/r.html\n"
     )
 
 

@@ -70,12 +70,13 @@ def _missing(problems: Sequence[Problem]) -> Finding:
 
 def _what(runs: Runs) -> str:
     """What the page is of, in a sentence."""
-    videos = {video for run in runs.features for video in run.rows["video_id"].to_pylist()}
+    rows = [row for run in runs.features for row in _states(run)]
+    videos, described = {video for video, _ in rows}, {v for v, status in rows if status == "ok"}
     clips = sum(len(run.rows) for run in runs.clips)
     labelled = {v for history in runs.labels for v in history.rows["video_id"].to_pylist()}
     nights = sum(len(history.rows["commit"].unique()) for history in runs.labels)
     said = [
-        videos and f"{_count(len(videos), 'video')} described by features",
+        videos and _described(len(videos), len(described)),
         clips and f"{_count(clips, 'clip')} cut for training",
         runs.models and f"{_count(len(runs.models), 'model')} trained",
         runs.judged and f"{_count(len(runs.judged), 'evaluation')}",
@@ -88,6 +89,17 @@ def _what(runs: Runs) -> str:
         return "There is no finished run."
     listed = ", ".join(found[:-1]) + (" and " if len(found) > 1 else "") + found[-1]
     return f"This page shows {listed}."
+
+
+def _states(run: ExtractRun) -> Iterator[tuple[str, str]]:
+    columns = (run.rows[name].to_pylist() for name in ("video_id", "status"))
+    return zip(*columns, strict=True)
+
+
+def _described(videos: int, described: int) -> str:
+    if described == videos:
+        return f"{_count(videos, 'video')} described by features"
+    return f"{_count(videos, 'video')}, {described:,} of them described by features"
 
 
 def _count(number: int, noun: str, nouns: str = "") -> str:

@@ -27,7 +27,7 @@ from vidray.report.runs import JudgedModel, Runs
 
 # So far above guessing on the way to 1, metadata matter to somebody who reads this page.
 _WORTH_SAYING = 0.1
-_TOGETHER = {ALL_FILE: "All file properties", ALL: "All of these"}
+_TOGETHER = {ALL_FILE: "All file properties", ALL: "All properties of file and picture"}
 
 
 def blocks(
@@ -72,9 +72,9 @@ def _verdict(found: Shortcuts) -> str:
             f"gives {_with_interval(best)}; {guess}."
         )
     if len(found.together):
-        row = found.together[found.together["title"] == ALL_FILE]
-        for one in _rows(row if len(row) else found.together):
-            proven = "" if one["is_shortcut"] else ", which may be chance"
+        told = found.together[found.together["is_shortcut"] | (found.together["title"] == ALL_FILE)]
+        for one in _rows(told if len(told) else found.together):
+            proven = ", better than guessing" if one["is_shortcut"] else ", which may be chance"
             text += f" {_TOGETHER[one['title']]} together give {_with_interval(one)}{proven}."
     return text
 
@@ -93,7 +93,8 @@ def _p(value: float) -> str:
 
 def _method(found: Shortcuts) -> str:
     text = (
-        f"Trees that see one property of a file and no picture of it predict each of "
+        "Trees that see one number of a video, such as its width or how bright its pictures are "
+        "on the whole, and nothing of what happens in it, predict the class of each of "
         f"{found.videos:,} videos without having seen its recording ({found.recordings:,} "
         f"recordings). The figure is balanced accuracy, the mean over {len(found.class_names)} "
         "classes of the share found right; the interval is over recordings. A property counts as "
