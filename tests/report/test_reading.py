@@ -16,6 +16,7 @@ from vidray.report.inside.looks import clips_of
 from vidray.report.reading import read
 from vidray.report.runs import Runs
 from vidray.storage.json_file import write_json
+from vidray.tables.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -262,3 +263,25 @@ def test_json_that_is_nested_too_deeply_is_damage(copied: Path) -> None:
         deep = "[" * depth + "]" * depth
         (copied / "knn_test/run.json").write_text(f'{text[:-1]}, "x": {deep}}}')
         assert set(_why(read([str(copied)]))) == {"knn_test"}
+
+
+def test_trials_of_odd_columns_are_read_as_far_as_they_are_ours(tmp_path: Path) -> None:
+    folder = RunFolder(out=str(tmp_path / "search"), kind="search", shown={"config": {}})
+    folder.claim()
+    folder.finish()
+    head = {"trial": ["a"], "family": ["deep"], "number": [0], "model": ["s3d"], "state": ["ok"],
+            "seconds": [1]}  # fmt: skip
+    odd = {"nested": [{"a": [1]}], "list": [[1.5]], **{f"c{k}": [k] for k in range(1000)}}
+    table = pa.table({**head, **odd})
+    pq.write_table(table, tmp_path / "search/trials.parquet")
+    trials = read([str(tmp_path)]).searches[0].trials
+    assert trials["seconds"].to_pylist() == [1.0]
+    assert trials["c0"].to_pylist() == [0]
+    assert not {"nested", "list"} & set(trials.column_names)
+    assert len(trials.column_names) < 300
+    pq.write_table(table.drop_columns("state"), tmp_path / "search/trials.parquet")
+    features_run(tmp_path / "features", 4)
+    assert "no column state" in _why(read([str(tmp_path)]))["search"]
+    other = table.set_column(0, "trial", pa.array([{"a": 1}]))
+    pq.write_table(other, tmp_path / "search/trials.parquet")
+    assert set(_why(read([str(tmp_path)]))) == {"search"}

@@ -49,6 +49,8 @@ T = TypeVar("T")
 # A folder of run folders is looked into so deep.
 _MOST_DEPTH = 2
 _MOST_FOLDERS = 1000
+# Of all models of a search together.
+_MOST_SETTINGS = 200
 # What reading what a stranger wrote may raise; each becomes a Problem.
 _DAMAGE = (
     UserError, OSError, KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError,
@@ -323,8 +325,19 @@ def _read_study(out: str, name: str, report: Mapping[str, Any]) -> list[StudyRes
 
 
 def _read_search(out: str, name: str, report: Mapping[str, Any]) -> list[SearchResult]:
-    trials = parquet.read_parquet(join(out, "trials.parquet"))
-    return [SearchResult(out=out, name=name, report=report, trials=trials)]
+    from vidray.search.proposals import TRIALS  # It imports Optuna.
+
+    uri = join(out, "trials.parquet")
+    trials = parquet.read_parquet(uri)
+    lacks = [f.name for f in TRIALS if not f.nullable and f.name not in trials.column_names]
+    if lacks:
+        raise storage.damaged(uri, f"it has no column {lacks[0]}")
+    # A setting is a number or a name; there are a dozen of each model.
+    own = [field for field in trials.schema if field.name not in TRIALS.names
+           and (pa.types.is_primitive(field.type) or pa.types.is_string(field.type))]  # fmt: skip
+    wanted = pa.schema([*TRIALS, *own[:_MOST_SETTINGS]])
+    whole = cleaned_table(conform(trials, wanted))
+    return [SearchResult(out=out, name=name, report=report, trials=whole)]
 
 
 # What a night's rows are read for. Embeddings are large, and read where they are needed.
