@@ -130,6 +130,10 @@ def _find(
             problems.setdefault(_place(folder), _problem(folder, why))
         yield from found
         return
+    except NotADirectoryError:
+        why = "is a file: give the folder of a job's --out"
+        problems.setdefault(_place(folder), _problem(folder, why))
+        return
     except _DAMAGE as error:
         problems.setdefault(_place(folder), _problem(folder, _reason(error)))
         return
