@@ -53,7 +53,7 @@ def test_the_places_of_frames_are_said(capsys: pytest.CaptureFixture[str]) -> No
     places = {f"/videos/{name}": 9 - k for k, name in enumerate("abcdef")}
     page = dataclasses.replace(_page("/tmp/r.html"), frames_from=places)
     console.show(page, is_opened=False)
-    assert capsys.readouterr().out.splitlines()[0] == (
+    assert capsys.readouterr().out.splitlines()[1] == (
         "frames of 39 videos are on it, from /videos/a (9), /videos/b (8), /videos/c (7), "
         "/videos/d (6) and 2 more places"
     )

@@ -22,6 +22,8 @@ from vidray.report.runs import (
 )
 
 _LEVELS = ("alarm", "warning", "good", "note")
+# Of findings of one level, what went wrong comes before what is to be known.
+_FIRST = ("problems", "nights", "compare")
 # Chapters whose first table may be the one of the first screen, the most telling first, and the
 # columns of it that fit there.
 _TABLES: dict[str, tuple[str, ...]] = {
@@ -38,7 +40,7 @@ def section(runs: Runs, sections: Sequence[Section], problems: Sequence[Problem]
     findings = [finding for other in sections for finding in other.findings]
     if problems:
         findings.append(_missing(problems))
-    findings.sort(key=lambda finding: _LEVELS.index(finding.level))
+    findings.sort(key=lambda one: (_LEVELS.index(one.level), _urgency(one.section)))
     blocks: list[Part] = [Prose(paragraphs=[_what(runs)])]
     if table := _the_table(sections):
         blocks.append(table)
@@ -59,6 +61,10 @@ def _lead(findings: Sequence[Finding]) -> str:
     if counts["warning"]:
         return f"No alarm, and {_count(counts['warning'], 'warning')} to know of."
     return "Nothing here needs a person."
+
+
+def _urgency(section: str) -> int:
+    return _FIRST.index(section) if section in _FIRST else len(_FIRST)
 
 
 def _missing(problems: Sequence[Problem]) -> Finding:
