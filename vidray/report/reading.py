@@ -122,6 +122,8 @@ def _find(
         if not storage.exists(folder):
             problems.setdefault(_place(folder), _problem(folder, "is not there: check the path"))
             return
+        if depth == 0 and not storage.is_folder(folder):
+            raise UserError("is a file: give the folder that a job wrote it into")
         report = cleaned_json(run_folder.read_json(folder))
     except FileNotFoundError:
         found = list(_find_inside(folder, problems, depth))

@@ -42,6 +42,8 @@ class ReportSettings:
             raise UserError(f"compared_videos is {self.compared_videos}: it must be 0 to 20000")
         if not 0 <= self.robustness_videos <= 1000:
             raise UserError(f"robustness_videos is {self.robustness_videos}: it must be 0 to 1000")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed is {self.seed}: it must be 0 to {2**32 - 1}")
         for name in ("cpu_hour_price", "gpu_hour_price"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or more")
