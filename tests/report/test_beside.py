@@ -66,7 +66,7 @@ def test_only_files_of_an_earlier_page_are_removed(tmp_path: Path) -> None:
     assert (tmp_path / "precious.csv").exists()
 
 
-@pytest.mark.parametrize("place", ["folder", "link", "file", "below"])
+@pytest.mark.parametrize("place", ["folder", "link", "file", "below", "nameless"])
 def test_a_page_that_cannot_be_written_is_refused_at_once(place: str, tmp_path: Path) -> None:
     """The runs are not read: those that are named are not there."""
     out = tmp_path / "r.html"
@@ -77,8 +77,18 @@ def test_a_page_that_cannot_be_written_is_refused_at_once(place: str, tmp_path: 
         (tmp_path / "r_data").symlink_to(tmp_path / "elsewhere")
     elif place == "file":
         (tmp_path / "r_data").touch()
+    elif place == "nameless":
+        out = tmp_path / ".html"
     else:
         (tmp_path / "file").touch()
         out = tmp_path / "file" / "r.html"
-    with pytest.raises(UserError, match=r"--out is .*: give the name|a link: take|is a file"):
+    with pytest.raises(
+        UserError, match=r"--out is .*: give the name|a link: take|is a file|must end"
+    ):
         page.write([str(tmp_path / "none")], str(out), ReportSettings())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_no_library_takes_is_refused(seed: int) -> None:
+    with pytest.raises(UserError, match="seed is"):
+        ReportSettings(seed=seed)

@@ -125,6 +125,9 @@ def test_a_model_that_was_passed_on_without_its_run_json_is_read(copied: Path) -
 def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--runs gives no run of vidray: .*gone is not there"):
         read([str(tmp_path / "gone")])
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="is a file: give the folder"):
+        read([str(tmp_path / "file")])
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Page:
         UserError: no run is there, ``out`` is no HTML file, or it cannot be written there.
     """
     where = storage.canonical(out)
-    if not where.endswith(".html"):
+    if not storage.name_of(where).removesuffix(".html") or not where.endswith(".html"):
         raise UserError(f"--out is {out}: the name of the page must end in .html")
     data_folder = f"{where.removesuffix('.html')}_data"
     beside.check(where, data_folder)

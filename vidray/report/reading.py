@@ -122,17 +122,13 @@ def _find(
         if not storage.exists(folder):
             problems.setdefault(_place(folder), _problem(folder, "is not there: check the path"))
             return
-        report = cleaned_json(run_folder.read_json(folder))
+        report = _run_json(folder)
     except FileNotFoundError:
         found = list(_find_inside(folder, problems, depth))
         if not found and depth == 0:
             why = "holds no run of vidray: give the folder of a job's --out"
             problems.setdefault(_place(folder), _problem(folder, why))
         yield from found
-        return
-    except NotADirectoryError:
-        why = "is a file: give the folder of a job's --out"
-        problems.setdefault(_place(folder), _problem(folder, why))
         return
     except _DAMAGE as error:
         problems.setdefault(_place(folder), _problem(folder, _reason(error)))
@@ -152,6 +148,13 @@ def _find(
         for name in ("best", "test"):
             if storage.is_folder(join(folder, name)):
                 yield from _find(join(folder, name), problems, depth + 1)
+
+
+def _run_json(folder: str) -> Any:
+    try:
+        return cleaned_json(run_folder.read_json(folder))
+    except NotADirectoryError:
+        raise UserError("is a file: give the folder that a job wrote it into") from None
 
 
 def _find_inside(

@@ -47,6 +47,8 @@ class ReportSettings:
             raise UserError(f"--no-frames opens no video and {flag} does: give one of them")
         if wrong := [host for host in self.frames_from if "/" in host]:
             raise UserError(f"frames_from is {wrong[0]}: a host, such as videos.example.org")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed is {self.seed}: it must be 0 to {2**32 - 1}")
         for name in ("cpu_hour_price", "gpu_hour_price"):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be 0 or more")
