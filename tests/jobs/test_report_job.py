@@ -41,7 +41,7 @@ def test_the_page_its_data_and_the_summary(
     page = out.read_text()
     assert "chapter not made" not in told.err
     assert "<title>Monday &lt;b&gt;</title>" in page
-    assert re.search(rf"6 runs, \d+ chapters, [\d.]+ [kM]B: {out}", told.out)
+    assert re.search(rf"the page, 6 runs, \d+ chapters, [\d.]+ [kM]B: {out}$", told.out)
     assert "not on the page: " in told.err
     assert "unfinished is not finished (no _SUCCESS)" in told.err
     assert "is not finished (no _SUCCESS)" in page
@@ -86,6 +86,20 @@ def test_the_same_runs_give_the_same_page(runs: Path, tmp_path: Path) -> None:
             "--out is r.txt: the name of the page must end in",
         ),
         (("--runs", "--out", "r.html"), "--runs"),
+        (("--runs", "{runs}", "--out", "{runs}/knn/r.html"), "inside of the run "),
+        (("--runs", "{runs}/knn/model.json", "--out", "r.html"), "model.json is a file: give the"),
+        (
+            ("--runs", "{runs}", "--out", "r.html", "--no-frames", "--frames-from", "a.org"),
+            "--no-frames opens no video and --frames-from does: give one of them",
+        ),
+        (
+            ("--runs", "{runs}", "--out", "r.html", "--no-frames", "--robustness-videos", "4"),
+            "--no-frames opens no video and --robustness-videos does",
+        ),
+        (
+            ("--runs", "{runs}", "--out", "r.html", "--frames-from", "http://a.org/"),
+            "frames_from is http://a.org/: a host, such as",
+        ),
         (
             ("--runs", "{runs}", "--out", "r.html", "--shown-videos", "0"),
             "shown_videos is 0: it must",

@@ -322,6 +322,7 @@ def as_frames(patches: Tensor, tubelet: int) -> NDArray[np.float32]:
     return (share.repeat_interleave(tubelet, dim=1) / tubelet).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mean", [True, False])
 def test_videomae_is_rolled_out_with_the_attentions_that_transformers_gives(mean: bool) -> None:
     network = made(

@@ -212,7 +212,9 @@ def test_the_first_screen_says_which_model_and_which_is_cheaper() -> None:
     )
     findings = _made(runs).findings
     assert findings[0].level == "good"
-    assert findings[0].text.startswith("The most accurate model is s3d: 0.967 (")
+    assert findings[0].text.startswith(
+        "Use s3d, or svm where seconds count. The most accurate model is s3d: 0.967 ("
+    )
     assert "svm is not shown to be worse (+0.017" in findings[0].text
     assert "100 ms a video instead of 2 s" in findings[0].text
     # 35 of 60 against 30 of 60: nobody would bet on it.

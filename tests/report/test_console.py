@@ -31,7 +31,8 @@ def test_the_summary_says_what_is_where(capsys: pytest.CaptureFixture[str]) -> N
     assert told.err == "not on the page: /runs/a is damaged\n"
     assert told.out == (
         "alarm: the nights drift\n"
-        "0 runs, 1 chapters, 1.23 MB: /tmp/r.html; the data of its figures: /tmp/r_data\n"
+        "the data of its figures: /tmp/r_data\n"
+        "the page, 0 runs, 1 chapter, 1.23 MB: /tmp/r.html\n"
     )
 
 
@@ -52,7 +53,7 @@ def test_the_places_of_frames_are_said(capsys: pytest.CaptureFixture[str]) -> No
     places = {f"/videos/{name}": 9 - k for k, name in enumerate("abcdef")}
     page = dataclasses.replace(_page("/tmp/r.html"), frames_from=places)
     console.show(page, is_opened=False)
-    assert capsys.readouterr().out.splitlines()[-1] == (
+    assert capsys.readouterr().out.splitlines()[1] == (
         "frames of 39 videos are on it, from /videos/a (9), /videos/b (8), /videos/c (7), "
         "/videos/d (6) and 2 more places"
     )

@@ -101,12 +101,14 @@ def test_intervals_lie_on_the_range_of_their_column() -> None:
     assert third is None
 
 
-def test_an_interval_of_no_length_can_still_be_seen() -> None:
+def test_an_interval_of_no_length_is_no_interval() -> None:
+    """All resamples alike: of 4 right answers of 4 that is no certainty."""
     column = Column(form="share", interval=("low", "high"))
-    table = _table(column, value=[0.5], low=[0.5], high=[0.5], link=[None])
+    table = _table(column, value=[1.0], low=[1.0], high=[1.0], link=[None])
+    assert _cells(table)[0]["interval"] is None
+    table = _table(column, value=[0.5], low=[0.5], high=[0.5001], link=[None])
     drawn = _cells(table)[0]["interval"]
     assert isinstance(drawn, dict)
-    assert drawn["width"] == 1.0
     assert 0 <= drawn["mark"] <= 97.5
 
 

@@ -154,6 +154,20 @@ def test_accuracy_of_a_night_has_an_interval_over_recordings() -> None:
     assert labels.accuracy(found, found.night == 0, seed=0)["night"].tolist() == [2]
 
 
+def test_a_source_whose_labels_are_no_classes_of_the_model_says_nothing_of_it() -> None:
+    named = {"class_names": ["jump", "run"]}
+    videos = [row(f"v{k}", 1, label="jump", true_label="jump", **named) for k in range(4)]
+    others = [row(f"w{k}", 1, label="jump", true_label="corpus", **named) for k in range(6)]
+    found = _found(history([*videos, *others]))
+    frame = labels.accuracy(found, np.zeros(10, np.bool_), seed=0)
+    assert frame[["videos", "accuracy"]].to_numpy().tolist() == [[4, 1.0]]
+    # One that it never gave is a class all the same, where its rows name the classes.
+    missed = [row(f"r{k}", 1, label="jump", true_label="run", **named) for k in range(4)]
+    found = _found(history([*videos, *missed]))
+    frame = labels.accuracy(found, np.zeros(8, np.bool_), seed=0)
+    assert frame[["videos", "accuracy"]].to_numpy().tolist() == [[8, 0.5]]
+
+
 def test_of_many_names_the_largest_and_the_rest_are_drawn() -> None:
     frame = pd.DataFrame({"night": [1, 2], **{f"c{k:02}": [k, 1] for k in range(12)}})
     largest = charts_over_nights.largest(frame)

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
@@ -13,7 +14,7 @@ from vidray.report.blocks import DataTable, Prose
 from vidray.report.dataset import shortcut_check, shortcuts
 from vidray.report.dataset.shortcuts import Shortcuts, against_guessing, encode, measure, rival
 from vidray.report.dataset.video_sets import VideoSet
-from vidray.report.runs import JudgedModel, Runs
+from vidray.report.runs import JudgedModel, Runs, StudyResult
 
 NAMES = ("fight", "no_fight")
 
@@ -243,8 +244,14 @@ def test_the_page_says_it_in_words() -> None:
     said = _texts(list(parts))
     assert "the frame rate alone gives 0.80 (" in said
     assert "guessing gives 0.50" in said
-    assert "None of 1 models is shown to be better than the metadata: the best, poor, has" in said
+    assert "The model is not shown to be better than the metadata: the best, poor, has" in said
     assert [finding.level for finding in findings] == ["warning", "warning"]
+    # A study judged the metadata, too: the chapter that compares models says it.
+    rows = pa.table({"model": ["metadata"]})
+    study = StudyResult(out="/runs/study", name="study", report={}, rows=rows)
+    runs = dataclasses.replace(runs, studies=(study,))
+    (only,) = shortcut_check.blocks(videos, runs, slug="1", section="data", seed=0)[1]
+    assert only.text.startswith("File properties give the class away: ")
     names = [part.name for part in parts if isinstance(part, DataTable)]
     assert names == ["shortcut-figures-1", "models-and-metadata-1-1"]
 

@@ -266,10 +266,10 @@ def test_classes_that_no_model_finds() -> None:
 def test_confidence_against_accuracy() -> None:
     text = said(weaknesses.confidence, judged("sure", range(0, 40, 4), sure=0.95))
     assert "sure is surer of itself than it should be: its probabilities say 0.95" in text
-    assert "and it is right on 0.75 (the gap is +0.20, +0.0" in text
+    assert "and it is right on 0.75 (difference +0.20; 95 %: +0.0" in text
     text = said(weaknesses.confidence, judged("shy", (0,), sure=0.6))
     assert "less sure of itself than it could be" in text
-    assert "0.60 on average, and it is right on 0.97 (the gap is -0.38, " in text
+    assert "0.60 on average, and it is right on 0.97 (difference -0.38; 95 %: " in text
     assert not said(weaknesses.confidence, judged("honest", range(0, 40, 4), sure=0.75))
     one = ["all"] * 40
     assert not said(weaknesses.confidence, judged("sure", range(10), sure=0.99, groups=one))

@@ -233,7 +233,7 @@ def test_what_was_decoded_is_kept() -> None:
     assert first == made.of("/a.mp4")
     assert child.asked == ["/a.mp4"]
     assert first[0].jpeg.startswith(b"\xff\xd8")
-    assert (first[0].alt, first[0].caption) == ("frame at 0.50 s", "0.50 s")
+    assert (first[0].alt, first[0].caption) == ("frame at 0.50 s", "at 0.50 s")
     made.of("/a.mp4", at_seconds=[0.5])
     assert len(child.asked) == 2
 
@@ -241,7 +241,7 @@ def test_what_was_decoded_is_kept() -> None:
 def test_one_frame_of_a_video_that_was_decoded_is_one_of_these() -> None:
     made, child = _of_child({"/a.mp4": _frame_at(0.1, 0.5, 0.9)})
     made.of("/a.mp4", count=3)
-    assert [one.caption for one in _shown(made.of("/a.mp4", count=1))] == ["0.50 s"]
+    assert [one.caption for one in _shown(made.of("/a.mp4", count=1))] == ["at 0.50 s"]
     assert len(child.asked) == 1
     made.of("/a.mp4", count=1, end_seconds=4.0)
     made.of("/a.mp4", count=1, height_px=40)
@@ -349,7 +349,7 @@ def thumbnails() -> Iterator[Thumbnails]:
 def test_a_video_in_a_child(thumbnails: Thumbnails, tmp_path: Path) -> None:
     path = write_video(tmp_path / "<img src=x onerror=alert(1)>.mp4", num_frames=40)
     found = _shown(thumbnails.of(str(path), height_px=120))
-    assert [one.caption for one in found] == ["0.20 s", "0.60 s", "1.00 s", "1.40 s"]
+    assert [one.caption for one in found] == ["at 0.20 s", "at 0.60 s", "at 1.00 s", "at 1.40 s"]
     for one, number in zip(found, (5, 15, 25, 35), strict=True):
         assert read_number(np.asarray(Image.open(io.BytesIO(one.jpeg)).convert("RGB"))) == number
 

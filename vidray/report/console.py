@@ -22,14 +22,14 @@ def show(page: Page, *, is_opened: bool) -> None:
         print(one_line(f"not on the page: {problem.folder} {problem.why}"), file=sys.stderr)
     for finding in page.sections[0].findings:
         print(one_line(f"{finding.level}: {finding.text}"))
-    num_runs = sum(1 for _ in page.runs.finished)
-    print(
-        f"{num_runs} runs, {len(page.sections)} chapters, {formats.size(page.size_bytes)}: "
-        f"{storage.without_secrets(page.uri)}; the data of its figures: "
-        f"{storage.without_secrets(page.data)}"
-    )
     if page.frames_from:
         print(one_line(_frames_from(page.frames_from)))
+    counts = [(sum(1 for _ in page.runs.finished), "run"), (len(page.sections), "chapter")]
+    listed = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    print(f"the data of its figures: {storage.without_secrets(page.data)}")
+    print(
+        f"the page, {listed}, {formats.size(page.size_bytes)}: {storage.without_secrets(page.uri)}"
+    )
     if is_opened:
         _open(page.uri)
 

@@ -107,8 +107,8 @@ def _interval(table: Any, name: str, row: dict[str, Any]) -> dict[str, Any] | No
     if column.interval is None:
         return None
     ends = column.interval
-    if any(is_missing(row[end]) for end in (*ends, name)):
-        return None
+    if any(is_missing(row[end]) for end in (*ends, name)) or row[ends[0]] == row[ends[1]]:
+        return None  # One value in all resamples: no spread to be seen, and no certainty.
     least, most = table.frame[ends[0]].min(), table.frame[ends[1]].max()
     span = (most - least) or 1.0
     low, high, at = (round(100 * float(row[end] - least) / span, 1) for end in (*ends, name))

@@ -22,6 +22,8 @@ from vidray.report.runs import (
 )
 
 _LEVELS = ("alarm", "warning", "good", "note")
+# Of findings of one level, what went wrong comes before what is to be known.
+_FIRST = ("problems", "nights", "compare")
 # Chapters whose first table may be the one of the first screen, the most telling first, and the
 # columns of it that fit there.
 _TABLES: dict[str, tuple[str, ...]] = {
@@ -30,7 +32,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "nights": (),
     "data": (),
 }  # fmt: skip
-_MOST_ROWS = 8
+_MOST_ROWS = 10
 
 
 def section(runs: Runs, sections: Sequence[Section], problems: Sequence[Problem] = ()) -> Section:
@@ -38,7 +40,7 @@ def section(runs: Runs, sections: Sequence[Section], problems: Sequence[Problem]
     findings = [finding for other in sections for finding in other.findings]
     if problems:
         findings.append(_missing(problems))
-    findings.sort(key=lambda finding: _LEVELS.index(finding.level))
+    findings.sort(key=lambda one: (_LEVELS.index(one.level), _urgency(one.section)))
     blocks: list[Part] = [Prose(paragraphs=[_what(runs)])]
     if table := _the_table(sections):
         blocks.append(table)
@@ -61,6 +63,10 @@ def _lead(findings: Sequence[Finding]) -> str:
     return "Nothing here needs a person."
 
 
+def _urgency(section: str) -> int:
+    return _FIRST.index(section) if section in _FIRST else len(_FIRST)
+
+
 def _missing(problems: Sequence[Problem]) -> Finding:
     first = problems[0]
     others = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
@@ -70,12 +76,13 @@ def _missing(problems: Sequence[Problem]) -> Finding:
 
 def _what(runs: Runs) -> str:
     """What the page is of, in a sentence."""
-    videos = {video for run in runs.features for video in run.rows["video_id"].to_pylist()}
+    rows = [row for run in runs.features for row in _states(run)]
+    videos, described = {video for video, _ in rows}, {v for v, status in rows if status == "ok"}
     clips = sum(len(run.rows) for run in runs.clips)
     labelled = {v for history in runs.labels for v in history.rows["video_id"].to_pylist()}
     nights = sum(len(history.rows["commit"].unique()) for history in runs.labels)
     said = [
-        videos and f"{_count(len(videos), 'video')} described by features",
+        videos and _described(len(videos), len(described)),
         clips and f"{_count(clips, 'clip')} cut for training",
         runs.models and f"{_count(len(runs.models), 'model')} trained",
         runs.judged and f"{_count(len(runs.judged), 'evaluation')}",
@@ -88,6 +95,17 @@ def _what(runs: Runs) -> str:
         return "There is no finished run."
     listed = ", ".join(found[:-1]) + (" and " if len(found) > 1 else "") + found[-1]
     return f"This page shows {listed}."
+
+
+def _states(run: ExtractRun) -> Iterator[tuple[str, str]]:
+    columns = (run.rows[name].to_pylist() for name in ("video_id", "status"))
+    return zip(*columns, strict=True)
+
+
+def _described(videos: int, described: int) -> str:
+    if described == videos:
+        return f"{_count(videos, 'video')} described by features"
+    return f"{_count(videos, 'video')}, {described:,} of them described by features"
 
 
 def _count(number: int, noun: str, nouns: str = "") -> str:

@@ -29,6 +29,7 @@ from vidray.report.runs import Problem, Runs
 from vidray.report.settings import ReportSettings
 from vidray.report.tools import Tools
 from vidray.report.verdict import robustness, strengths
+from vidray.storage import addresses
 
 MakeSection = Callable[[Runs, Tools], Section | None]
 # In the order of the page; the first screen comes before, and is made of their findings.
@@ -85,6 +86,12 @@ def write(folders: Sequence[str], out: str, settings: ReportSettings) -> Page:
     data_folder = f"{where.removesuffix('.html')}_data"
     beside.check(where, data_folder)
     runs = read(folders)
+    for run in runs.finished:
+        if addresses.below(run.out, where) is not None:
+            raise UserError(
+                f"--out is {out}, inside of the run {storage.without_secrets(run.out)}, which a "
+                "report only reads: choose a place outside"
+            )
     problems = list(runs.problems)
     with Thumbnails(is_on=settings.frames, hosts=settings.frames_from) as thumbnails:
         tools = Tools(settings=settings, thumbnails=thumbnails)

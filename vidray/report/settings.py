@@ -25,7 +25,7 @@ class ReportSettings:
     drawn from all splits. 1,000 short ones take a minute or two on two cores."""
     robustness_videos: int = 0
     """Videos that are damaged on purpose (blur, noise, darkness, dropped frames) and labelled
-    again, to see what the models bear; 0: none. Takes about 10 seconds a video, and more of large
+    again, to see what the models bear; 0: none. Takes 10 to 30 seconds a video, and more of large
     ones."""
     cpu_hour_price: float = 0.05
     """Price of one CPU core for an hour, for the cost of a million videos."""
@@ -42,6 +42,11 @@ class ReportSettings:
             raise UserError(f"compared_videos is {self.compared_videos}: it must be 0 to 20000")
         if not 0 <= self.robustness_videos <= 1000:
             raise UserError(f"robustness_videos is {self.robustness_videos}: it must be 0 to 1000")
+        if not self.frames and (self.frames_from or self.robustness_videos):
+            flag = "--frames-from" if self.frames_from else "--robustness-videos"
+            raise UserError(f"--no-frames opens no video and {flag} does: give one of them")
+        if wrong := [host for host in self.frames_from if "/" in host]:
+            raise UserError(f"frames_from is {wrong[0]}: a host, such as videos.example.org")
         if not 0 <= self.seed < 2**32:
             raise UserError(f"seed is {self.seed}: it must be 0 to {2**32 - 1}")
         for name in ("cpu_hour_price", "gpu_hour_price"):

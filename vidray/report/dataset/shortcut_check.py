@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vidray.evaluation.pairs import SIGNIFICANT, differences, least_p
+from vidray.evaluation.study_plan import METADATA
 from vidray.report import charts
 from vidray.report.blocks import Column, DataTable, Finding, Part, Prose
 from vidray.report.dataset.shortcuts import (
@@ -26,7 +27,7 @@ from vidray.report.runs import JudgedModel, Runs
 
 # So far above guessing on the way to 1, metadata matter to somebody who reads this page.
 _WORTH_SAYING = 0.1
-_TOGETHER = {ALL_FILE: "All file properties", ALL: "All of these"}
+_TOGETHER = {ALL_FILE: "All file properties", ALL: "All properties of file and picture"}
 
 
 def blocks(
@@ -52,7 +53,9 @@ def blocks(
     for number, one in enumerate(beside, start=1):
         parts += [Prose(paragraphs=[rivals_said(one)], is_finding=True)]
         parts += [_beside(one, f"{slug}-{number}")]
-    return parts, _findings(found, beside, said, section)
+    # A study has judged the metadata, too, and the chapter that compares the models says it.
+    is_said = any(METADATA in study.rows["model"].to_pylist() for study in runs.studies)
+    return parts, _findings(found, [] if is_said else beside, said, section)
 
 
 def _verdict(found: Shortcuts) -> str:
@@ -62,16 +65,16 @@ def _verdict(found: Shortcuts) -> str:
     guess = f"guessing gives {found.guessing:.2f}"
     if len(strong):
         named = [f"the {row['title']} alone gives {_with_interval(row)}" for row in _rows(strong)]
-        text = f"What the files are tells their class: {'; '.join(named[:3])}; {guess}."
+        text = f"File properties give the class away: {'; '.join(named[:3])}; {guess}."
     else:
         text = (
             f"No property of the files tells the class by itself: the best, the {best['title']}, "
             f"gives {_with_interval(best)}; {guess}."
         )
     if len(found.together):
-        row = found.together[found.together["title"] == ALL_FILE]
-        for one in _rows(row if len(row) else found.together):
-            proven = "" if one["is_shortcut"] else ", which may be chance"
+        told = found.together[found.together["is_shortcut"] | (found.together["title"] == ALL_FILE)]
+        for one in _rows(told if len(told) else found.together):
+            proven = ", better than guessing" if one["is_shortcut"] else ", which may be chance"
             text += f" {_TOGETHER[one['title']]} together give {_with_interval(one)}{proven}."
     return text
 
@@ -90,7 +93,8 @@ def _p(value: float) -> str:
 
 def _method(found: Shortcuts) -> str:
     text = (
-        f"Trees that see one property of a file and no picture of it predict each of "
+        "Trees that see one number of a video, such as its width or how bright its pictures are "
+        "on the whole, and nothing of what happens in it, predict the class of each of "
         f"{found.videos:,} videos without having seen its recording ({found.recordings:,} "
         f"recordings). The figure is balanced accuracy, the mean over {len(found.class_names)} "
         "classes of the share found right; the interval is over recordings. A property counts as "
@@ -222,9 +226,9 @@ def rivals_said(beside: pd.DataFrame) -> str:
     )
     if not better:
         few = "" if _could_show(beside) else ". So few recordings cannot show a difference"
-        return (
-            f"None of {len(beside)} models is shown to be better than the metadata: {figures}{few}."
-        )
+        models = f"None of {len(beside)} models" if len(beside) > 1 else "The model"
+        not_ = "" if len(beside) > 1 else "not "
+        return f"{models} is {not_}shown to be better than the metadata: {figures}{few}."
     verb = "is" if better == 1 else "are"
     return f"{better} of {len(beside)} models {verb} better than the metadata: {figures}."
 

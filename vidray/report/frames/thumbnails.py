@@ -155,7 +155,7 @@ class Thumbnails:
         try:
             batch = self._sandbox.run(dict(vars(asked)))
             found = [
-                Thumbnail(jpeg=jpeg(frame), alt=f"frame at {at:.2f} s", caption=f"{at:.2f} s")
+                Thumbnail(jpeg=jpeg(frame), alt=f"frame at {at:.2f} s", caption=f"at {at:.2f} s")
                 for at, frame in _checked(batch, asked)
             ]
         except (pa.ArrowException, ValueError, LookupError, TypeError) as error:

@@ -200,7 +200,7 @@ class _Compared:
                 f"{self._choice()} It is not shown to be better than {whom}{self._why_not_shown()}."
             )
             return [Finding(level="warning", text=text, section=NAME)]
-        text = " ".join([self._choice(), *_seen([self.group.best], self.group)])
+        text = " ".join([self._advice(), *_seen([self.group.best], self.group)])
         found = [
             Finding(
                 level="note" if _seen([self.group.best], self.group) else "good",
@@ -224,6 +224,12 @@ class _Compared:
         if least_p(group.num_recordings) * len(group.members) <= SIGNIFICANT:
             return ""
         return f", and {count_of(group)} are too few to show it of any: judge on more"
+
+    def _advice(self) -> str:
+        """Which model to use, and why."""
+        cheap = cheapest_not_worse(self.pairs)
+        other = "" if cheap is None else f", or {self.group.label(cheap[0])} where seconds count"
+        return f"Use {self.group.label(self.group.best)}{other}. {self._choice()}"
 
     def _choice(self) -> str:
         best = self.group.best

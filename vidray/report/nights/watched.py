@@ -210,7 +210,7 @@ def _failures(found: NightRows, sizes: Sizes) -> NightVariable:
     codes = np.where(found.kinds.codes >= 0, found.kinds.codes + 1, 0)
     codes = np.where(found.is_whole[found.night], codes, -1)
     everything = np.concatenate([codes, np.full(sizes[1] + sizes[2], -1)]).astype(np.int64)
-    names = ("not failed", *found.kinds.names)
+    names = ("opened", *found.kinds.names)
     return NightVariable(
         title="failures",
         against="nothing",

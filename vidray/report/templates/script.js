@@ -158,3 +158,11 @@ if (folds.length) {
   }
   navigation.append(tools);
 }
+
+// ---- A table that is wider than its place says so.
+const watching = new ResizeObserver((entries) => {
+  entries.forEach(({ target }) => {
+    target.parentElement.classList.toggle("wider", target.scrollWidth > target.clientWidth + 1);
+  });
+});
+all(".table > .scroll").forEach((box) => watching.observe(box));

@@ -189,6 +189,7 @@ def small_classes(facts: GroupFacts) -> Iterator[Sentence]:
                 f"{listing(few, most=_MOST_LISTED)}."
             ),
             is_limit=True,
+            is_compared=True,
         )
 
 

@@ -42,7 +42,7 @@ class Sentence:
     Attributes:
         rank: the lower, the more important.
         is_limit: it says what to beware of; else what is good, or to choose.
-        is_compared: the chapter that compares the models says it, too.
+        is_compared: another chapter says it on the first screen.
     """
 
     rank: int

@@ -21,6 +21,8 @@ from vidray.report.verdict.sentences import GroupFacts, Sentence
 _NAME = "strengths"
 # More are not read; the least important are left out.
 _MOST_SENTENCES = 15
+# Ranks from here on need nobody.
+_HARMLESS = 90
 
 
 def section(runs: Runs, tools: Tools) -> Section | None:
@@ -121,7 +123,9 @@ def _blocks(said: list[Sentence]) -> Iterator[Part]:
 
 
 def _findings(said: list[Sentence]) -> Iterator[Finding]:
-    """The two most important limits; what the models must beat, the comparison says itself."""
-    limits_of = [one for one in said if one.is_limit and not one.is_compared]
+    """The two most important limits, without those that other chapters say there."""
+    limits_of = [
+        one for one in said if one.is_limit and not one.is_compared and one.rank < _HARMLESS
+    ]
     for one in limits_of[:2]:
         yield Finding(level="warning", text=one.text, section=_NAME)

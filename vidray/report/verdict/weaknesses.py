@@ -76,17 +76,17 @@ def confidence(facts: GroupFacts) -> Iterator[Sentence]:
         return
     how = "surer of itself than it should be" if gap > 0 else "less sure of itself than it could be"
     yield Sentence(
-        rank=45,
+        rank=45 if gap > 0 else 95,  # Too little of it harms nobody.
         text=(
             f"{facts.name(best)} is {how}: its probabilities say {sure.mean():.2f} on average, and "
-            f"it is right on {best.metrics['accuracy']:.2f} (the gap is {_span(gap, ends)})."
+            f"it is right on {best.metrics['accuracy']:.2f} (difference {_span(gap, ends)})."
         ),
         is_limit=True,
     )
 
 
 def _span(value: float, ends: Ends) -> str:
-    return f"{value:+.2f}" + ("" if ends is None else f", {ends[0]:+.2f} to {ends[1]:+.2f}")
+    return f"{value:+.2f}" + ("" if ends is None else f"; 95 %: {ends[0]:+.2f} to {ends[1]:+.2f}")
 
 
 RULES = (unknown_classes, confused, confidence)
