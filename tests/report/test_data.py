@@ -1,5 +1,6 @@
 """The chapter on the data: what is counted, drawn, and said of it."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tests.video_writer import write_video
 from vidray.report.beside import parts
 from vidray.report.blocks import Chart, DataTable, Finding, Fold, Part, Prose
 from vidray.report.dataset import balance, data, distributions, enhanced, failed_videos
-from vidray.report.dataset.video_sets import VideoSet, of_runs
+from vidray.report.dataset.video_sets import VideoSet, of_runs, splits_of
 from vidray.report.frames.thumbnails import Thumbnails
 from vidray.report.reading import read
 from vidray.report.runs import Runs
@@ -146,6 +147,24 @@ def test_classes_of_few_recordings_are_said() -> None:
     frame = pd.DataFrame(rows, columns=["label", "split", "recording"])
     assert balance.small_classes(frame) == {"b": "1 recording in train, 1 recording in test"}
     assert balance.small_classes(frame.assign(split=None)) == {"b": "2 recordings"}
+
+
+def test_a_split_a_video_makes_no_column_a_video(tmp_path: Path) -> None:
+    rows = [dict(row, split=f"split {k}") for k, row in enumerate(videos(40))]
+    rows[0]["split"], rows[1]["split"] = "test", None
+    (found,) = of_runs(read([str(features_run(tmp_path / "features", rows=rows))]))
+    assert len(splits_of(found.frame)) <= 8
+    assert found.frame["split"].isna().sum() == 1
+    assert {"test", "(other splits)"} < set(splits_of(found.frame))
+
+
+def test_many_classes_take_no_time_for_each() -> None:
+    number = 30_000
+    names = [f"c{k}" for k in range(number)]
+    frame = pd.DataFrame({"label": names, "split": "train", "recording": names})
+    began = time.monotonic()
+    assert len(balance.small_classes(frame)) == number
+    assert time.monotonic() - began < 10  # A minute, where each looks at all.
 
 
 def test_bins_hold_every_known_value() -> None:

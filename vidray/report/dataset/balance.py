@@ -108,17 +108,15 @@ def small_classes(frame: pd.DataFrame) -> dict[str, str]:
     """Class -> why it is too small to be learned or judged by."""
     known = frame[frame["label"].notna()]
     splits = splits_of(known)
+    # Of many classes a look at the frame for each would take its square.
+    place = known["split"].where(known["split"].isin(splits), "") if splits else ""
+    per = known.assign(place=place).groupby(["label", "place"])["recording"].nunique()
+    numbers = per.unstack(fill_value=0).reindex(columns=splits or [""], fill_value=0)
     found = {}
-    for label in classes_of(known):
-        of_class = known[known["label"] == label]
-        places = {split: of_class[of_class["split"] == split] for split in splits}
-        few = {
-            split: int(rows["recording"].nunique())
-            for split, rows in (places or {"": of_class}).items()
-            if rows["recording"].nunique() < FEWEST_RECORDINGS
-        }
+    for label, row in numbers.reindex(classes_of(known)).iterrows():
+        few = {split: int(count) for split, count in row.items() if count < FEWEST_RECORDINGS}
         if few:
-            found[label] = ", ".join(
+            found[str(label)] = ", ".join(
                 f"{count} recording{'s' * (count != 1)}{f' in {split}' if split else ''}"
                 for split, count in few.items()
             )

@@ -13,7 +13,11 @@ import pyarrow as pa
 from vidray.errors import UserError
 from vidray.report.runs import ClipsRun, ExtractRun, Runs
 from vidray.storage import join, parquet
+from vidray.tables.schema import SPLITS
 
+# Splits beside those that jobs make.
+_MOST_SPLITS = 6
+_OTHER_SPLITS = "(other splits)"
 # Of a row, the same in every table of the same videos.
 _GIVEN = ("uri", "label", "split", "group")
 _STATE = ("status", "error_kind", "error_message")
@@ -75,7 +79,14 @@ def _row_a_video(run: ExtractRun | ClipsRun) -> pd.DataFrame:
         rows = rows.drop_duplicates("video_id").drop(columns=["begin_seconds", "end_seconds"])
         rows = rows.join(spans, on="video_id")
     rows = rows.drop_duplicates("video_id")
+    rows["split"] = _of_few_splits(rows["split"])
     return rows.sort_values("video_id", ignore_index=True)
+
+
+def _of_few_splits(splits: pd.Series[str]) -> pd.Series[str]:
+    """Each split is columns of tables: a table of a stranger may have one a video."""
+    known = [*SPLITS, *splits.value_counts().index[:_MOST_SPLITS]]
+    return splits.where(splits.isna() | splits.isin(known), _OTHER_SPLITS)
 
 
 def _agree(first: pd.DataFrame, second: pd.DataFrame) -> bool:
