@@ -14,7 +14,7 @@ from tests.report import folders, made, made_nights
 from tests.report.made_nights import failure, history, night, report, row
 from vidray.report import beside, nights, page
 from vidray.report.blocks import Chart, DataTable, Prose, Section
-from vidray.report.nights import charts_over_nights, labels, rows
+from vidray.report.nights import alarms, charts_over_nights, labels, rows
 from vidray.report.reading import read
 from vidray.report.runs import LabelHistory, Runs
 from vidray.report.settings import ReportSettings
@@ -245,3 +245,9 @@ def test_a_report_that_contradicts_the_rows_is_not_believed(tmp_path: Path) -> N
         assert (last["came_in"], last["labelled"], last["failed"]) == (4, 3, 1)
         seconds = sum(float(str(one["duration_seconds"])) for one in made_up[2:])
         assert last["hours_of_video"] == pytest.approx(seconds / 3600)
+
+
+def test_nights_without_a_figure_are_not_said_to_be_the_first() -> None:
+    _, text = alarms.verdict(_found(_three_nights()), [])
+    assert "with the nights before it" in text
+    assert "no night before" not in text
