@@ -21,7 +21,8 @@ FLOORS = (
     ("vidray.learning",),
     ("vidray.distributed",),
     ("vidray.evaluation", "vidray.labelling"),
-    ("vidray.search", "vidray.report"),
+    ("vidray.search",),
+    ("vidray.report",),
     ("jobs", "tune"),
 )
 FLOOR_OF = {folder: number for number, floor in enumerate(FLOORS) for folder in floor}
