@@ -1,18 +1,21 @@
 """The chapter on nights: counts, words, what is left after each night, and hostile names."""
 
+import dataclasses
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from tests.report import made, made_nights
+from tests.report import folders, made, made_nights
 from tests.report.made_nights import failure, history, night, report, row
 from vidray.report import beside, nights, page
 from vidray.report.blocks import Chart, DataTable, Prose, Section
-from vidray.report.nights import charts_over_nights, labels, rows
+from vidray.report.nights import alarms, charts_over_nights, labels, rows
+from vidray.report.reading import read
 from vidray.report.runs import LabelHistory, Runs
 from vidray.report.settings import ReportSettings
 
@@ -227,3 +230,24 @@ def test_hostile_names_stay_text() -> None:
     for content in section.files.values():
         content.decode()
     json.loads(section.files["nights-label-studio.json"])
+
+
+def test_a_report_that_contradicts_the_rows_is_not_believed(tmp_path: Path) -> None:
+    made_up = folders.label_rows(4)
+    made_up[0] |= {"status": "failed", "error_kind": "missing", "duration_seconds": float("inf")}
+    made_up[1] |= {"duration_seconds": -5.0}
+    folders.night(tmp_path / "labels", made_up)  # Its report counts four that are ok.
+    (labelled,) = read([str(tmp_path)]).labels
+    for counts in ({"videos": 4, "ok": 4, "failed": 0}, {"videos": -1, "ok": -3, "failed": 99}):
+        lies = {"counts": counts, "hours_of_video": -2}
+        found = _found(dataclasses.replace(labelled, nights={1: lies}))
+        (last,) = rows.per_night(found, SETTINGS).to_dict("records")
+        assert (last["came_in"], last["labelled"], last["failed"]) == (4, 3, 1)
+        seconds = sum(float(str(one["duration_seconds"])) for one in made_up[2:])
+        assert last["hours_of_video"] == pytest.approx(seconds / 3600)
+
+
+def test_nights_without_a_figure_are_not_said_to_be_the_first() -> None:
+    _, text = alarms.verdict(_found(_three_nights()), [])
+    assert "with the nights before it" in text
+    assert "no night before" not in text

@@ -261,6 +261,10 @@ def test_classes_that_no_model_finds() -> None:
     alone = said(weaknesses.unknown_classes, two)
     assert alone.startswith("The model does not find more")
     assert "(at best 2 of 10)" in alone
+    # Of one class nothing can be guessed better.
+    sure = judged("knows", (), truth=["walk"] * 40)
+    only = dataclasses.replace(sure, class_names=("walk",), probabilities=np.ones((40, 1)))
+    assert not said(weaknesses.unknown_classes, only)
 
 
 def test_confidence_against_accuracy() -> None:

@@ -106,11 +106,9 @@ class _Compared:
 
     def _on_what(self) -> list[str]:
         group = self.group
-        classes = len(group.class_names)
-        said = [
-            f"The videos, {_splits(group.members)}, are of {classes} classes. "
-            + _of_recordings(group)
-        ]
+        number = len(group.class_names)
+        classes = "1 class" if number == 1 else f"{number:,} classes"
+        said = [f"The videos, {_splits(group.members)}, are of {classes}. " + _of_recordings(group)]
         if group.left_out:
             listed = listing([f"{name} {number:,}" for name, number in group.left_out.items()])
             said.append(

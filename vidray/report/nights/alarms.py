@@ -37,7 +37,7 @@ def verdict(found: NightRows, made: Sequence[NightDrift]) -> tuple[Level, str]:
     tested = [one for one in last if one.p is not None]
     name = _capital(found.name(found.count - 1))
     if not tested:
-        return "note", f"{name} {_NOTHING}"
+        return "note", f"{name} {_NOTHING if found.count == 1 else _NO_FIGURE}"
     alarms = sorted((one for one in last if one.is_alarm), key=lambda one: -one.size)
     if not alarms:
         return "note", _no_alarm(name, tested)
@@ -116,6 +116,10 @@ def _sorted(made: Sequence[NightDrift]) -> list[NightDrift]:
 _NOTHING = (
     "cannot be compared: there is no night before it, and neither the data that its model learnt "
     "from nor its test are among the folders."
+)
+_NO_FIGURE = (
+    "cannot be compared with the nights before it: no figure of it is known of enough videos, and "
+    "of enough of theirs."
 )
 _HOW = (
     (

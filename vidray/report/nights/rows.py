@@ -192,7 +192,8 @@ def per_night(found: NightRows, settings: ReportSettings) -> pd.DataFrame:
     came_in = _reported_or(found, ("counts", "videos"), every)
     waiting, given_up = _left(found)
     hours = found.reported("hours_of_video")
-    seconds = np.nan_to_num(floats(found.rows["duration_seconds"]))
+    seconds = floats(found.rows["duration_seconds"])
+    seconds = np.where(np.isfinite(seconds) & (seconds > 0), seconds, 0)
     of_rows = np.bincount(found.night, weights=seconds, minlength=found.count) / 3600
     hour_prices = {"cpu_seconds": settings.cpu_hour_price, "gpu_seconds": settings.gpu_hour_price}
     each = sum(
@@ -212,7 +213,7 @@ def per_night(found: NightRows, settings: ReportSettings) -> pd.DataFrame:
             "failed_share": counted["failed"] / came_in,
             "waiting": waiting,
             "given_up": given_up,
-            "hours_of_video": np.where(np.isnan(hours), of_rows, hours),
+            "hours_of_video": np.where(hours >= 0, hours, of_rows),
             "videos_per_second": found.reported("videos_per_second"),
             "working_seconds": found.reported("seconds", "working"),
             "cost": each * came_in,
@@ -237,9 +238,11 @@ def failures(found: NightRows) -> pd.DataFrame:
 
 
 def _reported_or(found: NightRows, path: tuple[str, str], rows: Masks) -> Floats:
-    """What the nights' reports count; the rows where none is kept."""
-    reported = found.reported(*path)
-    return np.where(np.isnan(reported), _sums(found, rows), reported)
+    """The rows of a night that are still there, all of them; else what its report counts, which
+    is never fewer.
+    """
+    there = _sums(found, rows)
+    return np.where(found.is_whole, there, np.fmax(found.reported(*path), there))
 
 
 def _sums(found: NightRows, rows: Masks) -> Floats:
