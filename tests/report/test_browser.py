@@ -253,9 +253,9 @@ def test_printed_it_is_pages_without_navigation_and_nothing_is_cut(
 ) -> None:
     with opened(browser, path, color_scheme="dark") as found:
         page = found.page
-        printed = page.pdf(format="A4")
+        printed = page.pdf(prefer_css_page_size=True)
         assert len(re.findall(rb"/Type\s*/Page\b", printed)) >= 3
-        page.set_viewport_size({"width": 688, "height": 1000})  # A4 within its margins
+        page.set_viewport_size({"width": 1032, "height": 700})  # A4 across, within its margins
         page.emulate_media(media="print")
         assert not page.locator("nav").is_visible()
         assert not page.locator("label.search").first.is_visible()
