@@ -7,7 +7,16 @@ import pandas as pd
 from tests.made_runs import features_run
 from tests.report import folders
 from vidray.report import overview
-from vidray.report.blocks import Column, DataTable, Finding, Fold, Prose, Section
+from vidray.report.blocks import (
+    Card,
+    Column,
+    DataTable,
+    Finding,
+    Fold,
+    Gallery,
+    Prose,
+    Section,
+)
 from vidray.report.reading import read
 from vidray.report.runs import Problem, Runs
 
@@ -84,3 +93,35 @@ def test_the_table_is_that_of_the_most_telling_chapter() -> None:
     table = made.blocks[1]
     assert isinstance(table, DataTable)
     assert list(table.columns) == ["model", "accuracy", "other"]
+
+
+def _gallery(why: str, *names: str) -> Gallery:
+    cards = [Card(title=name, facts={}, anchor=f"video-{name}") for name in names]
+    return Gallery(title="x", cards=cards, why=why)
+
+
+def _with(name: str, *blocks: Gallery | Fold) -> Section:
+    return Section(name=name, title=name, lead="", blocks=blocks)
+
+
+def test_videos_to_look_at_are_some_of_each_reason() -> None:
+    mistakes = _with(
+        "mistakes",
+        _gallery("all wrong", "a", "b"),
+        Fold(title="x", blocks=[_gallery("sure", *"acdefghijk"), _gallery("", "never")]),
+    )
+    nights = _with("nights", _gallery("unsure", *"lmnopq"))
+    made = overview.section(Runs(folders=("x",)), [mistakes, nights])
+    (table,) = [one for one in made.blocks if isinstance(one, DataTable)]
+    # Four of each reason first, then those of the first reasons.
+    assert table.frame["video"].tolist() == ["a", "b", "c", "d", "e", "f", "l", "m", "n", "o"]
+    assert table.frame["why"].tolist() == ["all wrong"] * 2 + ["sure"] * 4 + ["unsure"] * 4
+    assert table.frame["link"][0] == "#video-a"
+    made = overview.section(Runs(folders=("x",)), [nights])
+    (table,) = [one for one in made.blocks if isinstance(one, DataTable)]
+    assert "".join(table.frame["video"]) == "lmnopq"
+    assert not [
+        one
+        for one in overview.section(Runs(folders=("x",)), [_with("data")]).blocks
+        if isinstance(one, DataTable)
+    ]

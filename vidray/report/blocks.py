@@ -145,12 +145,15 @@ class Gallery(_Shown):
 
     Attributes:
         is_compact: many small cards in a grid, such as those that the points of a map lead to.
+        why: the reason why a person should look at its videos, the first ones first; the first
+            screen then lists some of them.
     """
 
     title: str
     cards: Sequence[Card]
     note: str = ""
     is_compact: bool = False
+    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,17 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from vidray import storage
-from vidray.report.blocks import Column, DataTable, Finding, Fold, Part, Prose, Section
+from vidray.report import beside
+from vidray.report.blocks import (
+    Column,
+    DataTable,
+    Finding,
+    Fold,
+    Gallery,
+    Part,
+    Prose,
+    Section,
+)
 from vidray.report.runs import (
     ClipsRun,
     ExtractRun,
@@ -33,6 +43,8 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "data": (),
 }  # fmt: skip
 _MOST_ROWS = 10
+# Videos that a person should look at: of one reason before those of others, and in all.
+_OF_ONE_REASON, _TO_SEE = 4, 10
 
 
 def section(runs: Runs, sections: Sequence[Section], problems: Sequence[Problem] = ()) -> Section:
@@ -43,6 +55,8 @@ def section(runs: Runs, sections: Sequence[Section], problems: Sequence[Problem]
     findings.sort(key=lambda one: (_LEVELS.index(one.level), _urgency(one.section)))
     blocks: list[Part] = [Prose(paragraphs=[_what(runs)])]
     if table := _the_table(sections):
+        blocks.append(table)
+    if table := _to_see(sections):
         blocks.append(table)
     blocks.append(Fold(title="The runs on this page", blocks=[_runs(runs)], is_open=False))
     return Section(
@@ -131,6 +145,36 @@ def _the_table(sections: Sequence[Section]) -> DataTable | None:
             note=f"More of it in the chapter {made[name].title}.",
         )
     return None
+
+
+def _to_see(sections: Sequence[Section]) -> DataTable | None:
+    """The videos that a person should look at first: some of each reason, ten in all."""
+    found = [
+        {
+            "video": card.title,
+            "why": block.why,
+            "link": f"#{card.anchor or section.name}",
+            "place": place,
+        }
+        for section in sections
+        for block in beside.parts(section.blocks)
+        if isinstance(block, Gallery) and block.why
+        for place, card in enumerate(block.cards)
+    ]
+    # Those of one reason stand together; of each the first few go before all others.
+    rows = pd.DataFrame(found, columns=["video", "why", "link", "place"])
+    rows = rows.drop_duplicates("video")
+    early = rows["place"] < _OF_ONE_REASON
+    chosen = pd.concat([rows[early], rows[~early]]).head(_TO_SEE).sort_index()
+    if not len(chosen):
+        return None
+    return DataTable(
+        name="videos-to-see",
+        title="Videos to look at first",
+        frame=chosen.drop(columns="place"),
+        columns={"video": Column(title="Video"), "why": Column(title="Why")},
+        link="link",
+    )
 
 
 def _tables(blocks: Sequence[Part]) -> Iterator[DataTable]:

@@ -50,7 +50,8 @@ def shared_mistakes(
     if shown:
         note = "Where models agree and are sure, look whether the label is right."
         title = f"Wrong in most models ({len(shown)} of {len(mostly)})"
-        blocks.append(gallery(title, shown, note))
+        why = "most models get it wrong: is its label right?"
+        blocks.append(gallery(title, shown, note, why=why))
     blocks += [_chart(counts, group), _table(frame, group, most)]
     return Fold(title=_title(group), blocks=blocks), _findings(hard, len(frame), models, by_chance)
 

@@ -56,18 +56,19 @@ def _fold(
     wrong, right = frame[~frame["is_right"]], frame[frame["is_right"]]
     blocks: list[Part] = [Prose(paragraphs=_sentences(frame))]
     fewer = max(1, most // 2)
+    why = f"{group.label(member)} is wrong, and sure of it" if number == 1 else ""
     lists = (
-        ("Errors, worst first", wrong.head(most), len(wrong), 4),
-        ("Least sure answers", frame.nsmallest(fewer, "probability"), len(frame), 1),
-        ("Most sure right answers", right.nlargest(fewer, "probability"), len(right), 1),
+        ("Errors, worst first", wrong.head(most), len(wrong), 4, why),
+        ("Least sure answers", frame.nsmallest(fewer, "probability"), len(frame), 1, ""),
+        ("Most sure right answers", right.nlargest(fewer, "probability"), len(right), 1, ""),
     )
-    for title, rows, of, frames in lists:
+    for title, rows, of, frames, reason in lists:
         made = [
             cards.card(row["video_id"], row["uri"], _facts(row), frames=frames)
             for row in rows.to_dict("records")
         ]
         if made:
-            blocks.append(gallery(f"{title} ({len(made)} of {of:,})", made))
+            blocks.append(gallery(f"{title} ({len(made)} of {of:,})", made, why=reason))
     frame["link"] = cards.links(frame["video_id"])
     blocks.append(_table(frame, f"mistakes-{number}", group.label(member), most))
     title = f"{group.label(member)}: {len(wrong):,} of {len(frame):,} videos wrong"

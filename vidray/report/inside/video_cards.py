@@ -107,11 +107,11 @@ def _title(uri: str, begin: float | None, end: float | None) -> str:
 
 
 def gallery(
-    title: str, cards: Sequence[Card], note: str = "", *, is_compact: bool = False
+    title: str, cards: Sequence[Card], note: str = "", *, is_compact: bool = False, why: str = ""
 ) -> Gallery:
     """Cards under one heading; if none has frames, and all for one reason, that is said once."""
     reasons = {card.why_none for card in cards}
-    if len(reasons) == 1 and len(cards) > 1 and (why := next(iter(reasons))):
+    if len(reasons) == 1 and len(cards) > 1 and (none := next(iter(reasons))):
         cards = [replace(card, why_none="") for card in cards]
-        note = f"{note} {why[:1].upper()}{why[1:]}.".strip()
-    return Gallery(title=title, cards=cards, note=note, is_compact=is_compact)
+        note = f"{note} {none[:1].upper()}{none[1:]}.".strip()
+    return Gallery(title=title, cards=cards, note=note, is_compact=is_compact, why=why)

@@ -54,6 +54,7 @@ def blocks(found: NightRows, tools: Tools, slug: str) -> tuple[list[Part], dict[
             "of the newest label of each video. A person who says what they show teaches a model "
             "the most."
         ),
+        why=f"{found.history.model_name} was least sure of its label",
     )
     note = (
         f"{len(frame):,} videos: all of them are in the CSV file, and in {tasks}, which Label "
