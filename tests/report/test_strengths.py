@@ -188,8 +188,8 @@ def test_a_large_loss_that_is_not_proven_is_not_played_down() -> None:
 
 def test_no_error_seen_is_no_certainty() -> None:
     text = said(sentences.best_model, judged("good"))
-    assert "good is right on 40 of 40 videos (1.000, and as low as 0.93 is possible)" in text
-    assert pytest.approx(0.05, abs=0.002) == 0.928**40
+    assert "good is right on 40 of 40 videos (1.000, 95 % interval 0.91 to 1.00)" in text
+    assert pytest.approx(0.025, abs=0.001) == 0.912**40  # Clopper and Pearson's exact one
 
 
 def test_a_smaller_model() -> None:

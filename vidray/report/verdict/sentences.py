@@ -17,6 +17,7 @@ from vidray.report.formats import seconds, size
 from vidray.report.judged import paired
 from vidray.report.judged.comparable import ComparedModels, kind_of
 from vidray.report.judged.compare_baselines import BaselineResult
+from vidray.report.judged.compare_figures import interval_of
 from vidray.report.judged.compare_pairs import PairedModels, listing, p_in_words, witnesses
 from vidray.report.judged.paired import Bools
 from vidray.report.runs import JudgedModel
@@ -99,7 +100,7 @@ def best_model(facts: GroupFacts) -> Iterator[Sentence]:
     accuracy = best.metrics["accuracy"]
     text = (
         f"{facts.name(best)} is right on {right} of {witnesses(group)} ({accuracy:.3f}"
-        f"{_between(best.metrics['intervals']['accuracy'], group.num_recordings)})"
+        f"{_between(interval_of(best.metrics, 'accuracy'))})"
     )
     if not facts.with_best:
         yield Sentence(rank=0, text=f"{text}. No other model was judged on them.", is_limit=False)
@@ -344,14 +345,8 @@ def quoted(name: str) -> str:
     return f"\u201c{name}\u201d"
 
 
-def _between(ends: Sequence[float] | None, num_recordings: int) -> str:
-    """The interval; where no error was seen, resampling shows none, and the exact end is given."""
-    if ends is None:
-        return ""
-    if ends[0] == ends[1] == 1:
-        # The share q of which so many in a row have a chance of 5 %.
-        return f", and as low as {0.05 ** (1 / num_recordings):.2f} is possible"
-    return f", 95 % interval {ends[0]:.2f} to {ends[1]:.2f}"
+def _between(ends: Sequence[float] | None) -> str:
+    return "" if ends is None else f", 95 % interval {ends[0]:.2f} to {ends[1]:.2f}"
 
 
 def _videos(number: int) -> str:
