@@ -186,6 +186,11 @@ def _border_sentences(looks: Sequence[Look]) -> list[str]:
         return []
     if min(mapped[0].places) < _LEAST_PLACES:
         rows, columns = mapped[0].places
+        if rows * columns == 1:
+            return [
+                "Its maps have one place a frame, so they do not say where it looks: the clips "
+                "have too few pixels for this network."
+            ]
         return [
             f"Its maps have {rows} x {columns} places, too few to tell the edges from the rest."
         ]
