@@ -188,8 +188,10 @@ def _border_sentences(looks: Sequence[Look]) -> list[str]:
         rows, columns = mapped[0].places
         if rows * columns == 1:
             return [
-                "Its maps have one place a frame, so they do not say where it looks: the clips "
-                "have too few pixels for this network."
+                (
+                    "Its maps have one place a frame, so they do not say where it looks: the clips "
+                    "have too few pixels for this network."
+                )
             ]
         return [
             f"Its maps have {rows} x {columns} places, too few to tell the edges from the rest."
