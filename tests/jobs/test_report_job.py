@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from tests.command_lines import exit_code
-from tests.made_runs import clips_run, features_run
 from tests.report import folders
 from vidray import storage
 
@@ -17,15 +16,7 @@ JOB = "jobs/report.py"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("runs")
-    features_run(root / "features", 32)
-    clips_run(root / "clips", 32)
-    folders.model(root / "knn")
-    folders.evaluation(root / "knn_test", root / "knn", number=32, skill=1)
-    folders.evaluation(root / "other_test", "models/other", number=32, skill=3, seed=1)
-    for first in (0, 40):
-        folders.night(root / "labels", folders.label_rows(40, first=first, seed=first))
-    return root
+    return folders.all_kinds(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from tests.made_runs import LABELS, videos
+from tests.made_runs import LABELS, clips_run, features_run, videos
 from vidray.evaluation.answers import prediction_rows
 from vidray.evaluation.metrics import baselines, compute_metrics
 from vidray.features.extraction import Settings
@@ -144,3 +144,15 @@ def label_rows(number: int, first: int = 0, seed: int = 0) -> list[dict[str, obj
             }
         )
     return rows
+
+
+def all_kinds(root: Path) -> Path:
+    """A folder with runs that give every chapter something: two judged models, two nights."""
+    features_run(root / "features", 32)
+    clips_run(root / "clips", 32)
+    model(root / "knn")
+    evaluation(root / "knn_test", root / "knn", number=32, skill=1)
+    evaluation(root / "other_test", "models/other", number=32, skill=3, seed=1)
+    for first in (0, 40):
+        night(root / "labels", label_rows(40, first=first, seed=first))
+    return root

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.made_runs import clips_run, features_run
 from tests.report import folders, made
 from tests.report.browsers import chromium, opened
 from vidray.report import page as pages
@@ -279,14 +278,7 @@ def test_printed_it_is_pages_without_navigation_and_nothing_is_cut(
 @pytest.fixture(scope="module")
 def of_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of finished runs, with all chapters that they have something for."""
-    root = tmp_path_factory.mktemp("runs")
-    features_run(root / "features", 32)
-    clips_run(root / "clips", 32)
-    folders.model(root / "knn")
-    folders.evaluation(root / "knn_test", root / "knn", number=32, skill=1)
-    folders.evaluation(root / "other_test", "models/other", number=32, skill=3, seed=1)
-    for first in (0, 40):
-        folders.night(root / "labels", folders.label_rows(40, first=first, seed=first))
+    root = folders.all_kinds(tmp_path_factory.mktemp("runs"))
     out = root / "report.html"
     pages.write([str(root)], str(out), ReportSettings())
     return out

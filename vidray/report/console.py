@@ -24,8 +24,8 @@ def show(page: Page, *, is_opened: bool) -> None:
         print(one_line(f"{finding.level}: {finding.text}"))
     if page.frames_from:
         print(one_line(_frames_from(page.frames_from)))
-    counts = [(sum(1 for _ in page.runs.finished), "run"), (len(page.sections), "chapter")]
-    listed = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    runs, chapters = sum(1 for _ in page.runs.finished), len(page.sections)
+    listed = f"{formats.plural(runs, 'run')}, {formats.plural(chapters, 'chapter')}"
     print(f"the data of its figures: {storage.without_secrets(page.data)}")
     print(
         f"the page, {listed}, {formats.size(page.size_bytes)}: {storage.without_secrets(page.uri)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
@@ -60,6 +60,17 @@ _FORMS: dict[str, Callable[[Any], str]] = {
 def cell(value: Any, form: str) -> str:
     """The text of a value in a table; a dash where it is missing."""
     return MISSING if is_missing(value) else _FORMS[form](value)
+
+
+def plural(number: int, noun: str, nouns: str = "") -> str:
+    """A count and its noun: ``1 video``, ``1,200 videos``; ``nouns`` where no ``s`` makes many."""
+    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def listing(texts: Sequence[str], *, most: int = 8) -> str:
+    """Texts as one: ``a``, ``a and b``, ``a, b and c``, ``a, b and 7 more``."""
+    shown = [*texts[:most], *([f"{len(texts) - most} more"] if len(texts) > most else [])]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def is_missing(value: Any) -> bool:

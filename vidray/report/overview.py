@@ -18,6 +18,7 @@ from vidray.report.blocks import (
     Prose,
     Section,
 )
+from vidray.report.formats import listing, plural
 from vidray.report.runs import (
     ClipsRun,
     ExtractRun,
@@ -71,9 +72,9 @@ def section(runs: Runs, sections: Sequence[Section], problems: Sequence[Problem]
 def _lead(findings: Sequence[Finding]) -> str:
     counts = {level: sum(one.level == level for one in findings) for level in _LEVELS}
     if counts["alarm"]:
-        return f"{_count(counts['alarm'], 'alarm')}: somebody must look at what is listed first."
+        return f"{plural(counts['alarm'], 'alarm')}: somebody must look at what is listed first."
     if counts["warning"]:
-        return f"No alarm, and {_count(counts['warning'], 'warning')} to know of."
+        return f"No alarm, and {plural(counts['warning'], 'warning')} to know of."
     return "Nothing here needs a person."
 
 
@@ -97,18 +98,17 @@ def _what(runs: Runs) -> str:
     nights = sum(len(history.rows["commit"].unique()) for history in runs.labels)
     said = [
         videos and _described(len(videos), len(described)),
-        clips and f"{_count(clips, 'clip')} cut for training",
-        runs.models and f"{_count(len(runs.models), 'model')} trained",
-        runs.judged and f"{_count(len(runs.judged), 'evaluation')}",
-        runs.studies and _count(len(runs.studies), "study", "studies"),
-        runs.searches and _count(len(runs.searches), "search", "searches"),
-        nights and f"{_count(nights, 'night')} of labels of {_count(len(labelled), 'video')}",
+        clips and f"{plural(clips, 'clip')} cut for training",
+        runs.models and f"{plural(len(runs.models), 'model')} trained",
+        runs.judged and f"{plural(len(runs.judged), 'evaluation')}",
+        runs.studies and plural(len(runs.studies), "study", "studies"),
+        runs.searches and plural(len(runs.searches), "search", "searches"),
+        nights and f"{plural(nights, 'night')} of labels of {plural(len(labelled), 'video')}",
     ]
     found = [text for text in said if text]
     if not found:
         return "There is no finished run."
-    listed = ", ".join(found[:-1]) + (" and " if len(found) > 1 else "") + found[-1]
-    return f"This page shows {listed}."
+    return f"This page shows {listing(found)}."
 
 
 def _states(run: ExtractRun) -> Iterator[tuple[str, str]]:
@@ -118,19 +118,16 @@ def _states(run: ExtractRun) -> Iterator[tuple[str, str]]:
 
 def _described(videos: int, described: int) -> str:
     if described == videos:
-        return f"{_count(videos, 'video')} described by features"
-    return f"{_count(videos, 'video')}, {described:,} of them described by features"
-
-
-def _count(number: int, noun: str, nouns: str = "") -> str:
-    return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+        return f"{plural(videos, 'video')} described by features"
+    return f"{plural(videos, 'video')}, {described:,} of them described by features"
 
 
 def _the_table(sections: Sequence[Section]) -> DataTable | None:
     """The table that matters most for these runs, its telling columns only."""
     made = {other.name: other for other in sections}
     for name, wanted in _TABLES.items():
-        tables = list(_tables(made[name].blocks)) if name in made else []
+        parts = beside.parts(made[name].blocks) if name in made else ()
+        tables = [part for part in parts if isinstance(part, DataTable)]
         if not tables:
             continue
         first = tables[0]
@@ -177,14 +174,6 @@ def _to_see(sections: Sequence[Section]) -> DataTable | None:
     )
 
 
-def _tables(blocks: Sequence[Part]) -> Iterator[DataTable]:
-    for block in blocks:
-        if isinstance(block, DataTable):
-            yield block
-        elif isinstance(block, Fold):
-            yield from _tables(block.blocks)
-
-
 def _runs(runs: Runs) -> DataTable:
     rows = [
         {"run": run.name, "job": _job(run), "holds": _holds(run), "took": _took(run),
@@ -218,21 +207,21 @@ def _job(run: FinishedRun) -> str:
 def _holds(run: FinishedRun) -> str:
     match run:
         case ExtractRun():
-            return f"{_count(len(run.rows), 'video')}: {', '.join(run.families)}"
+            return f"{plural(len(run.rows), 'video')}: {', '.join(run.families)}"
         case ClipsRun():
-            return _count(len(run.rows), "clip")
+            return plural(len(run.rows), "clip")
         case TrainedModel():
-            classes = _count(len(run.info["class_names"]), "class", "classes")
+            classes = plural(len(run.info["class_names"]), "class", "classes")
             return f"{run.info['name']}, {classes}"
         case JudgedModel():
-            return f"{run.title} on {_count(len(run.truth), 'video')} of split {run.split}"
+            return f"{run.title} on {plural(len(run.truth), 'video')} of split {run.split}"
         case StudyResult():
-            return _count(len(run.rows["model"].unique()), "model")
+            return plural(len(run.rows["model"].unique()), "model")
         case SearchResult():
-            return _count(len(run.trials), "trial")
+            return plural(len(run.trials), "trial")
         case LabelHistory():
-            nights = _count(len(run.rows["commit"].unique()), "night")
-            return f"{_count(len(run.rows), 'row')} in {nights}"
+            nights = plural(len(run.rows["commit"].unique()), "night")
+            return f"{plural(len(run.rows), 'row')} in {nights}"
     return ""
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from vidray.evaluation.pairs import SIGNIFICANT, least_p
 from vidray.report import charts
 from vidray.report.blocks import Chart, DataTable, Finding, Fold, Part, Prose, Section
-from vidray.report.formats import seconds
+from vidray.report.formats import listing, seconds
 from vidray.report.judged import compare_pairs, searches, studies
 from vidray.report.judged.comparable import ComparedModels, groups, kind_of
 from vidray.report.judged.compare_baselines import BaselineResult, baselines_of, not_better
@@ -18,7 +18,6 @@ from vidray.report.judged.compare_pairs import (
     PairedModels,
     count_of,
     in_words,
-    listing,
     p_in_words,
     pairs_of,
     witnesses,

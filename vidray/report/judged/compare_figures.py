@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,46 +16,40 @@ from vidray.report.runs import JudgedModel, Runs
 # With an interval each, in the order of the table.
 _QUALITY = ("accuracy", "top5", "macro_precision", "macro_recall", "macro_f1", "macro_auc")
 _TAIL = 0.025  # of a 95 % interval, on each side
+
+
+def _judged(
+    name: str, title: str, hint: str, *, best: Literal["highest", "lowest"] = "highest"
+) -> Column:
+    """A figure of quality, with its interval below it."""
+    ends = (f"{name}_low", f"{name}_high")
+    return Column(title=title, form="share", best=best, interval=ends, hint=hint)
+
+
 COLUMNS: dict[str, Column] = {
     "model": Column(title="Model"),
     "kind": Column(title="Kind", hint="classical: learnt from features; deep: a network"),
-    "accuracy": Column(
-        title="Accuracy", form="share", best="highest", interval=("accuracy_low", "accuracy_high")
+    "accuracy": _judged("accuracy", "Accuracy", ""),
+    "top5": _judged(
+        "top5", "Top 5", "share of videos whose true class is among the five most probable"
     ),
-    "top5": Column(
-        title="Top 5",
-        form="share",
-        best="highest",
-        interval=("top5_low", "top5_high"),
-        hint="share of videos whose true class is among the five most probable",
+    "macro_precision": _judged(
+        "macro_precision",
+        "Precision",
+        "of the videos given a class, the share that are of it; mean over classes",
     ),
-    "macro_precision": Column(
-        title="Precision",
-        form="share",
-        best="highest",
-        interval=("macro_precision_low", "macro_precision_high"),
-        hint="of the videos given a class, the share that are of it; mean over classes",
+    "macro_recall": _judged(
+        "macro_recall",
+        "Recall",
+        "of the videos of a class, the share that are found; mean over classes",
     ),
-    "macro_recall": Column(
-        title="Recall",
-        form="share",
-        best="highest",
-        interval=("macro_recall_low", "macro_recall_high"),
-        hint="of the videos of a class, the share that are found; mean over classes",
+    "macro_f1": _judged(
+        "macro_f1", "F1", "harmonic mean of precision and recall; mean over classes"
     ),
-    "macro_f1": Column(
-        title="F1",
-        form="share",
-        best="highest",
-        interval=("macro_f1_low", "macro_f1_high"),
-        hint="harmonic mean of precision and recall; mean over classes",
-    ),
-    "macro_auc": Column(
-        title="AUC",
-        form="share",
-        best="highest",
-        interval=("macro_auc_low", "macro_auc_high"),
-        hint="area under the ROC curve, mean over classes: 0.5 is guessing, 1 is perfect order",
+    "macro_auc": _judged(
+        "macro_auc",
+        "AUC",
+        "area under the ROC curve, mean over classes: 0.5 is guessing, 1 is perfect order",
     ),
     "ece": Column(
         title="Calibration error",
@@ -63,12 +57,11 @@ COLUMNS: dict[str, Column] = {
         best="lowest",
         hint="how far stated probabilities are from the shares that are right (ECE, 15 bins)",
     ),
-    "log_loss": Column(
-        title="Log loss",
-        form="share",
+    "log_loss": _judged(
+        "log_loss",
+        "Log loss",
+        "of the true class's probability, in nats: being sure and wrong costs most",
         best="lowest",
-        interval=("log_loss_low", "log_loss_high"),
-        hint="of the true class's probability, in nats: being sure and wrong costs most",
     ),
     "parameters": Column(title="Parameters", form="count", best="lowest"),
     "size_bytes": Column(title="Size", form="bytes", best="lowest", hint="of the model folder"),

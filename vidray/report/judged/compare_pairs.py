@@ -17,6 +17,7 @@ from vidray.evaluation.pairs import (
     mcnemar,
 )
 from vidray.report.blocks import Column, DataTable, Fold, Part, Prose
+from vidray.report.formats import listing, plural
 from vidray.report.judged.comparable import ComparedModels
 from vidray.report.runs import JudgedModel
 
@@ -201,7 +202,7 @@ def count_of(group: ComparedModels) -> str:
     """How many count as independent: ``7 recordings``; ``57 videos`` where each is one."""
     is_each = group.num_recordings == len(group.video_ids)
     noun = "video" if is_each else "recording"
-    return f"{group.num_recordings:,} {noun}{'' if group.num_recordings == 1 else 's'}"
+    return plural(group.num_recordings, noun)
 
 
 def witnesses(group: ComparedModels) -> str:
@@ -222,9 +223,3 @@ def in_words(found: PairedDifference) -> str:
 def p_in_words(p: float) -> str:
     """A p-value with two digits: ``p = 0.031``; ``p < 0.0001``."""
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
-
-
-def listing(texts: Sequence[str], *, most: int = 8) -> str:
-    """Texts as one: ``a``, ``a and b``, ``a, b and c``, ``a, b and 7 more``."""
-    shown = [*texts[:most], *([f"{len(texts) - most} more"] if len(texts) > most else [])]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from vidray.report.blocks import Column, DataTable, Finding, Fold, Part, Section
+from vidray.report.formats import listing
 from vidray.report.judged import model_charts
 from vidray.report.judged.class_figures import class_frame
 from vidray.report.judged.comparable import ComparedModels, groups
-from vidray.report.judged.compare_pairs import listing
 from vidray.report.runs import JudgedModel, Runs
 from vidray.report.tools import Tools
 

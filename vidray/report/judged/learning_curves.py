@@ -11,7 +11,7 @@ import pandas as pd
 from vidray.models.names import MAJORITY
 from vidray.report import charts
 from vidray.report.blocks import Chart, Fold, Part, Prose
-from vidray.report.judged.compare_pairs import listing
+from vidray.report.formats import listing
 from vidray.report.judged.studies import kind
 from vidray.report.runs import Runs, StudyResult, TrainedModel, number_in
 

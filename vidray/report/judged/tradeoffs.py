@@ -13,11 +13,11 @@ import pandas as pd
 from vidray.report import charts
 from vidray.report.blocks import Chart, Column, DataTable, Fold, Part, Section
 from vidray.report.drawing import log_axis
-from vidray.report.formats import cell
+from vidray.report.formats import cell, listing
 from vidray.report.judged import learning_curves
 from vidray.report.judged.comparable import ComparedModels, groups
 from vidray.report.judged.compare_figures import COLUMNS, figures, filled
-from vidray.report.judged.compare_pairs import listing, witnesses
+from vidray.report.judged.compare_pairs import witnesses
 from vidray.report.judged.costs import rate_alone, rate_in_jobs
 from vidray.report.judged.front_names import SIDES, names_beside
 from vidray.report.runs import Runs

@@ -11,6 +11,7 @@ import pandas as pd
 from vidray import storage
 from vidray.errors import ERROR_KINDS
 from vidray.report.blocks import Column, DataTable, Finding, Fold, Part, Prose, Section
+from vidray.report.formats import plural
 from vidray.report.nights import alarms, charts_over_nights, drift, labels, rows, unsure, watched
 from vidray.report.nights import origin as origins
 from vidray.report.nights.rows import NightRows
@@ -108,7 +109,7 @@ def last_night(found: NightRows, frame: pd.DataFrame, kinds: pd.DataFrame) -> st
     """``Night 30 (2026-11-25): 3,333 videos came in, 3,301 labelled, 32 failed (…).``"""
     row = frame.iloc[-1]
     name = found.name(found.count - 1)
-    parts = [f"{row['came_in']:,.0f} video{'' if row['came_in'] == 1 else 's'} came in"]
+    parts = [f"{plural(round(row['came_in']), 'video')} came in"]
     if row["again"] > 0:
         parts[0] += f" ({row['again']:,.0f} of them labelled again)"
     parts.append(f"{row['labelled']:,.0f} labelled")

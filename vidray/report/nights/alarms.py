@@ -13,7 +13,7 @@ from vidray.evaluation.drift import Masks
 from vidray.evaluation.intervals import Floats
 from vidray.report import charts
 from vidray.report.blocks import Chart, Column, DataTable, Fold, Part, Prose
-from vidray.report.judged.compare_pairs import listing
+from vidray.report.formats import listing
 from vidray.report.nights import drift
 from vidray.report.nights.charts_over_nights import over_nights
 from vidray.report.nights.drift import BEFORE_NAME, NightDrift

@@ -8,14 +8,12 @@ import pandas as pd
 
 from vidray.report import charts
 from vidray.report.blocks import Chart, Column, DataTable, Fold, Part, Prose
-from vidray.report.formats import seconds
+from vidray.report.formats import listing, plural, seconds
 from vidray.report.judged.comparable import ComparedModels, groups
-from vidray.report.judged.compare_pairs import listing
 from vidray.report.runs import Runs
 from vidray.report.tools import Tools
 from vidray.report.verdict.damage_trials import GroupTrial, ModelTrial
 from vidray.report.verdict.made_damage import DAMAGES
-from vidray.report.verdict.sentences import plural
 
 # Reasons listed why videos could not be damaged.
 _MOST_REASONS = 3

@@ -10,7 +10,8 @@ import numpy as np
 from vidray.evaluation.pairs import SIGNIFICANT, differences, least_p
 from vidray.evaluation.study_plan import BASELINES
 from vidray.models import names
-from vidray.report.judged.compare_pairs import listing, p_in_words, witnesses
+from vidray.report.formats import listing
+from vidray.report.judged.compare_pairs import p_in_words, witnesses
 from vidray.report.runs import StudyResult
 from vidray.report.verdict.by_quality import ByQuality, could_show
 from vidray.report.verdict.sentences import FEW_VIDEOS, GroupFacts, Sentence

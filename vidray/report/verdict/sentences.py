@@ -13,12 +13,12 @@ import numpy as np
 
 from vidray.evaluation.intervals import Integers
 from vidray.evaluation.pairs import SIGNIFICANT, PairedDifference, differences, holm
-from vidray.report.formats import seconds, size
+from vidray.report.formats import listing, plural, seconds, size
 from vidray.report.judged import paired
 from vidray.report.judged.comparable import ComparedModels, kind_of
 from vidray.report.judged.compare_baselines import BaselineResult
 from vidray.report.judged.compare_figures import interval_of
-from vidray.report.judged.compare_pairs import PairedModels, listing, p_in_words, witnesses
+from vidray.report.judged.compare_pairs import PairedModels, p_in_words, witnesses
 from vidray.report.judged.paired import Bools
 from vidray.report.runs import JudgedModel
 from vidray.report.verdict.by_quality import ByQuality
@@ -351,11 +351,6 @@ def _between(ends: Sequence[float] | None) -> str:
 
 def _videos(number: int) -> str:
     return plural(number, "video")
-
-
-def plural(number: int, noun: str) -> str:
-    """Such as ``1 video`` and ``2 videos``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 RULES = (

@@ -10,6 +10,7 @@ from vidray.evaluation.pairs import PairedDifference
 from vidray.report.blocks import Finding, Fold, Part, Prose, Section
 from vidray.report.dataset import shortcut_check, video_sets
 from vidray.report.dataset.video_sets import VideoSet
+from vidray.report.formats import plural
 from vidray.report.judged.comparable import ComparedModels, groups
 from vidray.report.judged.compare_baselines import BaselineResult, baselines_of
 from vidray.report.judged.compare_pairs import pairs_of, witnesses
@@ -35,7 +36,7 @@ def section(runs: Runs, tools: Tools) -> Section | None:
     blocks: list[Part] = []
     for facts, said in found:
         inside = list(_blocks(said))
-        title = f"{sentences.plural(len(facts.group.members), 'model')} on {witnesses(facts.group)}"
+        title = f"{plural(len(facts.group.members), 'model')} on {witnesses(facts.group)}"
         is_open = facts.group.number == 1 or len(facts.group.members) > 1
         blocks += inside if len(found) == 1 else [Fold(title=title, blocks=inside, is_open=is_open)]
     for name, said in studies:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vidray.report.formats import listing, plural
 from vidray.report.judged import paired
-from vidray.report.judged.compare_pairs import listing
 from vidray.report.judged.paired import Ends
-from vidray.report.verdict.sentences import FEW_VIDEOS, GroupFacts, Sentence, plural, quoted
+from vidray.report.verdict.sentences import FEW_VIDEOS, GroupFacts, Sentence, quoted
 
 # Of a class's videos that are taken for one other: fewer are no pattern.
 _CONFUSED_SHARE, _CONFUSED_VIDEOS = 0.2, 2
