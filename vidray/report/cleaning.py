@@ -18,6 +18,7 @@ from vidray import storage
 _MOST = {"uri": 4096, "error_message": 20_000}
 MOST_OF_NAME = 500
 _MOST_OF_VALUE = 4096
+_MOST_LEVELS = 100  # A fixed rule: how deep Python gets depends on who calls.
 _WITH_ADDRESSES = ("uri", "group", "error_message")
 
 
@@ -43,12 +44,15 @@ def cleaned_json(values: Any) -> Any:
     return _throughout(values, lambda text: storage.without_secrets(cut(text, _MOST_OF_VALUE)))
 
 
-def _throughout(values: Any, clean: Callable[[str], str]) -> Any:
+def _throughout(values: Any, clean: Callable[[str], str], levels: int = _MOST_LEVELS) -> Any:
+    if not levels:
+        raise RecursionError(f"nested deeper than {_MOST_LEVELS} levels")
     if isinstance(values, str):
         return clean(values)
+    within = partial(_throughout, clean=clean, levels=levels - 1)
     if isinstance(values, dict):
-        return {cut(name): _throughout(value, clean) for name, value in values.items()}
-    return [_throughout(value, clean) for value in values] if isinstance(values, list) else values
+        return {cut(name): within(value) for name, value in values.items()}
+    return [within(value) for value in values] if isinstance(values, list) else values
 
 
 def cleaned_table(table: pa.Table) -> pa.Table:
