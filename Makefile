@@ -93,10 +93,10 @@ bench: $(READY)
 lock: | $(BIN)/uv
 	$(BIN)/uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate \
-		--extra dev --extra cluster --extra decord --extra enhance --extra tensorboard --extra transformers --extra lite --extra umap $(UPGRADE) pyproject.toml -o requirements.lock
+		--extra dev --extra cluster --extra decord --extra enhance --extra tensorboard --extra transformers --extra lite --extra umap --extra export --extra prune $(UPGRADE) pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
 		--no-header --no-annotate --constraints requirements.lock \
-		--extra cluster --extra decord --extra enhance pyproject.toml -o cluster/requirements.lock
+		--extra cluster --extra decord --extra enhance --extra openvino --extra onnx pyproject.toml -o cluster/requirements.lock
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist *.egg-info $(DEMO)
