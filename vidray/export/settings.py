@@ -1,0 +1,17 @@
+"""Settings of an export, as flags. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vidray.models.names import ExportPrecision, Runtime
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings:
+    """What runs the network, and in which number format."""
+
+    to: Runtime
+    """Runtime to export for."""
+    precision: ExportPrecision = "float32"
+    """Number format of the exported network's weights and products."""
