@@ -14,5 +14,5 @@ class ExportSettings:
     to: Runtime
     """Runtime to export for."""
     precision: ExportPrecision = "float32"
-    """Number format in which a deep model computes. int8 is the fastest, and calibrated on clips of
-    split train."""
+    """Number format in which a deep model computes. The fastest is int8, which is calibrated
+    on clips of split train."""
