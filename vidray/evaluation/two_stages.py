@@ -9,9 +9,8 @@ the folder of an evaluation, whose answers are those of both together, and:
 from __future__ import annotations
 
 import dataclasses
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +21,10 @@ from rich.console import Console
 
 from vidray import masking, models, storage
 from vidray.errors import UserError
-from vidray.evaluation import cost, judging
+from vidray.evaluation import cost, judging, two_stages_cost
 from vidray.evaluation.judge_settings import JudgeSettings
 from vidray.evaluation.judging import Judged
-from vidray.features.extraction import describe_video
+from vidray.evaluation.two_stages_cost import Timed
 from vidray.learning.examples import Examples, apply, relabelled
 from vidray.models import deferral
 from vidray.models.class_map import read_class_map
@@ -37,12 +36,6 @@ from vidray.storage.json_file import write_json
 from vidray.tables import run_folder, versions
 from vidray.tables.run_folder import RunFolder
 from vidray.tables.summary import WIDTH, Table
-from vidray.video import clips
-from vidray.video.aside import Aside
-from vidray.video.clock import Stretch
-from vidray.video.decode import Video
-
-_RUNS = 3  # Timed passes over each video, of which the median counts.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +119,7 @@ def evaluate(
         **judged.metrics(first.model.class_names),
         "baselines": judging.baselines_of(judged, first.examples, first.model),
         "cost": _cost(cheap, dear, timed),
-        "two_stages": {**both.figures, "seconds_per_video": timed and timed["seconds_per_video"]},
+        "two_stages": {**both.figures, "seconds_per_video": timed and timed.seconds_per_video},
     }
     answers.write(where)
     write_json(folder.path("metrics.json"), metrics)
@@ -249,9 +242,6 @@ def _judged(
     return _Both(video_ids=cheap.video_ids, stays=stays, figures=figures), judged
 
 
-# ---------- what it costs ----------
-
-
 def _timed(
     first: _Side,
     second: _Side,
@@ -259,89 +249,32 @@ def _timed(
     both: _Both,
     number: int,
     threshold: Threshold,
-) -> dict[str, Any] | None:
-    """Seconds a video from file to label, of each model alone and of both; None if not asked for.
-
-    Half of the videos timed are of either stage, if there are as many; the stages then count by
-    their shares of split test. None of a figure where a file is not there any more.
+) -> Timed | None:
+    """What labelling costs, measured on videos of either stage, half of them if there are as many;
+    None if not asked for.
     """
     if not number:
         return None
-    ids, sides = np.array(both.video_ids), {True: both.stays, False: ~both.stays}
-    half = {
-        stays: ids[of][: max(1, number // 2) if sides[not stays].any() else number].tolist()
-        for stays, of in sides.items()
-    }
-    table = first.examples.table
-    chosen = table.filter(pa.compute.is_in(table["video_id"], pa.array(half[True] + half[False])))
-    rows = {row["video_id"]: row for row in chosen.to_pylist()}
-    videos = {video["video_id"]: video for video in judging.listed_videos(data, rows)}
-    ways: dict[str, Callable[[Mapping[str, Any]], bool]] = {
-        "first": lambda video: judging.label_here(first.model, [dict(video)]),
-        "second": lambda video: judging.label_here(second.model, [dict(video)]),
-        "both": lambda video: _label_both(video, first.model, second.model, threshold),
-    }
-    seconds: dict[str, float | None] = dict.fromkeys(ways, 0.0)
-    for stays, some in half.items():
-        if some:
-            for name, label in ways.items():
-                mean = _mean_seconds(label, [videos[video] for video in some])
-                share = float(sides[stays].mean())
-                known = seconds[name]
-                missing = mean is None or known is None
-                seconds[name] = None if missing else (known or 0.0) + share * (mean or 0.0)
-    return {"seconds_per_video": seconds, "timed_videos": len(videos)}
+    ids, table = np.array(both.video_ids), first.examples.table
+    stages = [stage for stage in (both.stays, ~both.stays) if stage.any()]
+    chosen = [ids[stage][: max(1, number // len(stages))].tolist() for stage in stages]
+    timed = pa.array(itertools.chain(*chosen), pa.string())
+    rows = table.filter(pa.compute.is_in(table["video_id"], timed))
+    listed = judging.listed_videos(data, {row["video_id"]: row for row in rows.to_pylist()})
+    videos = {video["video_id"]: video for video in listed}
+    return two_stages_cost.measure(
+        first.model,
+        second.model,
+        threshold,
+        [(float(stage.mean()), [videos[video] for video in some])
+         for stage, some in zip(stages, chosen, strict=True)],
+    )  # fmt: skip
 
 
-def _mean_seconds(
-    label: Callable[[Mapping[str, Any]], bool], videos: Sequence[Mapping[str, Any]]
-) -> float | None:
-    """The mean over videos of each one's median; None where one cannot be read."""
-    found = []
-    for video in videos:
-        passes = []
-        for _ in range(_RUNS + 1):  # The first warms up.
-            began = time.perf_counter()
-            if not label(video):
-                return None
-            passes.append(time.perf_counter() - began)
-        found.append(statistics.median(passes[1:]))
-    return statistics.fmean(found)
-
-
-def _label_both(video: Mapping[str, Any], cheap: Model, dear: Model, threshold: Threshold) -> bool:
-    """Label a video by two models, as the label job does; whether the file could be read."""
-    aside = None if isinstance(dear, ClassicalModel) else Aside(dear.clip)
-    if isinstance(cheap, ClassicalModel):
-        row = describe_video(video, cheap.features, cheap.views, aside)
-        if row["status"][0].as_py() != "ok":
-            return False
-        found = cheap.predict(pa.Table.from_batches([row]))
-    else:
-        with (
-            storage.opened(video["uri"], video["size_bytes"]) as source,
-            Video(source, limits=cheap.clip.limits) as opened,
-        ):
-            stretch, draw = Stretch.of_row(video), video["size_bytes"]
-            pixels, _, _ = clips.read_clips(
-                opened, source, cheap.clip, stretch=stretch, draw=draw, aside=aside
-            )
-        found = cheap.predict(pixels)
-    if threshold.keeps(float(found.mean(axis=0).max())):
-        return True
-    if isinstance(dear, ClassicalModel):
-        return judging.label_here(dear, [dict(video)])
-    asked = aside.clips() if aside is not None else None
-    assert asked is not None
-    dear.predict(asked)
-    return True
-
-
-def _cost(cheap: Asked, dear: Asked, timed: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _cost(cheap: Asked, dear: Asked, timed: Timed | None) -> dict[str, Any] | None:
     """The cost of both as of one model: what is not known of two is null."""
     if timed is None:
         return None
-    whole = timed["seconds_per_video"]["both"]
     return {
         "parameters": None,
         "flops_per_clip": None,
@@ -352,8 +285,8 @@ def _cost(cheap: Asked, dear: Asked, timed: Mapping[str, Any] | None) -> dict[st
         "frames_per_second": None,
         "peak_ram_bytes": None,
         "peak_gpu_bytes": None,
-        "end_to_end_seconds_per_video": whole,
-        "timed_videos": timed["timed_videos"],
+        "end_to_end_seconds_per_video": timed.both,
+        "timed_videos": timed.timed_videos,
     }
 
 

@@ -234,10 +234,16 @@ def _measured(rows: pa.Table, report: Mapping[str, Any]) -> dict[str, Any]:
         "labels": dict(Counter(rows["label"].drop_null().to_pylist()).most_common()),
         "hours_of_video": round(seconds / 3600, 3),
     }
-    if stages := Counter(rows["stage"].drop_null().to_pylist()):
-        found["videos_by_stage"] = {str(stage): stages[stage] for stage in sorted(stages)}
+    if stages := _stages_of(rows):
+        found["videos_by_stage"] = stages
     if report["videos_per_second"]:
         # Of all rows of the commit, some of which an earlier start may have made.
         each = seconds / report["counts"]["videos"]
         found["hours_of_video_per_hour"] = round(each * report["videos_per_second"], 1)
     return found
+
+
+def _stages_of(rows: pa.Table) -> dict[str, int]:
+    """How many videos each of two models labelled; nothing of one model."""
+    counts = Counter(rows["stage"].drop_null().to_pylist())
+    return {str(stage): counts[stage] for stage in sorted(counts)}

@@ -74,8 +74,8 @@ class TwoStages:
     """Folder of jobs/evaluate.py --then, of the same two models. From their answers to split val
     follows how sure is sure enough."""
     allow: float = 0.01
-    """Accuracy that may be lost against --then alone, with a probability of 95 % at the most.
-    Nothing can be shown by fewer than 299 videos for 0.01, or 59 for 0.05."""
+    """Accuracy that may be lost against --then alone on new videos. It holds with a probability of
+    0.95, and to show 0.01 takes 299 videos of split val, or as many recordings; 0.05 takes 59."""
 
     def __post_init__(self) -> None:
         if not 0 < self.allow < 1:

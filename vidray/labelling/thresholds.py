@@ -59,8 +59,9 @@ def second_of(two: TwoStages, info: Mapping[str, Any], digest: str) -> Second | 
 
 def why_none(found: Threshold, least: float) -> str:
     """Why there is no threshold, and for what loss there is one."""
-    counted = f"{found.num_videos} videos of {found.num_groups} recordings"
     in_recordings = found.num_groups < found.num_videos
+    counted = f"{found.num_videos} videos"
+    counted += f" of {found.num_groups} recordings" if in_recordings else ""
     fewest = deferral.fewest_videos(found.allow, recordings=in_recordings)
     unit = "recordings" if in_recordings else "videos"
     more = f"--allow {least:g}, or " if least <= _MOST_ADVISED else ""
