@@ -29,9 +29,9 @@ from vidray.errors import UserError
 from vidray.models.folds import Groups, group_codes
 from vidray.storage import checked_json
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-PValue = Callable[[Integers, float], float]
+_Floats = NDArray[np.float64]
+_Integers = NDArray[np.int64]
+PValue = Callable[[_Integers, float], float]
 """Losses ``int64 (N,)`` and a value -> p-value of "the mean loss is that value or more"."""
 
 # Spent on the interval of the nuisance; and on the tails of its binomial that are not summed.
@@ -187,7 +187,7 @@ def choose_threshold(
 
 def choose_in_sequence(
     tried: Sequence[float],
-    losses: NDArray[np.int64],
+    losses: _Integers,
     shares: Sequence[float],
     *,
     allow: float,
@@ -235,7 +235,7 @@ def _p_value_of(groups: Groups | None, number: int) -> tuple[PValue, int]:
     return (_p_of_videos if num_groups == number else _p_of_recordings(codes)), num_groups
 
 
-def _walk(sure: Floats, loss: Integers, passes: Callable[[Integers], bool]) -> float | None:
+def _walk(sure: _Floats, loss: _Integers, passes: Callable[[_Integers], bool]) -> float | None:
     """The lowest confidence such that the test passes there and at every higher one."""
     order = np.argsort(-sure, kind="stable")
     lasts = np.flatnonzero(np.diff(sure[order], append=-1.0))  # Of equal confidences all or none.
@@ -252,7 +252,7 @@ def _walk(sure: Floats, loss: Integers, passes: Callable[[Integers], bool]) -> f
     return lowest
 
 
-def _between(sure: Floats, kept: float) -> float:
+def _between(sure: _Floats, kept: float) -> float:
     """A threshold midway to the next lower confidence, so that its last digits decide nothing; 0
     where there is none, since the test then was of keeping every answer.
     """
@@ -263,7 +263,7 @@ def _between(sure: Floats, kept: float) -> float:
     return middle if middle > lower.max() else kept
 
 
-def _p_of_videos(lost: Integers, allow: float) -> float:
+def _p_of_videos(lost: _Integers, allow: float) -> float:
     """The largest probability of a result like this one, or a better one, where the mean of
     ``lost`` (-1, 0 or 1 each, independent) is ``allow`` or more.
     """
@@ -289,7 +289,7 @@ def _p_of_videos(lost: Integers, allow: float) -> float:
     return float(min(1.0, found.max() + _NUISANCE + 2 * _TAILS))
 
 
-def _binomial(count: Integers, number: int, share: Floats) -> Floats:
+def _binomial(count: _Integers, number: int, share: _Floats) -> _Floats:
     """Probability of ``count`` among ``number``."""
     ways = special.gammaln(number + 1) - special.gammaln(count + 1)
     ways -= special.gammaln(number - count + 1)
@@ -297,7 +297,7 @@ def _binomial(count: Integers, number: int, share: Floats) -> Floats:
     return np.asarray(np.exp(ways + log_p))
 
 
-def _most_losses(gains: Integers, number: int, allow: float, reached: float) -> Integers:
+def _most_losses(gains: _Integers, number: int, allow: float, reached: float) -> _Integers:
     """For each number of gains the most losses whose score is ``reached`` or lower; -1: none.
 
     More gains allow no fewer losses: so the probability is largest where the mean is ``allow``.
@@ -310,7 +310,7 @@ def _most_losses(gains: Integers, number: int, allow: float, reached: float) -> 
     return np.maximum.accumulate(low)
 
 
-def _score(losses: Integers, gains: Integers, number: int, allow: float) -> Floats:
+def _score(losses: _Integers, gains: _Integers, number: int, allow: float) -> _Floats:
     """Tango's score of a mean loss of ``allow``: how many standard deviations it is above."""
     a = 2.0 * number
     b = (2 * number - losses + gains) * allow - losses - gains
@@ -320,7 +320,7 @@ def _score(losses: Integers, gains: Integers, number: int, allow: float) -> Floa
     return np.asarray((losses - gains - number * allow) / np.sqrt(np.maximum(variance, 1e-12)))
 
 
-def _p_of_recordings(codes: Integers) -> PValue:
+def _p_of_recordings(codes: _Integers) -> PValue:
     """The p-value of videos that are alike within a recording: recordings are independent.
 
     A bet that pays ``1 - stake * (loss - allow)`` for each recording, in sums over its videos, has
@@ -329,7 +329,7 @@ def _p_of_recordings(codes: Integers) -> PValue:
     """
     sizes = np.bincount(codes)
 
-    def p_value(lost: Integers, allow: float) -> float:
+    def p_value(lost: _Integers, allow: float) -> float:
         sums = np.bincount(codes, weights=lost) - allow * sizes  # (R,)
         stakes = _STAKES / (sizes.max() * (1 - allow))
         with np.errstate(divide="ignore"):  # All of a recording lost: the largest stake is gone.
@@ -340,13 +340,13 @@ def _p_of_recordings(codes: Integers) -> PValue:
     return p_value
 
 
-def _interval(lost: Integers, p_value: PValue, tail: float) -> tuple[float, float]:
+def _interval(lost: _Integers, p_value: PValue, tail: float) -> tuple[float, float]:
     """The means of ``lost`` that the test does not exclude from either side."""
     mean = float(lost.mean())
     return -_highest(-lost, p_value, tail, -mean), _highest(lost, p_value, tail, mean)
 
 
-def _highest(lost: Integers, p_value: PValue, tail: float, mean: float) -> float:
+def _highest(lost: _Integers, p_value: PValue, tail: float, mean: float) -> float:
     low, high = mean, 1.0
     while high - low > 1e-4:
         middle = (low + high) / 2

@@ -13,12 +13,11 @@ run.json, _SUCCESS   how it was trained; _SUCCESS is written last
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -28,11 +27,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidray import storage
-from vidray.errors import ModelError, UserError, VideoError
+from vidray.errors import UserError, VideoError
 from vidray.features.embedding import Views
 from vidray.features.extraction import Settings
 from vidray.models import transformers_config
-from vidray.models.exit_rule import ExitRule
+from vidray.models.exported.description import is_graph
+from vidray.models.exported.model import ExportedModel, load_exported
 from vidray.models.inference import Read, predict_logits
 from vidray.models.matrices import feature_names, to_matrix
 from vidray.models.model_files import embeds, network_folder, read_info
@@ -40,11 +40,14 @@ from vidray.models.names import Precision
 from vidray.models.networks.build import build
 from vidray.models.networks.exits import ExitNetwork, Leaving
 from vidray.models.preprocess import Preprocessing
-from vidray.models.probabilities import NEXT_STEP, checked, softmax
+from vidray.models.probabilities import NEXT_STEP, as_model_errors, checked, softmax
 from vidray.models.weights import files, fitting
 from vidray.storage.json_file import write_json
 from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
+
+if TYPE_CHECKING:
+    from vidray.models.exit_rule import ExitRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,12 +224,12 @@ class ClassicalModel:
         """``predict`` for rows ``float32 (N, D)``, as ``matrices.to_matrix`` makes them."""
         from vidray.models import classical
 
-        with _as_model_errors(self.name):
+        with as_model_errors(self.name, (torch.OutOfMemoryError,)):
             found = classical.predict(self.pipeline, x)
         return checked(found, self.name, self.class_names)
 
 
-Model = DeepModel | ClassicalModel
+Model = DeepModel | ExportedModel | ClassicalModel
 
 
 class _Guarded(nn.Module):
@@ -237,26 +240,9 @@ class _Guarded(nn.Module):
         self.network, self.name = network, name
 
     def forward(self, inputs: Tensor) -> Tensor:
-        with _as_model_errors(self.name):
+        with as_model_errors(self.name, (torch.OutOfMemoryError,)):
             logits: Tensor = self.network(inputs)
         return logits
-
-
-@contextlib.contextmanager
-def _as_model_errors(name: str) -> Iterator[None]:
-    """Raise ModelError for any error but lack of memory, which is the machine's fault."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())
-        if "allocate memory" in said:  # PyTorch's on a CPU is a RuntimeError.
-            raise MemoryError(said) from error
-        raise ModelError(
-            f"the model {name} cannot take what its model.json says it is given "
-            f"({type(error).__name__}: {said[:200]}): {NEXT_STEP}"
-        ) from error
 
 
 def load(model_dir: str, *, device: str = "cpu", with_network: bool = True) -> Model:
@@ -272,6 +258,8 @@ def load(model_dir: str, *, device: str = "cpu", with_network: bool = True) -> M
     """
     uri = storage.canonical(model_dir)
     info = read_info(model_dir)
+    if is_graph(info):
+        return load_exported(uri, info, device=device)
     if info["family"] == "deep":
         return _load_deep(uri, info, device)
     model = _load_classical(uri, info)
@@ -288,7 +276,11 @@ def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel:
         UserError: as ``load``, or a classical model without a network.
     """
     uri = network_folder(model_dir)
-    return _load_deep(uri, read_info(uri), device)
+    info = read_info(uri)
+    if is_graph(info):
+        shown = storage.without_secrets(uri)
+        raise UserError(f"{shown} holds an exported network: give the folder it was exported from")
+    return _load_deep(uri, info, device)
 
 
 def _load_classical(uri: str, info: dict[str, Any]) -> ClassicalModel:
@@ -332,8 +324,16 @@ def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
         clip=ClipSettings.from_json(info["clip"]),
         info=info,
         head=built.head,
-        exits=ExitRule.from_json(info["exits"]) if "exits" in info else None,
+        exits=_exit_rule(info),
     )
+
+
+def _exit_rule(info: Mapping[str, Any]) -> ExitRule | None:
+    if "exits" not in info:
+        return None
+    from vidray.models.exit_rule import ExitRule  # It imports SciPy.
+
+    return ExitRule.from_json(info["exits"])
 
 
 def _check_size(where: str, network: nn.Module) -> None:
