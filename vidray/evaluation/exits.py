@@ -15,23 +15,26 @@ calibrate have decided what a confidence of 0.9 is.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from vidray import models, storage
-from vidray.evaluation import judging
+from vidray.evaluation import cost
 from vidray.learning.examples import Examples
 from vidray.models import deferral
 from vidray.models.exit_rule import LEAST, MOST, ExitRule
 from vidray.models.folder import DeepModel
-from vidray.models.networks.exits import EachExit, ExitNetwork
+from vidray.models.networks.exits import EachExit, ExitNetwork, flops_by_stage
 from vidray.models.probabilities import softmax
 from vidray.sources import splits
 from vidray.storage.json_file import write_json
@@ -44,9 +47,11 @@ _TRIED = [1 - 10 ** (-step / 10) for step in range(60, -1, -1)]
 _CALIBRATING = 5
 
 
-def write_rule(out: str, info: Mapping[str, Any], examples: Examples, *, allow: float) -> None:
+def write_rule(
+    out: str, info: Mapping[str, Any], examples: Examples, *, allow: float, device: str
+) -> None:
     """Write model.json of a model with exits anew, with what split val says of them."""
-    model = models.load(out, device=judging.device_of("auto"))
+    model = models.load(out, device=device)
     assert isinstance(model, DeepModel)
     val = examples.of_split("val")
     rule = choose(every_exit(model, val), allow=allow, ids=video_ids(val))
@@ -173,6 +178,72 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     ends = (math.log(LEAST), math.log(MOST))
     found = minimize_scalar(loss, bounds=ends, method="bounded")  # convex in 1 / temperature
     return float(np.clip(math.exp(found.x), LEAST, MOST))
+
+
+def furthest(table: pa.Table, stages: NDArray[np.int32], ids: Sequence[str]) -> list[int]:
+    """The largest stage of the clips of each video of ``ids``; ``stages`` is ``int32 (N,)``."""
+    most: dict[str, int] = dict.fromkeys(ids, 0)
+    for video, stage in zip(table["video_id"].to_pylist(), stages.tolist(), strict=True):
+        most[video] = max(most[video], stage)
+    return [most[video] for video in ids]
+
+
+def figures(
+    model: DeepModel,
+    examples: Examples,
+    probabilities: NDArray[np.float64],
+    stages: NDArray[np.int32],
+    *,
+    timed_videos: int,
+) -> dict[str, Any]:
+    """What the exits of a model save and lose on clips, as metrics.json holds it.
+
+    Args:
+        probabilities, stages: of the clips, as ``model.answer_rows`` gives them.
+        timed_videos: videos whose time is measured; 0 measures none.
+    """
+    assert model.exits is not None
+    assert isinstance(model.network, ExitNetwork)
+    said, fed = every_exit(model, examples), model.preprocessing
+    shape = (fed.num_channels, fed.num_frames, fed.size_px, fed.size_px)
+    flops = flops_by_stage(model.network, shape)
+    shares = [float((stages == k + 1).mean()) for k in range(len(flops))]
+    whole = said.right(said.at_stage(-1))
+    lost = whole.astype(np.int64) - said.right(probabilities)
+    return {
+        "threshold": model.exits.threshold.value,
+        "stages": [
+            {
+                "accuracy": float(said.right(said.at_stage(k)).mean()),  # of all, by this head
+                "share": share,  # of the clips, that leave here
+                "flops_per_clip": own,
+            }
+            for k, (share, own) in enumerate(zip(shares, flops, strict=True))
+        ],
+        "accuracy_without_exits": float(whole.mean()),
+        "lost": float(lost.mean()),
+        "lost_interval": list(deferral.interval_of(lost, said.groups)),
+        "flops_per_clip": float(np.dot(shares, flops)),
+        "flops_without_exits": cost.flops_per_clip(model.network, shape),
+        **_seconds(model, examples, timed_videos),
+    }
+
+
+def _seconds(model: DeepModel, examples: Examples, timed_videos: int) -> dict[str, float | None]:
+    """Seconds of the network for a video, with and without its exits, one after the other."""
+    names = ("seconds_per_video", "seconds_without_exits", "seconds_saved_per_video")
+    if not timed_videos:
+        return dict.fromkeys(names)
+    ids = video_ids(examples)[:timed_videos]
+    table = examples.table
+    rows = table["row"].to_numpy()[np.isin(table["video_id"].to_numpy(), ids)]
+    assert examples.clips is not None
+    read, whole = examples.clips.read, dataclasses.replace(model, exits=None)
+    leaving, through = (
+        cost.median_seconds(partial(one.predict_rows, read, rows), runs=3) / len(ids)
+        for one in (model, whole)
+    )
+    return dict(zip(names, (leaving, through, through - leaving), strict=True))
 
 
 def _draw(name: str) -> int:

@@ -196,7 +196,8 @@ class DeepLesson:
         info = model_info(self.job, self.examples, trained.rows, source=started.source)
         save_deep(run.out, info, trained.state)
         if self.job.exits is not None:
-            exits.write_rule(run.out, info, self.examples, allow=self.job.exits.allow)
+            device, allow = judging.device_of("auto"), self.job.exits.allow
+            exits.write_rule(run.out, info, self.examples, allow=allow, device=device)
         best = trained.rows[best_epoch(trained.rows, self.job.training)].epoch
         model = models.load(run.out, device=judging.device_of("auto"))  # As a user would.
         metrics = {"val": judge_val(model, self.examples), "best_epoch": best}

@@ -228,6 +228,14 @@ def choose_in_sequence(
     )
 
 
+def interval_of(
+    losses: _Integers, groups: Groups | None, sureness: float = 0.95
+) -> tuple[float, float]:
+    """The two-sided interval of the mean of ``losses``, ``int (N,)``, as ``Threshold`` has it."""
+    p_value, _ = _p_value_of(groups, len(losses))
+    return _interval(losses, p_value, (1 - sureness) / 2)
+
+
 def _p_value_of(groups: Groups | None, number: int) -> tuple[PValue, int]:
     """The test of videos of these recordings, and how many recordings there are."""
     codes = group_codes(groups, number)

@@ -10,12 +10,14 @@ fit with or without exits; what is new is called ``exits``.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from vidray.errors import UserError
 from vidray.models.networks.architecture import Architecture
@@ -24,7 +26,7 @@ from vidray.models.networks.chains import begin, chain_of, unit_names, units
 # What an exit looks at: means over 4 parts of the time, the rows and the columns. Kaya et al. 2019
 # reduce to 4x4 as well: an exit is then 1 % of the network's work or less, and still sees where.
 _GRID = 4
-_WIDTH = 128  # channels inside an exit
+_WIDTH = 64  # channels inside an exit
 
 
 class ExitHead(nn.Module):
@@ -51,7 +53,7 @@ class ExitHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """``float (N, C, T, H, W)`` -> logits ``float (N, num_classes)``."""
-        seen = self.look(self.narrow(self.pool(features)).relu()).relu()  # (N, 128, 4, 4, 4)
+        seen = self.look(self.narrow(self.pool(features)).relu()).relu()  # (N, 64, 4, 4, 4)
         logits: Tensor = self.head(self.norm(seen.mean(dim=(2, 3, 4))))
         return logits
 
@@ -94,16 +96,16 @@ class ExitNetwork(nn.Module):
         """``float (N, 3, T, H, W)`` -> logits, see the class."""
         if self.training:
             return torch.stack(self.each(clips), dim=1)
-        features = self._begin(clips)
+        features = self.begin(clips)
         for part in self._chain.parts:  # Whole, as the network without exits runs them.
             features = self.get_submodule(part)(features)
         return self._chain.end(self, features, len(clips))
 
     def each(self, clips: Tensor) -> list[Tensor]:
         """The logits of each exit and of the network's own head, ``float (N, K)`` each."""
-        features, found = self._begin(clips), []
+        features, found = self.begin(clips), []
         for stage in range(self.num_stages):
-            features, logits = self._step(stage, features, len(clips))
+            features, logits = self.step(stage, features, len(clips))
             found.append(logits)
         return found
 
@@ -129,7 +131,7 @@ class ExitNetwork(nn.Module):
         """
         there = torch.arange(len(clips), device=clips.device)
         stages = torch.full_like(there, self.num_stages - 1)
-        features, given = self._begin(clips), None
+        features, given = self.begin(clips), None
         for stage in range(self.num_stages):
             pieces = None if stage == 0 else rows_at_once
             features, logits = self._in_pieces(stage, features, len(there), pieces)
@@ -151,20 +153,20 @@ class ExitNetwork(nn.Module):
         self, stage: int, features: Tensor, count: int, rows_at_once: int | None
     ) -> tuple[Tensor, Tensor]:
         if rows_at_once is None:
-            return self._step(stage, features, count)
+            return self.step(stage, features, count)
         rows = features.unflatten(0, (count, -1))  # (n, rows of a clip, ...)
         found = []
         for piece in rows.split(rows_at_once):
             missing = rows_at_once - len(piece)
             black = piece.new_zeros(missing, *piece.shape[1:])
             filled = torch.cat([piece, black]).flatten(0, 1)
-            after, logits = self._step(stage, filled, rows_at_once)
+            after, logits = self.step(stage, filled, rows_at_once)
             kept = torch.arange(rows_at_once, device=after.device) < len(piece)
             found.append((self._rows(after, rows_at_once, kept), logits[: len(piece)]))
         features, logits = (torch.cat(parts) for parts in zip(*found, strict=True))
         return features, logits
 
-    def _step(self, stage: int, features: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def step(self, stage: int, features: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Features after a stage, and the logits of its exit or of the network's own head."""
         features = self._run(stage, features)
         if stage == self.num_stages - 1:
@@ -176,7 +178,8 @@ class ExitNetwork(nn.Module):
             features = self.get_submodule(name)(features)
         return features
 
-    def _begin(self, clips: Tensor) -> Tensor:
+    def begin(self, clips: Tensor) -> Tensor:
+        """What the first unit is given."""
         return begin(self, self._chain, clips)
 
     def _as_clips(self, features: Tensor, count: int) -> Tensor:
@@ -238,6 +241,23 @@ class EachExit(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """See the class."""
         return torch.cat(self.network.each(clips), dim=1)
+
+
+def flops_by_stage(network: ExitNetwork, clip_shape: Sequence[int]) -> list[int]:
+    """Additions and multiplications, counted apart, for a clip that leaves at each stage.
+
+    Args:
+        clip_shape: (C, T, H, W); shapes alone go through, and nothing is computed.
+    """
+    meta = copy.deepcopy(network).to("meta").eval()
+    clip = torch.empty((1, *clip_shape), device="meta")
+    found: list[int] = []
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        features = meta.begin(clip)
+        for stage in range(meta.num_stages):
+            features, _ = meta.step(stage, features, 1)
+            found.append(int(counter.get_total_flops()))
+    return found
 
 
 def placed(built: Architecture, name: str, count: int, clip_shape: Sequence[int]) -> list[int]:
