@@ -15,6 +15,7 @@ from vidray import models, storage
 from vidray.errors import UserError
 from vidray.learning import as_trained, defaults, loop
 from vidray.learning.defaults import Facts
+from vidray.learning.distillation import Distillation
 from vidray.learning.epochs import (
     EpochRow,
 )
@@ -47,6 +48,7 @@ class DeepJob:
         splits: video_id -> split, instead of the split column of ``data``: for folds and subsets.
         mask_ratio: of a pre-training, which learns no classes: the share of patches that are
             hidden. None learns them.
+        distillation: the teacher, and the clips that it alone answers for; None without one.
     """
 
     data: str
@@ -59,6 +61,7 @@ class DeepJob:
     preprocessing: Preprocessing
     splits: Mapping[str, str] | None = None
     mask_ratio: float | None = None
+    distillation: Distillation | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values, for Ray's workers."""
@@ -70,7 +73,9 @@ class DeepJob:
         values = self.to_json() | {"splits": None, "training": training}
         if self.mask_ratio is None:  # As before there was pre-training.
             del values["mask_ratio"]
-        return values
+        del values["distillation"]
+        taught = self.distillation
+        return values if taught is None else values | {"distillation": taught.deciding()}
 
     @property
     def is_fresh(self) -> bool:
@@ -85,6 +90,7 @@ class DeepJob:
             "training": Training(**values["training"]),
             "augmentation": Augmentation(**values["augmentation"]),
             "preprocessing": Preprocessing.from_json(values["preprocessing"]),
+            "distillation": Distillation.from_json(values["distillation"]),
         }
         return cls(**{**values, **parts})
 
@@ -272,6 +278,7 @@ def model_info(
         "clip": examples.settings,
         "training": {**dataclasses.asdict(job.training), "precision": precision},
         "trained": job.trained,
+        **({} if job.distillation is None else {"distillation": job.distillation.to_info()}),
     }
 
 
