@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
+import shutil
 import statistics
 import tempfile
 import time
@@ -24,21 +25,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 import tyro
 from numpy.typing import NDArray
 
 from bench.clips import cut_all
 from vidray import models
+from vidray.distributed import training
 from vidray.evaluation import judging, teaching
 from vidray.evaluation.judging import Judged
 from vidray.evaluation.pairs import differences
+from vidray.learning.deep_job import DeepJob, model_info
 from vidray.learning.distillation import DistillSettings
 from vidray.learning.epoch_lines import EpochLines
+from vidray.learning.epochs import EpochRow, OnRows
 from vidray.learning.examples import Examples, read_clips
 from vidray.learning.hyperparameters import Augmentation, Training
-from vidray.learning.train_config import DeepSettings, FoldSettings, LearningSettings, Workers
-from vidray.models.folder import DeepModel
+from vidray.learning.train_config import DeepSettings, FoldSettings, LearningSettings
+from vidray.models.folder import DeepModel, save_deep
 from vidray.video import synthetic
 from vidray.video.clips import ClipSettings
 
@@ -79,11 +84,20 @@ class Bench:
     deep: DeepSettings = field(default_factory=lambda: DeepSettings(frames=8, crop_px=24))
     """What the networks take of a clip."""
     teacher_training: Training = field(
-        default_factory=lambda: Training(epochs=10, label_smoothing=0.0)
+        default_factory=lambda: Training(
+            epochs=30, batch_size=32, learning_rate=2e-3, weight_decay=0.01, label_smoothing=0.0
+        )
     )
     """Training of the teacher."""
     training: Training = field(
-        default_factory=lambda: Training(epochs=20, label_smoothing=0.0, channels_last=True)
+        default_factory=lambda: Training(
+            epochs=30,
+            batch_size=32,
+            learning_rate=2e-3,
+            weight_decay=0.01,
+            label_smoothing=0.0,
+            channels_last=True,
+        )
     )
     """Training of the students; with more clips fewer epochs, so that the steps are as many."""
     distilling: DistillSettings = field(default_factory=DistillSettings)
@@ -154,27 +168,54 @@ def _learn(bench: Bench, folder: Path, examples: Examples, name: str) -> None:
     if name == "taught_unlabelled":
         distilling = replace(distilling, unlabelled_data=str(folder / "unlabelled"))
     is_teacher, data = name == "teacher", str(folder / "labelled")
-    training = bench.teacher_training if is_teacher else bench.training
+    asked = bench.teacher_training if is_teacher else bench.training
     if name == "taught_unlabelled":
         own = len(examples.of_split("train").table)
         every = own + len(read_clips(str(folder / "unlabelled"), labelled=False).table)
-        training = replace(training, epochs=math.ceil(training.epochs * own / every))
+        asked = replace(asked, epochs=math.ceil(asked.epochs * own / every))
     settings = LearningSettings(
         deep=bench.deep,
-        training=training,
+        training=asked,
         augmentation=Augmentation(temporal_jitter=0.0),
-        workers=Workers(in_process=True),
     )
     model = bench.teacher if is_teacher else bench.student
-    print(f"{name}: {model}, {training.epochs} epochs", flush=True)
+    print(f"{name}: {model}, {asked.epochs} epochs", flush=True)
     lesson: teaching.Lesson = teaching.lesson_of(
-        model, examples, settings, folds=FoldSettings(), on_rows=EpochLines(training.epochs)
+        model, examples, settings, folds=FoldSettings(), on_rows=EpochLines(asked.epochs)
     )
     if name.startswith("taught"):
         lesson = teaching.with_teacher(lesson, distilling, out=str(folder / name))
+    assert isinstance(lesson, teaching.DeepLesson)
     run = teaching.model_run(lesson, data=data, out=str(folder / name))
-    if run.claim() != "finished":
-        run.finish(**lesson.teach(run).report)
+    if run.claim() == "finished":
+        return
+    _train(lesson.job, folder / f"{name}.work", EpochLines(asked.epochs))
+    state = safetensors.torch.load_file(folder / f"{name}.work" / "best.safetensors")
+    save_deep(run.out, model_info(lesson.job, examples), state)
+    run.finish()
+
+
+def _train(job: DeepJob, work: Path, on_rows: OnRows) -> None:
+    """Train in this process; a checkpoint of each epoch lets a killed training go on."""
+
+    def keep(_: EpochRow, checkpoint: Path | None) -> None:
+        assert checkpoint is not None
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.copytree(checkpoint, new)
+        shutil.rmtree(work, ignore_errors=True)
+        new.rename(work)
+
+    new = work.with_suffix(".new")
+    if not work.exists() and (new / "best.safetensors").exists():
+        new.rename(work)  # Killed between the last two lines of ``keep``.
+    with tempfile.TemporaryDirectory() as name:
+        start = work / "last" if work.exists() else None
+        if start is not None:
+            shutil.copyfile(work / "best.safetensors", Path(name) / "best.safetensors")
+        worker = training._Worker(0, 1, torch.device("cpu"), keep=keep)
+        training._fit(
+            job, worker, lambda said: on_rows(said["rows"]) is not False, Path(name), start
+        )
 
 
 def _report(folder: Path, test: Examples) -> None:
@@ -211,7 +252,8 @@ def _report(folder: Path, test: Examples) -> None:
 def _right(judged: Judged, model: DeepModel) -> NDArray[np.bool_]:
     """Whether each video is labelled right."""
     answers = np.array(model.class_names)[judged.probabilities.argmax(axis=1)]
-    return np.equal(answers, np.array(judged.labels))
+    right: NDArray[np.bool_] = answers == np.array(judged.labels)
+    return right
 
 
 def _seconds(loaded: Mapping[str, DeepModel], test: Examples) -> dict[str, float]:

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.made_runs import clips_run
 from vidray.errors import UserError
 from vidray.evaluation import teaching
+from vidray.export import exporting
+from vidray.export.settings import ExportSettings
 from vidray.features.extraction import Settings
 from vidray.learning.deep_job import DeepJob, make_job, model_info
 from vidray.learning.distillation import (
@@ -25,14 +28,17 @@ from vidray.learning.distillation import (
 )
 from vidray.learning.examples import Examples, read_clips
 from vidray.learning.hyperparameters import Augmentation, Training
+from vidray.learning.loader import Batch
 from vidray.learning.teacher import Teacher
 from vidray.learning.train_config import DeepSettings
-from vidray.models.folder import save_deep
+from vidray.models.folder import load, save_deep
 from vidray.models.model_files import read_info
+from vidray.models.names import Runtime
 from vidray.models.networks.build import build
 from vidray.storage.json_file import write_json
 
 CLASSES = ("jump", "run")
+CPU = torch.device("cpu")
 NETWORK = "x3d_s"
 
 
@@ -138,25 +144,41 @@ def test_a_teacher_that_changes_while_it_teaches_is_told(
 ) -> None:
     folder = make_teacher(tmp_path / "teacher", examples)
     found = planned(examples, folder)
-    assert Teacher.of(found, CLASSES, "cpu").network.training is False
+    Teacher.of(found, CLASSES, CPU)
     make_teacher(tmp_path / "teacher", examples, seed=1)
     with pytest.raises(UserError, match=r"is not .* any more: put back"):
-        Teacher.of(found, CLASSES, "cpu")
+        Teacher.of(found, CLASSES, CPU)
 
 
-def test_a_teacher_may_have_the_classes_in_another_order(
-    examples: Examples, tmp_path: Path
+def answers(teacher: str, examples: Examples) -> torch.Tensor:
+    """Probabilities of two clips, as a student of the classes ``CLASSES`` gets them."""
+    assert examples.clips is not None
+    clips = torch.from_numpy(examples.clips.read(np.arange(2)))
+    batch = Batch(clips, torch.zeros(2), torch.zeros(2, 2), 2)
+    found = Teacher.of(planned(examples, teacher), CLASSES, CPU)
+    return found.logits(batch, [slice(0, 1), slice(1, 2)], CPU, "float32").softmax(dim=1)
+
+
+def test_a_teacher_answers_as_its_folder_does_whatever_its_order_of_classes(
+    examples: Examples, teacher: str, tmp_path: Path
 ) -> None:
-    turned = make_teacher(tmp_path / "turned", examples, class_names=["run", "jump"])
-    clips = torch.zeros(1, 3, 2, 16, 16)
-    found = Teacher.of(planned(examples, turned), CLASSES, "cpu")
-    logits = found.network(clips)
-    batch = type("Some", (), {"clips": torch.full((1, 2, 16, 16, 3), 110, dtype=torch.uint8),
-                              "flow": None, "for_teacher": None})()  # fmt: skip
-    own = found.logits(batch, [slice(None)], torch.device("cpu"), "float32")
-    straight = found.network(found.preprocessing.to_input(batch.clips))
-    assert logits.shape == own.shape
-    torch.testing.assert_close(own, straight[:, [1, 0]])
+    assert examples.clips is not None
+    expected = torch.from_numpy(load(teacher).predict(examples.clips.read(np.arange(2))))
+    torch.testing.assert_close(answers(teacher, examples), expected.float())
+    turned = make_teacher(tmp_path / "turned", examples, class_names=CLASSES[::-1])
+    torch.testing.assert_close(answers(turned, examples), expected.float()[:, [1, 0]])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_an_exported_teacher_answers_as_the_one_it_was_made_of(
+    runtime: Runtime, examples: Examples, teacher: str, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "exported")
+    exporting.export(teacher, out, ExportSettings(to=runtime), overwrite=False)
+    torch.testing.assert_close(
+        answers(out, examples), answers(teacher, examples), atol=1e-4, rtol=1e-4
+    )
 
 
 def other_classes(folder: Path, examples: Examples) -> str:

@@ -18,7 +18,7 @@ from vidray.learning.epochs import EpochRow, Validation
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import Batch, TrainingLoader
 from vidray.learning.losses import Classification
-from vidray.learning.teacher import Distilled, Teacher, divergence
+from vidray.learning.teacher import Distilled, Teacher, answer_of_network, divergence
 from vidray.models.preprocess import Preprocessing
 
 CPU = torch.device("cpu")
@@ -139,6 +139,14 @@ def loader(**settings: Any) -> TrainingLoader:
     return TrainingLoader(**{**values, **settings})
 
 
+def teacher_of(
+    network: nn.Module,
+    preprocessing: Preprocessing = PREPROCESSING,
+    order: tuple[int, ...] = (0, 1, 2),
+) -> Teacher:
+    return Teacher(answer_of_network(network, preprocessing), preprocessing, np.array(order))
+
+
 MIXES = [{}, {"mixup_alpha": 0.5}, {"cutmix_alpha": 0.5}]
 
 
@@ -152,7 +160,7 @@ def test_a_teacher_of_the_students_size_is_given_its_very_pixels(mixes: dict[str
             seen.append(inputs)
             return inputs.mean(dim=(2, 3, 4))
 
-    teacher = Teacher(Watching(), other, np.arange(CLASSES))
+    teacher = Teacher(answer_of_network(Watching(), other), other, np.arange(CLASSES))
     for batch in loader(teacher=other, **mixes).epoch(0):
         assert batch.for_teacher is None
         teacher.logits(batch, [slice(0, 2), slice(2, None)], CPU, "float32")
@@ -194,7 +202,7 @@ def test_answers_come_in_the_students_order_of_classes() -> None:
         def forward(self, inputs: Tensor) -> Tensor:
             return torch.tensor([[1.0, 2.0, 3.0]]).repeat(len(inputs), 1)
 
-    teacher = Teacher(Fixed(), PREPROCESSING, np.array([2, 0, 1]))
+    teacher = teacher_of(Fixed(), order=(2, 0, 1))
     batch = next(iter(loader().epoch(0)))
     found = teacher.logits(batch, [slice(None)], CPU, "float32")
     assert found.tolist() == [[3.0, 1.0, 2.0]] * len(batch.labels)
@@ -238,7 +246,7 @@ def fit(
     **settings: Any,
 ) -> tuple[nn.Module, list[EpochRow]]:
     """Teach a small network by another one, of larger pictures."""
-    teacher = Teacher(make_network(7), replace(PREPROCESSING, size_px=12), np.array([1, 0, 2]))
+    teacher = teacher_of(make_network(7), replace(PREPROCESSING, size_px=12), order=(1, 0, 2))
     made = loader(
         labels=labels, teacher=teacher.preprocessing, batch_size=training.batch_size,
         mixup_alpha=training.mixup_alpha, **settings,
@@ -281,8 +289,9 @@ def test_clips_without_labels_and_the_share_change_what_is_learnt() -> None:
 
 
 def test_the_teacher_does_not_learn_and_accuracy_counts_labelled_clips_alone() -> None:
-    teacher = Teacher(make_network(7), PREPROCESSING, np.arange(CLASSES))
-    before = [p.clone() for p in teacher.network.state_dict().values()]
+    network = make_network(7)
+    teacher = teacher_of(network)
+    before = [p.clone() for p in network.state_dict().values()]
 
     class Sure(nn.Module):
         """Says class 0 of every clip."""
@@ -302,13 +311,13 @@ def test_the_teacher_does_not_learn_and_accuracy_counts_labelled_clips_alone() -
         teacher=teacher, objective=distilled(),
     )  # fmt: skip
     assert row.train_accuracy == pytest.approx((LABELS == 0).mean())
-    after = list(teacher.network.state_dict().values())
+    after = list(network.state_dict().values())
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_a_student_comes_to_say_what_its_teacher_says() -> None:
     """Without a single label: share 1, and clips that only the teacher answers for."""
-    teacher = Teacher(make_network(7), PREPROCESSING, np.arange(CLASSES))
+    teacher = teacher_of(make_network(7))
     clips = read(np.arange(len(WITHOUT)))
     batch = Batch(torch.from_numpy(PREPROCESSING.select(clips)), *[torch.empty(0)] * 2, 6)
     said = teacher.logits(batch, [slice(None)], CPU, "float32")

@@ -260,7 +260,7 @@ def _fit(
     training, teacher = job.training, None
     objective: Objective | None = None
     if job.distillation is not None:
-        teacher = Teacher.of(job.distillation, job.class_names, str(worker.device))
+        teacher = Teacher.of(job.distillation, job.class_names, worker.device)
     read, labels = with_unlabelled(job, clips, train_rows, labels)
     loader = TrainingLoader(
         read=read,

@@ -139,7 +139,7 @@ def plan(
 
 def check_teacher(folder: str, examples: Examples, class_names: tuple[str, ...]) -> None:
     """Raise UserError where the teacher cannot answer for these clips and classes."""
-    from vidray.models.folder import DeepModel, load
+    from vidray.models.folder import ClassicalModel, load
     from vidray.models.model_files import read_info
 
     shown = storage.without_secrets(folder)
@@ -158,7 +158,7 @@ def check_teacher(folder: str, examples: Examples, class_names: tuple[str, ...])
             "the same classes"
         )
     teacher = load(folder)
-    assert isinstance(teacher, DeepModel)
+    assert not isinstance(teacher, ClassicalModel)
     clips, wanted = examples.clips, teacher.preprocessing
     assert clips is not None
     if max(wanted.num_frames, wanted.span) > clips.num_frames or wanted.size_px > clips.size_px:

@@ -7,7 +7,7 @@ to another question.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -23,29 +23,36 @@ from vidray.learning.loader import Batch, TrainingLoader
 from vidray.learning.losses import Classification
 from vidray.learning.unlabelled import read_beside
 from vidray.models.arrays import Labels, RowNumbers
-from vidray.models.folder import DeepModel, load
+from vidray.models.exported.description import is_graph
+from vidray.models.exported.model import ExportedModel, load_exported
+from vidray.models.folder import load_network
 from vidray.models.inference import Read, autocast
-from vidray.models.model_files import name_and_digest
+from vidray.models.model_files import name_and_digest, read_info
 from vidray.models.names import Precision
 from vidray.models.preprocess import Preprocessing
 from vidray.tables.shards import Clips
+
+Answer = Callable[[Tensor, Tensor | None, torch.device, Precision], Tensor]
+"""Clips ``uint8 (N, T, H, W, 3)`` and their flow -> logits ``float32 (N, K)`` on the device."""
 
 
 class Teacher:
     """A network that answers and does not learn.
 
     Args:
-        network: as ``DeepModel.network``, in eval mode.
-        preprocessing: its own: it is fed as it was trained.
+        answer: the network with its own preprocessing: it is fed as it was trained.
+        preprocessing: the frames and the size that it takes.
         order: ``int64 (K,)``: the teacher's number of each class of the student.
     """
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing, order: Labels) -> None:
-        self.network, self.preprocessing = network.eval().requires_grad_(False), preprocessing
+    def __init__(self, answer: Answer, preprocessing: Preprocessing, order: Labels) -> None:
+        self._answer, self.preprocessing = answer, preprocessing
         self._order = torch.from_numpy(order)
 
     @classmethod
-    def of(cls, distillation: Distillation, class_names: Sequence[str], device: str) -> Teacher:
+    def of(
+        cls, distillation: Distillation, class_names: Sequence[str], device: torch.device
+    ) -> Teacher:
         """The teacher of a training.
 
         Raises:
@@ -56,11 +63,17 @@ class Teacher:
                 f"the teacher {distillation.name} is not {distillation.digest} any more: put back "
                 "the model folder that the training began with, or start afresh with --overwrite"
             )
-        model = load(distillation.teacher, device=device)
-        assert isinstance(model, DeepModel)
-        number = {name: k for k, name in enumerate(model.class_names)}
+        info = read_info(distillation.teacher)
+        number = {name: k for k, name in enumerate(info["class_names"])}
         order = np.array([number[name] for name in class_names], np.int64)
-        return cls(model.network, model.preprocessing, order)
+        if is_graph(info):
+            exported = load_exported(
+                distillation.teacher, info, device=device.type, threads=torch.get_num_threads()
+            )
+            return cls(answer_of_graph(exported), exported.preprocessing, order)
+        model = load_network(distillation.teacher, device=str(device))
+        answer = answer_of_network(model.network, model.preprocessing)
+        return cls(answer, model.preprocessing, order)
 
     @torch.no_grad()
     def logits(
@@ -71,18 +84,46 @@ class Teacher:
         Args:
             parts: slices of its rows, one for each forward pass.
         """
-        clips, flow = batch.clips, batch.flow
-        if batch.for_teacher is not None:
-            clips, flow = batch.for_teacher
-        found = []
-        for part in parts:
-            inputs = self.preprocessing.to_input(
-                clips[part].to(device, non_blocking=True),
-                None if flow is None or not self.preprocessing.flow else flow[part],
-            )
-            with autocast(device, precision):
-                found.append(self.network(inputs).float())
+        clips, flow = batch.for_teacher or (batch.clips, batch.flow)
+        if not self.preprocessing.flow:
+            flow = None  # The student's.
+        found = [
+            self._answer(clips[part], None if flow is None else flow[part], device, precision)
+            for part in parts
+        ]
         return torch.cat(found)[:, self._order.to(device)]
+
+
+def answer_of_network(network: nn.Module, preprocessing: Preprocessing) -> Answer:
+    """The answers of a network of PyTorch, on the device where it is, in evaluation mode."""
+    network.eval().requires_grad_(False)
+
+    def answer(
+        clips: Tensor, flow: Tensor | None, device: torch.device, precision: Precision
+    ) -> Tensor:
+        pixels = clips.to(device, non_blocking=True)
+        with autocast(device, precision):
+            logits: Tensor = network(preprocessing.to_input(pixels, flow))
+        return logits.float()
+
+    return answer
+
+
+def answer_of_graph(model: ExportedModel) -> Answer:
+    """The answers of an exported network, in the precision that it was exported with.
+
+    A logarithm of probabilities differs from the logits by a number that all classes share: at any
+    temperature they say the same.
+    """
+
+    def answer(
+        clips: Tensor, _flow: Tensor | None, device: torch.device, _precision: Precision
+    ) -> Tensor:
+        probabilities = model.predict(clips.numpy(), batch_size=len(clips))
+        least = np.finfo(np.float64).tiny
+        return torch.from_numpy(np.log(np.maximum(probabilities, least))).float().to(device)
+
+    return answer
 
 
 class Distilled:
