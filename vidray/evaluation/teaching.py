@@ -18,8 +18,9 @@ from vidray import masking, models
 from vidray.distributed import training
 from vidray.evaluation import exits, judging, plots
 from vidray.evaluation.drawing import save_figure
-from vidray.learning import deep_job, recordings
+from vidray.learning import deep_job, distillation, recordings
 from vidray.learning.deep_job import DeepJob, Trained, make_job, make_network, model_info
+from vidray.learning.distillation import DistillSettings
 from vidray.learning.epochs import EpochRow, OnRows, best_epoch
 from vidray.learning.examples import Examples, with_families
 from vidray.learning.exit_settings import ExitSettings
@@ -278,6 +279,25 @@ def with_exits(lesson: Lesson, settings: ExitSettings) -> DeepLesson:
     assert isinstance(lesson, DeepLesson)
     job = deep_job.with_exits(lesson.job, lesson.examples, settings)
     return dataclasses.replace(lesson, job=job)
+
+
+def with_teacher(lesson: Lesson, settings: DistillSettings, *, out: str) -> DeepLesson:
+    """The lesson of a deep model that a teacher teaches, and a line on stdout that says so.
+
+    Args:
+        settings: with a teacher.
+        out: the model folder that is made.
+
+    Raises:
+        UserError: see ``distillation.plan``.
+    """
+    assert isinstance(lesson, DeepLesson)
+    job, examples = lesson.job, lesson.examples
+    found = distillation.plan(settings, examples, job.class_names, out=out)
+    distillation.check_training(found, job.training)
+    for note in distillation.notes(found, examples):
+        print(f"note: {note}")
+    return dataclasses.replace(lesson, job=dataclasses.replace(job, distillation=found))
 
 
 class Claiming(Protocol):

@@ -15,6 +15,7 @@ from vidray import models, storage
 from vidray.errors import UserError
 from vidray.learning import as_trained, defaults, loop
 from vidray.learning.defaults import Facts
+from vidray.learning.distillation import Distillation
 from vidray.learning.epochs import (
     EpochRow,
 )
@@ -50,6 +51,7 @@ class DeepJob:
         mask_ratio: of a pre-training, which learns no classes: the share of patches that are
             hidden. None learns them.
         exits: settings of early exits; None without any. Where they stand is in ``network``.
+        distillation: the teacher, and the clips that it alone answers for; None without one.
     """
 
     data: str
@@ -63,6 +65,7 @@ class DeepJob:
     splits: Mapping[str, str] | None = None
     mask_ratio: float | None = None
     exits: ExitSettings | None = None
+    distillation: Distillation | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values, for Ray's workers."""
@@ -76,7 +79,9 @@ class DeepJob:
             del values["mask_ratio"]
         if self.exits is None:
             del values["exits"]
-        return values
+        del values["distillation"]
+        taught = self.distillation
+        return values if taught is None else values | {"distillation": taught.deciding()}
 
     @property
     def is_fresh(self) -> bool:
@@ -92,6 +97,7 @@ class DeepJob:
             "augmentation": Augmentation(**values["augmentation"]),
             "preprocessing": Preprocessing.from_json(values["preprocessing"]),
             "exits": None if values["exits"] is None else ExitSettings(**values["exits"]),
+            "distillation": Distillation.from_json(values["distillation"]),
         }
         return cls(**{**values, **parts})
 
@@ -298,6 +304,7 @@ def model_info(
         "clip": examples.settings,
         "training": {**dataclasses.asdict(job.training), "precision": precision},
         "trained": job.trained,
+        **({} if job.distillation is None else {"distillation": job.distillation.to_info()}),
     }
 
 

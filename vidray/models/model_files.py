@@ -71,6 +71,22 @@ class Network:
             _check_exits(self.exits, self.name)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DistilledFrom:
+    """What a taught model's model.json says of its teacher."""
+
+    teacher: str
+    teacher_digest: str
+    temperature: float
+    share: float
+    unlabelled_clips: int
+
+    def __post_init__(self) -> None:
+        names.check_name(self.teacher, what="the teacher")
+        if self.unlabelled_clips < 0:
+            raise UserError(f"unlabelled_clips is {self.unlabelled_clips}: it must be 0 or more")
+
+
 def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:
     if len(merge) > _MOST_CLASSES:
         raise UserError(f"merge has {len(merge)} entries: {_MOST_CLASSES} at the most")
@@ -267,6 +283,8 @@ def _check_deep(info: Mapping[str, Any]) -> None:
     pixels = info.get("preprocessing")
     given = checked_json.build(Preprocessing, pixels, "preprocessing", may_lack=_MAY_LACK)
     clip = checked_json.build(ClipSettings, info.get("clip"), "clip", may_lack=_MAY_LACK)
+    if "distillation" in info:  # Of a model without a teacher it says nothing.
+        checked_json.build(DistilledFrom, info["distillation"], "distillation")
     if max(given.num_frames, given.size_px) > 4096:
         raise UserError("preprocessing.num_frames and size_px must be 4096 at the most")
     if given.span > clip.frames_per_clip:
