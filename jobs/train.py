@@ -21,6 +21,7 @@ from vidray import cli, flags
 from vidray.errors import UserError
 from vidray.flags import Flat
 from vidray.learning.pretraining import PretrainSettings
+from vidray.learning.pruning.settings import PruneSettings
 from vidray.learning.selection import Selection
 from vidray.learning.train_config import FoldSettings, LearningSettings
 from vidray.models import names
@@ -49,6 +50,7 @@ class TrainConfig:
     tensorboard: bool = False
     """Also write a deep model's curves for TensorBoard; needs the extra tensorboard."""
     pretraining: Annotated[PretrainSettings, Flat] = field(default_factory=PretrainSettings)
+    pruning: Annotated[PruneSettings, Flat] = field(default_factory=PruneSettings)
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     folds: Annotated[FoldSettings, Flat] = field(default_factory=FoldSettings)
     learning: Annotated[LearningSettings, Flat] = field(default_factory=LearningSettings)
@@ -60,6 +62,8 @@ class TrainConfig:
         if self.pretraining.pretrain:
             self.pretraining.check(self.model, self.learning)
             flags.refuse_unused(self.selection, "--pretrain")
+            flags.refuse_unused(self.pruning, "--pretrain")
+        self.pruning.check(self.model, self.learning.deep.weights)
         if self.model in names.CLASSICAL:
             self.learning.refuse_flags_of_deep_models(self.model)
             if self.tensorboard:
@@ -89,6 +93,7 @@ def main(config: TrainConfig) -> None:
         config.learning,
         folds=config.folds,
         on_rows=EpochLines(config.learning.training.epochs),
+        prune=config.pruning.prune,
     )
     lesson.check()
     if config.model not in names.CLASSICAL:

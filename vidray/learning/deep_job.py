@@ -28,6 +28,7 @@ from vidray.models.networks.checkpointing import checkpoint_blocks
 from vidray.models.networks.drop_path import published_rate, set_drop_path
 from vidray.models.networks.from_hub import pretraining_network
 from vidray.models.preprocess import Preprocessing
+from vidray.models.weights import reader
 from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
@@ -47,6 +48,7 @@ class DeepJob:
         splits: video_id -> split, instead of the split column of ``data``: for folds and subsets.
         mask_ratio: of a pre-training, which learns no classes: the share of patches that are
             hidden. None learns them.
+        prune: share of the operations that goes before the training, see ``pruning``.
     """
 
     data: str
@@ -59,6 +61,7 @@ class DeepJob:
     preprocessing: Preprocessing
     splits: Mapping[str, str] | None = None
     mask_ratio: float | None = None
+    prune: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values, for Ray's workers."""
@@ -68,8 +71,9 @@ class DeepJob:
         """What the weights depend on beside the data and its splits, for a digest."""
         training = defaults.without_open(dataclasses.asdict(self.training))
         values = self.to_json() | {"splits": None, "training": training}
-        if self.mask_ratio is None:  # As before there was pre-training.
-            del values["mask_ratio"]
+        for late in ("mask_ratio", "prune"):  # As before there was pre-training, or pruning.
+            if values[late] is None:
+                del values[late]
         return values
 
     @property
@@ -131,6 +135,8 @@ def make_job(
     }
     if (variant := origin_and_variant(name, weights)[1]) is not None:
         network["variant"] = variant
+    if not names.is_hub(name) and (channels := reader.channels_of(weights, name)) is not None:
+        network["channels"] = channels
     return DeepJob(
         data=clips.uri,
         class_names=class_names,
