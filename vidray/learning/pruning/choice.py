@@ -165,12 +165,16 @@ def _rank(
     return out
 
 
+def least_left(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The fewest channels that stay of groups of these sizes."""
+    return _stepped(np.zeros_like(sizes), sizes)
+
+
 def _stepped(
-    left: NDArray[np.int64], sizes: NDArray[np.int64], step: int, least: float
+    left: NDArray[np.int64], sizes: NDArray[np.int64], step: int = _STEP, least: float = _LEAST
 ) -> NDArray[np.int64]:
     """Counts of channels, rounded up to whole vectors, and not below the least of each group."""
-    low = np.ceil(sizes * least)
-    wanted = np.maximum(left, low)
+    wanted = np.maximum(left, np.ceil(sizes * least))
     steps = np.where(sizes >= 2 * step, step, 1)
     whole: NDArray[np.int64] = np.minimum(np.ceil(wanted / steps) * steps, sizes).astype(np.int64)
     return whole

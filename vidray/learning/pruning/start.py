@@ -104,8 +104,9 @@ def begun(job: DeepJob, examples: Examples, work: str) -> PrunedStart:
 def in_words(report: Mapping[str, Any]) -> str:
     """What has been pruned, in one line."""
     (flops, less), (parameters, fewer) = report["flops_per_clip"], report["parameters"]
+    gone = 1 - less / flops
     return (
-        f"pruned: {flops / 1e9:.3g} -> {less / 1e9:.3g} GFLOP a clip ({1 - less / flops:.0%} gone), "
+        f"pruned: {flops / 1e9:.3g} -> {less / 1e9:.3g} GFLOP a clip ({gone:.0%} gone), "
         f"{parameters:,} -> {fewer:,} parameters"
     )
 

@@ -23,7 +23,7 @@ from vidray.models.inference import evaluating
 from vidray.storage import checked_json
 
 Channels = Mapping[str, Sequence[int]]
-Indices = Sequence[int] | Tensor
+ChannelNumbers = Sequence[int] | Tensor
 _NEXT_STEP = "get the model again from its author, or train it again"
 
 
@@ -34,8 +34,8 @@ class Kept:
     A norm, and a depthwise convolution, has as many inputs as outputs: ``outputs`` says both.
     """
 
-    outputs: Indices | None = None
-    inputs: Indices | None = None
+    outputs: ChannelNumbers | None = None
+    inputs: ChannelNumbers | None = None
 
 
 def cut(network: nn.Module, channels: Channels, *, shown: str = "the network") -> None:
@@ -119,16 +119,16 @@ def keep(layer: nn.Module, kept: Kept) -> None:
         layer.out_channels, layer.in_channels = layer.weight.shape[:2]
         if depthwise:
             layer.groups = layer.in_channels = layer.out_channels
-    elif isinstance(layer, _BatchNorm | nn.LayerNorm):
+    elif isinstance(layer, _BatchNorm | nn.LayerNorm) and kept.outputs is not None:
         for tensor in ("weight", "bias", "running_mean", "running_var"):
             _select(layer, tensor, (kept.outputs,))
         if isinstance(layer, nn.LayerNorm):
-            layer.normalized_shape = tuple(layer.weight.shape)
-        elif layer.weight is not None:
-            layer.num_features = len(layer.weight)
+            layer.normalized_shape = (len(kept.outputs),)
+        else:
+            layer.num_features = len(kept.outputs)
 
 
-def _select(layer: nn.Module, name: str, indices: tuple[Indices | None, ...]) -> None:
+def _select(layer: nn.Module, name: str, indices: tuple[ChannelNumbers | None, ...]) -> None:
     """Keep ``indices`` of each dimension of one tensor of a layer, if it has it."""
     whole = getattr(layer, name, None)
     if whole is None:
