@@ -174,7 +174,7 @@ def answer_questions(config: Mapping[str, Any]) -> Callable[[pa.RecordBatch], pa
         UserError: the model is not the one the job began with, or there is a GPU for this process
             (``CUDA_VISIBLE_DEVICES``, which Ray sets) and PyTorch cannot use it.
     """
-    settings = LabelSettings.from_json(config)
+    settings = LabelSettings.from_json(config).asked
     on_gpu = torch.cuda.is_available()
     if not on_gpu and os.environ.get("CUDA_VISIBLE_DEVICES"):
         raise UserError(

@@ -16,6 +16,7 @@ from vidray import flags, storage
 from vidray.errors import UserError
 from vidray.labelling.commits import list_sets, read_labels
 from vidray.labelling.options import LabelOptions, LabelPrecision
+from vidray.models import deferral
 from vidray.models.model_files import embeds, name_and_digest, read_info
 from vidray.tables import digests, schema, versions
 from vidray.video.decode import Limits
@@ -34,6 +35,20 @@ _VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
+class Second:
+    """The dearer model of two, and of which videos it is asked.
+
+    Attributes:
+        model, model_digest: as of ``LabelSettings``.
+        threshold: the first model's label stays where its probability is as high.
+    """
+
+    model: str
+    model_digest: str
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelSettings:
     """All settings that decide the label of a video.
 
@@ -41,6 +56,7 @@ class LabelSettings:
         model: its folder, local or in a bucket.
         model_digest: ``name_and_digest`` when the job began.
         options: as the command line gives them.
+        then: the second model, if there are two.
     """
 
     TARGET: ClassVar[str] = "vidray.labelling.labeller:label_videos"
@@ -49,13 +65,39 @@ class LabelSettings:
     model: str
     model_digest: str
     options: LabelOptions = dataclasses.field(default_factory=LabelOptions)
+    then: Second | None = None
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> LabelSettings:
         """The settings from the JSON of ``dataclasses.asdict``."""
-        given = values["options"]
+        given, then = values["options"], values.get("then")
         options = LabelOptions(**{**given, "limits": Limits(**given["limits"])})
-        return cls(**{**values, "options": options})
+        second = None if then is None else Second(**then)
+        return cls(**{**values, "options": options, "then": second})
+
+    @property
+    def first(self) -> LabelSettings:
+        """The settings of the first model, alone."""
+        return dataclasses.replace(self, then=None)
+
+    @property
+    def asked(self) -> LabelSettings:
+        """The settings of the model whose network a process of its own may hold: the dearer one of
+        two.
+        """
+        if self.then is None:
+            return self
+        second = self.then
+        return LabelSettings(
+            model=second.model, model_digest=second.model_digest, options=self.options
+        )
+
+    @property
+    def labelled_by(self) -> str:
+        """The digest of the model, or of both."""
+        if self.then is None:
+            return self.model_digest
+        return deferral.digest_of_both(self.model_digest, self.then.model_digest)
 
     @property
     def digest(self) -> str:
@@ -64,6 +106,8 @@ class LabelSettings:
         """
         values = {**dataclasses.asdict(self.options), "model_digest": self.model_digest}
         del values["limits"]
+        if self.then is not None:
+            values["then"] = [self.then.model_digest, self.then.threshold]
         return digests.of([_VERSION, values])
 
     @property
