@@ -79,7 +79,7 @@ def find_groups(built: Architecture, clip_shape: Sequence[int]) -> list[ChannelG
         built: in its place and mode afterwards as before.
         clip_shape: of a clip that it takes, (C, T, H, W).
     """
-    import torch_pruning  # type: ignore[import-untyped]
+    import torch_pruning
 
     network = built.network
     device = next(network.parameters()).device
