@@ -30,7 +30,7 @@ from vidray.models import deferral
 from vidray.models.class_map import read_class_map
 from vidray.models.deferral import Threshold
 from vidray.models.folder import ClassicalModel, Model
-from vidray.models.model_files import name_and_digest
+from vidray.models.model_files import digest_of_both, name_and_digest
 from vidray.models.two_stages import ValAnswers
 from vidray.storage.json_file import write_json
 from vidray.tables import run_folder, versions
@@ -147,7 +147,7 @@ def _folder(
         kind="evaluation",
         shown={
             "config": masking.throughout(asked | dataclasses.asdict(settings)),
-            "model_digest": deferral.digest_of_both(first.digest, second.digest),
+            "model_digest": digest_of_both(first.digest, second.digest),
         },
         libraries=tuple(dict.fromkeys(libraries)),
     )

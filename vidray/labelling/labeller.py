@@ -84,10 +84,7 @@ def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
     """
     steady_opencv()
     settings = LabelSettings.from_json(config)
-    if settings.then is not None:
-        from vidray.labelling import stages
-
-        return stages.label_videos(settings, ask)
+    assert settings.then is None, "two models are the work of stages"
     model, views = loaded(settings, ask)
     return lambda video: label_video(video, model, settings, views)
 
@@ -260,10 +257,13 @@ def _by_clips(
             return {**labelled, **damage, "duration_seconds": seconds}
         with clock("decode"):
             cut = short_clips(model, options)
-            draw, crops = video["size_bytes"], options.crops
-            pixels, _, decoder = clips.read_clips(
-                opened, source, cut, stretch=stretch, crops=crops, draw=draw, aside=aside
-            )
+            draw = video["size_bytes"]
+            if aside is not None:
+                pixels, decoder = aside.read_beside(opened, source, cut, stretch=stretch, draw=draw)
+            else:
+                pixels, _, decoder = clips.read_clips(
+                    opened, source, cut, stretch=stretch, crops=options.crops, draw=draw
+                )
             damage = dataclasses.asdict(opened.damage)
     with clock("predict"):
         answer = model.predict(pixels)

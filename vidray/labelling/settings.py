@@ -16,8 +16,7 @@ from vidray import flags, storage
 from vidray.errors import UserError
 from vidray.labelling.commits import list_sets, read_labels
 from vidray.labelling.options import LabelOptions, LabelPrecision
-from vidray.models import deferral
-from vidray.models.model_files import embeds, name_and_digest, read_info
+from vidray.models.model_files import digest_of_both, embeds, name_and_digest, read_info
 from vidray.tables import digests, schema, versions
 from vidray.video.decode import Limits
 
@@ -59,7 +58,7 @@ class LabelSettings:
         then: the second model, if there are two.
     """
 
-    TARGET: ClassVar[str] = "vidray.labelling.labeller:label_videos"
+    TARGET: ClassVar[str] = "vidray.labelling.stages:label_videos"
     PREDICTOR: ClassVar[str] = "vidray.labelling.predictor:answer_questions"
 
     model: str
@@ -97,7 +96,7 @@ class LabelSettings:
         """The digest of the model, or of both."""
         if self.then is None:
             return self.model_digest
-        return deferral.digest_of_both(self.model_digest, self.then.model_digest)
+        return digest_of_both(self.model_digest, self.then.model_digest)
 
     @property
     def digest(self) -> str:

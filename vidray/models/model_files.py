@@ -20,7 +20,7 @@ from vidray.models import transformers_config
 from vidray.models.exported.description import Export
 from vidray.models.preprocess import Preprocessing
 from vidray.storage import checked_json, names
-from vidray.tables import run_folder
+from vidray.tables import digests, run_folder
 from vidray.tables.run_folder import EMBEDDING, GRAPHS, MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
 from vidray.video.frames import Limits
@@ -202,6 +202,11 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
         # Until then windows of long videos showed a model all of their seconds at once.
         digest.update(b"a window is cut as a clip is")
     return str(info["name"]), digest.hexdigest()[:12]
+
+
+def digest_of_both(cheap: str, dear: str) -> str:
+    """Twelve hex digits that stand for two models, of these digests, one before the other."""
+    return digests.of([cheap, dear])
 
 
 def folder_of_weights(weights: str) -> str | None:
