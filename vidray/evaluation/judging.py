@@ -45,7 +45,7 @@ from vidray.learning.examples import (
 )
 from vidray.learning.selection import Selection
 from vidray.models.class_map import read_class_map
-from vidray.models.folder import ClassicalModel, Model
+from vidray.models.folder import ClassicalModel, DeepModel, Model
 from vidray.models.model_files import name_and_digest
 from vidray.sources import splits
 from vidray.storage import parquet
@@ -320,7 +320,7 @@ class _Looks:
             shape = (views, deep.clip.frames_per_clip, deep.clip.size_px, deep.clip.size_px, 3)
             embed = partial(model.views.embed, np.zeros(shape, np.uint8))
         return cls(
-            network=deep.network,
+            network=deep.network if isinstance(deep, DeepModel) else None,
             clip_shape=(pre.num_channels, pre.num_frames, pre.size_px, pre.size_px),
             frames_per_video=pre.num_frames * views,
             embed=embed,

@@ -17,10 +17,11 @@ from vidray import storage
 from vidray.errors import UserError, VideoError
 from vidray.models import names as model_names
 from vidray.models import transformers_config
+from vidray.models.exported.description import Export
 from vidray.models.preprocess import Preprocessing
 from vidray.storage import checked_json, names
 from vidray.tables import run_folder
-from vidray.tables.run_folder import EMBEDDING, MODEL, PIPELINE, WEIGHTS
+from vidray.tables.run_folder import EMBEDDING, GRAPHS, MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
 from vidray.video.frames import Limits
 
@@ -120,6 +121,8 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
     """
     info = read_info(model_dir)
     files = [MODEL, WEIGHTS, PIPELINE]
+    if exported := info.get("exported"):
+        files += [name for name in GRAPHS[exported["to"]] if name != WEIGHTS]
     if embeds(info):
         files += [f"{EMBEDDING}/{MODEL}", f"{EMBEDDING}/{WEIGHTS}"]
     digest = hashlib.sha256()
@@ -237,6 +240,8 @@ def _check_classes(classes: Any) -> None:
 
 def _check_deep(info: Mapping[str, Any]) -> None:
     network = checked_json.build(Network, info.get("network"), "network", may_lack=_MAY_LACK)
+    if (exported := info.get("exported")) is not None:
+        checked_json.build(Export, exported, "exported")
     if network.num_classes != len(info["class_names"]):
         raise UserError(
             f"network.num_classes is {network.num_classes} and class_names has "

@@ -75,6 +75,9 @@ VARIANTS: dict[str, dict[str, str]] = {
 }
 
 Precision = Literal["float32", "bfloat16", "float16"]
+# What runs an exported network, and the number format of its weights and products.
+Runtime = Literal["onnx", "openvino", "tensorrt", "torch"]
+ExportPrecision = Literal["float32", "float16", "bfloat16", "int8"]
 MOST_REPEATS = 1000  # Repeats of a cross-validation: each trains all folds.
 
 
