@@ -41,6 +41,7 @@ from vidray import cli
 from vidray.errors import JobError, UserError
 
 _ROOT = Path(__file__).resolve().parents[1]
+_CHILD = _ROOT / "bench/gpu_child.py"
 # For the tables, and for a part that is ended to let go of the GPU, its decoders and Ray.
 _RESERVE_SECONDS = 15.0
 _GRACE_SECONDS = 10.0
@@ -162,17 +163,8 @@ def _child(part: Part, results: GpuResults, work: Path) -> Iterator[subprocess.P
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [_ROOT, *_paths()]))}
     if results.settings["device"] == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
-    child = subprocess.Popen(
-        [
-            sys.executable,
-            str(_ROOT / "bench/gpu_child.py"),
-            part.name,
-            str(results.folder),
-            str(work),
-        ],
-        env=environment,
-        start_new_session=True,
-    )
+    command = [sys.executable, str(_CHILD), part.name, str(results.folder), str(work)]
+    child = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         yield child
     finally:

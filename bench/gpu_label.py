@@ -66,7 +66,7 @@ def given(bench: Bench, work: Path) -> Given:
     """The videos and the model; they are made once for all parts."""
     videos, model = work / "videos", work / bench.network
     if not videos.exists():
-        clips_here, frames_here = (24, 40) if bench.tiny else (bench.clips, 200)
+        clips_here, frames_here = (12, 24) if bench.tiny else (bench.clips, 200)
         draft = make_clips(work / "videos.draft", clips_here, num_frames=frames_here)
         draft.rename(videos)
     if not (model / "model.json").exists():
