@@ -35,7 +35,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.gpu_plan import Bench, Part, chosen_parts, is_installed, lacking, settings_of, that_fit
-from bench.gpu_results import Figures, GpuResults
+from bench.gpu_results import LEFT_OUT, Figures, GpuResults
 from bench.gpu_tables import markdown
 from vidray import cli
 from vidray.errors import JobError, UserError
@@ -149,6 +149,8 @@ def _run(part: Part, results: GpuResults, work: Path, deadline: float) -> None:
     why = str(results.part(part.name).get("why", ""))
     if code is None:
         results.mark(part.name, "ended", seconds=seconds, why=f"ended after {limit:.0f} s")
+    elif code == LEFT_OUT:
+        results.mark(part.name, "left out", seconds=seconds, why=why)
     elif code:
         results.mark(part.name, "failed", seconds=seconds, why=why or f"exit status {code}")
     else:

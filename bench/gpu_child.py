@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.gpu_plan import Bench
-from bench.gpu_results import Figures, GpuResults
+from bench.gpu_results import LEFT_OUT, Figures, GpuResults, LeftOutError
 
 # Imported once they are needed: processes that only decode import this file, and need no PyTorch.
 MEASURES = {
@@ -52,6 +52,9 @@ def main(name: str, out: Path, work: Path) -> int:
         measure = getattr(importlib.import_module(f"bench.{module}"), function)
         for key, row in measure(bench, work, results.measured(name)):
             results.add(name, key, row)
+    except LeftOutError as error:
+        results.mark(name, "left out", why=str(error))
+        return LEFT_OUT
     except Exception as error:  # noqa: BLE001  Whatever it is, its rows so far are kept.
         traceback.print_exc()
         results.mark(name, "failed", why=said(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from bench.label import save_model
 from bench.xvid_clips import make_clips
 from vidray import models
 from vidray.distributed.sandbox import Ask, Sandbox
-from vidray.labelling import predictor, wire
+from vidray.labelling import wire
 from vidray.labelling.options import LabelOptions
 from vidray.labelling.settings import LabelSettings, name_and_digest
 from vidray.models.preprocess import KINETICS
@@ -60,6 +61,8 @@ class Timed:
     peak_gpu_bytes: int | None
     start_seconds: float
     """Before that: processes start, the network is loaded and tried, or compiled."""
+    left_early: float | None = None
+    """Share of the videos whose clip left the network at its first exit."""
 
 
 def given(bench: Bench, work: Path) -> Given:
@@ -126,7 +129,8 @@ def _measured(what: Given, name: str, way: Callable[[Given], Timed]) -> Figures:
     speed = len(what.videos) / found.seconds
     row: Figures = {"way": name, "videos": len(what.videos), "videos_per_second": speed,
                     "busy": found.busy, "peak_gpu_bytes": found.peak_gpu_bytes,
-                    "start_seconds": found.start_seconds}  # fmt: skip
+                    "start_seconds": found.start_seconds,
+                    "left_early": found.left_early}  # fmt: skip
     reference = what.folder / "labels-float32.json"
     if name == "predictor, float32" and not reference.exists():
         reference.write_text(json.dumps(found.labels))
@@ -190,7 +194,9 @@ def predict(what: Given, model: str, options: LabelOptions) -> Timed:
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
     config = dataclasses.asdict(_settings(model, options))
-    timed = _label_by(what, config, predictor.answer_questions(config), began)
+    module, _, function = LabelSettings.PREDICTOR.partition(":")
+    answer = getattr(importlib.import_module(module), function)(config)
+    timed = _label_by(what, config, answer, began)
     peak = None
     if torch.cuda.is_available():
         # Less what the predictors of other ways hold, whose threads wait for ever.
@@ -206,6 +212,8 @@ def _label_by(what: Given, config: dict[str, Any], answer: Ask, began: float) ->
     ]
     free: SimpleQueue[Sandbox] = SimpleQueue()
 
+    stages: list[int | None] = []
+
     def work(video: dict[str, Any]) -> str:
         box = free.get()
         try:
@@ -214,6 +222,7 @@ def _label_by(what: Given, config: dict[str, Any], answer: Ask, began: float) ->
         finally:
             free.put(box)
         assert row["status"] == "ok", row["error_message"]
+        stages.append(row.get("exit_stage"))
         return str(row["label"])
 
     try:
@@ -222,10 +231,15 @@ def _label_by(what: Given, config: dict[str, Any], answer: Ask, began: float) ->
             for box in boxes:
                 free.put(box)
             list(pool.map(work, what.videos[: 2 * len(boxes)]))  # The first ones warm up.
-            return _timed(lambda: list(pool.map(work, what.videos)), watch, began)
+            stages.clear()
+            timed = _timed(lambda: list(pool.map(work, what.videos)), watch, began)
     finally:
         for box in boxes:
             box.close()
+    if any(stage is not None for stage in stages):
+        left = sum(stage == 1 for stage in stages) / len(stages)
+        timed = dataclasses.replace(timed, left_early=left)
+    return timed
 
 
 def _timed(call: Callable[[], list[str]], watch: BusyWatch, began: float) -> Timed:

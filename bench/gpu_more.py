@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -16,6 +17,7 @@ from bench.gpu_busy import watching
 from bench.gpu_label import Given, Timed, given, in_turn, predict, predict_with
 from bench.gpu_parts import Rows
 from bench.gpu_plan import Bench
+from bench.gpu_results import LeftOutError
 from vidray.labelling.commits import read_labels
 from vidray.labelling.options import LabelOptions
 
@@ -39,7 +41,10 @@ def _exported(precision: str, what: Given) -> Timed:
     out = what.folder / f"tensorrt-{precision}"
     if not (out / "_SUCCESS").exists():
         command = ["jobs/export.py", "--model", what.model, "--to", "tensorrt",
-                   "--precision", precision, "--out", str(out)]  # fmt: skip
+                   "--precision", precision, "--out", str(out),
+                   # Weights are fresh, so that answers may be near ties: how many labels agree is
+                   # counted over the videos.
+                   "--compared-clips", "16", "--least-agreement", "0"]  # fmt: skip
         run_command(command)
     return predict(what, str(out), LabelOptions())
 
@@ -88,9 +93,21 @@ def _job(precision: str, what: Given) -> Timed:
 
 
 def exits(bench: Bench, work: Path, known: set[str]) -> Rows:
-    """A network with early exits."""
-    del bench, work, known
-    yield from ()
+    """A network with two exits, where no clip, half of them and all leave at the first one."""
+    if importlib.util.find_spec("vidray.models.exit_rule") is None:
+        raise LeftOutError("this vidray has no early exits")
+    from bench import gpu_exits
+
+    what = given(bench, work)
+    ways: dict[str, Callable[[Given], Timed]] = {
+        f"early exits, {name} leave": partial(_leaving, name, gpu_exits.model_that_leaves)
+        for name in ("none", "half", "all")
+    }
+    yield from in_turn(what, ways, [6], known)
+
+
+def _leaving(name: str, make: Callable[[Given, str], str], what: Given) -> Timed:
+    return predict(what, make(what, name), LabelOptions())
 
 
 def embed(bench: Bench, work: Path, known: set[str]) -> Rows:

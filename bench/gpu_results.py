@@ -13,6 +13,12 @@ from vidray.errors import UserError
 Figures = dict[str, Any]
 State = Literal["begun", "done", "failed", "ended", "left out"]
 _NAME = "gpu.json"
+LEFT_OUT = 3
+"""Exit status of a part that cannot run here."""
+
+
+class LeftOutError(Exception):
+    """A part cannot run here, and that is no failure; says why."""
 
 
 @dataclass

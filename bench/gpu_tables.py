@@ -63,18 +63,19 @@ def _labelling(results: GpuResults) -> str:
     speed = {way: _median(rows, "videos_per_second") or 0.0 for way, rows in rounds.items()}
     plain, decoding = speed.get("plain loop, float32"), speed.get("decoding alone")
     heads = ("way", "videos/s", "times plain", "of decoding alone", "GPU busy", "GPU memory, GiB",
-             "labels as float32", "seconds to start", "rounds")  # fmt: skip
+             "labels as float32", "left early", "seconds to start", "rounds")  # fmt: skip
     rows = [
         [
             way, _number(speed[way]), _ratio(speed[way], plain, "{:.2f}"),
             _ratio(speed[way], decoding, "{:.0%}"), _shown(_median(found, "busy"), "{:.0%}"),
             _gib(_median(found, "peak_gpu_bytes")),
             _shown(_median(found, "same_labels"), "{:.1%}"),
+            _shown(_median(found, "left_early"), "{:.0%}"),
             _shown(_median(found, "start_seconds"), "{:.0f}"), str(len(found)),
         ]
         for way, found in rounds.items()
     ]  # fmt: skip
-    rows += [[key, f"failed: {why}", *[_NONE] * 7] for key, why in failed.items()]
+    rows += [[key, f"failed: {why}", *[_NONE] * 8] for key, why in failed.items()]
     return table(heads, rows)
 
 

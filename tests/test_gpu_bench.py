@@ -128,6 +128,9 @@ row = {"way": "a", "videos_per_second": 1.5, "network": "r3d_18", "clips_per_sec
 results.add(name, "first", row)
 if name == "train":
     raise SystemExit("broken")
+if name == "exits":
+    results.mark(name, "left out", why="no exits here")
+    raise SystemExit(3)
 if name == "tests":
     hanging = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     (out / "hanging.txt").write_text(str(hanging.pid))
@@ -152,33 +155,34 @@ def test_a_part_that_fails_or_hangs_costs_no_other(
     monkeypatch.setattr(gpu, "_CHILD", child)
     parts = [Part("label", "a", 1, 60), Part("train", "b", 1, 60), Part("tests", "c", 1, 6),
              Part("compile", "d", 1, 60), Part("tensorrt", "e", 1, 60, ("no_such_package",)),
-             Part("jobs", "f", 100, 100)]  # fmt: skip
+             Part("exits", "g", 1, 60), Part("jobs", "f", 100, 100)]  # fmt: skip
     monkeypatch.setattr(gpu, "chosen_parts", lambda _: iter(parts))
     bench = Bench(out=tmp_path / "out", device="cpu", budget_seconds=90)
     with pytest.raises(JobError, match=r"parts that failed: train$"):
         gpu.main(bench)
     told = capsys.readouterr().out
     assert "will probably not fit: jobs" in told
-    assert "not all there: tests, tensorrt, jobs" in told
+    assert "not all there: tests, tensorrt, exits, jobs" in told
     results = GpuResults.read(bench.out)
     assert {name: part["state"] for name, part in results.parts.items()} == {
         "label": "done", "train": "failed", "tests": "ended", "compile": "done",
-        "tensorrt": "left out", "jobs": "left out",
+        "tensorrt": "left out", "exits": "left out", "jobs": "left out",
     }  # fmt: skip
     assert list(results.rows("tests")) == ["first"]
     assert list(results.rows("compile")) == ["first", "second"]
     assert results.part("tests")["why"] == "ended after 6 s"
     assert results.part("tensorrt")["why"] == "no_such_package cannot be imported"
+    assert results.part("exits")["why"] == "no exits here"
     assert "it takes about 100 s" in results.part("jobs")["why"]
     assert not is_running(int((bench.out / "hanging.txt").read_text()))
-    # Both rows of label, and what compile measured of the same way.
-    assert "| a | 1.5 | - | - | - | - | - | - | 4 |" in (bench.out / "gpu.md").read_text()
+    # Both rows of label, and what compile and exits measured of the same way.
+    assert "| a | 1.5 | - | - | - | - | - | - | - | 5 |" in (bench.out / "gpu.md").read_text()
 
     # Once more: what is done is not begun again.
     child.write_text(_CHILD.replace('name == "train"', "False").replace('name == "tests"', "False"))
     (bench.out / "began.txt").unlink()
     gpu.main(bench)
-    assert (bench.out / "began.txt").read_text().split() == ["train", "tests"]
+    assert (bench.out / "began.txt").read_text().split() == ["train", "tests", "exits"]
     found = GpuResults.read(bench.out)
     assert found.part("tests")["state"] == found.part("train")["state"] == "done"
     assert found.part("tests")["why"] == ""
@@ -264,9 +268,9 @@ def test_tables(tmp_path: Path) -> None:
     results.parts["jobs"] = {"rows": {}, "state": "left out", "why": "ray cannot be imported"}
     told = markdown(results)
     for line in (
-        "| plain loop, float32 | 60 | 1.00 | 30% | 10% | - | - | - | 3 |",
-        "| predictor, float32 | 150 | 2.50 | 75% | 25% | 3.0 | 99.5% | 8 | 1 |",
-        "| predictor, bfloat16 #1 | failed: out \\| of memory | - | - | - | - | - | - | - |",
+        "| plain loop, float32 | 60 | 1.00 | 30% | 10% | - | - | - | - | 3 |",
+        "| predictor, float32 | 150 | 2.50 | 75% | 25% | 3.0 | 99.5% | - | 8 | 1 |",
+        "| predictor, bfloat16 #1 | failed: out \\| of memory | - | - | - | - | - | - | - | - |",
         "| r3d_18, 32 of 16x112x112 | bfloat16 | 500 | 1.25 | 3.0 | 1% |",
         "| r3d_18 | 1.5e-06 | 0.012 | - |",
         "| tests | 0 | 1 | 0 | test_b: E |",
