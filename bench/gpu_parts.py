@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from bench.training import Trial, _loader, _network
 from vidray import models
-from vidray.labelling.predictor import Batches, Predictor
+from vidray.labelling.predictor import Batches
 from vidray.labelling.settings import LabelOptions, LabelSettings
+from vidray.labelling.torch_predictor import TorchPredictor
 from vidray.learning import loop
 from vidray.learning.epochs import EpochRow
 from vidray.learning.hyperparameters import Training
@@ -284,7 +285,7 @@ def label(bench: Bench, _: Path) -> Iterator[list[Figures]]:
     for name in [name for name in _LABELLING if name in bench.networks]:
         for precision in _LABEL_PRECISIONS:
             settings = _settings(LabelOptions(precision=precision))
-            predictor = Predictor(fresh_model(bench, name, device_here()), settings)
+            predictor = TorchPredictor(fresh_model(bench, name, device_here()), settings)
             for size in (1, 4) if bench.tiny else (1, 4, 16, 64):
                 row: Figures = {"network": name, "precision": precision, "batch": size}
                 row |= _asked(bench, predictor, _noise(bench, name, max(32, 4 * size)), size)
@@ -303,7 +304,9 @@ def _settings(options: LabelOptions) -> LabelSettings:
     return LabelSettings(model="m", model_digest="d", options=options)
 
 
-def _asked(bench: Bench, predictor: Predictor, pixels: NDArray[np.uint8], size: int) -> Figures:
+def _asked(
+    bench: Bench, predictor: TorchPredictor, pixels: NDArray[np.uint8], size: int
+) -> Figures:
     """Batches of ``size``: given by one caller, and gathered from many."""
     predictor.batch_size = size
     if torch.cuda.is_available():
@@ -324,7 +327,7 @@ def _compiled(bench: Bench, name: str) -> list[Figures]:
     settings = _settings(LabelOptions(precision="bfloat16", compile=True))
     began = time.monotonic()
     try:
-        predictor = Predictor(fresh_model(bench, name, device_here()), settings)
+        predictor = TorchPredictor(fresh_model(bench, name, device_here()), settings)
     except Exception as error:  # noqa: BLE001  A result: the others are measured all the same.
         print(f"  {name} cannot be compiled: {error}", flush=True)
         return [{"network": name, "compile": True, "error": " ".join(str(error).split())[:300]}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,36 @@ class Answer:
 
     probabilities: NDArray[np.float64]
     embeddings: NDArray[np.float32] | None = None
+
+    def of(self, clips: slice) -> Answer:
+        """The answer about some of the clips."""
+        seen = self.embeddings
+        return Answer(self.probabilities[clips], None if seen is None else seen[clips])
+
+    @classmethod
+    def joined(cls, answers: Sequence[Answer]) -> Answer:
+        """The answers, of one network, as one."""
+        seen = [answer.embeddings for answer in answers if answer.embeddings is not None]
+        return cls(
+            np.concatenate([answer.probabilities for answer in answers]),
+            np.concatenate(seen) if seen else None,
+        )
+
+
+def in_batches(
+    forward: Callable[[NDArray[np.uint8]], Answer], pixels: NDArray[np.uint8], size: int
+) -> Answer:
+    """The answer for clips ``uint8 (N, T, H, W, 3)`` by forward passes of ``size`` clips each; the
+    last one is filled up with black.
+    """
+    answers = []
+    for begin in range(0, len(pixels), size):
+        batch = pixels[begin : begin + size]
+        missing = size - len(batch)
+        if missing:
+            batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.uint8)])
+        answers.append(forward(batch).of(slice(size - missing)))
+    return Answer.joined(answers)
 
 
 def question(pixels: NDArray[np.uint8]) -> pa.RecordBatch:
