@@ -42,7 +42,7 @@ import ray.data
 import tyro
 from numpy.typing import NDArray
 
-from bench.throughput import _make_clips
+from bench.xvid_clips import make_clips
 from vidray import sources
 from vidray.distributed import capacity
 from vidray.learning.loader import epoch_batches
@@ -96,7 +96,7 @@ def main(bench: Bench) -> None:
     """Cut once, write each layout, run every way in turn and print medians."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = bench.videos or str(_make_clips(folder / "videos", bench.clips))
+        source = bench.videos or str(make_clips(folder / "videos", bench.clips))
         settings = ClipSettings(frames_per_clip=bench.frames_per_clip, size_px=bench.size_px)
         seconds_cutting = cut_all(source, folder / "shards", settings)
         clips = Clips(str(folder / "shards"))
