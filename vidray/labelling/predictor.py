@@ -128,7 +128,7 @@ def answer_questions(config: Mapping[str, Any]) -> Callable[[pa.RecordBatch], pa
         UserError: the model is not the one the job began with, or there is a GPU for this process
             that its runtime cannot use.
     """
-    settings = LabelSettings.from_json(config)
+    settings = LabelSettings.from_json(config).asked
     predictor = open_predictor(settings, may_use_gpu=True)
     check_unchanged(settings)
     predict = Batches(predictor, threads=2 if predictor.on_gpu else 1)

@@ -45,6 +45,7 @@ def open_predictor(settings: LabelSettings, *, may_use_gpu: bool) -> TorchPredic
     if not on_gpu:
         use_one_thread()
     model = load_network(settings.model, device="cuda" if on_gpu else "cpu")
+    assert isinstance(model, DeepModel)  # Exported ones go another way.
     return TorchPredictor(model, settings)
 
 

@@ -28,6 +28,7 @@ from scipy import special
 from vidray.errors import UserError
 from vidray.models.folds import Groups, group_codes
 from vidray.storage import checked_json
+from vidray.tables import digests
 
 _Floats = NDArray[np.float64]
 _Integers = NDArray[np.int64]
@@ -107,6 +108,11 @@ class Threshold:
         return checked_json.build(cls, values, where)
 
 
+def digest_of_both(cheap: str, dear: str) -> str:
+    """Twelve hex digits that stand for two models, of these digests, one before the other."""
+    return digests.of([cheap, dear])
+
+
 def check_allow(allow: float, sureness: float = 0.95) -> None:
     """Raise UserError unless there is a loss that may be, and a probability below one."""
     if not 0 < allow < 1:
@@ -167,9 +173,7 @@ def choose_threshold(
     if not ((sure >= 0) & (sure <= 1)).all():
         raise UserError("a confidence is no number from 0 to 1")
     loss = dear.astype(np.int64) - cheap
-    codes = group_codes(groups, len(sure))
-    num_groups = len(np.unique(codes))
-    p_value = _p_of_videos if num_groups == len(sure) else _p_of_recordings(codes)
+    num_groups, p_value = _test_of(groups, len(sure))
 
     kept = _walk(sure, loss, lambda lost: p_value(lost, allow) <= 1 - sureness)
     value = None if kept is None else _between(sure, kept)
@@ -179,12 +183,35 @@ def choose_threshold(
         value=value,
         share=float(keeps.mean()),
         lost=float(lost.mean()),
-        lost_interval=_interval(lost, p_value, (1 - sureness) / 2),
+        lost_interval=(_interval(lost, p_value, (1 - sureness) / 2) if keeps.any() else (0.0, 0.0)),
         allow=allow,
         sureness=sureness,
         num_videos=len(sure),
         num_groups=num_groups,
     )
+
+
+def interval_of_lost(
+    lost: ArrayLike, groups: Groups | None, *, sureness: float = 0.95
+) -> tuple[float, float]:
+    """The two-sided interval of a mean loss, by the tests that choose a threshold.
+
+    Args:
+        lost: ``int (N,)``, -1, 0 or 1: the dear answer right less the answer given right.
+        groups: as of ``choose_threshold``.
+    """
+    each = np.asarray(lost, np.int64)
+    if not len(each):
+        raise UserError("there are no videos to judge")
+    _, p_value = _test_of(groups, len(each))
+    return _interval(each, p_value, (1 - sureness) / 2)
+
+
+def _test_of(groups: Groups | None, count: int) -> tuple[int, PValue]:
+    """How many recordings there are, and the test: exact where each has one video."""
+    codes = group_codes(groups, count)
+    num_groups = len(np.unique(codes))
+    return num_groups, _p_of_videos if num_groups == count else _p_of_recordings(codes)
 
 
 def _walk(sure: _Floats, loss: _Integers, passes: Callable[[_Integers], bool]) -> float | None:
