@@ -92,7 +92,7 @@ def main(config: TrainConfig) -> None:
     began = time.monotonic()
     # These take seconds to import: not before the arguments are known to be right.
     from vidray import storage
-    from vidray.evaluation import console, teaching
+    from vidray.evaluation import console, lesson_changes, teaching
     from vidray.learning import as_trained, tensorboard
     from vidray.learning.epoch_lines import EpochLines
 
@@ -110,9 +110,9 @@ def main(config: TrainConfig) -> None:
         prune=config.pruning.prune,
     )
     if config.exits.exits:
-        lesson = teaching.with_exits(lesson, config.exits)
+        lesson = lesson_changes.with_exits(lesson, config.exits)
     if config.distilling.teacher is not None:
-        lesson = teaching.with_teacher(lesson, config.distilling, out=out)
+        lesson = lesson_changes.with_teacher(lesson, config.distilling, out=out)
     lesson.check()
     if config.model not in names.CLASSICAL:
         for note in as_trained.notes(config.model, config.learning.deep, examples):
