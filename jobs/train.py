@@ -23,6 +23,7 @@ from vidray.flags import Flat
 from vidray.learning.distillation import DistillSettings
 from vidray.learning.exit_settings import ExitSettings
 from vidray.learning.pretraining import PretrainSettings
+from vidray.learning.pruning.settings import PruneSettings
 from vidray.learning.selection import Selection
 from vidray.learning.train_config import FoldSettings, LearningSettings
 from vidray.models import names
@@ -53,6 +54,7 @@ class TrainConfig:
     pretraining: Annotated[PretrainSettings, Flat] = field(default_factory=PretrainSettings)
     exits: Annotated[ExitSettings, Flat] = field(default_factory=ExitSettings)
     distilling: Annotated[DistillSettings, Flat] = field(default_factory=DistillSettings)
+    pruning: Annotated[PruneSettings, Flat] = field(default_factory=PruneSettings)
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     folds: Annotated[FoldSettings, Flat] = field(default_factory=FoldSettings)
     learning: Annotated[LearningSettings, Flat] = field(default_factory=LearningSettings)
@@ -66,6 +68,13 @@ class TrainConfig:
             flags.refuse_unused(self.selection, "--pretrain")
             flags.refuse_unused(self.exits, "--pretrain")
             flags.refuse_unused(self.distilling, "--pretrain")
+            flags.refuse_unused(self.pruning, "--pretrain")
+        self.pruning.check(self.model, self.learning.deep.weights)
+        if self.pruning.prune is not None and self.exits.exits:
+            raise UserError(
+                "--prune and --exits are two trainings: prune first, then give the pruned folder "
+                "as --weights with --exits"
+            )
         if self.model in names.CLASSICAL:
             self.learning.refuse_flags_of_deep_models(self.model)
             flags.refuse_unused(self.exits, self.model)
@@ -98,6 +107,7 @@ def main(config: TrainConfig) -> None:
         config.learning,
         folds=config.folds,
         on_rows=EpochLines(config.learning.training.epochs),
+        prune=config.pruning.prune,
     )
     if config.exits.exits:
         lesson = teaching.with_exits(lesson, config.exits)

@@ -193,13 +193,19 @@ class DeepLesson:
 
     def teach(self, run: RunFolder) -> Taught:
         """Train or resume, judge, and fill the folder."""
-        started, trained, seconds = train_network(self.job, self.workers, run, self.on_rows)
-        info = model_info(self.job, self.examples, trained.rows, source=started.source)
-        save_deep(run.out, info, trained.state)
-        if self.job.exits is not None:
-            device, allow = judging.device_of("auto"), self.job.exits.allow
-            exits.write_rule(run.out, info, self.examples, allow=allow, device=device)
-        best = trained.rows[best_epoch(trained.rows, self.job.training)].epoch
+        job, said = self.job, {}
+        if job.prune is not None:
+            from vidray.learning.pruning import start
+
+            pruned = start.begun(job, self.examples, run.work)
+            job, said = pruned.job, {"pruned": pruned.report}
+        started, trained, seconds = train_network(job, self.workers, run, self.on_rows)
+        info = model_info(job, self.examples, trained.rows, source=started.source)
+        save_deep(run.out, info | said, trained.state)
+        if job.exits is not None:
+            device, allow = judging.device_of("auto"), job.exits.allow
+            exits.write_rule(run.out, info | said, self.examples, allow=allow, device=device)
+        best = trained.rows[best_epoch(trained.rows, job.training)].epoch
         model = models.load(run.out, device=judging.device_of("auto"))  # As a user would.
         metrics = {"val": judge_val(model, self.examples), "best_epoch": best}
         write_json(run.path("metrics.json"), metrics)
@@ -244,6 +250,7 @@ def lesson_of(
     *,
     folds: FoldSettings,
     on_rows: OnRows,
+    prune: float | None = None,
 ) -> Lesson:
     """The lesson of the model of this name.
 
@@ -251,6 +258,7 @@ def lesson_of(
         examples: features for a classical model, clips for a deep one; with splits.
         folds: of a classical model's cross-validation.
         on_rows: see ``DeepLesson``.
+        prune: share of a network's operations that goes before its training.
 
     Raises:
         UserError: what is asked for can't be trained from these clips.
@@ -271,6 +279,10 @@ def lesson_of(
         training=settings.training,
         augmentation=settings.augmentation,
     )
+    if prune is not None:
+        from vidray.learning.pruning import start
+
+        job = start.with_pruning(job, prune)
     return DeepLesson(job=job, examples=examples, workers=settings.workers, on_rows=on_rows)
 
 

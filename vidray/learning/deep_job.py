@@ -31,6 +31,7 @@ from vidray.models.networks.drop_path import published_rate, set_drop_path
 from vidray.models.networks.exits import ExitNetwork, placed
 from vidray.models.networks.from_hub import pretraining_network
 from vidray.models.preprocess import Preprocessing
+from vidray.models.weights import reader
 from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
@@ -52,6 +53,7 @@ class DeepJob:
             hidden. None learns them.
         exits: settings of early exits; None without any. Where they stand is in ``network``.
         distillation: the teacher, and the clips that it alone answers for; None without one.
+        prune: share of the operations that goes before the training, see ``pruning``.
     """
 
     data: str
@@ -66,6 +68,7 @@ class DeepJob:
     mask_ratio: float | None = None
     exits: ExitSettings | None = None
     distillation: Distillation | None = None
+    prune: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values, for Ray's workers."""
@@ -75,10 +78,9 @@ class DeepJob:
         """What the weights depend on beside the data and its splits, for a digest."""
         training = defaults.without_open(dataclasses.asdict(self.training))
         values = self.to_json() | {"splits": None, "training": training}
-        if self.mask_ratio is None:  # As before there was pre-training.
-            del values["mask_ratio"]
-        if self.exits is None:
-            del values["exits"]
+        for late in ("mask_ratio", "exits", "prune"):  # None as before there was such a thing.
+            if values[late] is None:
+                del values[late]
         del values["distillation"]
         taught = self.distillation
         return values if taught is None else values | {"distillation": taught.deciding()}
@@ -144,6 +146,8 @@ def make_job(
     }
     if (variant := origin_and_variant(name, weights)[1]) is not None:
         network["variant"] = variant
+    if not names.is_hub(name) and (channels := reader.channels_of(weights, name)) is not None:
+        network["channels"] = channels
     return DeepJob(
         data=clips.uri,
         class_names=class_names,

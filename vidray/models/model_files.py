@@ -30,6 +30,8 @@ HeadKind = Literal["linear", "layernorm_dropout_linear"]
 # Names and settings of 100,000 classes are 2 MB.
 _MOST_BYTES = 16 << 20
 _MOST_CLASSES = 100_000
+# The deepest network has some 300 layers, the widest layer 8192 channels.
+_MOST_LAYERS, _MOST_CHANNELS = 10_000, 1 << 20
 _PIECE_BYTES = 4 << 20
 _MOST_EXITS = 64  # No network has as many units.
 
@@ -51,6 +53,8 @@ class Network:
     """What a network of transformers is made of (``transformers_config``); of others None."""
     exits: tuple[int, ...] | None = None
     """Units after which a clip may leave early, see ``networks.exits``; None has no such exits."""
+    channels: Mapping[str, Any] | None = None
+    """What pruning has left of its layers, by name: ``[out, in]``, of a norm ``[channels]``."""
 
     def __post_init__(self) -> None:
         if (self.config is not None) != model_names.is_hub(self.name):
@@ -58,6 +62,8 @@ class Network:
             raise UserError(f"config of the model {checked_json.shown(self.name)} is wrong: {rule}")
         if self.config is not None:
             transformers_config.from_json(self.config, where="config")
+        if self.channels is not None:
+            _check_channels(self.channels, self.name)
         if self.merge is not None:
             _check_merge(self.merge, self.num_classes)
         for name in ("frames", "size_px"):
@@ -85,6 +91,29 @@ class DistilledFrom:
         names.check_name(self.teacher, what="the teacher")
         if self.unlabelled_clips < 0:
             raise UserError(f"unlabelled_clips is {self.unlabelled_clips}: it must be 0 or more")
+
+
+def _check_channels(channels: Mapping[str, Any], name: str) -> None:
+    """What can be told without the network; ``cut_channels`` holds them against its layers."""
+    if model_names.is_hub(name):
+        raise UserError(f"channels are of a pruned network, and {name} cannot be pruned")
+    if not 1 <= len(channels) <= _MOST_LAYERS:
+        raise UserError(f"channels name {len(channels)} layers: it must be 1 to {_MOST_LAYERS}")
+    for layer, sizes in channels.items():
+        if (
+            not isinstance(sizes, list)
+            or len(sizes) not in (1, 2)
+            or any(type(size) is not int or not 1 <= size <= _MOST_CHANNELS for size in sizes)
+        ):
+            shown = checked_json.shown(layer)
+            rule = f"a list of one or two whole numbers from 1 to {_MOST_CHANNELS}"
+            raise UserError(f"channels of {shown} are {_shown_sizes(sizes)}: it must be {rule}")
+
+
+def _shown_sizes(sizes: Any) -> str:
+    if isinstance(sizes, list) and len(sizes) <= 2:
+        return f"[{', '.join(map(checked_json.shown, sizes))}]"
+    return checked_json.shown(sizes)
 
 
 def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:
