@@ -222,7 +222,7 @@ def figures(
         ],
         "accuracy_without_exits": float(whole.mean()),
         "lost": float(lost.mean()),
-        "lost_interval": list(deferral.interval_of(lost, said.groups)),
+        "lost_interval": list(deferral.interval_of_lost(lost, said.groups)),
         "flops_per_clip": float(np.dot(shares, flops)),
         "flops_without_exits": cost.flops_per_clip(model.network, shape),
         **_seconds(model, examples, timed_videos),

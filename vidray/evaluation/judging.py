@@ -167,14 +167,14 @@ def evaluate(
     if before and before.get("state") == "finished" and not overwrite:
         raise UserError(f"{where} holds an evaluation: choose another --out, or give --overwrite")
     model = models.load(model_dir, device=device_of(settings.device))
-    given = _examples(model, data)
+    given = examples_of(model, data)
     if settings.labels is not None:
         given = relabelled(given, read_class_map(settings.labels))
-    examples = apply(given, _selection(model, settings))
+    examples = apply(given, selection_of(model, settings))
     chosen = examples if settings.split == "all" else examples.of_split(settings.split)
     if not len(chosen.table):
-        raise UserError(_nothing_to_judge(data, settings.split, examples))
-    _refuse_unknown_classes(chosen, model)
+        raise UserError(nothing_to_judge(data, settings.split, examples))
+    refuse_unknown_classes(chosen, model)
     asked = {"model": model_dir, "data": data, "out": out, "overwrite": overwrite}
     folder = RunFolder(
         out=where,
@@ -190,7 +190,7 @@ def evaluate(
     judged = judge(chosen.table, probabilities, stages)
     metrics = {
         **judged.metrics(model.class_names),
-        "baselines": _baselines(judged, examples, model),
+        "baselines": baselines_of(judged, examples, model),
         "cost": _cost(model, model_dir, chosen, data, settings.timed_videos),
     }
     if isinstance(model, DeepModel) and stages is not None:
@@ -222,14 +222,14 @@ def device_of(wanted: Device) -> str:
     return "cuda" if has_gpu and wanted != "cpu" else "cpu"
 
 
-def _selection(model: Model, settings: JudgeSettings) -> Selection:
+def selection_of(model: Model, settings: JudgeSettings) -> Selection:
     """The selection of the model's training, without the classes that it has not seen."""
     selection = Selection.from_info(model.info)
     left_out = dict.fromkeys((*selection.without_classes, *settings.without_classes))
     return dataclasses.replace(selection, without_classes=tuple(left_out))
 
 
-def _nothing_to_judge(data: str, split: str, examples: Examples) -> str:
+def nothing_to_judge(data: str, split: str, examples: Examples) -> str:
     """The error of an empty split: the reason, and what can be judged instead."""
     where = storage.without_secrets(data)
     empty = f"{where} has no labelled video in split {split}"
@@ -244,7 +244,7 @@ def _nothing_to_judge(data: str, split: str, examples: Examples) -> str:
     )
 
 
-def _refuse_unknown_classes(chosen: Examples, model: Model) -> None:
+def refuse_unknown_classes(chosen: Examples, model: Model) -> None:
     """Refuse classes that the model cannot answer; the user may leave them out on purpose."""
     labels = Counter(chosen.table["label"].to_pylist())
     if unknown := sorted(labels.keys() - set(model.class_names)):
@@ -255,7 +255,7 @@ def _refuse_unknown_classes(chosen: Examples, model: Model) -> None:
         )
 
 
-def _examples(model: Model, data: str) -> Examples:
+def examples_of(model: Model, data: str) -> Examples:
     """The rows the model takes; UserError where they were made with other settings."""
     if isinstance(model, ClassicalModel):
         examples = read_features(data, model.families)
@@ -277,7 +277,8 @@ def _examples(model: Model, data: str) -> Examples:
     return examples
 
 
-def _baselines(judged: Judged, examples: Examples, model: Model) -> dict[str, Any]:
+def baselines_of(judged: Judged, examples: Examples, model: Model) -> dict[str, Any]:
+    """The figures of answers that look at no video, for the same videos."""
     train = examples.of_split("train").table["label"].to_pylist()
     known = [label for label in train if label in model.class_names]
     return baselines(
@@ -295,7 +296,7 @@ def _cost(
     rows = chosen.table.filter(pa.compute.is_in(chosen.table["video_id"], pa.array(ids)))
     few = dataclasses.replace(chosen, table=rows)
     first = {row["video_id"]: row for row in rows.to_pylist()}
-    videos = _videos(data, first)
+    videos = listed_videos(data, first)
     looks = _Looks.of(model)
 
     def answer() -> None:
@@ -313,7 +314,7 @@ def _cost(
         runs=3,
     )
     were_read: list[bool] = []
-    seconds = cost.median_seconds(lambda: were_read.append(_label(model, videos)), runs=1)
+    seconds = cost.median_seconds(lambda: were_read.append(label_here(model, videos)), runs=1)
     whole = seconds / len(videos) if all(were_read) else None
     return {**alone, "end_to_end_seconds_per_video": whole, "timed_videos": len(videos)}
 
@@ -351,7 +352,7 @@ class _Looks:
         )
 
 
-def _videos(data: str, first: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def listed_videos(data: str, first: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """VIDEOS rows of these rows' videos; a row of CLIPS has its own stretch and no size."""
     listed = parquet.read_parquet(storage.join(storage.canonical(data), "videos.parquet"))
     chosen = listed.filter(pa.compute.is_in(listed["video_id"], pa.array(list(first))))
@@ -360,7 +361,7 @@ def _videos(data: str, first: dict[str, dict[str, Any]]) -> list[dict[str, Any]]
     return [{**row, **found[video]} for video, row in first.items()]
 
 
-def _label(model: Model, videos: list[dict[str, Any]]) -> bool:
+def label_here(model: Model, videos: list[dict[str, Any]]) -> bool:
     """Label the videos in this process, from files; whether all files could still be read.
 
     One that cannot be read costs no time, and a figure of it would be too good.

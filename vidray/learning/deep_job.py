@@ -15,6 +15,7 @@ from vidray import models, storage
 from vidray.errors import UserError
 from vidray.learning import as_trained, defaults, loop
 from vidray.learning.defaults import Facts
+from vidray.learning.distillation import Distillation
 from vidray.learning.epochs import (
     EpochRow,
 )
@@ -30,6 +31,7 @@ from vidray.models.networks.drop_path import published_rate, set_drop_path
 from vidray.models.networks.exits import ExitNetwork, placed
 from vidray.models.networks.from_hub import pretraining_network
 from vidray.models.preprocess import Preprocessing
+from vidray.models.weights import reader
 from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
@@ -50,6 +52,8 @@ class DeepJob:
         mask_ratio: of a pre-training, which learns no classes: the share of patches that are
             hidden. None learns them.
         exits: settings of early exits; None without any. Where they stand is in ``network``.
+        distillation: the teacher, and the clips that it alone answers for; None without one.
+        prune: share of the operations that goes before the training, see ``pruning``.
     """
 
     data: str
@@ -63,6 +67,8 @@ class DeepJob:
     splits: Mapping[str, str] | None = None
     mask_ratio: float | None = None
     exits: ExitSettings | None = None
+    distillation: Distillation | None = None
+    prune: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values, for Ray's workers."""
@@ -72,11 +78,12 @@ class DeepJob:
         """What the weights depend on beside the data and its splits, for a digest."""
         training = defaults.without_open(dataclasses.asdict(self.training))
         values = self.to_json() | {"splits": None, "training": training}
-        if self.mask_ratio is None:  # As before there was pre-training.
-            del values["mask_ratio"]
-        if self.exits is None:
-            del values["exits"]
-        return values
+        for late in ("mask_ratio", "exits", "prune"):  # None as before there was such a thing.
+            if values[late] is None:
+                del values[late]
+        del values["distillation"]
+        taught = self.distillation
+        return values if taught is None else values | {"distillation": taught.deciding()}
 
     @property
     def is_fresh(self) -> bool:
@@ -92,6 +99,7 @@ class DeepJob:
             "augmentation": Augmentation(**values["augmentation"]),
             "preprocessing": Preprocessing.from_json(values["preprocessing"]),
             "exits": None if values["exits"] is None else ExitSettings(**values["exits"]),
+            "distillation": Distillation.from_json(values["distillation"]),
         }
         return cls(**{**values, **parts})
 
@@ -138,6 +146,8 @@ def make_job(
     }
     if (variant := origin_and_variant(name, weights)[1]) is not None:
         network["variant"] = variant
+    if not names.is_hub(name) and (channels := reader.channels_of(weights, name)) is not None:
+        network["channels"] = channels
     return DeepJob(
         data=clips.uri,
         class_names=class_names,
@@ -298,6 +308,7 @@ def model_info(
         "clip": examples.settings,
         "training": {**dataclasses.asdict(job.training), "precision": precision},
         "trained": job.trained,
+        **({} if job.distillation is None else {"distillation": job.distillation.to_info()}),
     }
 
 

@@ -167,7 +167,7 @@ def choose_threshold(
     if not ((sure >= 0) & (sure <= 1)).all():
         raise UserError("a confidence is no number from 0 to 1")
     loss = dear.astype(np.int64) - cheap
-    p_value, num_groups = _p_value_of(groups, len(sure))
+    num_groups, p_value = _test_of(groups, len(sure))
 
     kept = _walk(sure, loss, lambda lost: p_value(lost, allow) <= 1 - sureness)
     value = None if kept is None else _between(sure, kept)
@@ -177,7 +177,7 @@ def choose_threshold(
         value=value,
         share=float(keeps.mean()),
         lost=float(lost.mean()),
-        lost_interval=_interval(lost, p_value, (1 - sureness) / 2),
+        lost_interval=(_interval(lost, p_value, (1 - sureness) / 2) if keeps.any() else (0.0, 0.0)),
         allow=allow,
         sureness=sureness,
         num_videos=len(sure),
@@ -209,7 +209,7 @@ def choose_in_sequence(
     """
     check_allow(allow, sureness)
     number = losses.shape[1]
-    p_value, num_groups = _p_value_of(groups, number)
+    num_groups, p_value = _test_of(groups, number)
     kept = None
     for k, lost in enumerate(losses):
         if p_value(lost, allow) > 1 - sureness:
@@ -228,19 +228,27 @@ def choose_in_sequence(
     )
 
 
-def interval_of(
-    losses: _Integers, groups: Groups | None, sureness: float = 0.95
+def interval_of_lost(
+    lost: ArrayLike, groups: Groups | None, *, sureness: float = 0.95
 ) -> tuple[float, float]:
-    """The two-sided interval of the mean of ``losses``, ``int (N,)``, as ``Threshold`` has it."""
-    p_value, _ = _p_value_of(groups, len(losses))
-    return _interval(losses, p_value, (1 - sureness) / 2)
+    """The two-sided interval of a mean loss, by the tests that choose a threshold.
+
+    Args:
+        lost: ``int (N,)``, -1, 0 or 1: the dear answer right less the answer given right.
+        groups: as of ``choose_threshold``.
+    """
+    each = np.asarray(lost, np.int64)
+    if not len(each):
+        raise UserError("there are no videos to judge")
+    _, p_value = _test_of(groups, len(each))
+    return _interval(each, p_value, (1 - sureness) / 2)
 
 
-def _p_value_of(groups: Groups | None, number: int) -> tuple[PValue, int]:
-    """The test of videos of these recordings, and how many recordings there are."""
-    codes = group_codes(groups, number)
+def _test_of(groups: Groups | None, count: int) -> tuple[int, PValue]:
+    """How many recordings there are, and the test: exact where each has one video."""
+    codes = group_codes(groups, count)
     num_groups = len(np.unique(codes))
-    return (_p_of_videos if num_groups == number else _p_of_recordings(codes)), num_groups
+    return num_groups, _p_of_videos if num_groups == count else _p_of_recordings(codes)
 
 
 def _walk(sure: _Floats, loss: _Integers, passes: Callable[[_Integers], bool]) -> float | None:

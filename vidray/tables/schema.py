@@ -135,6 +135,7 @@ LABELLED = pa.schema(
         pa.field("duration_seconds", pa.float64()),  # of the stretch, where it is of one
         *_DAMAGE,
         pa.field("attempts", pa.int32(), nullable=False),  # with this content, this one included
+        pa.field("stage", pa.int32()),  # of two models the one that labelled it, 1 or 2
         *_CAP,
         *_PROVENANCE,
     ]

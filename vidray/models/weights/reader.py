@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vidray import storage
@@ -54,6 +55,19 @@ def origin_and_variant(name: str, weights: str, make: Make) -> tuple[str | None,
     found = find(weights, name)
     origin, variant = fitting.recognise(name, found, make)
     return origin.name, variant
+
+
+def channels_of(weights: str, name: str) -> Mapping[str, Any] | None:
+    """What pruning has left of the layers, see ``cut_channels``, of weights of a model folder; None
+    of all others.
+
+    Raises:
+        UserError: as ``info_of``.
+    """
+    if (folder := folder_of_weights(weights)) is None:
+        return None
+    found: Mapping[str, Any] | None = info_of(folder, name)["network"].get("channels")
+    return found
 
 
 def find(weights: str, name: str) -> FoundWeights:
