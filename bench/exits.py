@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from vidray import models
 from vidray.evaluation import cost, exits, teaching
 from vidray.evaluation.exits import Said
+from vidray.learning import deep_job
 from vidray.learning.epoch_lines import EpochLines
 from vidray.learning.examples import Examples, read_clips
 from vidray.learning.exit_settings import ExitSettings
@@ -137,12 +138,12 @@ def _learnt(bench: Bench, examples: Examples, data: str, out: str) -> str:
         augmentation=Augmentation.none(),
         workers=Workers(in_process=True),
     )
-    lesson = teaching.with_exits(
-        teaching.lesson_of(
-            bench.model, examples, settings, folds=FoldSettings(), on_rows=EpochLines(bench.epochs)
-        ),
-        ExitSettings(exits=bench.exits),
+    lesson = teaching.lesson_of(
+        bench.model, examples, settings, folds=FoldSettings(), on_rows=EpochLines(bench.epochs)
     )
+    assert isinstance(lesson, teaching.DeepLesson)
+    job = deep_job.with_exits(lesson.job, examples, ExitSettings(exits=bench.exits))
+    lesson = dataclasses.replace(lesson, job=job)
     run = teaching.model_run(lesson, data=data, out=out)
     if run.claim() != "finished":
         run.finish(**lesson.teach(run).report)
@@ -186,7 +187,7 @@ def _print_draws(model: DeepModel, others: Examples, said: Said, allow: float, d
     shown = sum(rule.threshold.value is not None for rule in rules)
     middle = rules[int(np.argsort(shares)[len(shares) // 2])]
     last = lost[0]
-    low, high = deferral.interval_of(last, rest.groups)
+    low, high = deferral.interval_of_lost(last, rest.groups)
     print(
         f"allow {allow:g}: held in {held} of {draws} draws, a threshold was found in {shown}; "
         f"lost on the other half: median {np.median([one.mean() for one in lost]):.4f}, most "

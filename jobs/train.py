@@ -11,6 +11,7 @@ command again after a kill and it goes on from the last epoch.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
@@ -85,6 +86,11 @@ class TrainConfig:
             flags.refuse_unused(self.learning.classical, self.model)
             flags.refuse_unused(self.folds, self.model)
             self.exits.check(self.model)
+            if self.exits.exits and self.pruning.prune is not None:
+                raise UserError(
+                    "--prune takes channels of a trained model, and exits begin anew: prune first, "
+                    "then train with --exits and --weights of the pruned model"
+                )
 
 
 def main(config: TrainConfig) -> None:
@@ -93,7 +99,7 @@ def main(config: TrainConfig) -> None:
     # These take seconds to import: not before the arguments are known to be right.
     from vidray import storage
     from vidray.evaluation import console, teaching
-    from vidray.learning import as_trained, tensorboard
+    from vidray.learning import as_trained, deep_job, tensorboard
     from vidray.learning.epoch_lines import EpochLines
 
     out = storage.canonical(config.out)
@@ -110,7 +116,9 @@ def main(config: TrainConfig) -> None:
         prune=config.pruning.prune,
     )
     if config.exits.exits:
-        lesson = teaching.with_exits(lesson, config.exits)
+        assert isinstance(lesson, teaching.DeepLesson)
+        job = deep_job.with_exits(lesson.job, examples, config.exits)
+        lesson = dataclasses.replace(lesson, job=job)
     if config.distilling.teacher is not None:
         lesson = teaching.with_teacher(lesson, config.distilling, out=out)
     lesson.check()

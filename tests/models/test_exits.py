@@ -21,8 +21,8 @@ from vidray.models.networks.exits import ExitNetwork, Leaving, flops_by_stage, p
 
 SHAPE = (3, 8, 32, 32)
 QUICK = ("resnet18_avg",)
-SLOW = ("s3d", "x3d_s", "r3d_18", "mc3_18", "r2plus1d_18", "slow_r50", "i3d_r50", "r2plus1d_r50", "c3d",
-        "resnet18_lstm", "efficientnet_lite0_attention")  # fmt: skip
+SLOW = ("s3d", "x3d_s", "r3d_18", "mc3_18", "r2plus1d_18", "slow_r50", "i3d_r50", "r2plus1d_r50",
+        "c3d", "resnet18_lstm", "efficientnet_lite0_attention")  # fmt: skip
 EACH = (*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW))
 
 
@@ -146,7 +146,7 @@ def test_a_copy_has_its_own_weights() -> None:
         assert network(some_clips(1)).any()
 
 
-@pytest.mark.parametrize("name", ("resnet18_avg", "s3d", "x3d_s"))
+@pytest.mark.parametrize("name", ["resnet18_avg", "s3d", "x3d_s"])
 def test_the_work_of_each_stage(name: str) -> None:
     without, network = made(name)
     flops = flops_by_stage(network, SHAPE)

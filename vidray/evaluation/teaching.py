@@ -18,12 +18,11 @@ from vidray import masking, models
 from vidray.distributed import training
 from vidray.evaluation import exits, judging, plots
 from vidray.evaluation.drawing import save_figure
-from vidray.learning import deep_job, distillation, recordings
+from vidray.learning import distillation, recordings
 from vidray.learning.deep_job import DeepJob, Trained, make_job, make_network, model_info
 from vidray.learning.distillation import DistillSettings
 from vidray.learning.epochs import EpochRow, OnRows, best_epoch
 from vidray.learning.examples import Examples, with_families
-from vidray.learning.exit_settings import ExitSettings
 from vidray.learning.recordings import Demand
 from vidray.learning.train_config import (
     ClassicalSettings,
@@ -284,13 +283,6 @@ def lesson_of(
 
         job = start.with_pruning(job, prune)
     return DeepLesson(job=job, examples=examples, workers=settings.workers, on_rows=on_rows)
-
-
-def with_exits(lesson: Lesson, settings: ExitSettings) -> DeepLesson:
-    """The lesson of the same model with early exits; raises UserError where it can have none."""
-    assert isinstance(lesson, DeepLesson)
-    job = deep_job.with_exits(lesson.job, lesson.examples, settings)
-    return dataclasses.replace(lesson, job=job)
 
 
 def with_teacher(lesson: Lesson, settings: DistillSettings, *, out: str) -> DeepLesson:
