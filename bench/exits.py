@@ -29,9 +29,8 @@ import tyro
 from numpy.typing import NDArray
 
 from vidray import models
-from vidray.evaluation import cost, exits, teaching
+from vidray.evaluation import cost, exits, lesson_changes, teaching
 from vidray.evaluation.exits import Said
-from vidray.learning import deep_job
 from vidray.learning.epoch_lines import EpochLines
 from vidray.learning.examples import Examples, read_clips
 from vidray.learning.exit_settings import ExitSettings
@@ -141,9 +140,7 @@ def _learnt(bench: Bench, examples: Examples, data: str, out: str) -> str:
     lesson = teaching.lesson_of(
         bench.model, examples, settings, folds=FoldSettings(), on_rows=EpochLines(bench.epochs)
     )
-    assert isinstance(lesson, teaching.DeepLesson)
-    job = deep_job.with_exits(lesson.job, examples, ExitSettings(exits=bench.exits))
-    lesson = dataclasses.replace(lesson, job=job)
+    lesson = lesson_changes.with_exits(lesson, ExitSettings(exits=bench.exits))
     run = teaching.model_run(lesson, data=data, out=out)
     if run.claim() != "finished":
         run.finish(**lesson.teach(run).report)

@@ -11,7 +11,6 @@ command again after a kill and it goes on from the last epoch.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
@@ -98,8 +97,8 @@ def main(config: TrainConfig) -> None:
     began = time.monotonic()
     # These take seconds to import: not before the arguments are known to be right.
     from vidray import storage
-    from vidray.evaluation import console, teaching
-    from vidray.learning import as_trained, deep_job, tensorboard
+    from vidray.evaluation import console, lesson_changes, teaching
+    from vidray.learning import as_trained, tensorboard
     from vidray.learning.epoch_lines import EpochLines
 
     out = storage.canonical(config.out)
@@ -116,11 +115,9 @@ def main(config: TrainConfig) -> None:
         prune=config.pruning.prune,
     )
     if config.exits.exits:
-        assert isinstance(lesson, teaching.DeepLesson)
-        job = deep_job.with_exits(lesson.job, examples, config.exits)
-        lesson = dataclasses.replace(lesson, job=job)
+        lesson = lesson_changes.with_exits(lesson, config.exits)
     if config.distilling.teacher is not None:
-        lesson = teaching.with_teacher(lesson, config.distilling, out=out)
+        lesson = lesson_changes.with_teacher(lesson, config.distilling, out=out)
     lesson.check()
     if config.model not in names.CLASSICAL:
         for note in as_trained.notes(config.model, config.learning.deep, examples):

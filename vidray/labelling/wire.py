@@ -57,15 +57,6 @@ def in_batches(
     return joined(answers)
 
 
-def last_stage(answers: Sequence[Answer]) -> int | None:
-    """How far the clips of a video went, the one that went furthest; None without early exits.
-
-    Each leaves for itself, and the probabilities that are averaged are those it left with.
-    """
-    found = [answer.stages for answer in answers if answer.stages is not None]
-    return int(np.concatenate(found).max()) if found else None
-
-
 def question(pixels: NDArray[np.uint8]) -> pa.RecordBatch:
     """Clips ``uint8 (N, T, H, W, 3)`` as a batch of one column."""
     data = pa.py_buffer(np.ascontiguousarray(pixels))
