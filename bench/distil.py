@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from bench.clips import cut_all
 from vidray import models
 from vidray.distributed import training
-from vidray.evaluation import judging, teaching
-from vidray.evaluation.judging import Judged
+from vidray.evaluation import judging, lesson_changes, teaching
+from vidray.evaluation.judged import Judged, judge
 from vidray.evaluation.pairs import differences
 from vidray.learning.deep_job import DeepJob, model_info
 from vidray.learning.distillation import DistillSettings
@@ -178,7 +178,7 @@ def _learn(bench: Bench, folder: Path, examples: Examples, name: str) -> None:
         model, examples, settings, folds=FoldSettings(), on_rows=EpochLines(asked.epochs)
     )
     if name.startswith("taught"):
-        lesson = teaching.with_teacher(lesson, distilling, out=str(folder / name))
+        lesson = lesson_changes.with_teacher(lesson, distilling, out=str(folder / name))
     assert isinstance(lesson, teaching.DeepLesson)
     run = teaching.model_run(lesson, data=data, out=str(folder / name))
     if run.claim() == "finished":
@@ -221,8 +221,7 @@ def _report(folder: Path, test: Examples) -> None:
         assert isinstance(model, DeepModel)
         loaded[name] = model
     judged = {
-        name: judging.judge(test.table, judging.predict(model, test))
-        for name, model in loaded.items()
+        name: judge(test.table, judging.predict(model, test)) for name, model in loaded.items()
     }
     seconds = _seconds(loaded, test)
     scene_of = np.unique([str(group) for group in judged["teacher"].groups], return_inverse=True)[1]

@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Protocol
 
 from vidray import masking, models
 from vidray.distributed import training
-from vidray.evaluation import judging, plots
+from vidray.evaluation import exits, judging, plots
 from vidray.evaluation.drawing import save_figure
-from vidray.learning import distillation, recordings
+from vidray.evaluation.judged import judge
+from vidray.learning import recordings
 from vidray.learning.deep_job import DeepJob, Trained, make_job, make_network, model_info
-from vidray.learning.distillation import DistillSettings
 from vidray.learning.epochs import EpochRow, OnRows, best_epoch
 from vidray.learning.examples import Examples, with_families
 from vidray.learning.recordings import Demand
@@ -113,7 +113,7 @@ class ClassicalLesson:
         metrics: dict[str, Any] = {"val": None, "cross_validation": None}
         if len(val.table):
             found = classical.predict(pipeline, val.matrix())
-            metrics["val"] = judging.judge(val.table, found).metrics(class_names)
+            metrics["val"] = judge(val.table, found).metrics(class_names)
         if self.folds.folds:
             metrics["cross_validation"] = self._cross_validation(train)
         save_fitted(run.out, self.model, pipeline, self.examples, class_names, self.examples.digest)
@@ -136,7 +136,7 @@ class ClassicalLesson:
             repeats=self.folds.repeats,
             calibrated=self.settings.calibrated,
         )
-        judged = (judging.judge(train.table, one) for one in found.probabilities)
+        judged = (judge(train.table, one) for one in found.probabilities)
         repeats = [one.metrics(class_names) for one in judged]
         means = {key: _mean([repeat[key] for repeat in repeats]) for key in _MEANS}
         return {**means, "repeats": repeats, "folds": found.metrics}
@@ -192,10 +192,19 @@ class DeepLesson:
 
     def teach(self, run: RunFolder) -> Taught:
         """Train or resume, judge, and fill the folder."""
-        started, trained, seconds = train_network(self.job, self.workers, run, self.on_rows)
-        info = model_info(self.job, self.examples, trained.rows, source=started.source)
-        save_deep(run.out, info, trained.state)
-        best = trained.rows[best_epoch(trained.rows, self.job.training)].epoch
+        job, said = self.job, {}
+        if job.prune is not None:
+            from vidray.learning.pruning import start
+
+            pruned = start.begun(job, self.examples, run.work)
+            job, said = pruned.job, {"pruned": pruned.report}
+        started, trained, seconds = train_network(job, self.workers, run, self.on_rows)
+        info = model_info(job, self.examples, trained.rows, source=started.source)
+        save_deep(run.out, info | said, trained.state)
+        if job.exits is not None:
+            device, allow = judging.device_of("auto"), job.exits.allow
+            exits.write_rule(run.out, info | said, self.examples, allow=allow, device=device)
+        best = trained.rows[best_epoch(trained.rows, job.training)].epoch
         model = models.load(run.out, device=judging.device_of("auto"))  # As a user would.
         metrics = {"val": judge_val(model, self.examples), "best_epoch": best}
         write_json(run.path("metrics.json"), metrics)
@@ -240,6 +249,7 @@ def lesson_of(
     *,
     folds: FoldSettings,
     on_rows: OnRows,
+    prune: float | None = None,
 ) -> Lesson:
     """The lesson of the model of this name.
 
@@ -247,6 +257,7 @@ def lesson_of(
         examples: features for a classical model, clips for a deep one; with splits.
         folds: of a classical model's cross-validation.
         on_rows: see ``DeepLesson``.
+        prune: share of a network's operations that goes before its training.
 
     Raises:
         UserError: what is asked for can't be trained from these clips.
@@ -267,26 +278,11 @@ def lesson_of(
         training=settings.training,
         augmentation=settings.augmentation,
     )
+    if prune is not None:
+        from vidray.learning.pruning import start
+
+        job = start.with_pruning(job, prune)
     return DeepLesson(job=job, examples=examples, workers=settings.workers, on_rows=on_rows)
-
-
-def with_teacher(lesson: Lesson, settings: DistillSettings, *, out: str) -> DeepLesson:
-    """The lesson of a deep model that a teacher teaches, and a line on stdout that says so.
-
-    Args:
-        settings: with a teacher.
-        out: the model folder that is made.
-
-    Raises:
-        UserError: see ``distillation.plan``.
-    """
-    assert isinstance(lesson, DeepLesson)
-    job, examples = lesson.job, lesson.examples
-    found = distillation.plan(settings, examples, job.class_names, out=out)
-    distillation.check_training(found, job.training)
-    for note in distillation.notes(found, examples):
-        print(f"note: {note}")
-    return dataclasses.replace(lesson, job=dataclasses.replace(job, distillation=found))
 
 
 class Claiming(Protocol):
@@ -377,7 +373,7 @@ def judge_val(model: Model, examples: Examples) -> dict[str, Any] | None:
     val = examples.of_split("val")
     if not len(val.table):
         return None
-    return judging.judge(val.table, judging.predict(model, val)).metrics(examples.class_names)
+    return judge(val.table, judging.predict(model, val)).metrics(examples.class_names)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

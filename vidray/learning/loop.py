@@ -35,6 +35,7 @@ from vidray.errors import UserError
 from vidray.learning import checkpoints, defaults
 from vidray.learning.average import Average
 from vidray.learning.epochs import EpochRow, Validation, check_finite, known, should_stop
+from vidray.learning.exits import of_every_exit
 from vidray.learning.loader import Batch, TrainingLoader
 from vidray.learning.losses import Classification, Objective, balanced_weights
 from vidray.learning.optimizer import learning_rate_at, make_optimizer, parameter_groups
@@ -154,7 +155,8 @@ class _Loop:
         self.device = device
         self.world = batchnorm.world_size()
         self.steps_per_epoch = loader.steps_per_epoch
-        self.objective = objective or _classification(loader, training, device)
+        objective = objective or _classification(loader, training, device)
+        self.objective = of_every_exit(network, objective)
         self.teacher = teacher
         self.network = batchnorm.synchronise(network.to(device))
         if training.channels_last:
