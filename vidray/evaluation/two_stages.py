@@ -21,7 +21,7 @@ from rich.console import Console
 
 from vidray import masking, models, storage
 from vidray.errors import UserError
-from vidray.evaluation import cost, judging, two_stages_cost
+from vidray.evaluation import cost, judged_files, judging, two_stages_cost
 from vidray.evaluation.judge_settings import JudgeSettings
 from vidray.evaluation.judging import Judged
 from vidray.evaluation.two_stages_cost import Timed
@@ -123,8 +123,8 @@ def evaluate(
     }
     answers.write(where)
     write_json(folder.path("metrics.json"), metrics)
-    judging.write_predictions(folder, judged, first.model.class_names)
-    judging.draw(folder, judged, metrics, first.model.class_names)
+    judged_files.write_predictions(folder, judged, first.model.class_names)
+    judged_files.draw(folder, judged, metrics, first.model.class_names)
     folder.finish(counts={"videos": len(judged.video_ids)})
     return metrics
 

@@ -272,6 +272,7 @@ def _by_clips(
         **answer_columns(answer.probabilities.mean(axis=0), model.class_names),
         **columns,
         **_embedding([answer]),
+        "exit_stage": _last_stage([answer]),
     }
 
 
@@ -325,6 +326,7 @@ def _stream_windows(
     return {
         **answer_columns(probabilities.mean(axis=0), model.class_names),
         **_embedding(answers, every),
+        "exit_stage": _last_stage(answers),
         "segments": join_windows(bounds, probabilities, model.class_names),
         "decoder": "pyav",
     }
@@ -361,6 +363,15 @@ def _embedding(
     """The embedding column, where it is wanted: the mean over ``clips``."""
     found = [answer.embeddings for answer in answers if answer.embeddings is not None]
     return {"embedding": np.concatenate(found)[clips].mean(axis=0).tolist()} if found else {}
+
+
+def _last_stage(answers: Sequence[Answer]) -> int | None:
+    """How far the clips of a video went, the one that went furthest; None without early exits.
+
+    Each leaves for itself, and the probabilities that are averaged are those it left with.
+    """
+    found = [answer.stages for answer in answers if answer.stages is not None]
+    return int(np.concatenate(found).max()) if found else None
 
 
 def window_begins(num_frames: int, span: int, step: int) -> NDArray[np.int64]:

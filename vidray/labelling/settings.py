@@ -137,9 +137,24 @@ def check_model(options: LabelOptions, info: Mapping[str, Any]) -> None:
             f"crops is {options.crops}, and {name} has learnt from whole pictures: "
             "leave it at 1, or train on clips of --fit crop or resize_crop"
         )
+    if options.compile and leaves_early(info) and not options.embedding:
+        raise UserError(
+            f"compile is of whole networks, and clips leave {name} at early exits: leave --compile "
+            "out"
+        )
     if not is_deep:
         # It describes a video, whole, as those it learnt from were.
         flags.refuse_unused(options, f"{name}, a classical model", but=("crops", "limits"))
+
+
+def leaves_early(info: Mapping[str, Any]) -> bool:
+    """Whether clips may leave a model's network at early exits.
+
+    Args:
+        info: its model.json, checked.
+    """
+    is_deep = info["family"] == "deep"
+    return is_deep and "exits" in info and info["exits"]["threshold"]["value"] is not None
 
 
 def network_options(settings: LabelSettings) -> LabelSettings:

@@ -33,6 +33,7 @@ _MOST_CLASSES = 100_000
 # The deepest network has some 300 layers, the widest layer 8192 channels.
 _MOST_LAYERS, _MOST_CHANNELS = 10_000, 1 << 20
 _PIECE_BYTES = 4 << 20
+_MOST_EXITS = 64  # No network has as many units.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,8 @@ class Network:
     """What a network of transformers is made of (``transformers_config``); of others None."""
     channels: Mapping[str, Any] | None = None
     """What pruning has left of its layers, by name: ``[out, in]``, of a norm ``[channels]``."""
+    exits: tuple[int, ...] | None = None
+    """Units after which a clip may leave early, see ``networks.exits``; None has no such exits."""
 
     def __post_init__(self) -> None:
         if (self.config is not None) != model_names.is_hub(self.name):
@@ -70,6 +73,24 @@ class Network:
         if not 0 <= self.dropout <= 1:
             raise UserError(f"dropout is {self.dropout}: it must be 0 to 1")
         model_names.check_variant(self.name, self.variant)
+        if self.exits is not None:
+            _check_exits(self.exits, self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilledFrom:
+    """What a taught model's model.json says of its teacher."""
+
+    teacher: str
+    teacher_digest: str
+    temperature: float
+    share: float
+    unlabelled_clips: int
+
+    def __post_init__(self) -> None:
+        names.check_name(self.teacher, what="the teacher")
+        if self.unlabelled_clips < 0:
+            raise UserError(f"unlabelled_clips is {self.unlabelled_clips}: it must be 0 or more")
 
 
 def _check_channels(channels: Mapping[str, Any], name: str) -> None:
@@ -102,6 +123,14 @@ def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:
         raise UserError(
             f"merge names other classes than 0 to {num_classes - 1}: each has one member or more"
         )
+
+
+def _check_exits(exits: tuple[int, ...], name: str) -> None:
+    model_names.check_exits(name)
+    if not 1 <= len(exits) <= _MOST_EXITS:
+        raise UserError(f"exits has {len(exits)} entries: 1 to {_MOST_EXITS}")
+    if any(number < 0 for number in exits) or sorted(set(exits)) != list(exits):
+        raise UserError(f"exits is {list(exits)}: numbers of units, from 0, each above the last")
 
 
 # Folders of an older vidray lack the caps that came later, ``build`` has defaults, and neither
@@ -276,9 +305,15 @@ def _check_deep(info: Mapping[str, Any]) -> None:
             f"network.num_classes is {network.num_classes} and class_names has "
             f"{len(info['class_names'])}: a network has one output for each class"
         )
+    if "exits" in info:
+        from vidray.models import exit_rule  # It imports SciPy, for the few models that have exits.
+
+        exit_rule.check_count(exit_rule.ExitRule.from_json(info["exits"]), network.exits)
     pixels = info.get("preprocessing")
     given = checked_json.build(Preprocessing, pixels, "preprocessing", may_lack=_MAY_LACK)
     clip = checked_json.build(ClipSettings, info.get("clip"), "clip", may_lack=_MAY_LACK)
+    if "distillation" in info:  # Of a model without a teacher it says nothing.
+        checked_json.build(DistilledFrom, info["distillation"], "distillation")
     if max(given.num_frames, given.size_px) > 4096:
         raise UserError("preprocessing.num_frames and size_px must be 4096 at the most")
     if given.span > clip.frames_per_clip:

@@ -17,6 +17,7 @@ from vidray.models.networks import batchnorm, cut_channels, from_hub
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.c3d import c3d
 from vidray.models.networks.cut_channels import Channels
+from vidray.models.networks.exits import with_exits
 from vidray.models.networks.frame_pooling import BACKBONES, frame_pooling
 from vidray.models.networks.heads import HEAD_KINDS, HeadKind, MergedHead
 from vidray.models.networks.r2plus1d import r2plus1d_34
@@ -47,6 +48,7 @@ def build(
     channels: Channels | None = None,
     merge: Sequence[int | None] | None = None,
     keep_head: bool | None = None,
+    exits: Sequence[int] | None = None,
 ) -> Architecture:
     """A network with its parts.
 
@@ -67,6 +69,7 @@ def build(
         merge: for each output of a head before it, the class it counts for: ``heads.MergedHead``.
         keep_head: None keeps the last layer of a file where it fits and never that of ``default``,
             unless the model is ``hf:...``; True wants it, whichever it is; False makes a new one.
+        exits: units after which clips may leave early, see ``exits.ExitNetwork``; always new.
 
     Raises:
         UserError: an unknown name or variant, or weights that can't be had or do not fit.
@@ -96,7 +99,9 @@ def build(
         built = replace(make(name, variant), variant=variant)
     else:
         built = reader.filled(name, str(weights), make, keep_head=keep_head)
-    return built if merge is None else merged(built, merge)
+    if merge is not None:
+        built = merged(built, merge)
+    return built if exits is None else with_exits(built, name, exits, num_classes)
 
 
 def origin_and_variant(name: str, weights: str) -> tuple[str | None, str | None]:

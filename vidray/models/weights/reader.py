@@ -17,6 +17,7 @@ from vidray.tables.run_folder import MODEL, WEIGHTS
 
 CONFIG = "config.json"  # of a folder of transformers
 DEFAULT = "default"
+_EXITS = "exits."  # begins the names of an ``ExitNetwork``'s own tensors
 # What starts fresh.
 NONE = (None, "none")
 
@@ -110,8 +111,11 @@ def info_of(folder: str, name: str) -> dict[str, Any]:
 def _of_model_folder(folder: str, name: str) -> FoundWeights:
     info = info_of(folder, name)
     where = storage.join(folder, WEIGHTS)
+    tensors = files.read_safetensors(where)
+    if info["network"].get("exits") is not None:  # Heads of its own classes, as its last one is.
+        tensors = {name: own for name, own in tensors.items() if not name.startswith(_EXITS)}
     return FoundWeights(
-        tensors=files.read_safetensors(where),
+        tensors=tensors,
         shown=storage.without_secrets(folder),
         origin="vidray",
         variant=info["network"].get("variant"),
