@@ -85,6 +85,11 @@ class TrainConfig:
             flags.refuse_unused(self.learning.classical, self.model)
             flags.refuse_unused(self.folds, self.model)
             self.exits.check(self.model)
+            if self.exits.exits and self.pruning.prune is not None:
+                raise UserError(
+                    "--prune takes channels of a trained model, and exits begin anew: prune first, "
+                    "then train with --exits and --weights of the pruned model"
+                )
 
 
 def main(config: TrainConfig) -> None:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from vidray.errors import UserError
 from vidray.learning import losses
-from vidray.learning.deep_job import DeepJob
 from vidray.learning.distillation import Distillation
+from vidray.learning.hyperparameters import Training
 from vidray.learning.loader import Batch, TrainingLoader
 from vidray.learning.losses import Classification
 from vidray.learning.unlabelled import read_beside
@@ -155,16 +155,21 @@ class Distilled:
         self._plain = Classification(label_smoothing=0.0, class_weights=None)
 
     @classmethod
-    def of(cls, job: DeepJob, loader: TrainingLoader, device: torch.device) -> Distilled:
+    def of(
+        cls,
+        found: Distillation,
+        training: Training,
+        loader: TrainingLoader,
+        device: torch.device,
+    ) -> Distilled:
         """The objective of a training with a teacher."""
-        found, weights = job.distillation, None
-        assert found is not None
-        if job.training.class_weights:
+        weights = None
+        if training.class_weights:
             weights = losses.balanced_weights(loader.labels, loader.num_classes).to(device)
         return cls(
             temperature=found.temperature,
             share=found.share,
-            label_smoothing=job.training.label_smoothing,
+            label_smoothing=training.label_smoothing,
             class_weights=weights,
         )
 
@@ -206,7 +211,7 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def with_unlabelled(
-    job: DeepJob, clips: Clips, rows: RowNumbers, labels: Labels
+    found: Distillation | None, clips: Clips, rows: RowNumbers, labels: Labels
 ) -> tuple[Read, Labels]:
     """What a training reads: the labelled clips, then those that the teacher alone answers for.
 
@@ -216,7 +221,6 @@ def with_unlabelled(
     Returns:
         Numbers from 0 -> stored clips, and the class of each: -1 where it has none.
     """
-    found = job.distillation
     if found is None or found.unlabelled is None:
         return lambda numbers: clips.read(rows[numbers]), labels
     others, own = Clips(found.unlabelled), np.array(found.rows, np.int64)
