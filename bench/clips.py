@@ -42,7 +42,7 @@ import ray.data
 import tyro
 from numpy.typing import NDArray
 
-from bench.throughput import _make_clips
+from bench.xvid_clips import make_clips
 from vidray import sources
 from vidray.distributed import capacity
 from vidray.learning.loader import epoch_batches
@@ -96,7 +96,7 @@ def main(bench: Bench) -> None:
     """Cut once, write each layout, run every way in turn and print medians."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = bench.videos or str(_make_clips(folder / "videos", bench.clips))
+        source = bench.videos or str(make_clips(folder / "videos", bench.clips))
         settings = ClipSettings(frames_per_clip=bench.frames_per_clip, size_px=bench.size_px)
         seconds_cutting = cut_all(source, folder / "shards", settings)
         clips = Clips(str(folder / "shards"))
@@ -186,8 +186,9 @@ def cut_all(
 ) -> float:
     """Cut clips as ``jobs/clips.py`` does, in this process, without Ray; returns the seconds.
 
-    Videos without a label get one: reading them costs the same.
+    Videos without a label get one, since reading them costs the same, unless they are kept as such.
     """
+    nameless = "none" if settings.unlabelled == "skip" else None
     listed = sources.list_videos(source, splits=splits)
     began = time.perf_counter()
     run = Run(out=str(out), table="clips", videos=source, digest=settings.digest)
@@ -196,7 +197,8 @@ def cut_all(
     numbered = zip(run.part_numbers(listed).to_pylist(), listed.to_pylist(), strict=True)
     for part, videos in itertools.groupby(numbered, key=itemgetter(0)):
         batches = [
-            cut_video({**video, "label": video["label"] or "none"}, settings) for _, video in videos
+            cut_video({**video, "label": video["label"] or nameless}, settings)
+            for _, video in videos
         ]
         run.write_part(part, pa.Table.from_batches(batches))
     run.publish(config, {"counts": run.check(listed)})

@@ -31,7 +31,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
-from bench.throughput import _make_clips
+from bench.xvid_clips import make_clips
 from vidray import models, sources, storage
 from vidray.labelling.commits import read_labels
 from vidray.labelling.labeller import label_videos
@@ -79,7 +79,7 @@ class Bench:
 def main(bench: Bench) -> None:
     """Run every way in turn and print medians."""
     with tempfile.TemporaryDirectory() as folder:
-        source = bench.videos or str(_make_clips(Path(folder) / "clips", bench.clips))
+        source = bench.videos or str(make_clips(Path(folder) / "clips", bench.clips))
         videos = sources.list_videos(source).to_pylist()
         model = f"{folder}/model"
         save_model(bench, model)

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +31,7 @@ import pyarrow.compute as pc
 import tyro
 from numpy.typing import NDArray
 
+from bench.xvid_clips import make_clips
 from tests import features_reference as reference
 from vidray import features, sources
 from vidray.distributed import worker
@@ -67,7 +67,7 @@ class Bench:
 def main(bench: Bench) -> None:
     """Run every way in turn and print medians."""
     with tempfile.TemporaryDirectory() as folder:
-        source = bench.videos or str(_make_clips(Path(folder) / "clips", bench.clips))
+        source = bench.videos or str(make_clips(Path(folder) / "clips", bench.clips))
         paths = sources.list_videos(source)["uri"].to_pylist()
         settings = Settings(families=features.PRESETS[bench.preset], enhance=bench.enhance)
         ways: dict[str, Callable[[], float]] = {
@@ -237,34 +237,6 @@ def _ray(bench: Bench, source: str, out: Path) -> float:
     subprocess.run([*command, *flags], check=True, capture_output=True)
     report = run_folder.read_json(str(out))
     return float(report["counts"]["videos"] / report["videos_per_second"])
-
-
-def _make_clips(folder: Path, clips: int) -> Path:
-    """8 s, 25 frames a second, 320x240, XviD with B-frames: a texture under a moving camera."""
-    folder.mkdir(parents=True)
-    for number in range(min(clips, 32)):
-        rng = np.random.default_rng(number)
-        small = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
-        scene = cv2.resize(small, (960, 720), interpolation=cv2.INTER_CUBIC)
-        scene = np.clip(scene + rng.normal(0, 12, scene.shape), 0, 255).astype(np.uint8)
-        path = np.cumsum(rng.normal(0, 2.5, (200, 2)), axis=0) + np.array([240, 320])
-        with av.open(str(folder / f"clip{number:04d}.avi"), "w") as container:
-            stream = container.add_stream("mpeg4", rate=Fraction(25))
-            stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-            stream.codec_context.codec_tag = "XVID"
-            stream.codec_context.options = {
-                "bf": "2",
-                "qscale": "4",
-                "flags": "+qscale",
-                "g": "250",
-            }
-            for row, column in np.clip(path, 0, (480, 640)).astype(int):
-                view = np.ascontiguousarray(scene[row : row + 240, column : column + 320])
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(view, format="rgb24")))
-            container.mux(stream.encode())
-    for number in range(32, clips):
-        shutil.copyfile(folder / f"clip{number % 32:04d}.avi", folder / f"clip{number:04d}.avi")
-    return folder
 
 
 if __name__ == "__main__":

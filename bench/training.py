@@ -128,12 +128,12 @@ def _wait(bench: Bench) -> None:
     """
     # Not at the top: with it comes Ray, which would count as memory of the other parts' processes.
     from bench.clips import cut_all
-    from bench.throughput import _make_clips
+    from bench.xvid_clips import make_clips
     from vidray.tables.shards import Clips
     from vidray.video.clips import ClipSettings
 
     with tempfile.TemporaryDirectory() as folder:
-        source = bench.videos or str(_make_clips(Path(folder) / "videos", bench.clips))
+        source = bench.videos or str(make_clips(Path(folder) / "videos", bench.clips))
         settings = ClipSettings(frames_per_clip=bench.frames, size_px=bench.stored_px)
         print(f"cut in {cut_all(source, Path(folder) / 'clips', settings):.1f} s", flush=True)
         clips = Clips(str(Path(folder) / "clips"))

@@ -21,7 +21,7 @@ FLOORS = (
     ("vidray.learning",),
     ("vidray.distributed",),
     ("vidray.evaluation", "vidray.labelling"),
-    ("vidray.search", "vidray.planning"),
+    ("vidray.search", "vidray.export", "vidray.planning"),
     ("vidray.report",),
     ("jobs", "tune"),
 )

@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "vidray.jobs.train",
     "adopt": "vidray.jobs.adopt",
     "evaluate": "vidray.jobs.evaluate",
+    "export": "vidray.jobs.export",
     "study": "vidray.jobs.study",
     "search": "vidray.tune.search",
     "label": "vidray.jobs.label",

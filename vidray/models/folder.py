@@ -13,12 +13,11 @@ run.json, _SUCCESS   how it was trained; _SUCCESS is written last
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -28,24 +27,27 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidray import storage
-from vidray.errors import ModelError, UserError, VideoError
+from vidray.errors import UserError, VideoError
 from vidray.features.embedding import Views
 from vidray.features.extraction import Settings
 from vidray.models import transformers_config
+from vidray.models.exported.description import is_graph
+from vidray.models.exported.model import ExportedModel, load_exported
 from vidray.models.inference import Read, predict_logits
 from vidray.models.matrices import feature_names, to_matrix
 from vidray.models.model_files import embeds, network_folder, read_info
 from vidray.models.names import Precision
 from vidray.models.networks.build import build
+from vidray.models.networks.exits import ExitNetwork, Leaving
 from vidray.models.preprocess import Preprocessing
+from vidray.models.probabilities import NEXT_STEP, as_model_errors, checked, softmax
 from vidray.models.weights import files, fitting
 from vidray.storage.json_file import write_json
 from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
 
-# A thousand rounding errors of float64, and no more.
-_MOST_OFF = 1e-6
-_NEXT_STEP = "get a new copy of it, or train it again"
+if TYPE_CHECKING:
+    from vidray.models.exit_rule import ExitRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ class DeepModel:
         network: the torch module, in eval mode; takes ``float (N, C, T, H, W)``.
         clip: how a video is cut into the clips it takes.
         head: the part of ``network`` that takes embeddings; None if nobody asks for these.
+        exits: when a clip leaves the network early; None where it has no exits.
     """
 
     name: str
@@ -66,6 +69,7 @@ class DeepModel:
     clip: ClipSettings
     info: Mapping[str, Any]
     head: nn.Module | None = None
+    exits: ExitRule | None = None
 
     def predict(
         self, clips: NDArray[np.uint8], *, batch_size: int = 8, precision: Precision = "float32"
@@ -90,29 +94,77 @@ class DeepModel:
         precision: Precision = "float32",
     ) -> NDArray[np.float64]:
         """``predict`` for clips that ``read`` gives batch by batch, such as ``Clips.read``."""
+        return self.answer_rows(read, rows, batch_size=batch_size, precision=precision)[0]
+
+    def answer_rows(
+        self,
+        read: Read,
+        rows: NDArray[np.int64],
+        *,
+        batch_size: int = 8,
+        precision: Precision = "float32",
+        rows_at_once: int | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
+        """``predict_rows``, and the stage where each clip left, ``int32 (N,)``, 1 for the first
+        exit; None of a network without exits.
+
+        Args:
+            rows_at_once: see ``networks.exits.ExitNetwork.answer``.
+        """
+        network, count = self.network, len(self.class_names)
+        if leaves := self.exits is not None and self.exits.threshold.value is not None:
+            network = self._leaving(rows_at_once)
+        found = self.logits(network, read, rows, batch_size=batch_size, precision=precision)
+        if not len(rows):
+            found = np.zeros((0, count + leaves), np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # It is looked at right away.
+            probabilities = softmax(found[:, :count] if leaves else found)
+        stages = None
+        if self.exits is not None:
+            stages = np.full(len(rows), self.exits.num_stages, np.int32)
+        if stages is not None and leaves:
+            stages = found[:, count].astype(np.int32)
+        return checked(probabilities, self.name, self.class_names), stages
+
+    def _leaving(self, rows_at_once: int | None) -> Leaving:
+        rule, network = self.exits, self.network
+        assert rule is not None
+        assert rule.threshold.value is not None
+        assert isinstance(network, ExitNetwork)
+        return Leaving(network, rule.temperatures, rule.threshold.value, rows_at_once=rows_at_once)
+
+    def logits(
+        self,
+        network: nn.Module,
+        read: Read,
+        rows: NDArray[np.int64],
+        *,
+        batch_size: int = 8,
+        precision: Precision = "float32",
+    ) -> NDArray[np.float32]:
+        """What ``network``, this one or one made of it, gives for clips: ``float32 (N, ...)``.
+
+        Raises:
+            UserError, ModelError: as ``predict``.
+        """
         if precision not in get_args(Precision):
             kinds = ", ".join(get_args(Precision))
             raise UserError(f"precision is {precision!r}: one of {kinds}")
-        if not len(rows):
-            return np.zeros((0, len(self.class_names)))
-        logits = predict_logits(
-            _Guarded(self.network, self.name),
+        return predict_logits(
+            _Guarded(network, self.name),
             (read(rows[k : k + batch_size]) for k in range(0, len(rows), batch_size)),
             preprocessing=self.preprocessing,
             device=next(self.network.parameters()).device,
             precision=precision,
         )
-        with np.errstate(invalid="ignore", over="ignore"):  # It is looked at right away.
-            found = softmax(logits)
-        return _checked(found, self.name, self.class_names)
 
     def embed(
         self, clips: NDArray[np.uint8], *, batch_size: int = 1, precision: Precision = "float32"
     ) -> NDArray[np.float32]:
         """What the head sees, ``float32 (N, D)``, of stored clips ``uint8 (N, T, H, W, 3)``.
 
-        One clip a pass if nothing else is said, as the label job computes on a CPU. Not for several
-        threads at once.
+        One clip a pass if nothing else is said, as the label job computes on a CPU; none leaves
+        early. Not for several threads at once.
 
         Raises:
             UserError, ModelError: as ``predict``.
@@ -125,7 +177,8 @@ class DeepModel:
 
         handle = self.head.register_forward_pre_hook(keep)
         try:
-            self.predict(clips, batch_size=batch_size, precision=precision)
+            whole = dataclasses.replace(self, exits=None)
+            whole.predict(clips, batch_size=batch_size, precision=precision)
         finally:
             handle.remove()
         return np.concatenate(seen)
@@ -171,12 +224,12 @@ class ClassicalModel:
         """``predict`` for rows ``float32 (N, D)``, as ``matrices.to_matrix`` makes them."""
         from vidray.models import classical
 
-        with _as_model_errors(self.name):
+        with as_model_errors(self.name, (torch.OutOfMemoryError,)):
             found = classical.predict(self.pipeline, x)
-        return _checked(found, self.name, self.class_names)
+        return checked(found, self.name, self.class_names)
 
 
-Model = DeepModel | ClassicalModel
+Model = DeepModel | ExportedModel | ClassicalModel
 
 
 class _Guarded(nn.Module):
@@ -187,53 +240,9 @@ class _Guarded(nn.Module):
         self.network, self.name = network, name
 
     def forward(self, inputs: Tensor) -> Tensor:
-        with _as_model_errors(self.name):
+        with as_model_errors(self.name, (torch.OutOfMemoryError,)):
             logits: Tensor = self.network(inputs)
         return logits
-
-
-@contextlib.contextmanager
-def _as_model_errors(name: str) -> Iterator[None]:
-    """Raise ModelError for any error but lack of memory, which is the machine's fault."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())
-        if "allocate memory" in said:  # PyTorch's on a CPU is a RuntimeError.
-            raise MemoryError(said) from error
-        raise ModelError(
-            f"the model {name} cannot take what its model.json says it is given "
-            f"({type(error).__name__}: {said[:200]}): {_NEXT_STEP}"
-        ) from error
-
-
-def _checked(
-    probabilities: NDArray[np.float64], name: str, class_names: tuple[str, ...]
-) -> NDArray[np.float64]:
-    """``probabilities``, checked: (N, K), finite, none negative, each row summing to 1."""
-    if probabilities.ndim != 2 or probabilities.shape[1] != len(class_names):
-        outputs = probabilities.shape[1] if probabilities.ndim == 2 else 0
-        raise ModelError(
-            f"the model {name} has {outputs} outputs and {len(class_names)} class names, where as "
-            f"many must be: {_NEXT_STEP}"
-        )
-    sums = probabilities.sum(axis=1)
-    good = (probabilities >= 0).all(axis=1) & (np.abs(sums - 1) < _MOST_OFF)  # NaN is neither
-    if not good.all():
-        raise ModelError(
-            f"the model {name} gives probabilities {probabilities[~good][0][:3]} that do not sum "
-            "to 1, since its weights are damaged, or too large for another precision than float32: "
-            f"{_NEXT_STEP}"
-        )
-    return probabilities
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities ``float64 (N, K)`` of logits ``(N, K)``."""
-    exp: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(exp / exp.sum(axis=1, keepdims=True))
 
 
 def load(model_dir: str, *, device: str = "cpu", with_network: bool = True) -> Model:
@@ -249,6 +258,8 @@ def load(model_dir: str, *, device: str = "cpu", with_network: bool = True) -> M
     """
     uri = storage.canonical(model_dir)
     info = read_info(model_dir)
+    if is_graph(info):
+        return load_exported(uri, info, device=device)
     if info["family"] == "deep":
         return _load_deep(uri, info, device)
     model = _load_classical(uri, info)
@@ -265,7 +276,11 @@ def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel:
         UserError: as ``load``, or a classical model without a network.
     """
     uri = network_folder(model_dir)
-    return _load_deep(uri, read_info(uri), device)
+    info = read_info(uri)
+    if is_graph(info):
+        shown = storage.without_secrets(uri)
+        raise UserError(f"{shown} holds an exported network: give the folder it was exported from")
+    return _load_deep(uri, info, device)
 
 
 def _load_classical(uri: str, info: dict[str, Any]) -> ClassicalModel:
@@ -300,7 +315,7 @@ def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
     ]
     if wrong:
         problem = f"{storage.without_secrets(where)} holds NaN or infinity in {len(wrong)} tensors"
-        raise UserError(f"{problem}, {wrong[0]} among them: {_NEXT_STEP}")
+        raise UserError(f"{problem}, {wrong[0]} among them: {NEXT_STEP}")
     return DeepModel(
         name=info["name"],
         class_names=tuple(info["class_names"]),
@@ -309,7 +324,16 @@ def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
         clip=ClipSettings.from_json(info["clip"]),
         info=info,
         head=built.head,
+        exits=_exit_rule(info),
     )
+
+
+def _exit_rule(info: Mapping[str, Any]) -> ExitRule | None:
+    if "exits" not in info:
+        return None
+    from vidray.models.exit_rule import ExitRule  # It imports SciPy.
+
+    return ExitRule.from_json(info["exits"])
 
 
 def _check_size(where: str, network: nn.Module) -> None:
@@ -323,7 +347,7 @@ def _check_size(where: str, network: nn.Module) -> None:
     most = widest * sum(tensor.numel() for tensor in network.state_dict().values()) + (1 << 20)
     if size_bytes > most:
         problem = f"{storage.without_secrets(where)} has {size_bytes} bytes"
-        raise UserError(f"{problem}, and weights of this model {most} at the most: {_NEXT_STEP}")
+        raise UserError(f"{problem}, and weights of this model {most} at the most: {NEXT_STEP}")
 
 
 def _check_not_smaller(where: str, config: Mapping[str, Any] | None) -> None:
@@ -343,7 +367,7 @@ def _check_not_smaller(where: str, config: Mapping[str, Any] | None) -> None:
     if storage.exists(where) and storage.file_info(where).size_bytes < count:
         raise UserError(
             f"{storage.without_secrets(where)} is too small for the {count} parameters of its "
-            f"model.json: {_NEXT_STEP}"
+            f"model.json: {NEXT_STEP}"
         )
 
 

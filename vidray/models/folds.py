@@ -32,7 +32,7 @@ def group_folds(
         UserError: a class has fewer groups than folds, or would be missing from a fold's training.
     """
     labels = np.asarray(y, np.int64)
-    codes = _group_codes(groups, len(labels))
+    codes = group_codes(groups, len(labels))
     if folds < 2:
         raise UserError(f"folds is {folds}: 2 or more")
     for index, group_count in enumerate(_groups_per_class(labels, codes, len(class_names))):
@@ -68,7 +68,7 @@ def fewest_groups(y: Labels, groups: Groups | None, class_names: Sequence[str]) 
 
 def groups_per_class(y: Labels, groups: Groups | None, classes: int) -> list[int]:
     """Number of groups of each class; a row without a group is a group of its own."""
-    return _groups_per_class(y, _group_codes(groups, len(y)), classes)
+    return _groups_per_class(y, group_codes(groups, len(y)), classes)
 
 
 def calibration_folds(
@@ -80,7 +80,7 @@ def calibration_folds(
     return group_folds(y, groups, folds=folds, seed=seed, class_names=class_names)
 
 
-def _group_codes(groups: Groups | None, count: int) -> NDArray[np.int64]:
+def group_codes(groups: Groups | None, count: int) -> NDArray[np.int64]:
     """``int64 (N,)``: equal where the group is the same."""
     names: Groups = [None] * count if groups is None else groups
     if len(names) != count:

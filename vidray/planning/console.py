@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from vidray.planning.plan import Option, CapacityPlan, Range
+from vidray.planning.plan import CapacityPlan, Option, Range
 from vidray.tables.summary import Table
 
 WIDTH = 140

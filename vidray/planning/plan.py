@@ -136,7 +136,9 @@ class CapacityPlan:
     growth: tuple[Step, ...]
 
 
-def make(rates: Rates, driver: Driver, prices: Prices | None, settings: PlanSettings) -> CapacityPlan:
+def make(
+    rates: Rates, driver: Driver, prices: Prices | None, settings: PlanSettings
+) -> CapacityPlan:
     """The plan for what is asked.
 
     Raises:

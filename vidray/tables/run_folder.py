@@ -42,6 +42,13 @@ State = Literal["free", "running", "finished"]
 
 # The files of a model folder.
 MODEL, WEIGHTS, PIPELINE = "model.json", "weights.safetensors", "pipeline.skops"
+# Those of an exported network, by what runs it. TensorRT makes its engine of the graph.
+GRAPHS: dict[str, tuple[str, ...]] = {
+    "onnx": ("network.onnx",),
+    "openvino": ("network.xml", "network.bin"),
+    "tensorrt": ("network.onnx",),
+    "torch": (WEIGHTS,),
+}
 # In that of a classical model: the model folder of the network whose embeddings it takes.
 EMBEDDING = "embedding"
 RUN, SUCCESS = "run.json", "_SUCCESS"
@@ -53,7 +60,8 @@ OWNED: dict[Kind, tuple[str, ...]] = {
     "label": ("labels", "nights", "_runs", "_numbers"),
     "model": (
         MODEL, WEIGHTS, PIPELINE, "metrics.json", "history.json", "curve.png", "importance.json",
-        EMBEDDING, "tensorboard", "_checkpoints",
+        EMBEDDING, "tensorboard", "_checkpoints", "network.onnx", "network.xml", "network.bin",
+        "parity.json",
     ),
     "pretraining": (
         "config.json", "preprocessor_config.json", "model.safetensors", "history.json",

@@ -1,0 +1,1 @@
+"""Networks of model folders, written for other runtimes, and how far their answers then differ."""
