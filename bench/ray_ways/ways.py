@@ -271,13 +271,13 @@ class Answer:
 
     def __init__(self, config: dict[str, Any]) -> None:
         from vidray import models
-        from vidray.labelling.predictor import Predictor, use_one_thread
+        from vidray.labelling.torch_predictor import TorchPredictor, use_one_thread
 
         use_one_thread()
         model = models.load(config["model"])
         assert isinstance(model, models.DeepModel)
         self._clip = model.clip
-        self._predict = Predictor(model, LabelSettings.from_json(config))
+        self._predict = TorchPredictor(model, LabelSettings.from_json(config))
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Adds ``probabilities``, drops ``pixels``."""

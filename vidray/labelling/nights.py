@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -23,9 +23,16 @@ from vidray.errors import JobError
 from vidray.labelling import commits, console, thresholds
 from vidray.labelling.commits import LabelSet
 from vidray.labelling.options import LabelOptions, TwoStages
-from vidray.labelling.settings import LabelSettings, check_model, name_and_digest
+from vidray.labelling.placing import predictors_for
+from vidray.labelling.settings import (
+    LabelSettings,
+    check_model,
+    check_runtimes,
+    name_and_digest,
+)
 from vidray.labelling.todo import Todo
-from vidray.models.model_files import embeds, read_info
+from vidray.models.exported.description import is_graph
+from vidray.models.model_files import network_info, read_info
 from vidray.sources import list_videos
 from vidray.tables import run_folder
 from vidray.tables.run_folder import RunFolder
@@ -58,29 +65,41 @@ def begin(
     info = read_info(model)
     second = thresholds.second_of(two or TwoStages(), info, digest)
     dear = None if second is None else read_info(second.model)
-    _check_options(options, predicting, info, dear)
+    networks = [network_info(model, info)]
+    if second is not None and dear is not None:
+        networks.append(network_info(second.model, dear))
+    predicting = _checked(options, predicting, info, dear, networks)
+    resources = resources.filled(
+        holds_network=True, with_pytorch=any(n is None or not is_graph(n) for n in networks)
+    )
     return Night(
         settings=LabelSettings(
             model=storage.canonical(model), model_digest=digest, options=options, then=second
         ),
         model_info=info,
         dear_info=dear,
+        networks=tuple(networks),
         videos=videos,
         out=folder,
         max_attempts=max_attempts,
         resources=resources,
         predicting=predicting,
-        config=config,
+        config={**config, "memory_gib": resources.memory_gib},
     )
 
 
-def _check_options(
+def _checked(
     options: LabelOptions,
     predicting: PredictorChoice,
     info: Mapping[str, Any],
     dear: Mapping[str, Any] | None,
-) -> None:
-    """Raise UserError for flags that have no effect on the model, or on either of two."""
+    networks: Sequence[Mapping[str, Any] | None],
+) -> PredictorChoice:
+    """The predictors that the network of the model, or of the second one, can have.
+
+    Raises:
+        UserError: a flag has no effect on the model, or on either of two.
+    """
     asked = info if dear is None else dear  # Predictors are the second one's.
     if dear is None:
         check_model(options, info)
@@ -88,8 +107,11 @@ def _check_options(
         thresholds.check_options(options)
         # What has an effect on one of them has one: flags for networks, if either is one.
         check_model(options, dear if dear["family"] == "deep" else info)
-    if not _has_network(asked):
+    check_runtimes(options, [network for network in networks if network is not None])
+    if networks[-1] is None:
         flags.refuse_unused(predicting, f"{asked['name']}, a classical model")
+        return predicting
+    return predictors_for(predicting, networks[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +122,7 @@ class Night:
         settings: everything that decides a label.
         model_info: model.json.
         dear_info: that of the second model, if there is one.
+        networks: that of each model's network; None of a model without one.
         videos: the source.
         out: the folder, canonical.
         max_attempts: a video that failed so often is left alone until it changes.
@@ -109,6 +132,7 @@ class Night:
     settings: LabelSettings
     model_info: Mapping[str, Any]
     dear_info: Mapping[str, Any] | None = None
+    networks: tuple[Mapping[str, Any] | None, ...]
     videos: str
     out: str
     max_attempts: int
@@ -120,7 +144,11 @@ class Night:
     def labels(self) -> LabelSet:
         """The set of labels that this model, or both, and these settings make."""
         infos = [self.model_info] if self.dear_info is None else [self.model_info, self.dear_info]
-        libraries = [name for info in infos for name in self.settings.libraries(info)]
+        libraries = [
+            name
+            for info, network in zip(infos, self.networks, strict=True)
+            for name in self.settings.libraries(info, network)
+        ]
         return LabelSet(
             out=self.out,
             name="-then-".join(info["name"] for info in infos) + f"-{self.settings.digest}",
@@ -227,17 +255,12 @@ class Night:
 
     def _placed(self) -> Resources:
         """The resources with predictors, if a network is to have processes of its own."""
-        if not _has_network(self.dear_info or self.model_info):
+        if self.networks[-1] is None:
             return self.resources
         from vidray.distributed import capacity
 
         predictors = capacity.place_predictors(self.predicting, LabelSettings.PREDICTOR)
         return dataclasses.replace(self.resources, predictors=predictors)
-
-
-def _has_network(info: Mapping[str, Any]) -> bool:
-    """Whether a model is a network, or takes the embeddings of one."""
-    return info["family"] == "deep" or embeds(info)
 
 
 def _measured(rows: pa.Table, report: Mapping[str, Any]) -> dict[str, Any]:
