@@ -49,6 +49,8 @@ def test_the_rates_of_a_night(folder: Path) -> None:
 def test_who_asks_predictors_asks_for_a_share_of_the_time() -> None:
     found = rates(of_timing={"predictors": 1}, stages={"decode": 15.0, "predict": 45.0})
     assert found.asking_share == 0.75
+    two = {"decode": 15.0, "predict": 30.0, "predict_then": 6.0}
+    assert rates(of_timing={"predictors": 1}, stages=two).asking_share == pytest.approx(0.1)
 
 
 def test_a_run_that_was_gone_on_with_has_not_listed(folder: Path) -> None:

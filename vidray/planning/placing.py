@@ -140,7 +140,12 @@ def _places(kind: NodeKind, rates: Rates) -> tuple[int, int, bool]:
 
 def _stages(rates: Rates) -> dict[str, float]:
     """Seconds of the stages as limits are called; what no stage was measured for is the rest."""
-    words = {"decode": "decoding", "predict": "the network, in workers", "embed": "the network"}
+    words = {
+        "decode": "decoding",
+        "predict": "the network, in workers",
+        "predict_then": "the second network, in workers",
+        "embed": "embeddings, in workers",
+    }
     found = {words.get(name, name): seconds for name, seconds in rates.stages.items()}
     rest = rates.timing.seconds_per_video * rates.timing.videos - sum(found.values())
     return {**found, "storage and the rest": max(0.0, rest)}

@@ -18,6 +18,8 @@ from vidray.tables import run_folder
 
 # Kinds of run that videos go through one by one.
 _KINDS = ("label", "features", "clips")
+# The stage in which predictors are asked is the first of these that a run has.
+_ASKING = ("predict_then", "embed", "predict")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +95,9 @@ class Rates:
         """Share of the workers' time with a video in which a predictor was asked."""
         if not self.timing.predictors:
             return 0.0
-        asked = sum(self.stages.get(name, 0.0) for name in ("predict", "embed"))
+        # Of two networks the second one's predictors are asked, of a classical model the embedder's.
+        found = [self.stages[name] for name in _ASKING if name in self.stages]
+        asked = found[0] if found else 0.0
         return min(1.0, asked / (self.timing.seconds_per_video * self.timing.videos))
 
 
