@@ -95,7 +95,7 @@ class Rates:
         """Share of the workers' time with a video in which a predictor was asked."""
         if not self.timing.predictors:
             return 0.0
-        # Of two networks the second one's predictors are asked, of a classical model the embedder's.
+        # Of two networks the second is asked, of a classical model the one that embeds.
         found = [self.stages[name] for name in _ASKING if name in self.stages]
         asked = found[0] if found else 0.0
         return min(1.0, asked / (self.timing.seconds_per_video * self.timing.videos))
