@@ -20,7 +20,7 @@ from vidray.distributed.resources import (
 )
 from vidray.errors import UserError
 from vidray.flags import Flat
-from vidray.labelling.options import LabelOptions
+from vidray.labelling.options import LabelOptions, TwoStages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,7 @@ class LabelConfig:
     overwrite: bool = False
     """Start afresh: remove what an earlier run left in the folder first. Labels of other models go,
     too."""
+    two: Annotated[TwoStages, Flat] = field(default_factory=TwoStages)
     settings: Annotated[LabelOptions, Flat] = field(default_factory=LabelOptions)
     resources: Annotated[Resources, Flat] = field(
         default_factory=lambda: Resources(memory_gib=MEMORY_GIB_WITH_NETWORK)
@@ -66,6 +67,7 @@ def main(config: LabelConfig) -> None:
         config.settings,
         config.resources,
         config.predicting,
+        two=config.two,
         max_attempts=config.max_attempts,
         config=cli.shown_flat(config, without=("dry_run", "overwrite")),
     )

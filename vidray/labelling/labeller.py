@@ -37,6 +37,7 @@ from vidray.labelling.wire import Answer, question, read_answer
 from vidray.models.model_files import embeds, network_folder, read_info
 from vidray.tables import rows
 from vidray.video import clips, sampling
+from vidray.video.aside import Aside
 from vidray.video.clips import ClipSettings
 from vidray.video.clock import Clock, Stretch
 from vidray.video.decode import Damage, IndexContradictedError, Video
@@ -83,6 +84,19 @@ def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
     """
     steady_opencv()
     settings = LabelSettings.from_json(config)
+    assert settings.then is None, "two models are the work of stages"
+    model, views = loaded(settings, ask)
+    return lambda video: label_video(video, model, settings, views)
+
+
+def loaded(
+    settings: LabelSettings, ask: Ask | None
+) -> tuple[ClipModel | ClassicalModel, Views | None]:
+    """The model, and where a classical one takes embeddings, who is asked for these.
+
+    Raises:
+        UserError: as ``label_videos``.
+    """
     info = read_info(settings.model)
     model: ClipModel | ClassicalModel
     views = None
@@ -92,7 +106,7 @@ def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
         model = _classical(settings)
         views = network(settings, ask).views if embeds(info) else None
     check_unchanged(settings)  # After it was read: it may be replaced at any moment.
-    return lambda video: label_video(video, model, settings, views)
+    return model, views
 
 
 def _classical(settings: LabelSettings) -> ClassicalModel:
@@ -149,23 +163,51 @@ def label_video(
     """
 
     def work(clock: rows.Stopwatch) -> list[rows.Values]:
-        if isinstance(model, ClipModel):
-            values = _by_clips(video, model, settings.options, clock)
-        else:
-            values = _by_features(video, model, views, clock)
-        # The label must belong to the content that the row's fingerprint names.
-        if storage.file_info(video["uri"]).fingerprint != video["fingerprint"]:
-            raise VideoError("changed", "replaced by another file since it was listed")
+        values = values_of(video, model, settings.options, clock, views=views)
+        check_same_file(video)
         return [values]
 
     return rows.made_by(work, video, settings.schema, settings.digest)
 
 
+def check_same_file(video: Mapping[str, Any]) -> None:
+    """Raise VideoError unless a label made now belongs to the content that the row names."""
+    if storage.file_info(video["uri"]).fingerprint != video["fingerprint"]:
+        raise VideoError("changed", "replaced by another file since it was listed")
+
+
+def values_of(
+    video: Mapping[str, Any],
+    model: ClipModel | ClassicalModel,
+    options: LabelOptions,
+    clock: rows.Stopwatch,
+    *,
+    views: Views | None = None,
+    aside: Aside | None = None,
+) -> dict[str, Any]:
+    """The columns of LABELS that a model gives for a video.
+
+    Args:
+        views: as of ``label_video``.
+        aside: takes clips for another model, read in the same pass.
+
+    Raises:
+        VideoError: there is no label, and why.
+    """
+    if isinstance(model, ClipModel):
+        return _by_clips(video, model, options, clock, aside)
+    return _by_features(video, model, views, clock, aside)
+
+
 def _by_features(
-    video: Mapping[str, Any], model: ClassicalModel, views: Views | None, clock: rows.Stopwatch
+    video: Mapping[str, Any],
+    model: ClassicalModel,
+    views: Views | None,
+    clock: rows.Stopwatch,
+    aside: Aside | None,
 ) -> dict[str, Any]:
     with clock("describe"):
-        described = describe_video(video, model.features, views)
+        described = describe_video(video, model.features, views, aside)
     kept = [*(field.name for field in dataclasses.fields(Damage)), "decoder"]
     reason = ["status", "error_kind", "error_message", "cap", "cap_value"]
     (row,) = described.select([*reason, "duration_seconds", *kept]).to_pylist()
@@ -176,16 +218,17 @@ def _by_features(
         (probabilities,) = model.predict(pa.Table.from_batches([described]))
     seconds = _seconds(row["duration_seconds"], Stretch.of_row(video))
     columns = {"duration_seconds": seconds, **{name: row[name] for name in kept}}
-    return {**_answer_columns(probabilities, model.class_names), **columns}
+    return {**answer_columns(probabilities, model.class_names), **columns}
 
 
 def _seconds(file_seconds: float | None, stretch: Stretch) -> float | None:
     return None if file_seconds is None else stretch.duration_seconds(file_seconds)
 
 
-def _answer_columns(
+def answer_columns(
     probabilities: NDArray[np.float64], class_names: Sequence[str]
 ) -> dict[str, Any]:
+    """The columns of LABELS that probabilities ``float64 (K,)`` fill."""
     best = int(probabilities.argmax())
     return {
         "label": class_names[best],
@@ -195,7 +238,11 @@ def _answer_columns(
 
 
 def _by_clips(
-    video: Mapping[str, Any], model: ClipModel, options: LabelOptions, clock: rows.Stopwatch
+    video: Mapping[str, Any],
+    model: ClipModel,
+    options: LabelOptions,
+    clock: rows.Stopwatch,
+    aside: Aside | None,
 ) -> dict[str, Any]:
     stretch = Stretch.of_row(video)
     with (
@@ -209,23 +256,27 @@ def _by_clips(
             damage = dataclasses.asdict(opened.damage)
             return {**labelled, **damage, "duration_seconds": seconds}
         with clock("decode"):
-            cut = _short(model, options)
+            cut = short_clips(model, options)
             draw = video["size_bytes"]
-            pixels, _, decoder = clips.read_clips(
-                opened, source, cut, stretch=stretch, crops=options.crops, draw=draw
-            )
+            if aside is not None:
+                pixels, decoder = aside.read_beside(opened, source, cut, stretch=stretch, draw=draw)
+            else:
+                pixels, _, decoder = clips.read_clips(
+                    opened, source, cut, stretch=stretch, crops=options.crops, draw=draw
+                )
             damage = dataclasses.asdict(opened.damage)
     with clock("predict"):
         answer = model.predict(pixels)
     columns = {"duration_seconds": seconds, "decoder": decoder, **damage}
     return {
-        **_answer_columns(answer.probabilities.mean(axis=0), model.class_names),
+        **answer_columns(answer.probabilities.mean(axis=0), model.class_names),
         **columns,
         **_embedding([answer]),
+        "exit_stage": _last_stage([answer]),
     }
 
 
-def _short(model: ClipModel, options: LabelOptions) -> ClipSettings:
+def short_clips(model: ClipModel, options: LabelOptions) -> ClipSettings:
     """The clip settings of a short video."""
     changed: dict[str, Any] = {"decoder": options.decoder, "limits": options.limits}
     if options.clips_per_video is not None:
@@ -273,8 +324,9 @@ def _stream_windows(
     found = np.concatenate([answer.probabilities for answer in answers])[every]
     probabilities = found.reshape(len(windows), options.crops, -1).mean(axis=1)
     return {
-        **_answer_columns(probabilities.mean(axis=0), model.class_names),
+        **answer_columns(probabilities.mean(axis=0), model.class_names),
         **_embedding(answers, every),
+        "exit_stage": _last_stage(answers),
         "segments": join_windows(bounds, probabilities, model.class_names),
         "decoder": "pyav",
     }
@@ -311,6 +363,15 @@ def _embedding(
     """The embedding column, where it is wanted: the mean over ``clips``."""
     found = [answer.embeddings for answer in answers if answer.embeddings is not None]
     return {"embedding": np.concatenate(found)[clips].mean(axis=0).tolist()} if found else {}
+
+
+def _last_stage(answers: Sequence[Answer]) -> int | None:
+    """How far the clips of a video went, the one that went furthest; None without early exits.
+
+    Each leaves for itself, and the probabilities that are averaged are those it left with.
+    """
+    found = [answer.stages for answer in answers if answer.stages is not None]
+    return int(np.concatenate(found).max()) if found else None
 
 
 def window_begins(num_frames: int, span: int, step: int) -> NDArray[np.int64]:

@@ -20,9 +20,9 @@ import pyarrow.compute as pc
 from vidray import flags, storage
 from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.errors import JobError
-from vidray.labelling import commits, console
+from vidray.labelling import commits, console, thresholds
 from vidray.labelling.commits import LabelSet
-from vidray.labelling.options import LabelOptions
+from vidray.labelling.options import LabelOptions, TwoStages
 from vidray.labelling.settings import LabelSettings, check_model, name_and_digest
 from vidray.labelling.todo import Todo
 from vidray.models.model_files import embeds, read_info
@@ -40,26 +40,31 @@ def begin(
     resources: Resources,
     predicting: PredictorChoice,
     *,
+    two: TwoStages | None = None,
     max_attempts: int,
     config: Mapping[str, Any],
 ) -> Night:
     """A checked night: the folder is free or holds labels, and the model can do what is asked.
+
+    Args:
+        two: a second model, and how much may be lost.
 
     Raises:
         UserError: it cannot.
     """
     folder = storage.canonical(out)
     run_folder.check(folder, "label", videos=videos)
-    name, digest = name_and_digest(model)
+    _, digest = name_and_digest(model)
     info = read_info(model)
-    check_model(options, info)
-    if not _has_network(info):
-        flags.refuse_unused(predicting, f"{name}, a classical model")
+    second = thresholds.second_of(two or TwoStages(), info, digest)
+    dear = None if second is None else read_info(second.model)
+    _check_options(options, predicting, info, dear)
     return Night(
         settings=LabelSettings(
-            model=storage.canonical(model), model_digest=digest, options=options
+            model=storage.canonical(model), model_digest=digest, options=options, then=second
         ),
         model_info=info,
+        dear_info=dear,
         videos=videos,
         out=folder,
         max_attempts=max_attempts,
@@ -69,6 +74,24 @@ def begin(
     )
 
 
+def _check_options(
+    options: LabelOptions,
+    predicting: PredictorChoice,
+    info: Mapping[str, Any],
+    dear: Mapping[str, Any] | None,
+) -> None:
+    """Raise UserError for flags that have no effect on the model, or on either of two."""
+    asked = info if dear is None else dear  # Predictors are the second one's.
+    if dear is None:
+        check_model(options, info)
+    else:
+        thresholds.check_options(options)
+        # What has an effect on one of them has one: flags for networks, if either is one.
+        check_model(options, dear if dear["family"] == "deep" else info)
+    if not _has_network(asked):
+        flags.refuse_unused(predicting, f"{asked['name']}, a classical model")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Night:
     """One model, one source of videos, one folder of labels, and the resources.
@@ -76,6 +99,7 @@ class Night:
     Args:
         settings: everything that decides a label.
         model_info: model.json.
+        dear_info: that of the second model, if there is one.
         videos: the source.
         out: the folder, canonical.
         max_attempts: a video that failed so often is left alone until it changes.
@@ -84,6 +108,7 @@ class Night:
 
     settings: LabelSettings
     model_info: Mapping[str, Any]
+    dear_info: Mapping[str, Any] | None = None
     videos: str
     out: str
     max_attempts: int
@@ -93,11 +118,13 @@ class Night:
 
     @cached_property
     def labels(self) -> LabelSet:
-        """The set of labels that this model and these settings make."""
+        """The set of labels that this model, or both, and these settings make."""
+        infos = [self.model_info] if self.dear_info is None else [self.model_info, self.dear_info]
+        libraries = [name for info in infos for name in self.settings.libraries(info)]
         return LabelSet(
             out=self.out,
-            name=f"{self.model_info['name']}-{self.settings.digest}",
-            libraries=self.settings.libraries(self.model_info),
+            name="-then-".join(info["name"] for info in infos) + f"-{self.settings.digest}",
+            libraries=tuple(dict.fromkeys(libraries)),
         )
 
     @property
@@ -168,7 +195,7 @@ class Night:
             )
             number = self.labels.commit(
                 run,
-                model_digest=self.settings.model_digest,
+                model_digest=self.settings.labelled_by,
                 class_names=self.model_info["class_names"],
             )
         if number is None:
@@ -187,7 +214,7 @@ class Night:
 
     def _placed(self) -> Resources:
         """The resources with predictors, if a network is to have processes of its own."""
-        if not _has_network(self.model_info):
+        if not _has_network(self.dear_info or self.model_info):
             return self.resources
         from vidray.distributed import capacity
 
@@ -207,8 +234,16 @@ def _measured(rows: pa.Table, report: Mapping[str, Any]) -> dict[str, Any]:
         "labels": dict(Counter(rows["label"].drop_null().to_pylist()).most_common()),
         "hours_of_video": round(seconds / 3600, 3),
     }
+    if stages := _stages_of(rows):
+        found["videos_by_stage"] = stages
     if report["videos_per_second"]:
         # Of all rows of the commit, some of which an earlier start may have made.
         each = seconds / report["counts"]["videos"]
         found["hours_of_video_per_hour"] = round(each * report["videos_per_second"], 1)
     return found
+
+
+def _stages_of(rows: pa.Table) -> dict[str, int]:
+    """How many videos each of two models labelled; nothing of one model."""
+    counts = Counter(rows["stage"].drop_null().to_pylist())
+    return {str(stage): counts[stage] for stage in sorted(counts)}

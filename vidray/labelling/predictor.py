@@ -31,6 +31,8 @@ from vidray.video.steady_opencv import steady_opencv
 
 # A GPU is idle with less; a thread of a CPU is busy with one.
 _CLIPS_ON_GPU, _CLIPS_ON_CPU = 16, 1
+# Of those that have not left at an early exit: at most three of a pass are black.
+_CLIPS_AFTER_EXIT = 4
 
 
 def use_one_thread() -> None:
@@ -53,7 +55,11 @@ class Predictor:
         inference.to_channels_last(model.network)
         self._seen = threading.local()
         self._keeps = settings.options.embedding
+        # Of a fixed size as well, so that those who leave change nothing for those who stay.
+        self._rows_at_once = min(_CLIPS_AFTER_EXIT, self.batch_size)
         if self._keeps:
+            # What the head sees is of all clips: none leaves before it.
+            self._model = model = dataclasses.replace(model, exits=None)
             assert model.head is not None
             model.head.register_forward_pre_hook(self._keep)
         if settings.options.compile:
@@ -91,11 +97,8 @@ class Predictor:
     def __call__(self, pixels: NDArray[np.uint8]) -> Answer:
         """The answer for clips ``uint8 (N, T, H, W, 3)``."""
         size = self.batch_size
-        parts = [self._forward(pixels[k : k + size]) for k in range(0, len(pixels), size)]
-        seen = [part.embeddings for part in parts if part.embeddings is not None]
-        return Answer(
-            np.concatenate([part.probabilities for part in parts]),
-            np.concatenate(seen) if seen else None,
+        return wire.joined(
+            [self._forward(pixels[k : k + size]) for k in range(0, len(pixels), size)]
         )
 
     def _forward(self, pixels: NDArray[np.uint8]) -> Answer:
@@ -104,9 +107,15 @@ class Predictor:
         if missing:
             black = np.zeros((missing, *pixels.shape[1:]), np.uint8)
             pixels = np.concatenate([pixels, black])
-        found = self._model.predict(pixels, batch_size=len(pixels), precision=self._precision)
-        wanted = slice(self.batch_size - missing)
-        return Answer(found[wanted], self._seen.embeddings[wanted] if self._keeps else None)
+        found, stages = self._model.answer_rows(
+            lambda rows: pixels[rows],
+            np.arange(len(pixels)),
+            batch_size=len(pixels),
+            precision=self._precision,
+            rows_at_once=self._rows_at_once,
+        )
+        seen = self._seen.embeddings if self._keeps else None
+        return Answer(found, seen, stages).rows(slice(self.batch_size - missing))
 
 
 class Batches:
@@ -131,12 +140,7 @@ class Batches:
         asked: list[Future[Answer]] = [Future() for _ in pixels]
         for clip, future in zip(pixels, asked, strict=True):
             self._waiting.put((clip, future))
-        answers = [future.result() for future in asked]
-        seen = [answer.embeddings for answer in answers if answer.embeddings is not None]
-        return Answer(
-            np.stack([answer.probabilities for answer in answers]),
-            np.stack(seen) if seen else None,
-        )
+        return wire.joined([future.result() for future in asked])
 
     def _serve(self) -> None:
         """Run batches in a thread: a GPU copy on one stream does not wait for another's kernels."""
@@ -158,9 +162,8 @@ class Batches:
             for future in futures:
                 future.set_exception(error)
             return
-        seen = answer.embeddings
         for k, future in enumerate(futures):
-            future.set_result(Answer(answer.probabilities[k], None if seen is None else seen[k]))
+            future.set_result(answer.rows(slice(k, k + 1)))
 
 
 def answer_questions(config: Mapping[str, Any]) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
@@ -174,7 +177,7 @@ def answer_questions(config: Mapping[str, Any]) -> Callable[[pa.RecordBatch], pa
         UserError: the model is not the one the job began with, or there is a GPU for this process
             (``CUDA_VISIBLE_DEVICES``, which Ray sets) and PyTorch cannot use it.
     """
-    settings = LabelSettings.from_json(config)
+    settings = LabelSettings.from_json(config).asked
     on_gpu = torch.cuda.is_available()
     if not on_gpu and os.environ.get("CUDA_VISIBLE_DEVICES"):
         raise UserError(

@@ -17,7 +17,7 @@ independent, and the test is a bet against the loss (Waudby-Smith and Ramdas, 20
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -167,9 +167,7 @@ def choose_threshold(
     if not ((sure >= 0) & (sure <= 1)).all():
         raise UserError("a confidence is no number from 0 to 1")
     loss = dear.astype(np.int64) - cheap
-    codes = group_codes(groups, len(sure))
-    num_groups = len(np.unique(codes))
-    p_value = _p_of_videos if num_groups == len(sure) else _p_of_recordings(codes)
+    num_groups, p_value = _test_of(groups, len(sure))
 
     kept = _walk(sure, loss, lambda lost: p_value(lost, allow) <= 1 - sureness)
     value = None if kept is None else _between(sure, kept)
@@ -179,12 +177,78 @@ def choose_threshold(
         value=value,
         share=float(keeps.mean()),
         lost=float(lost.mean()),
-        lost_interval=_interval(lost, p_value, (1 - sureness) / 2),
+        lost_interval=(_interval(lost, p_value, (1 - sureness) / 2) if keeps.any() else (0.0, 0.0)),
         allow=allow,
         sureness=sureness,
         num_videos=len(sure),
         num_groups=num_groups,
     )
+
+
+def choose_in_sequence(
+    tried: Sequence[float],
+    losses: _Integers,
+    shares: Sequence[float],
+    *,
+    allow: float,
+    groups: Groups | None = None,
+    sureness: float = 0.95,
+) -> Threshold:
+    """The last of several thresholds, tested one after the other, up to which the loss is shown to
+    be no more than ``allow``: for answers that depend on the threshold in more ways than one.
+
+    Args:
+        tried: thresholds in the order of the tests, chosen without a look at the videos.
+        losses: ``int (S, N)``, of each threshold and video: 1 where only the dear answer is right,
+            -1 where only the other is, else 0.
+        shares: of each threshold, of what is answered cheaply.
+        allow, groups, sureness: as of ``choose_threshold``.
+
+    Raises:
+        UserError: as ``choose_threshold``.
+    """
+    check_allow(allow, sureness)
+    number = losses.shape[1]
+    num_groups, p_value = _test_of(groups, number)
+    kept = None
+    for k, lost in enumerate(losses):
+        if p_value(lost, allow) > 1 - sureness:
+            break
+        kept = k
+    lost = np.zeros(number, np.int64) if kept is None else losses[kept]
+    return Threshold(
+        value=None if kept is None else tried[kept],
+        share=0.0 if kept is None else shares[kept],
+        lost=float(lost.mean()),
+        lost_interval=_interval(lost, p_value, (1 - sureness) / 2),
+        allow=allow,
+        sureness=sureness,
+        num_videos=number,
+        num_groups=num_groups,
+    )
+
+
+def interval_of_lost(
+    lost: ArrayLike, groups: Groups | None, *, sureness: float = 0.95
+) -> tuple[float, float]:
+    """The two-sided interval of a mean loss, by the tests that choose a threshold.
+
+    Args:
+        lost: ``int (N,)``, -1, 0 or 1: the dear answer right less the answer given right.
+        groups: as of ``choose_threshold``.
+    """
+    each = np.asarray(lost, np.int64)
+    if not len(each):
+        raise UserError("there are no videos to judge")
+    _, p_value = _test_of(groups, len(each))
+    return _interval(each, p_value, (1 - sureness) / 2)
+
+
+def _test_of(groups: Groups | None, count: int) -> tuple[int, PValue]:
+    """How many recordings there are, and the test: exact where each has one video."""
+    codes = group_codes(groups, count)
+    num_groups = len(np.unique(codes))
+    return num_groups, _p_of_videos if num_groups == count else _p_of_recordings(codes)
 
 
 def _walk(sure: _Floats, loss: _Integers, passes: Callable[[_Integers], bool]) -> float | None:
