@@ -65,6 +65,14 @@ class DeepModel:
     info: Mapping[str, Any]
     head: nn.Module | None = None
 
+    @property
+    def own_precision(self) -> Precision:
+        """What it computes in where nothing smaller than float32 is asked for: the number format
+        that its weights were exported in.
+        """
+        exported: Mapping[str, Any] | None = self.info.get("exported")
+        return "float32" if exported is None else exported["precision"]
+
     def predict(
         self, clips: NDArray[np.uint8], *, batch_size: int = 8, precision: Precision = "float32"
     ) -> NDArray[np.float64]:
@@ -91,6 +99,8 @@ class DeepModel:
         if precision not in get_args(Precision):
             kinds = ", ".join(get_args(Precision))
             raise UserError(f"precision is {precision!r}: one of {kinds}")
+        if precision == "float32":
+            precision = self.own_precision
         if not len(rows):
             return np.zeros((0, len(self.class_names)))
         logits = predict_logits(
