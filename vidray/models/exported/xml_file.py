@@ -81,7 +81,8 @@ class _Elements:
         self._layer = ""
 
     def read(self, data: memoryview) -> None:
-        parser = expat.ParserCreate()
+        # OpenVINO guesses an encoding by the first bytes: what is looked at is UTF-8, or damaged.
+        parser = expat.ParserCreate("utf-8")
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.XmlDeclHandler = _declaration
@@ -133,7 +134,6 @@ class _Elements:
 
 
 def _declaration(_version: str, encoding: str | None, _standalone: int) -> None:
-    # OpenVINO reads UTF-8 whatever a file says of itself.
     if encoding is not None and encoding.lower() not in ("utf-8", "us-ascii"):
         raise ValueError(f"it is written in {encoding[:60]!r}, not in UTF-8")
 
