@@ -165,7 +165,7 @@ def test_data_outside_the_folder_are_not_read(tmp_path: Path) -> None:
 def test_a_custom_operator_is_one_line(tmp_path: Path) -> None:
     proto = onnx_graph()
     proto.graph.node.append(helper.make_node("Evil", ["clips"], ["x"], domain="my.own"))
-    with pytest.raises(UserError, match="'Evil' is of 'my[.]own', not ONNX's own"):
+    with pytest.raises(UserError, match=r"'Evil' is of 'my\.own', not ONNX's own"):
         models.load(str(write(tmp_path, "onnx", proto)))
 
 

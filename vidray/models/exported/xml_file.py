@@ -81,8 +81,7 @@ class _Elements:
         self._layer = ""
 
     def read(self, data: memoryview) -> None:
-        # OpenVINO guesses an encoding by the first bytes: what is looked at is UTF-8, or damaged.
-        parser = expat.ParserCreate("utf-8")
+        parser = expat.ParserCreate()
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.XmlDeclHandler = _declaration
@@ -92,7 +91,10 @@ class _Elements:
         parser.ProcessingInstructionHandler = _refuse_instruction
         parser.StartCdataSectionHandler = _refuse_instruction
         for begin in range(0, len(data), _PIECE_BYTES):
-            parser.Parse(bytes(data[begin : begin + _PIECE_BYTES]), False)
+            piece = bytes(data[begin : begin + _PIECE_BYTES])
+            if b"\0" in piece:  # Markup in UTF-16 has one in every other place.
+                raise ValueError("it is not written in UTF-8")
+            parser.Parse(piece, False)
         parser.Parse(b"", True)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
