@@ -22,8 +22,9 @@ from bench.gpu_plan import Bench, size_of
 from bench.gpu_results import Figures
 from bench.training import Trial, _loader, _network
 from vidray import models
-from vidray.labelling.predictor import Batches, Predictor
+from vidray.labelling.predictor import Batches
 from vidray.labelling.settings import LabelOptions, LabelSettings
+from vidray.labelling.torch_predictor import TorchPredictor
 from vidray.learning import loop
 from vidray.learning.epochs import EpochRow
 from vidray.learning.hyperparameters import Training
@@ -262,7 +263,7 @@ def batches(bench: Bench, _: Path, known: set[str]) -> Rows:
             if keys.keys() <= known:
                 continue
             settings = _settings(LabelOptions(precision=precision))
-            predictor = Predictor(fresh_model(bench, name, device_here()), settings)
+            predictor = TorchPredictor(fresh_model(bench, name, device_here()), settings)
             for key, size in keys.items():
                 if key not in known:
                     head: Figures = {"network": name, "precision": precision, "batch": size}
@@ -273,7 +274,7 @@ def _settings(options: LabelOptions) -> LabelSettings:
     return LabelSettings(model="m", model_digest="d", options=options)
 
 
-def _asked(bench: Bench, predictor: Predictor, name: str, size: int) -> Figures:
+def _asked(bench: Bench, predictor: TorchPredictor, name: str, size: int) -> Figures:
     """Batches of ``size``: given by one caller, and gathered from many."""
     pixels = _noise(bench, name, max(32, 4 * size))
     predictor.batch_size = size

@@ -31,7 +31,6 @@ from vidray.labelling.settings import (
     LabelOptions,
     LabelSettings,
     check_unchanged,
-    network_options,
 )
 from vidray.labelling.windows import join_windows, window_frames
 from vidray.labelling.wire import Answer, question, read_answer
@@ -112,7 +111,7 @@ def loaded(
 
 def _classical(settings: LabelSettings) -> ClassicalModel:
     from vidray import models
-    from vidray.labelling.predictor import use_one_thread
+    from vidray.labelling.torch_predictor import use_one_thread
 
     use_one_thread()
     model = models.load(settings.model, with_network=False)
@@ -127,14 +126,10 @@ def network(settings: LabelSettings, ask: Ask | None) -> ClipModel:
 
 
 def _network_here(settings: LabelSettings) -> ClipModel:
-    # Not for a process that asks another: PyTorch takes 0.3 GB and 2 seconds.
-    from vidray.labelling.predictor import Predictor, use_one_thread
-    from vidray.models.folder import load_network
+    from vidray.labelling.predictor import open_predictor
 
-    use_one_thread()
-    model = load_network(settings.model)
-    predict = Predictor(model, network_options(settings))
-    return ClipModel(class_names=model.class_names, clip=model.clip, predict=predict)
+    found = open_predictor(settings, may_use_gpu=False)
+    return ClipModel(class_names=found.class_names, clip=found.clip, predict=found)
 
 
 def _network_elsewhere(settings: LabelSettings, ask: Ask) -> ClipModel:

@@ -14,7 +14,7 @@ run.json, _SUCCESS   how it was trained; _SUCCESS is written last
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
@@ -200,7 +200,7 @@ class ClassicalModel:
     families: tuple[str, ...]
     features: Settings
     info: Mapping[str, Any]
-    network: DeepModel | None = None
+    network: DeepModel | ExportedModel | None = None
 
     @property
     def views(self) -> Views | None:
@@ -208,7 +208,9 @@ class ClassicalModel:
         network, embedding = self.network, self.features.embedding
         if network is None or embedding is None:
             return None
-        embed = partial(network.embed, precision=embedding.precision)
+        embed: Embed = network.embed
+        if isinstance(network, DeepModel):
+            embed = partial(network.embed, precision=embedding.precision)
         return Views(clip=network.clip, embed=embed)
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
@@ -229,6 +231,7 @@ class ClassicalModel:
         return checked(found, self.name, self.class_names)
 
 
+Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Model = DeepModel | ExportedModel | ClassicalModel
 
 
@@ -268,7 +271,7 @@ def load(model_dir: str, *, device: str = "cpu", with_network: bool = True) -> M
     return model
 
 
-def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel:
+def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel | ExportedModel:
     """The network of a model folder: a deep model's, or the one whose embeddings a classical model
     takes.
 
@@ -278,8 +281,7 @@ def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel:
     uri = network_folder(model_dir)
     info = read_info(uri)
     if is_graph(info):
-        shown = storage.without_secrets(uri)
-        raise UserError(f"{shown} holds an exported network: give the folder it was exported from")
+        return load_exported(uri, info, device=device)
     return _load_deep(uri, info, device)
 
 

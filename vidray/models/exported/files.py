@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
 from pathlib import Path
 
 from vidray import storage
 from vidray.errors import UserError
+from vidray.models.exported import copies
 from vidray.models.exported.description import Export
 from vidray.storage.addresses import local_path
 from vidray.tables.run_folder import GRAPHS
@@ -29,8 +27,4 @@ def local_folder(model_dir: str, export: Export) -> Path:
             )
     if not storage.is_bucket(uri):
         return Path(local_path(uri))
-    folder = tempfile.mkdtemp(prefix="vidray-export-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for name in GRAPHS[export.to]:
-        (Path(folder) / name).write_bytes(storage.read_bytes(storage.join(uri, name)))
-    return Path(folder)
+    return copies.copied(uri, GRAPHS[export.to])
