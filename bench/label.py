@@ -35,8 +35,8 @@ from bench.xvid_clips import make_clips
 from vidray import models, sources, storage
 from vidray.labelling.commits import read_labels
 from vidray.labelling.labeller import label_videos
-from vidray.labelling.predictor import Predictor, use_one_thread
 from vidray.labelling.settings import LabelOptions, LabelPrecision, LabelSettings, name_and_digest
+from vidray.labelling.torch_predictor import TorchPredictor, use_one_thread
 from vidray.models.folder import save_deep
 from vidray.models.preprocess import KINETICS, Preprocessing
 from vidray.tables import run_folder
@@ -228,7 +228,7 @@ def _start_network(config: dict[str, Any]) -> None:
     clip = model.clip
     shape = (1, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
     pixels: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    predict = Predictor(model, LabelSettings.from_json(config))
+    predict = TorchPredictor(model, LabelSettings.from_json(config))
     _in_worker["network"] = lambda: predict(pixels)
 
 

@@ -13,14 +13,10 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from vidray import cli
-from vidray.distributed.resources import (
-    MEMORY_GIB_WITH_NETWORK,
-    PredictorChoice,
-    Resources,
-)
+from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.errors import UserError
 from vidray.flags import Flat
-from vidray.labelling.options import LabelOptions
+from vidray.labelling.options import LabelOptions, TwoStages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +37,9 @@ class LabelConfig:
     overwrite: bool = False
     """Start afresh: remove what an earlier run left in the folder first. Labels of other models go,
     too."""
+    two: Annotated[TwoStages, Flat] = field(default_factory=TwoStages)
     settings: Annotated[LabelOptions, Flat] = field(default_factory=LabelOptions)
-    resources: Annotated[Resources, Flat] = field(
-        default_factory=lambda: Resources(memory_gib=MEMORY_GIB_WITH_NETWORK)
-    )
+    resources: Annotated[Resources, Flat] = field(default_factory=Resources)
     predicting: Annotated[PredictorChoice, Flat] = field(default_factory=PredictorChoice)
 
     def __post_init__(self) -> None:
@@ -66,6 +61,7 @@ def main(config: LabelConfig) -> None:
         config.settings,
         config.resources,
         config.predicting,
+        two=config.two,
         max_attempts=config.max_attempts,
         config=cli.shown_flat(config, without=("dry_run", "overwrite")),
     )

@@ -12,7 +12,7 @@ import pytest
 from tests.command_lines import exit_code
 from tests.made_runs import features_run, videos
 from tests.videos import write_video
-from vidray.evaluation.judging import _label, _videos
+from vidray.evaluation.judging import label_here, listed_videos
 from vidray.storage import parquet
 from vidray.video.clips import ClipSettings
 
@@ -31,7 +31,7 @@ def test_what_clips_of_a_stretch_are_timed_on(tmp_path: Path) -> None:
     ):
         table = pa.Table.from_pylist(listed).select(columns)
         (tmp_path / "videos.parquet").write_bytes(parquet.parquet_bytes(table))
-        found = _videos(str(tmp_path), {name: {"video_id": name, **clip} for name in "ab"})
+        found = listed_videos(str(tmp_path), {name: {"video_id": name, **clip} for name in "ab"})
         spans = [(video["begin_seconds"], video["end_seconds"]) for video in found]
         assert spans == ([(5.0, 9.0), (None, None)] if len(columns) == 4 else [(None, None)] * 2)
         assert [video["size_bytes"] for video in found] == [3, 3]
@@ -51,8 +51,8 @@ def test_a_video_that_is_gone_is_not_timed(tmp_path: Path) -> None:
         uri = str(tmp_path / name)
         return {"uri": uri, "video_id": name, "label": "up", "size_bytes": size_bytes}
 
-    assert _label(model, [video("there.mp4")])
-    assert not _label(model, [video("there.mp4"), video("gone.mp4")])
+    assert label_here(model, [video("there.mp4")])
+    assert not label_here(model, [video("there.mp4"), video("gone.mp4")])
 
 
 @pytest.mark.slow

@@ -31,3 +31,23 @@ class JudgeSettings:
     def __post_init__(self) -> None:
         if self.timed_videos < 0:
             raise UserError(f"timed_videos is {self.timed_videos}: 0 (not timed) or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedTwo:
+    """A second, dearer model that is judged together with the first one."""
+
+    then: str | None = None
+    """Model folder of a dearer model, asked of videos of which --model is not sure enough. Split
+    val chooses how sure that is, and split test judges both."""
+    then_data: str | None = None
+    """Finished run of what the model of --then learns from; if not given, that of --data."""
+    allow: float = 0.01
+    """Accuracy that may be lost on new videos. Against --then alone, with a probability of 0.95;
+    jobs/label.py chooses its own from the same answers."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.allow < 1:
+            raise UserError(
+                f"allow is {self.allow}: accuracy that may be lost is above 0 and below 1"
+            )

@@ -27,16 +27,13 @@ from torch import nn
 
 from vidray import masking, models, storage
 from vidray.errors import UserError
-from vidray.evaluation import cost, plots
-from vidray.evaluation.answers import average_views, prediction_rows
-from vidray.evaluation.curves import curves
-from vidray.evaluation.drawing import save_figure
+from vidray.evaluation import cost, exits, judged_files
 from vidray.evaluation.judge_settings import Device, JudgeSettings
-from vidray.evaluation.metrics import baselines, compute_metrics
+from vidray.evaluation.judged import Judged, judge
+from vidray.evaluation.metrics import baselines
 from vidray.features import extraction
 from vidray.features.extraction import Settings
 from vidray.learning.examples import (
-    HEAD,
     Examples,
     apply,
     read_clips,
@@ -45,9 +42,9 @@ from vidray.learning.examples import (
 )
 from vidray.learning.selection import Selection
 from vidray.models.class_map import read_class_map
+from vidray.models.exported.model import ExportedModel
 from vidray.models.folder import ClassicalModel, DeepModel, Model
 from vidray.models.model_files import name_and_digest
-from vidray.sources import splits
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
 from vidray.tables import run_folder, versions
@@ -57,7 +54,15 @@ from vidray.video.clips import ClipSettings
 
 
 def predict(model: Model, examples: Examples) -> NDArray[np.float64]:
-    """Probabilities ``float64 (N, K)`` of the rows of ``examples``.
+    """The probabilities of ``answer``."""
+    return answer(model, examples)[0]
+
+
+def answer(
+    model: Model, examples: Examples
+) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
+    """Probabilities ``float64 (N, K)`` of the rows of ``examples``, and of a network with early
+    exits the stage where each clip left.
 
     Raises:
         UserError: a classical model and clips, or a deep one and features.
@@ -65,42 +70,13 @@ def predict(model: Model, examples: Examples) -> NDArray[np.float64]:
     if isinstance(model, ClassicalModel):
         if examples.clips is not None:
             raise UserError(f"{model.name} learns from features, not clips: give jobs/extract.py's")
-        return model.predict(examples.table)
+        return model.predict(examples.table), None
     if examples.clips is None:
         raise UserError(f"{model.name} learns from clips, not features: give jobs/clips.py's")
-    return model.predict_rows(examples.clips.read, examples.table["row"].to_numpy())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """A model's answers for videos, clips of one video averaged."""
-
-    video_ids: list[str]
-    uris: list[str]
-    labels: list[str]
-    groups: list[str | None]
-    probabilities: NDArray[np.float64]
-
-    def metrics(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """``evaluation.compute_metrics``, resampled by recording."""
-        return compute_metrics(self.labels, self.probabilities, class_names, groups=self.groups)
-
-
-def judge(table: pa.Table, probabilities: NDArray[np.float64]) -> Judged:
-    """One answer a video of one row or several (clips) of ``table``."""
-    ids, averaged = average_views(table["video_id"].to_pylist(), probabilities)
-    first = {row["video_id"]: row for row in reversed(table.select(list(HEAD[:6])).to_pylist())}
-    rows = [first[video] for video in ids]
-    recording = dict(
-        zip(table["video_id"].to_pylist(), splits.known_recordings(table), strict=True)
-    )
-    return Judged(
-        video_ids=ids,
-        uris=[row["uri"] for row in rows],
-        labels=[row["label"] for row in rows],
-        groups=[recording[video] for video in ids],
-        probabilities=averaged,
-    )
+    read, rows = examples.clips.read, examples.table["row"].to_numpy()
+    if isinstance(model, DeepModel):
+        return model.answer_rows(read, rows)
+    return model.predict_rows(read, rows), None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,14 +123,14 @@ def evaluate(
     if before and before.get("state") == "finished" and not overwrite:
         raise UserError(f"{where} holds an evaluation: choose another --out, or give --overwrite")
     model = models.load(model_dir, device=device_of(settings.device))
-    given = _examples(model, data)
+    given = examples_of(model, data)
     if settings.labels is not None:
         given = relabelled(given, read_class_map(settings.labels))
-    examples = apply(given, _selection(model, settings))
+    examples = apply(given, selection_of(model, settings))
     chosen = examples if settings.split == "all" else examples.of_split(settings.split)
     if not len(chosen.table):
-        raise UserError(_nothing_to_judge(data, settings.split, examples))
-    _refuse_unknown_classes(chosen, model)
+        raise UserError(nothing_to_judge(data, settings.split, examples))
+    refuse_unknown_classes(chosen, model)
     asked = {"model": model_dir, "data": data, "out": out, "overwrite": overwrite}
     folder = RunFolder(
         out=where,
@@ -166,15 +142,19 @@ def evaluate(
         libraries=versions.CLASSICAL if isinstance(model, ClassicalModel) else versions.DEEP,
     )
     folder.claim(overwrite=True)  # What was not finished has no part that could be kept.
-    judged = judge(chosen.table, predict(model, chosen))
+    probabilities, stages = answer(model, chosen)
+    judged = judge(chosen.table, probabilities, stages)
     metrics = {
         **judged.metrics(model.class_names),
-        "baselines": _baselines(judged, examples, model),
+        "baselines": baselines_of(judged, examples, model),
         "cost": _cost(model, model_dir, chosen, data, settings.timed_videos),
     }
+    if isinstance(model, DeepModel) and stages is not None:
+        timed = settings.timed_videos
+        metrics["exits"] = exits.figures(model, chosen, probabilities, stages, timed_videos=timed)
     write_json(folder.path("metrics.json"), metrics)
-    _write_predictions(folder, judged, model.class_names)
-    _draw(folder, judged, metrics, model.class_names)
+    judged_files.write_predictions(folder, judged, model.class_names)
+    judged_files.draw(folder, judged, metrics, model.class_names)
     folder.finish(counts={"videos": len(judged.video_ids)})
     return Evaluation(
         metrics=metrics,
@@ -198,14 +178,14 @@ def device_of(wanted: Device) -> str:
     return "cuda" if has_gpu and wanted != "cpu" else "cpu"
 
 
-def _selection(model: Model, settings: JudgeSettings) -> Selection:
+def selection_of(model: Model, settings: JudgeSettings) -> Selection:
     """The selection of the model's training, without the classes that it has not seen."""
     selection = Selection.from_info(model.info)
     left_out = dict.fromkeys((*selection.without_classes, *settings.without_classes))
     return dataclasses.replace(selection, without_classes=tuple(left_out))
 
 
-def _nothing_to_judge(data: str, split: str, examples: Examples) -> str:
+def nothing_to_judge(data: str, split: str, examples: Examples) -> str:
     """The error of an empty split: the reason, and what can be judged instead."""
     where = storage.without_secrets(data)
     empty = f"{where} has no labelled video in split {split}"
@@ -220,7 +200,7 @@ def _nothing_to_judge(data: str, split: str, examples: Examples) -> str:
     )
 
 
-def _refuse_unknown_classes(chosen: Examples, model: Model) -> None:
+def refuse_unknown_classes(chosen: Examples, model: Model) -> None:
     """Refuse classes that the model cannot answer; the user may leave them out on purpose."""
     labels = Counter(chosen.table["label"].to_pylist())
     if unknown := sorted(labels.keys() - set(model.class_names)):
@@ -231,7 +211,7 @@ def _refuse_unknown_classes(chosen: Examples, model: Model) -> None:
         )
 
 
-def _examples(model: Model, data: str) -> Examples:
+def examples_of(model: Model, data: str) -> Examples:
     """The rows the model takes; UserError where they were made with other settings."""
     if isinstance(model, ClassicalModel):
         examples = read_features(data, model.families)
@@ -253,7 +233,8 @@ def _examples(model: Model, data: str) -> Examples:
     return examples
 
 
-def _baselines(judged: Judged, examples: Examples, model: Model) -> dict[str, Any]:
+def baselines_of(judged: Judged, examples: Examples, model: Model) -> dict[str, Any]:
+    """The figures of answers that look at no video, for the same videos."""
     train = examples.of_split("train").table["label"].to_pylist()
     known = [label for label in train if label in model.class_names]
     return baselines(
@@ -271,7 +252,7 @@ def _cost(
     rows = chosen.table.filter(pa.compute.is_in(chosen.table["video_id"], pa.array(ids)))
     few = dataclasses.replace(chosen, table=rows)
     first = {row["video_id"]: row for row in rows.to_pylist()}
-    videos = _videos(data, first)
+    videos = listed_videos(data, first)
     looks = _Looks.of(model)
 
     def answer() -> None:
@@ -289,8 +270,11 @@ def _cost(
         runs=3,
     )
     were_read: list[bool] = []
-    seconds = cost.median_seconds(lambda: were_read.append(_label(model, videos)), runs=1)
+    seconds = cost.median_seconds(lambda: were_read.append(label_here(model, videos)), runs=1)
     whole = seconds / len(videos) if all(were_read) else None
+    if isinstance(model, ExportedModel):  # It cannot be looked into: what its network was.
+        own = ("parameters", "flops_per_clip")
+        alone |= {name: getattr(model.export, name) for name in own}
     return {**alone, "end_to_end_seconds_per_video": whole, "timed_videos": len(videos)}
 
 
@@ -327,7 +311,7 @@ class _Looks:
         )
 
 
-def _videos(data: str, first: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def listed_videos(data: str, first: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """VIDEOS rows of these rows' videos; a row of CLIPS has its own stretch and no size."""
     listed = parquet.read_parquet(storage.join(storage.canonical(data), "videos.parquet"))
     chosen = listed.filter(pa.compute.is_in(listed["video_id"], pa.array(list(first))))
@@ -336,7 +320,7 @@ def _videos(data: str, first: dict[str, dict[str, Any]]) -> list[dict[str, Any]]
     return [{**row, **found[video]} for video, row in first.items()]
 
 
-def _label(model: Model, videos: list[dict[str, Any]]) -> bool:
+def label_here(model: Model, videos: list[dict[str, Any]]) -> bool:
     """Label the videos in this process, from files; whether all files could still be read.
 
     One that cannot be read costs no time, and a figure of it would be too good.
@@ -357,27 +341,3 @@ def _label(model: Model, videos: list[dict[str, Any]]) -> bool:
 
 def _is_ok(batch: pa.RecordBatch) -> bool:
     return set(batch["status"].to_pylist()) == {"ok"}
-
-
-def _write_predictions(folder: RunFolder, judged: Judged, names: Sequence[str]) -> None:
-    table = prediction_rows(
-        video_ids=judged.video_ids,
-        uris=judged.uris,
-        y_true=judged.labels,
-        probabilities=judged.probabilities,
-        class_names=names,
-        groups=judged.groups,
-    )
-    storage.write_bytes(folder.path("predictions.parquet"), parquet.parquet_bytes(table))
-
-
-def _draw(folder: RunFolder, judged: Judged, metrics: dict[str, Any], names: Sequence[str]) -> None:
-    found = curves(judged.labels, judged.probabilities, names)
-    write_json(folder.path("curves.json"), found)
-    for name, figure in {
-        "confusion": plots.confusion(metrics["confusion_matrix"], names),
-        "roc": plots.roc(found["roc"]),
-        "precision_recall": plots.precision_recall(found["precision_recall"]),
-        "calibration": plots.calibration(found["calibration"], ece=metrics["ece"]),
-    }.items():
-        save_figure(figure, folder.path(f"{name}.png"))

@@ -16,19 +16,16 @@ from typing import Any, ClassVar, Protocol
 
 from vidray import masking, models
 from vidray.distributed import training
-from vidray.evaluation import judging, plots
+from vidray.evaluation import exits, judging, plots
 from vidray.evaluation.drawing import save_figure
+from vidray.evaluation.judged import judge
 from vidray.learning import recordings
 from vidray.learning.deep_job import DeepJob, Trained, make_job, make_network, model_info
 from vidray.learning.epochs import EpochRow, OnRows, best_epoch
 from vidray.learning.examples import Examples, with_families
+from vidray.learning.pruning import start
 from vidray.learning.recordings import Demand
-from vidray.learning.train_config import (
-    ClassicalSettings,
-    FoldSettings,
-    LearningSettings,
-    Workers,
-)
+from vidray.learning.train_config import ClassicalSettings, FoldSettings, LearningSettings, Workers
 from vidray.models import classical, importance, names
 from vidray.models.carried_network import check_network, copy_network
 from vidray.models.cross_validation import cross_validate
@@ -112,7 +109,7 @@ class ClassicalLesson:
         metrics: dict[str, Any] = {"val": None, "cross_validation": None}
         if len(val.table):
             found = classical.predict(pipeline, val.matrix())
-            metrics["val"] = judging.judge(val.table, found).metrics(class_names)
+            metrics["val"] = judge(val.table, found).metrics(class_names)
         if self.folds.folds:
             metrics["cross_validation"] = self._cross_validation(train)
         save_fitted(run.out, self.model, pipeline, self.examples, class_names, self.examples.digest)
@@ -135,7 +132,7 @@ class ClassicalLesson:
             repeats=self.folds.repeats,
             calibrated=self.settings.calibrated,
         )
-        judged = (judging.judge(train.table, one) for one in found.probabilities)
+        judged = (judge(train.table, one) for one in found.probabilities)
         repeats = [one.metrics(class_names) for one in judged]
         means = {key: _mean([repeat[key] for repeat in repeats]) for key in _MEANS}
         return {**means, "repeats": repeats, "folds": found.metrics}
@@ -191,9 +188,13 @@ class DeepLesson:
 
     def teach(self, run: RunFolder) -> Taught:
         """Train or resume, judge, and fill the folder."""
-        started, trained, seconds = train_network(self.job, self.workers, run, self.on_rows)
-        info = model_info(self.job, self.examples, trained.rows, source=started.source)
+        job, said = start.begun(self.job, self.examples, run.work)
+        started, trained, seconds = train_network(job, self.workers, run, self.on_rows)
+        info = model_info(job, self.examples, trained.rows, source=started.source) | said
         save_deep(run.out, info, trained.state)
+        if self.job.exits is not None:
+            device, allow = judging.device_of("auto"), self.job.exits.allow
+            exits.write_rule(run.out, info, self.examples, allow=allow, device=device)
         best = trained.rows[best_epoch(trained.rows, self.job.training)].epoch
         model = models.load(run.out, device=judging.device_of("auto"))  # As a user would.
         metrics = {"val": judge_val(model, self.examples), "best_epoch": best}
@@ -357,7 +358,7 @@ def judge_val(model: Model, examples: Examples) -> dict[str, Any] | None:
     val = examples.of_split("val")
     if not len(val.table):
         return None
-    return judging.judge(val.table, judging.predict(model, val)).metrics(examples.class_names)
+    return judge(val.table, judging.predict(model, val)).metrics(examples.class_names)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -28,6 +28,7 @@ from vidray.features.material import (
 )
 from vidray.tables import digests, rows, schema, versions
 from vidray.video import clips, decoders, quality, sampling
+from vidray.video.aside import Aside
 from vidray.video.choice import FrameChoice
 from vidray.video.clock import Clock, Stretch
 from vidray.video.decode import Frames, Limits, Request, Video
@@ -112,10 +113,10 @@ class Settings:
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """The libraries that decide the numbers of a row."""
-        own = versions.chosen(decoder=self.decoder, enhance=self.enhance)
-        network = versions.DEEP if self.embedding else ()
-        return (*versions.FEATURES, *own, *network)
+        """The libraries that decide the numbers of a row, but for those that run a network."""
+        return (
+            *versions.FEATURES, *versions.chosen(decoder=self.decoder, enhance=self.enhance),
+        )  # fmt: skip
 
     @property
     def schema(self) -> pa.Schema:
@@ -131,12 +132,16 @@ def describe_videos(config: Mapping[str, Any]) -> Any:
 
 
 def describe_video(
-    video: Mapping[str, Any], settings: Settings, views: Views | None = None
+    video: Mapping[str, Any],
+    settings: Settings,
+    views: Views | None = None,
+    aside: Aside | None = None,
 ) -> pa.RecordBatch:
     """The FEATURES row of one VIDEOS row; whatever is wrong with the video is in the row.
 
     Args:
         views: asks the network of ``settings.embedding``, where they have one.
+        aside: takes clips for another model, read in the same pass.
 
     Raises:
         ModelError: what the network gives is no embedding of the size that the settings say.
@@ -144,7 +149,7 @@ def describe_video(
     if (settings.embedding is None) != (views is None):
         raise ValueError("views are of the network that the settings name: give both, or neither")
     return rows.made_by(
-        lambda clock: [_describe(video, settings, views, clock)],
+        lambda clock: [_describe(video, settings, views, aside, clock)],
         video,
         settings.schema,
         settings.digest,
@@ -152,10 +157,14 @@ def describe_video(
 
 
 def _describe(
-    video: Mapping[str, Any], settings: Settings, views: Views | None, clock: rows.Stopwatch
+    video: Mapping[str, Any],
+    settings: Settings,
+    views: Views | None,
+    aside: Aside | None,
+    clock: rows.Stopwatch,
 ) -> dict[str, Any]:
     """Probe, quality, features and the decoder used."""
-    (sampled, stored), seen, of_file = _read(video, settings, views, clock)
+    (sampled, stored), seen, of_file = _read(video, settings, views, aside, clock)
     with clock("quality"):
         looks = quality.measure(sampled.pixels, stored=stored.pixels)
     with clock("enhance"):
@@ -168,7 +177,11 @@ def _describe(
 
 
 def _read(
-    video: Mapping[str, Any], settings: Settings, views: Views | None, clock: rows.Stopwatch
+    video: Mapping[str, Any],
+    settings: Settings,
+    views: Views | None,
+    aside: Aside | None,
+    clock: rows.Stopwatch,
 ) -> tuple[list[Frames], dict[LooksAt, Material], dict[str, Any]]:
     """Sampled and stored frames; bursts, sound and views, where families want them; the file's
     columns.
@@ -177,7 +190,9 @@ def _read(
     with storage.opened(video["uri"], video["size_bytes"]) as source:
         with clock("decode"), Video(source, limits=settings.limits) as opened:
             draw = video["size_bytes"]
-            plan = partial(_requests, settings=settings, views=views, stretch=stretch, draw=draw)
+            plan = partial(
+                _requests, settings=settings, views=views, aside=aside, stretch=stretch, draw=draw
+            )
             read, decoder = decoders.read_planned(opened, source, plan, decoder=settings.decoder)
             probe, damage = opened.probe(), opened.damage
         heard = None
@@ -194,6 +209,8 @@ def _read(
     if views is not None:
         with clock("embed"):
             seen["views"] = (_embedded(read[last], settings, views),)
+    if aside is not None:
+        aside.take(read[last + (views is not None) :])
     return read[:2], seen, {**asdict(probe), **asdict(damage), "decoder": decoder}
 
 
@@ -207,10 +224,15 @@ def _bursts(settings: Settings) -> list[Bursts]:
 
 
 def _requests(
-    video: Video, settings: Settings, views: Views | None, stretch: Stretch, draw: int
+    video: Video,
+    settings: Settings,
+    views: Views | None,
+    aside: Aside | None,
+    stretch: Stretch,
+    draw: int,
 ) -> list[Request]:
-    """Frames for the families and for quality, a few as stored for quality, then the bursts, and
-    last of all the views: the video is decoded once.
+    """Frames for the families and for quality, a few as stored for quality, then the bursts, the
+    views, and last of all another model's: the video is decoded once.
     """
     clock = Clock.of_video(video, stretch)
     sampled = _sampled(clock, settings, draw)
@@ -222,6 +244,7 @@ def _requests(
         Request(few, resize="as_stored"),
         *(bursts.request(clock) for bursts in _bursts(settings)),
         *([] if views is None else [_view_request(video, clock, settings, views, draw)]),
+        *([] if aside is None else aside.requests(video, stretch, draw)),
     ]
 
 

@@ -19,7 +19,7 @@ from vidray.tables.summary import Table
 
 # The columns of LABELS that the messages need.
 COLUMNS = (
-    "uri", "true_label", "label", "probability", "duration_seconds", "commit",
+    "uri", "true_label", "label", "probability", "stage", "duration_seconds", "commit",
 )  # fmt: skip
 _MOST_LABELS = 20
 _MOST_EXAMPLES = 12
@@ -49,6 +49,9 @@ def print_commit(labels: LabelSet, number: int, rows: pa.Table, report: Mapping[
         table.add_row(label, str(videos))
     Console(width=summary.WIDTH).print(table)
     summary.print_counts(dict(report))
+    if stages := report.get("videos_by_stage"):
+        first, second = stages.get("1", 0), stages.get("2", 0)
+        print(f"the first model labelled {first} videos, the second one {second}")
     _print_cost(report)
     out = storage.without_secrets(labels.out)
     print(f"commit {number}: {out}, files in its folder labels/set={labels.name}")

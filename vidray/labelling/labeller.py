@@ -31,12 +31,13 @@ from vidray.labelling.settings import (
     LabelOptions,
     LabelSettings,
     check_unchanged,
-    network_options,
 )
+from vidray.labelling.windows import join_windows, window_frames
 from vidray.labelling.wire import Answer, question, read_answer
 from vidray.models.model_files import embeds, network_folder, read_info
 from vidray.tables import rows
-from vidray.video import clips, sampling
+from vidray.video import clips
+from vidray.video.aside import Aside
 from vidray.video.clips import ClipSettings
 from vidray.video.clock import Clock, Stretch
 from vidray.video.decode import Damage, IndexContradictedError, Video
@@ -83,6 +84,19 @@ def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
     """
     steady_opencv()
     settings = LabelSettings.from_json(config)
+    assert settings.then is None, "two models are the work of stages"
+    model, views = loaded(settings, ask)
+    return lambda video: label_video(video, model, settings, views)
+
+
+def loaded(
+    settings: LabelSettings, ask: Ask | None
+) -> tuple[ClipModel | ClassicalModel, Views | None]:
+    """The model, and where a classical one takes embeddings, who is asked for these.
+
+    Raises:
+        UserError: as ``label_videos``.
+    """
     info = read_info(settings.model)
     model: ClipModel | ClassicalModel
     views = None
@@ -92,12 +106,12 @@ def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
         model = _classical(settings)
         views = network(settings, ask).views if embeds(info) else None
     check_unchanged(settings)  # After it was read: it may be replaced at any moment.
-    return lambda video: label_video(video, model, settings, views)
+    return model, views
 
 
 def _classical(settings: LabelSettings) -> ClassicalModel:
     from vidray import models
-    from vidray.labelling.predictor import use_one_thread
+    from vidray.labelling.torch_predictor import use_one_thread
 
     use_one_thread()
     model = models.load(settings.model, with_network=False)
@@ -112,14 +126,10 @@ def network(settings: LabelSettings, ask: Ask | None) -> ClipModel:
 
 
 def _network_here(settings: LabelSettings) -> ClipModel:
-    # Not for a process that asks another: PyTorch takes 0.3 GB and 2 seconds.
-    from vidray.labelling.predictor import Predictor, use_one_thread
-    from vidray.models.folder import load_network
+    from vidray.labelling.predictor import open_predictor
 
-    use_one_thread()
-    model = load_network(settings.model)
-    predict = Predictor(model, network_options(settings))
-    return ClipModel(class_names=model.class_names, clip=model.clip, predict=predict)
+    found = open_predictor(settings, may_use_gpu=False)
+    return ClipModel(class_names=found.class_names, clip=found.clip, predict=found)
 
 
 def _network_elsewhere(settings: LabelSettings, ask: Ask) -> ClipModel:
@@ -149,23 +159,51 @@ def label_video(
     """
 
     def work(clock: rows.Stopwatch) -> list[rows.Values]:
-        if isinstance(model, ClipModel):
-            values = _by_clips(video, model, settings.options, clock)
-        else:
-            values = _by_features(video, model, views, clock)
-        # The label must belong to the content that the row's fingerprint names.
-        if storage.file_info(video["uri"]).fingerprint != video["fingerprint"]:
-            raise VideoError("changed", "replaced by another file since it was listed")
+        values = values_of(video, model, settings.options, clock, views=views)
+        check_same_file(video)
         return [values]
 
     return rows.made_by(work, video, settings.schema, settings.digest)
 
 
+def check_same_file(video: Mapping[str, Any]) -> None:
+    """Raise VideoError unless a label made now belongs to the content that the row names."""
+    if storage.file_info(video["uri"]).fingerprint != video["fingerprint"]:
+        raise VideoError("changed", "replaced by another file since it was listed")
+
+
+def values_of(
+    video: Mapping[str, Any],
+    model: ClipModel | ClassicalModel,
+    options: LabelOptions,
+    clock: rows.Stopwatch,
+    *,
+    views: Views | None = None,
+    aside: Aside | None = None,
+) -> dict[str, Any]:
+    """The columns of LABELS that a model gives for a video.
+
+    Args:
+        views: as of ``label_video``.
+        aside: takes clips for another model, read in the same pass.
+
+    Raises:
+        VideoError: there is no label, and why.
+    """
+    if isinstance(model, ClipModel):
+        return _by_clips(video, model, options, clock, aside)
+    return _by_features(video, model, views, clock, aside)
+
+
 def _by_features(
-    video: Mapping[str, Any], model: ClassicalModel, views: Views | None, clock: rows.Stopwatch
+    video: Mapping[str, Any],
+    model: ClassicalModel,
+    views: Views | None,
+    clock: rows.Stopwatch,
+    aside: Aside | None,
 ) -> dict[str, Any]:
     with clock("describe"):
-        described = describe_video(video, model.features, views)
+        described = describe_video(video, model.features, views, aside)
     kept = [*(field.name for field in dataclasses.fields(Damage)), "decoder"]
     reason = ["status", "error_kind", "error_message", "cap", "cap_value"]
     (row,) = described.select([*reason, "duration_seconds", *kept]).to_pylist()
@@ -176,16 +214,17 @@ def _by_features(
         (probabilities,) = model.predict(pa.Table.from_batches([described]))
     seconds = _seconds(row["duration_seconds"], Stretch.of_row(video))
     columns = {"duration_seconds": seconds, **{name: row[name] for name in kept}}
-    return {**_answer_columns(probabilities, model.class_names), **columns}
+    return {**answer_columns(probabilities, model.class_names), **columns}
 
 
 def _seconds(file_seconds: float | None, stretch: Stretch) -> float | None:
     return None if file_seconds is None else stretch.duration_seconds(file_seconds)
 
 
-def _answer_columns(
+def answer_columns(
     probabilities: NDArray[np.float64], class_names: Sequence[str]
 ) -> dict[str, Any]:
+    """The columns of LABELS that probabilities ``float64 (K,)`` fill."""
     best = int(probabilities.argmax())
     return {
         "label": class_names[best],
@@ -195,7 +234,11 @@ def _answer_columns(
 
 
 def _by_clips(
-    video: Mapping[str, Any], model: ClipModel, options: LabelOptions, clock: rows.Stopwatch
+    video: Mapping[str, Any],
+    model: ClipModel,
+    options: LabelOptions,
+    clock: rows.Stopwatch,
+    aside: Aside | None,
 ) -> dict[str, Any]:
     stretch = Stretch.of_row(video)
     with (
@@ -209,23 +252,27 @@ def _by_clips(
             damage = dataclasses.asdict(opened.damage)
             return {**labelled, **damage, "duration_seconds": seconds}
         with clock("decode"):
-            cut = _short(model, options)
+            cut = short_clips(model, options)
             draw = video["size_bytes"]
-            pixels, _, decoder = clips.read_clips(
-                opened, source, cut, stretch=stretch, crops=options.crops, draw=draw
-            )
+            if aside is not None:
+                pixels, decoder = aside.read_beside(opened, source, cut, stretch=stretch, draw=draw)
+            else:
+                pixels, _, decoder = clips.read_clips(
+                    opened, source, cut, stretch=stretch, crops=options.crops, draw=draw
+                )
             damage = dataclasses.asdict(opened.damage)
     with clock("predict"):
         answer = model.predict(pixels)
     columns = {"duration_seconds": seconds, "decoder": decoder, **damage}
     return {
-        **_answer_columns(answer.probabilities.mean(axis=0), model.class_names),
+        **answer_columns(answer.probabilities.mean(axis=0), model.class_names),
         **columns,
         **_embedding([answer]),
+        "exit_stage": _last_stage([answer]),
     }
 
 
-def _short(model: ClipModel, options: LabelOptions) -> ClipSettings:
+def short_clips(model: ClipModel, options: LabelOptions) -> ClipSettings:
     """The clip settings of a short video."""
     changed: dict[str, Any] = {"decoder": options.decoder, "limits": options.limits}
     if options.clips_per_video is not None:
@@ -273,36 +320,12 @@ def _stream_windows(
     found = np.concatenate([answer.probabilities for answer in answers])[every]
     probabilities = found.reshape(len(windows), options.crops, -1).mean(axis=1)
     return {
-        **_answer_columns(probabilities.mean(axis=0), model.class_names),
+        **answer_columns(probabilities.mean(axis=0), model.class_names),
         **_embedding(answers, every),
+        "exit_stage": _last_stage(answers),
         "segments": join_windows(bounds, probabilities, model.class_names),
         "decoder": "pyav",
     }
-
-
-def window_frames(
-    times: Clock, options: LabelOptions, clip: ClipSettings
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The frames of each window, ``int64 (W, frames_per_clip)``, chosen as those that the model
-    learnt from, and its begin and end in seconds, ``float64 (W, 2)``.
-
-    They are of the middle ``clip_seconds`` of a window, which is as long at least.
-    """
-    window_seconds = max(options.window_seconds, clip.clip_seconds or 0.0)
-    span, step = (
-        max(1, round(seconds * times.ticks_per_second))
-        for seconds in (window_seconds, options.step_seconds)
-    )
-    begins = window_begins(times.num_ticks, span, step)
-    ends = np.minimum(begins + span, times.num_ticks)
-    (within,) = clips.clip_frames(
-        min(span, times.num_ticks),
-        times.ticks_per_second,
-        dataclasses.replace(clip, clips_per_video=1),
-        draw=0,  # The windows of a video see the same moments of their seconds.
-    )
-    bounds = times.seconds(np.stack([begins, ends], axis=1))
-    return times.frames(begins[:, None] + within), bounds
 
 
 def _embedding(
@@ -313,36 +336,10 @@ def _embedding(
     return {"embedding": np.concatenate(found)[clips].mean(axis=0).tolist()} if found else {}
 
 
-def window_begins(num_frames: int, span: int, step: int) -> NDArray[np.int64]:
-    """The first frame of each window, ``int64 (W,)``; the last one ends with the video."""
-    if num_frames <= span:
-        return np.zeros(1, np.int64)
-    return sampling.sliding_windows(num_frames=num_frames - span + 1, window=1, step=step)[:, 0]
+def _last_stage(answers: Sequence[Answer]) -> int | None:
+    """How far the clips of a video went, the one that went furthest; None without early exits.
 
-
-def join_windows(
-    bounds: NDArray[np.float64], probabilities: NDArray[np.float64], class_names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Neighbouring windows of one label as one segment; the segments follow each other gapless.
-
-    Where the label changes, the boundary lies midway between the middles of the two windows.
-
-    Args:
-        bounds: (W, 2), begin and end of each window in seconds, in order.
-        probabilities: (W, K).
+    Each leaves for itself, and the probabilities that are averaged are those it left with.
     """
-    labels = probabilities.argmax(axis=1)
-    changes = np.flatnonzero(np.diff(labels)) + 1
-    firsts, lasts = [0, *changes.tolist()], [*changes.tolist(), len(labels)]
-    middles = bounds.mean(axis=1)
-    between = [float(middles[k - 1 : k + 1].mean()) for k in changes]
-    begins, ends = [float(bounds[0, 0]), *between], [*between, float(bounds[-1, 1])]
-    return [
-        {
-            "begin_seconds": begin,
-            "end_seconds": end,
-            "label": class_names[labels[first]],
-            "probability": float(probabilities[first:last, labels[first]].mean()),
-        }
-        for begin, end, first, last in zip(begins, ends, firsts, lasts, strict=True)
-    ]
+    found = [answer.stages for answer in answers if answer.stages is not None]
+    return int(np.concatenate(found).max()) if found else None

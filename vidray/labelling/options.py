@@ -61,3 +61,30 @@ class LabelOptions:
             kinds = ", ".join(get_args(LabelPrecision))
             raise UserError(f"precision is {self.precision!r}: one of {kinds}")
         check_decoder(self.decoder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoStages:
+    """A second, dearer model, and how much may be lost by not asking it."""
+
+    then: str | None = None
+    """Model folder of a dearer model, asked of videos of which --model is not sure enough. Both
+    models have the same classes; the column stage says which one labelled a video."""
+    judged: str | None = None
+    """Folder of jobs/evaluate.py --then, of the same two models. From their answers to split val
+    follows how sure is sure enough."""
+    allow: float = 0.01
+    """Accuracy that may be lost on new videos. Against --then alone, with a probability of 0.95: to
+    show 0.01 takes 299 videos of split val, or 363 recordings."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.allow < 1:
+            raise UserError(
+                f"allow is {self.allow}: accuracy that may be lost is above 0 and below 1"
+            )
+        if (self.then is None) != (self.judged is None):
+            given, other = ("--then", "--judged") if self.judged is None else ("--judged", "--then")
+            raise UserError(
+                f"{given} is given without {other}: name the folder of jobs/evaluate.py --then, "
+                "and both"
+            )

@@ -17,7 +17,7 @@ independent, and the test is a bet against the loss (Waudby-Smith and Ramdas, 20
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -29,9 +29,9 @@ from vidray.errors import UserError
 from vidray.models.folds import Groups, group_codes
 from vidray.storage import checked_json
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-PValue = Callable[[Integers, float], float]
+_Floats = NDArray[np.float64]
+_Integers = NDArray[np.int64]
+PValue = Callable[[_Integers, float], float]
 """Losses ``int64 (N,)`` and a value -> p-value of "the mean loss is that value or more"."""
 
 # Spent on the interval of the nuisance; and on the tails of its binomial that are not summed.
@@ -167,9 +167,7 @@ def choose_threshold(
     if not ((sure >= 0) & (sure <= 1)).all():
         raise UserError("a confidence is no number from 0 to 1")
     loss = dear.astype(np.int64) - cheap
-    codes = group_codes(groups, len(sure))
-    num_groups = len(np.unique(codes))
-    p_value = _p_of_videos if num_groups == len(sure) else _p_of_recordings(codes)
+    num_groups, p_value = _test_of(groups, len(sure))
 
     kept = _walk(sure, loss, lambda lost: p_value(lost, allow) <= 1 - sureness)
     value = None if kept is None else _between(sure, kept)
@@ -179,7 +177,7 @@ def choose_threshold(
         value=value,
         share=float(keeps.mean()),
         lost=float(lost.mean()),
-        lost_interval=_interval(lost, p_value, (1 - sureness) / 2),
+        lost_interval=(_interval(lost, p_value, (1 - sureness) / 2) if keeps.any() else (0.0, 0.0)),
         allow=allow,
         sureness=sureness,
         num_videos=len(sure),
@@ -187,7 +185,73 @@ def choose_threshold(
     )
 
 
-def _walk(sure: Floats, loss: Integers, passes: Callable[[Integers], bool]) -> float | None:
+def choose_in_sequence(
+    tried: Sequence[float],
+    losses: _Integers,
+    shares: Sequence[float],
+    *,
+    allow: float,
+    groups: Groups | None = None,
+    sureness: float = 0.95,
+) -> Threshold:
+    """The last of several thresholds, tested one after the other, up to which the loss is shown to
+    be no more than ``allow``: for answers that depend on the threshold in more ways than one.
+
+    Args:
+        tried: thresholds in the order of the tests, chosen without a look at the videos.
+        losses: ``int (S, N)``, of each threshold and video: 1 where only the dear answer is right,
+            -1 where only the other is, else 0.
+        shares: of each threshold, of what is answered cheaply.
+        allow, groups, sureness: as of ``choose_threshold``.
+
+    Raises:
+        UserError: as ``choose_threshold``.
+    """
+    check_allow(allow, sureness)
+    number = losses.shape[1]
+    num_groups, p_value = _test_of(groups, number)
+    kept = None
+    for k, lost in enumerate(losses):
+        if p_value(lost, allow) > 1 - sureness:
+            break
+        kept = k
+    lost = np.zeros(number, np.int64) if kept is None else losses[kept]
+    return Threshold(
+        value=None if kept is None else tried[kept],
+        share=0.0 if kept is None else shares[kept],
+        lost=float(lost.mean()),
+        lost_interval=_interval(lost, p_value, (1 - sureness) / 2),
+        allow=allow,
+        sureness=sureness,
+        num_videos=number,
+        num_groups=num_groups,
+    )
+
+
+def interval_of_lost(
+    lost: ArrayLike, groups: Groups | None, *, sureness: float = 0.95
+) -> tuple[float, float]:
+    """The two-sided interval of a mean loss, by the tests that choose a threshold.
+
+    Args:
+        lost: ``int (N,)``, -1, 0 or 1: the dear answer right less the answer given right.
+        groups: as of ``choose_threshold``.
+    """
+    each = np.asarray(lost, np.int64)
+    if not len(each):
+        raise UserError("there are no videos to judge")
+    _, p_value = _test_of(groups, len(each))
+    return _interval(each, p_value, (1 - sureness) / 2)
+
+
+def _test_of(groups: Groups | None, count: int) -> tuple[int, PValue]:
+    """How many recordings there are, and the test: exact where each has one video."""
+    codes = group_codes(groups, count)
+    num_groups = len(np.unique(codes))
+    return num_groups, _p_of_videos if num_groups == count else _p_of_recordings(codes)
+
+
+def _walk(sure: _Floats, loss: _Integers, passes: Callable[[_Integers], bool]) -> float | None:
     """The lowest confidence such that the test passes there and at every higher one."""
     order = np.argsort(-sure, kind="stable")
     lasts = np.flatnonzero(np.diff(sure[order], append=-1.0))  # Of equal confidences all or none.
@@ -204,7 +268,7 @@ def _walk(sure: Floats, loss: Integers, passes: Callable[[Integers], bool]) -> f
     return lowest
 
 
-def _between(sure: Floats, kept: float) -> float:
+def _between(sure: _Floats, kept: float) -> float:
     """A threshold midway to the next lower confidence, so that its last digits decide nothing; 0
     where there is none, since the test then was of keeping every answer.
     """
@@ -215,7 +279,7 @@ def _between(sure: Floats, kept: float) -> float:
     return middle if middle > lower.max() else kept
 
 
-def _p_of_videos(lost: Integers, allow: float) -> float:
+def _p_of_videos(lost: _Integers, allow: float) -> float:
     """The largest probability of a result like this one, or a better one, where the mean of
     ``lost`` (-1, 0 or 1 each, independent) is ``allow`` or more.
     """
@@ -241,7 +305,7 @@ def _p_of_videos(lost: Integers, allow: float) -> float:
     return float(min(1.0, found.max() + _NUISANCE + 2 * _TAILS))
 
 
-def _binomial(count: Integers, number: int, share: Floats) -> Floats:
+def _binomial(count: _Integers, number: int, share: _Floats) -> _Floats:
     """Probability of ``count`` among ``number``."""
     ways = special.gammaln(number + 1) - special.gammaln(count + 1)
     ways -= special.gammaln(number - count + 1)
@@ -249,7 +313,7 @@ def _binomial(count: Integers, number: int, share: Floats) -> Floats:
     return np.asarray(np.exp(ways + log_p))
 
 
-def _most_losses(gains: Integers, number: int, allow: float, reached: float) -> Integers:
+def _most_losses(gains: _Integers, number: int, allow: float, reached: float) -> _Integers:
     """For each number of gains the most losses whose score is ``reached`` or lower; -1: none.
 
     More gains allow no fewer losses: so the probability is largest where the mean is ``allow``.
@@ -262,7 +326,7 @@ def _most_losses(gains: Integers, number: int, allow: float, reached: float) -> 
     return np.maximum.accumulate(low)
 
 
-def _score(losses: Integers, gains: Integers, number: int, allow: float) -> Floats:
+def _score(losses: _Integers, gains: _Integers, number: int, allow: float) -> _Floats:
     """Tango's score of a mean loss of ``allow``: how many standard deviations it is above."""
     a = 2.0 * number
     b = (2 * number - losses + gains) * allow - losses - gains
@@ -272,7 +336,7 @@ def _score(losses: Integers, gains: Integers, number: int, allow: float) -> Floa
     return np.asarray((losses - gains - number * allow) / np.sqrt(np.maximum(variance, 1e-12)))
 
 
-def _p_of_recordings(codes: Integers) -> PValue:
+def _p_of_recordings(codes: _Integers) -> PValue:
     """The p-value of videos that are alike within a recording: recordings are independent.
 
     A bet that pays ``1 - stake * (loss - allow)`` for each recording, in sums over its videos, has
@@ -281,7 +345,7 @@ def _p_of_recordings(codes: Integers) -> PValue:
     """
     sizes = np.bincount(codes)
 
-    def p_value(lost: Integers, allow: float) -> float:
+    def p_value(lost: _Integers, allow: float) -> float:
         sums = np.bincount(codes, weights=lost) - allow * sizes  # (R,)
         stakes = _STAKES / (sizes.max() * (1 - allow))
         with np.errstate(divide="ignore"):  # All of a recording lost: the largest stake is gone.
@@ -292,13 +356,13 @@ def _p_of_recordings(codes: Integers) -> PValue:
     return p_value
 
 
-def _interval(lost: Integers, p_value: PValue, tail: float) -> tuple[float, float]:
+def _interval(lost: _Integers, p_value: PValue, tail: float) -> tuple[float, float]:
     """The means of ``lost`` that the test does not exclude from either side."""
     mean = float(lost.mean())
     return -_highest(-lost, p_value, tail, -mean), _highest(lost, p_value, tail, mean)
 
 
-def _highest(lost: Integers, p_value: PValue, tail: float, mean: float) -> float:
+def _highest(lost: _Integers, p_value: PValue, tail: float, mean: float) -> float:
     low, high = mean, 1.0
     while high - low > 1e-4:
         middle = (low + high) / 2

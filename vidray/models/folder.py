@@ -14,10 +14,10 @@ run.json, _SUCCESS   how it was trained; _SUCCESS is written last
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -38,12 +38,16 @@ from vidray.models.matrices import feature_names, to_matrix
 from vidray.models.model_files import embeds, network_folder, read_info
 from vidray.models.names import Precision
 from vidray.models.networks.build import build
+from vidray.models.networks.exits import ExitNetwork, Leaving
 from vidray.models.preprocess import Preprocessing
 from vidray.models.probabilities import NEXT_STEP, as_model_errors, checked, softmax
 from vidray.models.weights import files, fitting
 from vidray.storage.json_file import write_json
 from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
+
+if TYPE_CHECKING:
+    from vidray.models.exit_rule import ExitRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,7 @@ class DeepModel:
         network: the torch module, in eval mode; takes ``float (N, C, T, H, W)``.
         clip: how a video is cut into the clips it takes.
         head: the part of ``network`` that takes embeddings; None if nobody asks for these.
+        exits: when a clip leaves the network early; None where it has no exits.
     """
 
     name: str
@@ -64,6 +69,7 @@ class DeepModel:
     clip: ClipSettings
     info: Mapping[str, Any]
     head: nn.Module | None = None
+    exits: ExitRule | None = None
 
     @property
     def own_precision(self) -> Precision:
@@ -96,31 +102,79 @@ class DeepModel:
         precision: Precision = "float32",
     ) -> NDArray[np.float64]:
         """``predict`` for clips that ``read`` gives batch by batch, such as ``Clips.read``."""
+        return self.answer_rows(read, rows, batch_size=batch_size, precision=precision)[0]
+
+    def answer_rows(
+        self,
+        read: Read,
+        rows: NDArray[np.int64],
+        *,
+        batch_size: int = 8,
+        precision: Precision = "float32",
+        rows_at_once: int | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
+        """``predict_rows``, and the stage where each clip left, ``int32 (N,)``, 1 for the first
+        exit; None of a network without exits.
+
+        Args:
+            rows_at_once: see ``networks.exits.ExitNetwork.answer``.
+        """
+        network, count = self.network, len(self.class_names)
+        if leaves := self.exits is not None and self.exits.threshold.value is not None:
+            network = self._leaving(rows_at_once)
+        found = self.logits(network, read, rows, batch_size=batch_size, precision=precision)
+        if not len(rows):
+            found = np.zeros((0, count + leaves), np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # It is looked at right away.
+            probabilities = softmax(found[:, :count] if leaves else found)
+        stages = None
+        if self.exits is not None:
+            stages = np.full(len(rows), self.exits.num_stages, np.int32)
+        if stages is not None and leaves:
+            stages = found[:, count].astype(np.int32)
+        return checked(probabilities, self.name, self.class_names), stages
+
+    def _leaving(self, rows_at_once: int | None) -> Leaving:
+        rule, network = self.exits, self.network
+        assert rule is not None
+        assert rule.threshold.value is not None
+        assert isinstance(network, ExitNetwork)
+        return Leaving(network, rule.temperatures, rule.threshold.value, rows_at_once=rows_at_once)
+
+    def logits(
+        self,
+        network: nn.Module,
+        read: Read,
+        rows: NDArray[np.int64],
+        *,
+        batch_size: int = 8,
+        precision: Precision = "float32",
+    ) -> NDArray[np.float32]:
+        """What ``network``, this one or one made of it, gives for clips: ``float32 (N, ...)``.
+
+        Raises:
+            UserError, ModelError: as ``predict``.
+        """
         if precision not in get_args(Precision):
             kinds = ", ".join(get_args(Precision))
             raise UserError(f"precision is {precision!r}: one of {kinds}")
         if precision == "float32":
             precision = self.own_precision
-        if not len(rows):
-            return np.zeros((0, len(self.class_names)))
-        logits = predict_logits(
-            _Guarded(self.network, self.name),
+        return predict_logits(
+            _Guarded(network, self.name),
             (read(rows[k : k + batch_size]) for k in range(0, len(rows), batch_size)),
             preprocessing=self.preprocessing,
             device=next(self.network.parameters()).device,
             precision=precision,
         )
-        with np.errstate(invalid="ignore", over="ignore"):  # It is looked at right away.
-            found = softmax(logits)
-        return checked(found, self.name, self.class_names)
 
     def embed(
         self, clips: NDArray[np.uint8], *, batch_size: int = 1, precision: Precision = "float32"
     ) -> NDArray[np.float32]:
         """What the head sees, ``float32 (N, D)``, of stored clips ``uint8 (N, T, H, W, 3)``.
 
-        One clip a pass if nothing else is said, as the label job computes on a CPU. Not for several
-        threads at once.
+        One clip a pass if nothing else is said, as the label job computes on a CPU; none leaves
+        early. Not for several threads at once.
 
         Raises:
             UserError, ModelError: as ``predict``.
@@ -133,7 +187,8 @@ class DeepModel:
 
         handle = self.head.register_forward_pre_hook(keep)
         try:
-            self.predict(clips, batch_size=batch_size, precision=precision)
+            whole = dataclasses.replace(self, exits=None)
+            whole.predict(clips, batch_size=batch_size, precision=precision)
         finally:
             handle.remove()
         return np.concatenate(seen)
@@ -155,7 +210,7 @@ class ClassicalModel:
     families: tuple[str, ...]
     features: Settings
     info: Mapping[str, Any]
-    network: DeepModel | None = None
+    network: DeepModel | ExportedModel | None = None
 
     @property
     def views(self) -> Views | None:
@@ -163,7 +218,9 @@ class ClassicalModel:
         network, embedding = self.network, self.features.embedding
         if network is None or embedding is None:
             return None
-        embed = partial(network.embed, precision=embedding.precision)
+        embed: Embed = network.embed
+        if isinstance(network, DeepModel):
+            embed = partial(network.embed, precision=embedding.precision)
         return Views(clip=network.clip, embed=embed)
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
@@ -184,6 +241,7 @@ class ClassicalModel:
         return checked(found, self.name, self.class_names)
 
 
+Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Model = DeepModel | ExportedModel | ClassicalModel
 
 
@@ -223,7 +281,7 @@ def load(model_dir: str, *, device: str = "cpu", with_network: bool = True) -> M
     return model
 
 
-def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel:
+def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel | ExportedModel:
     """The network of a model folder: a deep model's, or the one whose embeddings a classical model
     takes.
 
@@ -233,8 +291,7 @@ def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel:
     uri = network_folder(model_dir)
     info = read_info(uri)
     if is_graph(info):
-        shown = storage.without_secrets(uri)
-        raise UserError(f"{shown} holds an exported network: give the folder it was exported from")
+        return load_exported(uri, info, device=device)
     return _load_deep(uri, info, device)
 
 
@@ -279,7 +336,16 @@ def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
         clip=ClipSettings.from_json(info["clip"]),
         info=info,
         head=built.head,
+        exits=_exit_rule(info),
     )
+
+
+def _exit_rule(info: Mapping[str, Any]) -> ExitRule | None:
+    if "exits" not in info:
+        return None
+    from vidray.models.exit_rule import ExitRule  # It imports SciPy.
+
+    return ExitRule.from_json(info["exits"])
 
 
 def _check_size(where: str, network: nn.Module) -> None:

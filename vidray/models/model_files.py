@@ -11,16 +11,18 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from vidray import storage
 from vidray.errors import UserError, VideoError
 from vidray.models import names as model_names
 from vidray.models import transformers_config
-from vidray.models.exported.description import Export
+from vidray.models.exported import copies
+from vidray.models.exported.description import Export, is_graph
 from vidray.models.preprocess import Preprocessing
 from vidray.storage import checked_json, names
-from vidray.tables import run_folder
+from vidray.tables import digests, run_folder
 from vidray.tables.run_folder import EMBEDDING, GRAPHS, MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
 from vidray.video.frames import Limits
@@ -30,7 +32,10 @@ HeadKind = Literal["linear", "layernorm_dropout_linear"]
 # Names and settings of 100,000 classes are 2 MB.
 _MOST_BYTES = 16 << 20
 _MOST_CLASSES = 100_000
+# The deepest network has some 300 layers, the widest layer 8192 channels.
+_MOST_LAYERS, _MOST_CHANNELS = 10_000, 1 << 20
 _PIECE_BYTES = 4 << 20
+_MOST_EXITS = 64  # No network has as many units.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,10 @@ class Network:
     """See ``heads.MergedHead``: the outputs of the head that is merged into these classes."""
     config: Mapping[str, Any] | None = None
     """What a network of transformers is made of (``transformers_config``); of others None."""
+    channels: Mapping[str, Any] | None = None
+    """What pruning has left of its layers, by name: ``[out, in]``, of a norm ``[channels]``."""
+    exits: tuple[int, ...] | None = None
+    """Units after which a clip may leave early, see ``networks.exits``; None has no such exits."""
 
     def __post_init__(self) -> None:
         if (self.config is not None) != model_names.is_hub(self.name):
@@ -55,6 +64,8 @@ class Network:
             raise UserError(f"config of the model {checked_json.shown(self.name)} is wrong: {rule}")
         if self.config is not None:
             transformers_config.from_json(self.config, where="config")
+        if self.channels is not None:
+            _check_channels(self.channels, self.name)
         if self.merge is not None:
             _check_merge(self.merge, self.num_classes)
         for name in ("frames", "size_px"):
@@ -64,6 +75,47 @@ class Network:
         if not 0 <= self.dropout <= 1:
             raise UserError(f"dropout is {self.dropout}: it must be 0 to 1")
         model_names.check_variant(self.name, self.variant)
+        if self.exits is not None:
+            _check_exits(self.exits, self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilledFrom:
+    """What a taught model's model.json says of its teacher."""
+
+    teacher: str
+    teacher_digest: str
+    temperature: float
+    share: float
+    unlabelled_clips: int
+
+    def __post_init__(self) -> None:
+        names.check_name(self.teacher, what="the teacher")
+        if self.unlabelled_clips < 0:
+            raise UserError(f"unlabelled_clips is {self.unlabelled_clips}: it must be 0 or more")
+
+
+def _check_channels(channels: Mapping[str, Any], name: str) -> None:
+    """What can be told without the network; ``cut_channels`` holds them against its layers."""
+    if model_names.is_hub(name):
+        raise UserError(f"channels are of a pruned network, and {name} cannot be pruned")
+    if not 1 <= len(channels) <= _MOST_LAYERS:
+        raise UserError(f"channels name {len(channels)} layers: it must be 1 to {_MOST_LAYERS}")
+    for layer, sizes in channels.items():
+        if (
+            not isinstance(sizes, list)
+            or len(sizes) not in (1, 2)
+            or any(type(size) is not int or not 1 <= size <= _MOST_CHANNELS for size in sizes)
+        ):
+            shown = checked_json.shown(layer)
+            rule = f"a list of one or two whole numbers from 1 to {_MOST_CHANNELS}"
+            raise UserError(f"channels of {shown} are {_shown_sizes(sizes)}: it must be {rule}")
+
+
+def _shown_sizes(sizes: Any) -> str:
+    if isinstance(sizes, list) and len(sizes) <= 2:
+        return f"[{', '.join(map(checked_json.shown, sizes))}]"
+    return checked_json.shown(sizes)
 
 
 def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:
@@ -73,6 +125,14 @@ def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:
         raise UserError(
             f"merge names other classes than 0 to {num_classes - 1}: each has one member or more"
         )
+
+
+def _check_exits(exits: tuple[int, ...], name: str) -> None:
+    model_names.check_exits(name)
+    if not 1 <= len(exits) <= _MOST_EXITS:
+        raise UserError(f"exits has {len(exits)} entries: 1 to {_MOST_EXITS}")
+    if any(number < 0 for number in exits) or sorted(set(exits)) != list(exits):
+        raise UserError(f"exits is {list(exits)}: numbers of units, from 0, each above the last")
 
 
 # Folders of an older vidray lack the caps that came later, ``build`` has defaults, and neither
@@ -124,10 +184,13 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
     if exported := info.get("exported"):
         files += [name for name in GRAPHS[exported["to"]] if name != WEIGHTS]
     if embeds(info):
-        files += [f"{EMBEDDING}/{MODEL}", f"{EMBEDDING}/{WEIGHTS}"]
+        files += [f"{EMBEDDING}/{name}" for name in _carried_files(model_dir)]
     digest = hashlib.sha256()
+    copy = _copy(model_dir, info)
     for file in files:
         where = storage.join(storage.canonical(model_dir), file)
+        if copy is not None and file in network_files(info)[1:]:
+            where = str(copy / file)
         try:
             size_bytes = storage.file_info(where).size_bytes
             digest.update(f"{file} {size_bytes}\n".encode())
@@ -144,6 +207,38 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
         # Until then windows of long videos showed a model all of their seconds at once.
         digest.update(b"a window is cut as a clip is")
     return str(info["name"]), digest.hexdigest()[:12]
+
+
+def digest_of_both(cheap: str, dear: str) -> str:
+    """Twelve hex digits that stand for two models, of these digests, one before the other."""
+    return digests.of([cheap, dear])
+
+
+def _copy(model_dir: str, info: Mapping[str, Any]) -> Path | None:
+    """Where on this machine the graph of a network in a bucket lies that this process runs: it need
+    not be read a second time for its digest.
+    """
+    if not is_graph(info) or not storage.is_bucket(storage.canonical(model_dir)):
+        return None
+    return copies.found(storage.canonical(model_dir), network_files(info)[1:])
+
+
+def _carried_files(model_dir: str) -> list[str]:
+    """The files of the network in a classical model's folder."""
+    inside = storage.join(storage.canonical(model_dir), EMBEDDING)
+    if not storage.exists(storage.join(inside, MODEL)):
+        return [MODEL, WEIGHTS]
+    return network_files(read_info(inside))
+
+
+def network_files(info: Mapping[str, Any]) -> list[str]:
+    """The files of a network's model folder without which it is none, model.json first.
+
+    Args:
+        info: its model.json.
+    """
+    exported = info.get("exported")
+    return [MODEL, *((WEIGHTS,) if exported is None else GRAPHS[exported["to"]])]
 
 
 def folder_of_weights(weights: str) -> str | None:
@@ -178,12 +273,7 @@ def network_folder(model_dir: str) -> str:
     if not embeds(info):
         raise UserError(f"{shown} holds {info['name']}, a classical model: a network is needed")
     inside = storage.join(storage.canonical(model_dir), EMBEDDING)
-    if not storage.exists(storage.join(inside, MODEL)):
-        raise UserError(
-            f"{shown} is not a whole model folder (no {EMBEDDING}/{MODEL}): copy or train it again"
-        )
-    if read_info(inside)["family"] != "deep":
-        raise UserError(f"{shown}/{EMBEDDING} holds a classical model: a network must be there")
+    _carried_info(model_dir)
     digest = info["features"]["embedding"]["digest"]
     if (found := name_and_digest(inside)[1]) != digest:
         raise UserError(
@@ -191,6 +281,33 @@ def network_folder(model_dir: str) -> str:
             f"{digest}: get the model again from its author, or train it again"
         )
     return inside
+
+
+def network_info(model_dir: str, info: dict[str, Any]) -> dict[str, Any] | None:
+    """model.json of a model's network: its own, or of a classical one that takes embeddings that of
+    the one within it; None of a model without a network.
+
+    Args:
+        info: the model's own model.json.
+
+    Raises:
+        UserError: the network is not there.
+    """
+    if info["family"] == "deep":
+        return info
+    return _carried_info(model_dir) if embeds(info) else None
+
+
+def _carried_info(model_dir: str) -> dict[str, Any]:
+    shown, inside = storage.without_secrets(model_dir), storage.join(model_dir, EMBEDDING)
+    if not storage.exists(storage.join(storage.canonical(inside), MODEL)):
+        raise UserError(
+            f"{shown} is not a whole model folder (no {EMBEDDING}/{MODEL}): copy or train it again"
+        )
+    info = read_info(inside)
+    if info["family"] != "deep":
+        raise UserError(f"{shown}/{EMBEDDING} holds a classical model: a network must be there")
+    return info
 
 
 def _what_else(folder: str) -> str:
@@ -247,9 +364,15 @@ def _check_deep(info: Mapping[str, Any]) -> None:
             f"network.num_classes is {network.num_classes} and class_names has "
             f"{len(info['class_names'])}: a network has one output for each class"
         )
+    if "exits" in info:
+        from vidray.models import exit_rule  # It imports SciPy, for the few models that have exits.
+
+        exit_rule.check_count(exit_rule.ExitRule.from_json(info["exits"]), network.exits)
     pixels = info.get("preprocessing")
     given = checked_json.build(Preprocessing, pixels, "preprocessing", may_lack=_MAY_LACK)
     clip = checked_json.build(ClipSettings, info.get("clip"), "clip", may_lack=_MAY_LACK)
+    if "distillation" in info:  # Of a model without a teacher it says nothing.
+        checked_json.build(DistilledFrom, info["distillation"], "distillation")
     if max(given.num_frames, given.size_px) > 4096:
         raise UserError("preprocessing.num_frames and size_px must be 4096 at the most")
     if given.span > clip.frames_per_clip:

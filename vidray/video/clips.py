@@ -64,7 +64,7 @@ class ClipSettings:
     """Decoder; PyAV reads wherever the chosen one is not known to be exact. The row names the one
     used."""
     unlabelled: Unlabelled = "skip"
-    """Videos without a label: skip them, or keep their clips for pre-training."""
+    """Videos without a label: skip them, or keep their clips for pre-training and distillation."""
     choice: FrameChoice = dataclasses.field(default_factory=FrameChoice)
     limits: Limits = dataclasses.field(default_factory=Limits)
 

@@ -55,3 +55,10 @@ def is_graph(info: Mapping[str, Any]) -> bool:
     """Whether a checked model.json is of a network that PyTorch does not run."""
     exported = info.get("exported")
     return exported is not None and exported["to"] in IS_GRAPH
+
+
+def runtime_of(info: Mapping[str, Any]) -> Runtime:
+    """What runs the network of a checked model.json; PyTorch, if nothing else is said."""
+    exported = info.get("exported")
+    found: Runtime = "torch" if exported is None else exported["to"]
+    return found

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import hashlib
 import mmap
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 from vidray import storage
 from vidray.errors import UserError, VideoError
+from vidray.models.exported import copies
 from vidray.models.exported.description import Export
 from vidray.storage.addresses import local_path
 from vidray.tables.run_folder import GRAPHS
@@ -32,10 +30,7 @@ def local_folder(model_dir: str, export: Export) -> Path:
     for name in names:
         _check_size(uri, name)
     if storage.is_bucket(uri):
-        folder = Path(tempfile.mkdtemp(prefix="vidray-export-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        for name in names:
-            (folder / name).write_bytes(storage.read_bytes(storage.join(uri, name)))
+        folder = copies.copied(uri, names)
     else:
         folder = Path(local_path(uri))
         for name in names:

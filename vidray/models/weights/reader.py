@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vidray import storage
 from vidray.errors import UserError
 from vidray.models import names
+from vidray.models.exported.description import is_graph
 from vidray.models.model_files import folder_of_weights, read_info
 from vidray.models.networks.architecture import Architecture
 from vidray.models.weights import files, fitting, hub, published, wrappers
@@ -16,6 +18,7 @@ from vidray.tables.run_folder import MODEL, WEIGHTS
 
 CONFIG = "config.json"  # of a folder of transformers
 DEFAULT = "default"
+_EXITS = "exits."  # begins the names of an ``ExitNetwork``'s own tensors
 # What starts fresh.
 NONE = (None, "none")
 
@@ -55,6 +58,19 @@ def origin_and_variant(name: str, weights: str, make: Make) -> tuple[str | None,
     return origin.name, variant
 
 
+def channels_of(weights: str, name: str) -> Mapping[str, Any] | None:
+    """What pruning has left of the layers, see ``cut_channels``, of weights of a model folder; None
+    of all others.
+
+    Raises:
+        UserError: as ``info_of``.
+    """
+    if (folder := folder_of_weights(weights)) is None:
+        return None
+    found: Mapping[str, Any] | None = info_of(folder, name)["network"].get("channels")
+    return found
+
+
 def find(weights: str, name: str) -> FoundWeights:
     """The tensors of a file or folder, local or in a bucket.
 
@@ -87,6 +103,11 @@ def info_of(folder: str, name: str) -> dict[str, Any]:
     shown = storage.without_secrets(folder)
     if info["family"] != "deep":
         raise UserError(f"{shown} holds the classical model {info['name']}, which has no weights")
+    if is_graph(info):
+        raise UserError(
+            f"{shown} holds an exported network, which cannot be trained: give the folder that it "
+            "was exported from"
+        )
     theirs = info["network"]["name"]
     if theirs != name:
         raise UserError(f"{shown} holds {theirs}, and this is {name}: give --model {theirs}")
@@ -96,8 +117,11 @@ def info_of(folder: str, name: str) -> dict[str, Any]:
 def _of_model_folder(folder: str, name: str) -> FoundWeights:
     info = info_of(folder, name)
     where = storage.join(folder, WEIGHTS)
+    tensors = files.read_safetensors(where)
+    if info["network"].get("exits") is not None:  # Heads of its own classes, as its last one is.
+        tensors = {name: own for name, own in tensors.items() if not name.startswith(_EXITS)}
     return FoundWeights(
-        tensors=files.read_safetensors(where),
+        tensors=tensors,
         shown=storage.without_secrets(folder),
         origin="vidray",
         variant=info["network"].get("variant"),
