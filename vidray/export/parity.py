@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from vidray.evaluation.judging import judge
+from vidray.evaluation.judged import judge
 from vidray.export.samples import Samples
 
 Answers = NDArray[np.float64]

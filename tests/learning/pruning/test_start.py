@@ -16,7 +16,7 @@ import torch
 from tests.made_runs import clips_run, videos
 from vidray import models
 from vidray.errors import UserError
-from vidray.evaluation import teaching
+from vidray.evaluation import lesson_changes, teaching
 from vidray.evaluation.cost import flops_per_clip, num_parameters
 from vidray.learning.deep_job import DeepJob, make_network, model_info
 from vidray.learning.examples import Examples, read_clips
