@@ -186,8 +186,9 @@ def cut_all(
 ) -> float:
     """Cut clips as ``jobs/clips.py`` does, in this process, without Ray; returns the seconds.
 
-    Videos without a label get one: reading them costs the same.
+    Videos without a label get one, since reading them costs the same, unless they are kept as such.
     """
+    nameless = "none" if settings.unlabelled == "skip" else None
     listed = sources.list_videos(source, splits=splits)
     began = time.perf_counter()
     run = Run(out=str(out), table="clips", videos=source, digest=settings.digest)
@@ -196,7 +197,8 @@ def cut_all(
     numbered = zip(run.part_numbers(listed).to_pylist(), listed.to_pylist(), strict=True)
     for part, videos in itertools.groupby(numbered, key=itemgetter(0)):
         batches = [
-            cut_video({**video, "label": video["label"] or "none"}, settings) for _, video in videos
+            cut_video({**video, "label": video["label"] or nameless}, settings)
+            for _, video in videos
         ]
         run.write_part(part, pa.Table.from_batches(batches))
     run.publish(config, {"counts": run.check(listed)})

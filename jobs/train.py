@@ -20,7 +20,10 @@ import tyro
 from vidray import cli, flags
 from vidray.errors import UserError
 from vidray.flags import Flat
+from vidray.learning.distillation import DistillSettings
+from vidray.learning.exit_settings import ExitSettings
 from vidray.learning.pretraining import PretrainSettings
+from vidray.learning.pruning.settings import PruneSettings
 from vidray.learning.selection import Selection
 from vidray.learning.train_config import FoldSettings, LearningSettings
 from vidray.models import names
@@ -49,6 +52,9 @@ class TrainConfig:
     tensorboard: bool = False
     """Also write a deep model's curves for TensorBoard; needs the extra tensorboard."""
     pretraining: Annotated[PretrainSettings, Flat] = field(default_factory=PretrainSettings)
+    exits: Annotated[ExitSettings, Flat] = field(default_factory=ExitSettings)
+    distilling: Annotated[DistillSettings, Flat] = field(default_factory=DistillSettings)
+    pruning: Annotated[PruneSettings, Flat] = field(default_factory=PruneSettings)
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     folds: Annotated[FoldSettings, Flat] = field(default_factory=FoldSettings)
     learning: Annotated[LearningSettings, Flat] = field(default_factory=LearningSettings)
@@ -60,13 +66,25 @@ class TrainConfig:
         if self.pretraining.pretrain:
             self.pretraining.check(self.model, self.learning)
             flags.refuse_unused(self.selection, "--pretrain")
+            flags.refuse_unused(self.exits, "--pretrain")
+            flags.refuse_unused(self.distilling, "--pretrain")
+            flags.refuse_unused(self.pruning, "--pretrain")
+        self.pruning.check(self.model, self.learning.deep.weights)
+        if self.pruning.prune is not None and self.exits.exits:
+            raise UserError(
+                "--prune and --exits are two trainings: prune first, then give the pruned folder "
+                "as --weights with --exits"
+            )
         if self.model in names.CLASSICAL:
             self.learning.refuse_flags_of_deep_models(self.model)
+            flags.refuse_unused(self.exits, self.model)
+            flags.refuse_unused(self.distilling, self.model)
             if self.tensorboard:
                 raise UserError(f"--tensorboard has no effect on {self.model}: leave it out")
         else:
             flags.refuse_unused(self.learning.classical, self.model)
             flags.refuse_unused(self.folds, self.model)
+            self.exits.check(self.model)
 
 
 def main(config: TrainConfig) -> None:
@@ -89,7 +107,12 @@ def main(config: TrainConfig) -> None:
         config.learning,
         folds=config.folds,
         on_rows=EpochLines(config.learning.training.epochs),
+        prune=config.pruning.prune,
     )
+    if config.exits.exits:
+        lesson = teaching.with_exits(lesson, config.exits)
+    if config.distilling.teacher is not None:
+        lesson = teaching.with_teacher(lesson, config.distilling, out=out)
     lesson.check()
     if config.model not in names.CLASSICAL:
         for note in as_trained.notes(config.model, config.learning.deep, examples):

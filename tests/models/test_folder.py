@@ -28,12 +28,13 @@ from vidray.learning import loop
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import TrainingLoader
 from vidray.models import classical
-from vidray.models.folder import ClassicalModel, DeepModel, load, save_classical, save_deep, softmax
+from vidray.models.folder import ClassicalModel, DeepModel, load, save_classical, save_deep
 from vidray.models.matrices import to_matrix
 from vidray.models.names import CLASSICAL, DEEP, FLOW_MODELS
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import build
 from vidray.models.preprocess import IMAGENET, Preprocessing
+from vidray.models.probabilities import softmax
 from vidray.models.weights import files
 from vidray.storage.json_file import write_json
 from vidray.tables import schema

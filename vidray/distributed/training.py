@@ -52,8 +52,9 @@ from vidray.learning.loader import TrainingLoader
 from vidray.learning.loop import (
     Save,
 )
-from vidray.learning.losses import Reconstruction
+from vidray.learning.losses import Objective, Reconstruction
 from vidray.learning.optimizer import rate_shares
+from vidray.learning.teacher import Distilled, Teacher, with_unlabelled
 from vidray.learning.train_config import Workers
 from vidray.tables.shards import Clips
 
@@ -256,9 +257,13 @@ def _fit(
     clips = Clips(job.data)
     train_rows, labels = rows_of(job, clips, "train")
     val_rows, val_labels = rows_of(job, clips, "val")
-    training = job.training
+    training, teacher = job.training, None
+    objective: Objective | None = None
+    if job.distillation is not None:
+        teacher = Teacher.of(job.distillation, job.class_names, worker.device)
+    read, labels = with_unlabelled(job, clips, train_rows, labels)
     loader = TrainingLoader(
-        read=lambda rows: clips.read(train_rows[rows]),
+        read=read,
         labels=labels,
         num_classes=max(1, len(job.class_names)),
         preprocessing=job.preprocessing,
@@ -270,8 +275,13 @@ def _fit(
         mixup_alpha=training.mixup_alpha,
         cutmix_alpha=training.cutmix_alpha,
         balanced=training.balanced_sampling,
+        teacher=None if teacher is None else teacher.preprocessing,
         threads=min(torch.get_num_threads(), _MOST_LOADER_THREADS),
     )
+    if job.distillation is not None:
+        objective = Distilled.of(job, loader, worker.device)
+    elif job.mask_ratio is not None:
+        objective = Reconstruction()
     validation = Validation(read=lambda rows: clips.read(val_rows[rows]), labels=val_labels)
     built = make_network(job, fresh=start is None)
     loop.fit(
@@ -284,7 +294,8 @@ def _fit(
         start=start,
         shares=rate_shares(built, training),
         is_fresh=job.is_fresh,
-        objective=None if job.mask_ratio is None else Reconstruction(),
+        objective=objective,
+        teacher=teacher,
     )
 
 

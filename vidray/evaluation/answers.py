@@ -65,6 +65,7 @@ def prediction_rows(
     probabilities: ArrayLike,
     class_names: Sequence[str],
     groups: Sequence[str | None],
+    exit_stages: Sequence[int] | None = None,
 ) -> pa.Table:
     """PREDICTIONS, worst first: by loss, the largest where the true class is the least probable.
 
@@ -75,6 +76,7 @@ def prediction_rows(
         probabilities: float (N, K).
         class_names: K names.
         groups: (N,) the recording of each, None where it is unknown.
+        exit_stages: (N,) of a network with early exits, for a column ``exit_stage``.
 
     Raises:
         UserError, ValueError: see ``compute_metrics``.
@@ -100,6 +102,8 @@ def prediction_rows(
         ],
         schema=PREDICTIONS,
     )
+    if exit_stages is not None:
+        table = table.append_column("exit_stage", pa.array(exit_stages, pa.int32()))
     return table.take(pa.array(order))
 
 

@@ -88,9 +88,28 @@ def print_evaluation(settings: JudgeSettings, out: str, found: Evaluation) -> No
         )
     for sentence in caveats(metrics, majority["accuracy"]):
         print(f"note: {sentence}")
+    if "exits" in metrics:
+        print("\n".join(_exit_lines(metrics["exits"])))
     if metrics["cost"]:
         print(_cost_line(metrics["cost"]))
     print(f"predictions, worst first: {storage.join(out, 'predictions.parquet')}")
+
+
+def _exit_lines(found: Metrics) -> list[str]:
+    """What early exits save and lose: a line for each stage, and one for all."""
+    lines = [
+        f"stage {k}: {stage['share']:.1%} of the clips leave, {stage['flops_per_clip'] / 1e9:.2f} "
+        f"GFLOP; accuracy {stage['accuracy']:.3f} if all did"
+        for k, stage in enumerate(found["stages"], start=1)
+    ]
+    low, high = found["lost_interval"]
+    saved = 1 - found["flops_per_clip"] / found["flops_without_exits"]
+    seconds = ""
+    if found["seconds_saved_per_video"] is not None:
+        times = [1000 * found[k] for k in ("seconds_without_exits", "seconds_per_video")]
+        seconds = f", {times[0]:.1f} to {times[1]:.1f} ms a video"
+    lost = f"{found['lost']:.3f} of the accuracy lost ({low:.3f} to {high:.3f})"
+    return [*lines, f"early exits: {saved:.0%} of the work saved{seconds}; {lost}"]
 
 
 def _cost_line(cost: Metrics) -> str:

@@ -76,21 +76,12 @@ def flops_per_clip(network: nn.Module, clip_shape: Sequence[int]) -> int:
         network: takes ``float (1, C, T, H, W)``.
         clip_shape: (C, T, H, W).
     """
-    import torch
-    from torch.func import functional_call
     from torch.utils.flop_counter import FlopCounterMode
 
-    tensors = [*network.named_parameters(), *network.named_buffers()]
-    state = {name: tensor.detach().to("meta") for name, tensor in tensors}
-    clip = torch.empty((1, *clip_shape), device="meta")
-    training = [module for module in network.modules() if module.training]
-    network.eval()
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            functional_call(network, state, (clip,))
-    finally:
-        for module in training:
-            module.training = True
+    from vidray.models.networks.cut_channels import run_empty
+
+    with FlopCounterMode(display=False) as counter:
+        run_empty(network, clip_shape)
     return int(counter.get_total_flops())
 
 

@@ -27,10 +27,8 @@ from torch import nn
 
 from vidray import masking, models, storage
 from vidray.errors import UserError
-from vidray.evaluation import cost, plots
-from vidray.evaluation.answers import average_views, prediction_rows
-from vidray.evaluation.curves import curves
-from vidray.evaluation.drawing import save_figure
+from vidray.evaluation import cost, exits, judged_files
+from vidray.evaluation.answers import average_views
 from vidray.evaluation.judge_settings import Device, JudgeSettings
 from vidray.evaluation.metrics import baselines, compute_metrics
 from vidray.features import extraction
@@ -57,7 +55,15 @@ from vidray.video.clips import ClipSettings
 
 
 def predict(model: Model, examples: Examples) -> NDArray[np.float64]:
-    """Probabilities ``float64 (N, K)`` of the rows of ``examples``.
+    """The probabilities of ``answer``."""
+    return answer(model, examples)[0]
+
+
+def answer(
+    model: Model, examples: Examples
+) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
+    """Probabilities ``float64 (N, K)`` of the rows of ``examples``, and of a network with early
+    exits the stage where each clip left.
 
     Raises:
         UserError: a classical model and clips, or a deep one and features.
@@ -65,28 +71,41 @@ def predict(model: Model, examples: Examples) -> NDArray[np.float64]:
     if isinstance(model, ClassicalModel):
         if examples.clips is not None:
             raise UserError(f"{model.name} learns from features, not clips: give jobs/extract.py's")
-        return model.predict(examples.table)
+        return model.predict(examples.table), None
     if examples.clips is None:
         raise UserError(f"{model.name} learns from clips, not features: give jobs/clips.py's")
-    return model.predict_rows(examples.clips.read, examples.table["row"].to_numpy())
+    read, rows = examples.clips.read, examples.table["row"].to_numpy()
+    if isinstance(model, DeepModel):
+        return model.answer_rows(read, rows)
+    return model.predict_rows(read, rows), None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A model's answers for videos, clips of one video averaged."""
+    """A model's answers for videos, clips of one video averaged.
+
+    Attributes:
+        exit_stages: of a network with early exits: how far the clips of a video went, the one that
+            went furthest.
+    """
 
     video_ids: list[str]
     uris: list[str]
     labels: list[str]
     groups: list[str | None]
     probabilities: NDArray[np.float64]
+    exit_stages: list[int] | None = None
 
     def metrics(self, class_names: Sequence[str]) -> dict[str, Any]:
         """``evaluation.compute_metrics``, resampled by recording."""
         return compute_metrics(self.labels, self.probabilities, class_names, groups=self.groups)
 
 
-def judge(table: pa.Table, probabilities: NDArray[np.float64]) -> Judged:
+def judge(
+    table: pa.Table,
+    probabilities: NDArray[np.float64],
+    stages: NDArray[np.int32] | None = None,
+) -> Judged:
     """One answer a video of one row or several (clips) of ``table``."""
     ids, averaged = average_views(table["video_id"].to_pylist(), probabilities)
     first = {row["video_id"]: row for row in reversed(table.select(list(HEAD[:6])).to_pylist())}
@@ -100,6 +119,7 @@ def judge(table: pa.Table, probabilities: NDArray[np.float64]) -> Judged:
         labels=[row["label"] for row in rows],
         groups=[recording[video] for video in ids],
         probabilities=averaged,
+        exit_stages=None if stages is None else exits.furthest(table, stages, ids),
     )
 
 
@@ -166,15 +186,19 @@ def evaluate(
         libraries=versions.CLASSICAL if isinstance(model, ClassicalModel) else versions.DEEP,
     )
     folder.claim(overwrite=True)  # What was not finished has no part that could be kept.
-    judged = judge(chosen.table, predict(model, chosen))
+    probabilities, stages = answer(model, chosen)
+    judged = judge(chosen.table, probabilities, stages)
     metrics = {
         **judged.metrics(model.class_names),
         "baselines": baselines_of(judged, examples, model),
         "cost": _cost(model, model_dir, chosen, data, settings.timed_videos),
     }
+    if isinstance(model, DeepModel) and stages is not None:
+        timed = settings.timed_videos
+        metrics["exits"] = exits.figures(model, chosen, probabilities, stages, timed_videos=timed)
     write_json(folder.path("metrics.json"), metrics)
-    write_predictions(folder, judged, model.class_names)
-    draw(folder, judged, metrics, model.class_names)
+    judged_files.write_predictions(folder, judged, model.class_names)
+    judged_files.draw(folder, judged, metrics, model.class_names)
     folder.finish(counts={"videos": len(judged.video_ids)})
     return Evaluation(
         metrics=metrics,
@@ -358,29 +382,3 @@ def label_here(model: Model, videos: list[dict[str, Any]]) -> bool:
 
 def _is_ok(batch: pa.RecordBatch) -> bool:
     return set(batch["status"].to_pylist()) == {"ok"}
-
-
-def write_predictions(folder: RunFolder, judged: Judged, names: Sequence[str]) -> None:
-    """Write predictions.parquet, worst first."""
-    table = prediction_rows(
-        video_ids=judged.video_ids,
-        uris=judged.uris,
-        y_true=judged.labels,
-        probabilities=judged.probabilities,
-        class_names=names,
-        groups=judged.groups,
-    )
-    storage.write_bytes(folder.path("predictions.parquet"), parquet.parquet_bytes(table))
-
-
-def draw(folder: RunFolder, judged: Judged, metrics: dict[str, Any], names: Sequence[str]) -> None:
-    """Write curves.json and the pictures."""
-    found = curves(judged.labels, judged.probabilities, names)
-    write_json(folder.path("curves.json"), found)
-    for name, figure in {
-        "confusion": plots.confusion(metrics["confusion_matrix"], names),
-        "roc": plots.roc(found["roc"]),
-        "precision_recall": plots.precision_recall(found["precision_recall"]),
-        "calibration": plots.calibration(found["calibration"], ece=metrics["ece"]),
-    }.items():
-        save_figure(figure, folder.path(f"{name}.png"))

@@ -16,12 +16,14 @@ from typing import Any, ClassVar, Protocol
 
 from vidray import masking, models
 from vidray.distributed import training
-from vidray.evaluation import judging, plots
+from vidray.evaluation import exits, judging, plots
 from vidray.evaluation.drawing import save_figure
-from vidray.learning import recordings
+from vidray.learning import deep_job, distillation, recordings
 from vidray.learning.deep_job import DeepJob, Trained, make_job, make_network, model_info
+from vidray.learning.distillation import DistillSettings
 from vidray.learning.epochs import EpochRow, OnRows, best_epoch
 from vidray.learning.examples import Examples, with_families
+from vidray.learning.exit_settings import ExitSettings
 from vidray.learning.recordings import Demand
 from vidray.learning.train_config import (
     ClassicalSettings,
@@ -191,10 +193,19 @@ class DeepLesson:
 
     def teach(self, run: RunFolder) -> Taught:
         """Train or resume, judge, and fill the folder."""
-        started, trained, seconds = train_network(self.job, self.workers, run, self.on_rows)
-        info = model_info(self.job, self.examples, trained.rows, source=started.source)
-        save_deep(run.out, info, trained.state)
-        best = trained.rows[best_epoch(trained.rows, self.job.training)].epoch
+        job, said = self.job, {}
+        if job.prune is not None:
+            from vidray.learning.pruning import start
+
+            pruned = start.begun(job, self.examples, run.work)
+            job, said = pruned.job, {"pruned": pruned.report}
+        started, trained, seconds = train_network(job, self.workers, run, self.on_rows)
+        info = model_info(job, self.examples, trained.rows, source=started.source)
+        save_deep(run.out, info | said, trained.state)
+        if job.exits is not None:
+            device, allow = judging.device_of("auto"), job.exits.allow
+            exits.write_rule(run.out, info | said, self.examples, allow=allow, device=device)
+        best = trained.rows[best_epoch(trained.rows, job.training)].epoch
         model = models.load(run.out, device=judging.device_of("auto"))  # As a user would.
         metrics = {"val": judge_val(model, self.examples), "best_epoch": best}
         write_json(run.path("metrics.json"), metrics)
@@ -239,6 +250,7 @@ def lesson_of(
     *,
     folds: FoldSettings,
     on_rows: OnRows,
+    prune: float | None = None,
 ) -> Lesson:
     """The lesson of the model of this name.
 
@@ -246,6 +258,7 @@ def lesson_of(
         examples: features for a classical model, clips for a deep one; with splits.
         folds: of a classical model's cross-validation.
         on_rows: see ``DeepLesson``.
+        prune: share of a network's operations that goes before its training.
 
     Raises:
         UserError: what is asked for can't be trained from these clips.
@@ -266,7 +279,37 @@ def lesson_of(
         training=settings.training,
         augmentation=settings.augmentation,
     )
+    if prune is not None:
+        from vidray.learning.pruning import start
+
+        job = start.with_pruning(job, prune)
     return DeepLesson(job=job, examples=examples, workers=settings.workers, on_rows=on_rows)
+
+
+def with_exits(lesson: Lesson, settings: ExitSettings) -> DeepLesson:
+    """The lesson of the same model with early exits; raises UserError where it can have none."""
+    assert isinstance(lesson, DeepLesson)
+    job = deep_job.with_exits(lesson.job, lesson.examples, settings)
+    return dataclasses.replace(lesson, job=job)
+
+
+def with_teacher(lesson: Lesson, settings: DistillSettings, *, out: str) -> DeepLesson:
+    """The lesson of a deep model that a teacher teaches, and a line on stdout that says so.
+
+    Args:
+        settings: with a teacher.
+        out: the model folder that is made.
+
+    Raises:
+        UserError: see ``distillation.plan``.
+    """
+    assert isinstance(lesson, DeepLesson)
+    job, examples = lesson.job, lesson.examples
+    found = distillation.plan(settings, examples, job.class_names, out=out)
+    distillation.check_training(found, job.training)
+    for note in distillation.notes(found, examples):
+        print(f"note: {note}")
+    return dataclasses.replace(lesson, job=dataclasses.replace(job, distillation=found))
 
 
 class Claiming(Protocol):

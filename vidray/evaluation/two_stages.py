@@ -21,7 +21,7 @@ from rich.console import Console
 
 from vidray import masking, models, storage
 from vidray.errors import UserError
-from vidray.evaluation import cost, judging, two_stages_cost
+from vidray.evaluation import cost, judged_files, judging, two_stages_cost
 from vidray.evaluation.judge_settings import JudgeSettings
 from vidray.evaluation.judging import Judged
 from vidray.evaluation.two_stages_cost import Timed
@@ -30,7 +30,7 @@ from vidray.models import deferral
 from vidray.models.class_map import read_class_map
 from vidray.models.deferral import Threshold
 from vidray.models.folder import ClassicalModel, Model
-from vidray.models.model_files import name_and_digest
+from vidray.models.model_files import digest_of_both, name_and_digest
 from vidray.models.two_stages import ValAnswers
 from vidray.storage.json_file import write_json
 from vidray.tables import run_folder, versions
@@ -123,8 +123,8 @@ def evaluate(
     }
     answers.write(where)
     write_json(folder.path("metrics.json"), metrics)
-    judging.write_predictions(folder, judged, first.model.class_names)
-    judging.draw(folder, judged, metrics, first.model.class_names)
+    judged_files.write_predictions(folder, judged, first.model.class_names)
+    judged_files.draw(folder, judged, metrics, first.model.class_names)
     folder.finish(counts={"videos": len(judged.video_ids)})
     return metrics
 
@@ -147,7 +147,7 @@ def _folder(
         kind="evaluation",
         shown={
             "config": masking.throughout(asked | dataclasses.asdict(settings)),
-            "model_digest": deferral.digest_of_both(first.digest, second.digest),
+            "model_digest": digest_of_both(first.digest, second.digest),
         },
         libraries=tuple(dict.fromkeys(libraries)),
     )

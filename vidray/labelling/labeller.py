@@ -83,10 +83,7 @@ def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
     """
     steady_opencv()
     settings = LabelSettings.from_json(config)
-    if settings.then is not None:
-        from vidray.labelling import stages
-
-        return stages.label_videos(settings, ask)
+    assert settings.then is None, "two models are the work of stages"
     model, views = loaded(settings, ask)
     return lambda video: label_video(video, model, settings, views)
 
@@ -255,10 +252,13 @@ def _by_clips(
             return {**labelled, **damage, "duration_seconds": seconds}
         with clock("decode"):
             cut = short_clips(model, options)
-            draw, crops = video["size_bytes"], options.crops
-            pixels, _, decoder = clips.read_clips(
-                opened, source, cut, stretch=stretch, crops=crops, draw=draw, aside=aside
-            )
+            draw = video["size_bytes"]
+            if aside is not None:
+                pixels, decoder = aside.read_beside(opened, source, cut, stretch=stretch, draw=draw)
+            else:
+                pixels, _, decoder = clips.read_clips(
+                    opened, source, cut, stretch=stretch, crops=options.crops, draw=draw
+                )
             damage = dataclasses.asdict(opened.damage)
     with clock("predict"):
         answer = model.predict(pixels)
@@ -267,6 +267,7 @@ def _by_clips(
         **answer_columns(answer.probabilities.mean(axis=0), model.class_names),
         **columns,
         **_embedding([answer]),
+        "exit_stage": _last_stage([answer]),
     }
 
 
@@ -320,6 +321,7 @@ def _stream_windows(
     return {
         **answer_columns(probabilities.mean(axis=0), model.class_names),
         **_embedding(answers, every),
+        "exit_stage": _last_stage(answers),
         "segments": join_windows(bounds, probabilities, model.class_names),
         "decoder": "pyav",
     }
@@ -356,6 +358,15 @@ def _embedding(
     """The embedding column, where it is wanted: the mean over ``clips``."""
     found = [answer.embeddings for answer in answers if answer.embeddings is not None]
     return {"embedding": np.concatenate(found)[clips].mean(axis=0).tolist()} if found else {}
+
+
+def _last_stage(answers: Sequence[Answer]) -> int | None:
+    """How far the clips of a video went, the one that went furthest; None without early exits.
+
+    Each leaves for itself, and the probabilities that are averaged are those it left with.
+    """
+    found = [answer.stages for answer in answers if answer.stages is not None]
+    return int(np.concatenate(found).max()) if found else None
 
 
 def window_begins(num_frames: int, span: int, step: int) -> NDArray[np.int64]:

@@ -86,12 +86,7 @@ class Batches:
         asked: list[Future[Answer]] = [Future() for _ in pixels]
         for clip, future in zip(pixels, asked, strict=True):
             self._waiting.put((clip, future))
-        answers = [future.result() for future in asked]
-        seen = [answer.embeddings for answer in answers if answer.embeddings is not None]
-        return Answer(
-            np.stack([answer.probabilities for answer in answers]),
-            np.stack(seen) if seen else None,
-        )
+        return wire.joined([future.result() for future in asked])
 
     def _serve(self) -> None:
         """Run batches in a thread."""
@@ -112,9 +107,8 @@ class Batches:
             for future in futures:
                 future.set_exception(error)
             return
-        seen = answer.embeddings
         for k, future in enumerate(futures):
-            future.set_result(Answer(answer.probabilities[k], None if seen is None else seen[k]))
+            future.set_result(answer.rows(slice(k, k + 1)))
 
 
 def answer_questions(config: Mapping[str, Any]) -> Callable[[pa.RecordBatch], pa.RecordBatch]:

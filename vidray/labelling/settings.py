@@ -16,9 +16,8 @@ from vidray import flags, storage
 from vidray.errors import UserError
 from vidray.labelling.commits import list_sets, read_labels
 from vidray.labelling.options import LabelOptions, LabelPrecision
-from vidray.models import deferral
 from vidray.models.exported.description import is_graph, runtime_of
-from vidray.models.model_files import embeds, name_and_digest, read_info
+from vidray.models.model_files import digest_of_both, embeds, name_and_digest, read_info
 from vidray.tables import digests, schema, versions
 from vidray.video.decode import Limits
 
@@ -60,7 +59,7 @@ class LabelSettings:
         then: the second model, if there are two.
     """
 
-    TARGET: ClassVar[str] = "vidray.labelling.labeller:label_videos"
+    TARGET: ClassVar[str] = "vidray.labelling.stages:label_videos"
     PREDICTOR: ClassVar[str] = "vidray.labelling.predictor:answer_questions"
 
     model: str
@@ -98,7 +97,7 @@ class LabelSettings:
         """The digest of the model, or of both."""
         if self.then is None:
             return self.model_digest
-        return deferral.digest_of_both(self.model_digest, self.then.model_digest)
+        return digest_of_both(self.model_digest, self.then.model_digest)
 
     @property
     def digest(self) -> str:
@@ -145,6 +144,11 @@ def check_model(options: LabelOptions, info: Mapping[str, Any]) -> None:
             f"crops is {options.crops}, and {name} has learnt from whole pictures: "
             "leave it at 1, or train on clips of --fit crop or resize_crop"
         )
+    if options.compile and leaves_early(info) and not options.embedding:
+        raise UserError(
+            f"compile is of whole networks, and clips leave {name} at early exits: leave --compile "
+            "out"
+        )
     if not is_deep:
         # It describes a video, whole, as those it learnt from were.
         flags.refuse_unused(options, f"{name}, a classical model", but=("crops", "limits"))
@@ -165,6 +169,16 @@ def check_runtimes(options: LabelOptions, networks: Sequence[Mapping[str, Any]])
         f"{info['name']}, which was exported to {exported['to']} in {exported['precision']}",
         but={field.name for field in dataclasses.fields(options)} - {"precision", "compile"},
     )
+
+
+def leaves_early(info: Mapping[str, Any]) -> bool:
+    """Whether clips may leave a model's network at early exits.
+
+    Args:
+        info: its model.json, checked.
+    """
+    is_deep = info["family"] == "deep"
+    return is_deep and "exits" in info and info["exits"]["threshold"]["value"] is not None
 
 
 def network_options(settings: LabelSettings) -> LabelSettings:

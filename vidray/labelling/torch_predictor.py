@@ -21,6 +21,8 @@ from vidray.video.steady_opencv import steady_opencv
 
 # A GPU is idle with less; a thread of a CPU is busy with one.
 _CLIPS_ON_GPU, _CLIPS_ON_CPU = 16, 1
+# Of those that have not left at an early exit: at most three of a pass are black.
+_CLIPS_AFTER_EXIT = 4
 
 
 def use_one_thread() -> None:
@@ -64,7 +66,11 @@ class TorchPredictor:
         inference.to_channels_last(model.network)
         self._seen = threading.local()
         self._keeps = settings.options.embedding
+        # Of a fixed size as well, so that those who leave change nothing for those who stay.
+        self._rows_at_once = min(_CLIPS_AFTER_EXIT, self.batch_size)
         if self._keeps:
+            # What the head sees is of all clips: none leaves before it.
+            self._model = model = dataclasses.replace(model, exits=None)
             assert model.head is not None
             model.head.register_forward_pre_hook(self._keep)
         if settings.options.compile:
@@ -111,5 +117,11 @@ class TorchPredictor:
         return in_batches(self._forward, pixels, self.batch_size)
 
     def _forward(self, pixels: NDArray[np.uint8]) -> Answer:
-        found = self._model.predict(pixels, batch_size=len(pixels), precision=self._precision)
-        return Answer(found, self._seen.embeddings if self._keeps else None)
+        found, stages = self._model.answer_rows(
+            lambda rows: pixels[rows],
+            np.arange(len(pixels)),
+            batch_size=len(pixels),
+            precision=self._precision,
+            rows_at_once=self._rows_at_once,
+        )
+        return Answer(found, self._seen.embeddings if self._keeps else None, stages)

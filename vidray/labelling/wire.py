@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,26 +15,30 @@ from vidray.video.clips import ClipSettings
 
 @dataclass(frozen=True)
 class Answer:
-    """A network's output for clips: probabilities ``float64 (N, K)``, and what its head saw,
-    ``float32 (N, D)``, where that is wanted.
+    """A network's output for clips: probabilities ``float64 (N, K)``; what its head saw,
+    ``float32 (N, D)``, where that is wanted; and of a network with early exits the stage where each
+    clip left, ``int32 (N,)``, 1 for the first exit.
     """
 
     probabilities: NDArray[np.float64]
     embeddings: NDArray[np.float32] | None = None
+    stages: NDArray[np.int32] | None = None
 
-    def of(self, clips: slice) -> Answer:
-        """The answer about some of the clips."""
-        seen = self.embeddings
-        return Answer(self.probabilities[clips], None if seen is None else seen[clips])
+    def rows(self, wanted: slice) -> Answer:
+        """The answer for some of the clips."""
+        parts = (self.probabilities, self.embeddings, self.stages)
+        return Answer(*(None if part is None else part[wanted] for part in parts))  # type: ignore[arg-type]
 
-    @classmethod
-    def joined(cls, answers: Sequence[Answer]) -> Answer:
-        """The answers, of one network, as one."""
-        seen = [answer.embeddings for answer in answers if answer.embeddings is not None]
-        return cls(
-            np.concatenate([answer.probabilities for answer in answers]),
-            np.concatenate(seen) if seen else None,
-        )
+
+def joined(answers: Sequence[Answer]) -> Answer:
+    """The answers of one network, one or more, as one."""
+    seen = [answer.embeddings for answer in answers if answer.embeddings is not None]
+    stages = [answer.stages for answer in answers if answer.stages is not None]
+    return Answer(
+        np.concatenate([answer.probabilities for answer in answers]),
+        np.concatenate(seen) if seen else None,
+        np.concatenate(stages) if stages else None,
+    )
 
 
 def in_batches(
@@ -48,8 +53,8 @@ def in_batches(
         missing = size - len(batch)
         if missing:
             batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.uint8)])
-        answers.append(forward(batch).of(slice(size - missing)))
-    return Answer.joined(answers)
+        answers.append(forward(batch).rows(slice(size - missing)))
+    return joined(answers)
 
 
 def question(pixels: NDArray[np.uint8]) -> pa.RecordBatch:
@@ -75,7 +80,11 @@ def read_question(asked: pa.RecordBatch, clip: ClipSettings) -> NDArray[np.uint8
 
 def write_answer(answer: Answer) -> pa.RecordBatch:
     """An ``Answer`` as a batch: a row per clip."""
-    columns = {"probabilities": pa.array(list(answer.probabilities), pa.list_(pa.float64()))}
+    columns: dict[str, pa.Array] = {
+        "probabilities": pa.array(list(answer.probabilities), pa.list_(pa.float64()))
+    }
+    if answer.stages is not None:
+        columns["stages"] = pa.array(answer.stages)
     if answer.embeddings is not None:
         columns["embeddings"] = pa.array(list(answer.embeddings), pa.list_(pa.float32()))
     return pa.record_batch(columns)
@@ -83,7 +92,14 @@ def write_answer(answer: Answer) -> pa.RecordBatch:
 
 def read_answer(batch: pa.RecordBatch) -> Answer:
     """The ``Answer`` of ``write_answer``."""
-    found = {
-        name: np.stack(batch[name].to_numpy(zero_copy_only=False)) for name in batch.schema.names
-    }
-    return Answer(found["probabilities"], found.get("embeddings"))
+    stages = None
+    if "stages" in batch.schema.names:
+        stages = batch["stages"].to_numpy()
+    return Answer(_lists(batch, "probabilities"), _lists(batch, "embeddings"), stages)
+
+
+def _lists(batch: pa.RecordBatch, name: str) -> Any:
+    """A column of lists as ``(N, D)``; None where there is none."""
+    if name not in batch.schema.names:
+        return None
+    return np.stack(batch[name].to_numpy(zero_copy_only=False))

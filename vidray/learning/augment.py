@@ -33,6 +33,7 @@ def augment(
     rng: np.random.Generator,
     stride: int | None = None,
     cut: bool = False,
+    cut_px: int | None = None,
 ) -> Pixels:
     """One random view of a clip.
 
@@ -45,6 +46,8 @@ def augment(
         rng: gives every random number.
         stride, cut: as in ``Preprocessing``. The share of the area that a random crop of a clip
             to be cut shows is that of the square to be cut, and it may lie anywhere.
+        cut_px: side of the square to be cut, if it is not ``out_px``: with the same ``rng`` the
+            same view for a network that takes another size.
 
     Returns:
         ``uint8 (out_frames, out_px, out_px, 3)``.
@@ -52,7 +55,8 @@ def augment(
     if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[-1] != 3 or not len(clip):
         raise ValueError(f"a clip is {clip.dtype} {clip.shape}: give uint8 (T, H, W, 3), T >= 1")
     frames = _stretch(len(clip), out_frames, stride, augmentation, rng)
-    pixels = _reframe(clip, frames, out_px, augmentation, rng, cut)
+    shown_px = min(cut_px or out_px, *clip.shape[1:3]) if cut else min(clip.shape[1:3])
+    pixels = _reframe(clip, frames, out_px, augmentation, rng, shown_px)
     return _recolour(pixels, augmentation, rng)
 
 
@@ -149,9 +153,13 @@ def _reframe(
     out_px: int,
     augmentation: Augmentation,
     rng: np.random.Generator,
-    cut: bool,
+    most: int,
 ) -> Pixels:
-    """Crop, stretch, turn, mirror and resize in one look-up, so that pixels blur once only."""
+    """Crop, stretch, turn, mirror and resize in one look-up, so that pixels blur once only.
+
+    Args:
+        most: side of the square of a stored frame of which a crop shows a share.
+    """
     area = rng.uniform(*augmentation.scale)
     aspect = math.exp(rng.uniform(*np.log(augmentation.aspect)))
     place_x, place_y = rng.uniform(-0.5, 0.5, size=2)
@@ -160,12 +168,10 @@ def _reframe(
 
     height, width = clip.shape[1:3]
     side = min(height, width)
-    cut = cut and out_px < side
-    most = out_px if cut else side
     crop_width = min(most * math.sqrt(area * aspect), most)
     crop_height = min(most * math.sqrt(area / aspect), most)
     if crop_width == crop_height == most and turn == 0 and not mirror:
-        return fit_frames(clip[frames], out_px, cut=cut)
+        return fit_frames(fit_frames(clip[frames], most, cut=True), out_px)
     # Where crops are off, the middle is shown: of a clip to be cut there is room around it.
     room = most if min(augmentation.scale) == 1 else side
     middle = (

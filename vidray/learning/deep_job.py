@@ -15,9 +15,11 @@ from vidray import models, storage
 from vidray.errors import UserError
 from vidray.learning import as_trained, defaults, loop
 from vidray.learning.defaults import Facts
+from vidray.learning.distillation import Distillation
 from vidray.learning.epochs import (
     EpochRow,
 )
+from vidray.learning.exit_settings import ExitSettings
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.train_config import DeepSettings
 from vidray.models import names
@@ -26,8 +28,10 @@ from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.build import origin_and_variant, set_trained
 from vidray.models.networks.checkpointing import checkpoint_blocks
 from vidray.models.networks.drop_path import published_rate, set_drop_path
+from vidray.models.networks.exits import ExitNetwork, placed
 from vidray.models.networks.from_hub import pretraining_network
 from vidray.models.preprocess import Preprocessing
+from vidray.models.weights import reader
 from vidray.tables.shards import Clips
 
 if TYPE_CHECKING:  # It imports scikit-learn, and each of the workers would.
@@ -47,6 +51,9 @@ class DeepJob:
         splits: video_id -> split, instead of the split column of ``data``: for folds and subsets.
         mask_ratio: of a pre-training, which learns no classes: the share of patches that are
             hidden. None learns them.
+        exits: settings of early exits; None without any. Where they stand is in ``network``.
+        distillation: the teacher, and the clips that it alone answers for; None without one.
+        prune: share of the operations that goes before the training, see ``pruning``.
     """
 
     data: str
@@ -59,6 +66,9 @@ class DeepJob:
     preprocessing: Preprocessing
     splits: Mapping[str, str] | None = None
     mask_ratio: float | None = None
+    exits: ExitSettings | None = None
+    distillation: Distillation | None = None
+    prune: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values, for Ray's workers."""
@@ -68,9 +78,12 @@ class DeepJob:
         """What the weights depend on beside the data and its splits, for a digest."""
         training = defaults.without_open(dataclasses.asdict(self.training))
         values = self.to_json() | {"splits": None, "training": training}
-        if self.mask_ratio is None:  # As before there was pre-training.
-            del values["mask_ratio"]
-        return values
+        for late in ("mask_ratio", "exits", "prune"):  # None as before there was such a thing.
+            if values[late] is None:
+                del values[late]
+        del values["distillation"]
+        taught = self.distillation
+        return values if taught is None else values | {"distillation": taught.deciding()}
 
     @property
     def is_fresh(self) -> bool:
@@ -85,6 +98,8 @@ class DeepJob:
             "training": Training(**values["training"]),
             "augmentation": Augmentation(**values["augmentation"]),
             "preprocessing": Preprocessing.from_json(values["preprocessing"]),
+            "exits": None if values["exits"] is None else ExitSettings(**values["exits"]),
+            "distillation": Distillation.from_json(values["distillation"]),
         }
         return cls(**{**values, **parts})
 
@@ -131,6 +146,8 @@ def make_job(
     }
     if (variant := origin_and_variant(name, weights)[1]) is not None:
         network["variant"] = variant
+    if not names.is_hub(name) and (channels := reader.channels_of(weights, name)) is not None:
+        network["channels"] = channels
     return DeepJob(
         data=clips.uri,
         class_names=class_names,
@@ -142,6 +159,25 @@ def make_job(
         preprocessing=preprocessing_of(model, deep, examples),
         splits=examples.assigned_splits,
     )
+
+
+def with_exits(job: DeepJob, examples: Examples, settings: ExitSettings) -> DeepJob:
+    """The job of the same network with early exits.
+
+    Raises:
+        UserError: it can have none, or not as many, or nothing is there to choose a threshold by.
+    """
+    if not len(examples.of_split("val").table):
+        raise UserError(
+            "when a clip may leave early is chosen on split val, which has no video: "
+            f"{examples.other_fractions()}or leave --exits out"
+        )
+    name, fed = job.network["name"], job.preprocessing
+    shape = (fed.num_channels, fed.num_frames, fed.size_px, fed.size_px)
+    with torch.device("meta"):
+        built = models.build(**job.network)
+    places = placed(built, name, settings.exits, shape)
+    return dataclasses.replace(job, network={**job.network, "exits": places}, exits=settings)
 
 
 def preprocessing_of(model: str, deep: DeepSettings, examples: Examples) -> Preprocessing:
@@ -272,6 +308,7 @@ def model_info(
         "clip": examples.settings,
         "training": {**dataclasses.asdict(job.training), "precision": precision},
         "trained": job.trained,
+        **({} if job.distillation is None else {"distillation": job.distillation.to_info()}),
     }
 
 
@@ -285,6 +322,9 @@ def make_network(job: DeepJob, *, fresh: bool) -> Architecture:
             checkpoint_blocks(built.network, built.blocks)
         return built
     built = models.build(**job.network, weights=weights)
+    if job.exits is not None:
+        assert isinstance(built.network, ExitNetwork)
+        built.network.loss_weight = job.exits.exit_weight
     set_trained(built, job.trained)
     if job.training.drop_path is not None:
         set_drop_path(built, job.training.drop_path)

@@ -43,13 +43,15 @@ class Batch(NamedTuple):
     clips: Tensor
     """``uint8 (n, T, H, W, 3)``, as ``Preprocessing.to_input`` takes them."""
     labels: Tensor
-    """``int64 (n,)``: the classes of the clips, before mixing."""
+    """``int64 (n,)``: the classes of the clips, before mixing; -1 where there is none."""
     targets: Tensor
-    """``float32 (n, K)``: one-hot, or what two mixed clips show."""
+    """``float32 (n, K)``: one-hot, or what two mixed clips show; zeros where one has no label."""
     global_size: int
     """Clips in the whole batch, all workers' shares together."""
     flow: Tensor | None = None
     """``float32 (n, T, H, W, 2)`` where the preprocessing wants it: for ``to_input``."""
+    for_teacher: tuple[Tensor, Tensor | None] | None = None
+    """Clips and flow of the same views as a teacher takes them, where that is otherwise."""
 
 
 def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> list[RowNumbers]:
@@ -123,7 +125,8 @@ class TrainingLoader:
     read: Read
     """Gives the stored clips; safe to call from several threads."""
     labels: Labels
-    """``int64 (num_rows,)``: class of each row that ``read`` knows."""
+    """``int64 (num_rows,)``: class of each row that ``read`` knows; -1 for one without a label,
+    which is for a teacher."""
     num_classes: int
     """K, the length of a target."""
     preprocessing: Preprocessing
@@ -144,6 +147,8 @@ class TrainingLoader:
     """0 is off."""
     balanced: bool = False
     """Draw every class equally often, see ``balanced_draws``."""
+    teacher: Preprocessing | None = None
+    """Frames and size of a clip for a teacher, which sees the same views; None without one."""
     threads: int = 4
     """Threads that make batches."""
     prefetch: int = 2
@@ -211,14 +216,14 @@ class TrainingLoader:
             epoch: decides the views, with the draws.
             rows: ``int64``, the draws of the whole batch.
         """
-        # The batch is in random order: the one before is a random partner, and never itself.
         mine = shard(rows, self.rank, self.world)
-        partners = shard(np.roll(rows, 1), self.rank, self.world)
         mixes = self.mixup_alpha > 0 or self.cutmix_alpha > 0
+        # The batch is in random order: the one before is a random partner, and never itself.
+        partners = shard(np.roll(rows, 1), self.rank, self.world) if mixes else mine
         # A clip may be a partner too: each is read and augmented once. A pool takes its tasks in
         # order, so a task that waits for a view waits for one that has begun, never for ever.
-        wanted = np.union1d(mine, partners) if mixes else mine
-        views = {row: pool.submit(self._view, epoch, row) for row in wanted.tolist()}
+        wanted = np.union1d(mine, partners)
+        views = {row: pool.submit(self._views, epoch, row) for row in wanted.tolist()}
         batch = self._empty(mine, len(rows))
         tasks = [
             pool.submit(
@@ -235,58 +240,78 @@ class TrainingLoader:
         return finish
 
     def _empty(self, rows: RowNumbers, global_size: int) -> Batch:
-        shape = (len(rows), *self.preprocessing.clip_shape)
-        flow = torch.empty((*shape[:-1], 2)) if self.preprocessing.flow else None
+        own, *others = (_empty_clips(len(rows), network) for network in self._networks)
         return Batch(
-            clips=torch.empty(shape, dtype=torch.uint8),
+            clips=own[0],
             labels=torch.from_numpy(self.labels[rows % len(self.labels)]),
             targets=torch.empty(len(rows), self.num_classes),
             global_size=global_size,
-            flow=flow,
+            flow=own[1],
+            for_teacher=others[0] if others else None,
         )
 
-    def _view(self, epoch: int, draw: int) -> Pixels:
-        """The augmented clip of a draw, ``uint8 (T, H, W, 3)``."""
-        return augment(
-            self.read(np.array([draw % len(self.labels)]))[0],
-            out_frames=self.preprocessing.num_frames,
-            out_px=self.preprocessing.size_px,
-            augmentation=self.augmentation,
-            stride=self.preprocessing.stride,
-            cut=self.preprocessing.cut,
-            rng=_rng(_VIEW, self.seed, epoch, draw),
-        )
+    @property
+    def _networks(self) -> list[Preprocessing]:
+        """The networks that see each view: the one that learns, and a teacher fed otherwise."""
+        own, teacher = self.preprocessing, self.teacher or self.preprocessing
+        # What is cut of a clip is the view's, so the same for both.
+        alike = (own.clip_shape, own.stride) == (teacher.clip_shape, teacher.stride)
+        return [own] if alike and own.flow >= teacher.flow else [own, teacher]
+
+    def _views(self, epoch: int, draw: int) -> list[Pixels]:
+        """The augmented clip of a draw for each network, ``uint8 (T, H, W, 3)``: one view."""
+        clip = self.read(np.array([draw % len(self.labels)]))[0]
+        return [
+            augment(
+                clip,
+                out_frames=network.num_frames,
+                out_px=network.size_px,
+                augmentation=self.augmentation,
+                stride=network.stride,
+                cut=self.preprocessing.cut,
+                cut_px=self.preprocessing.size_px,
+                rng=_rng(_VIEW, self.seed, epoch, draw),
+            )
+            for network in self._networks
+        ]
 
     def _fill(
         self,
         batch: Batch,
         slot: int,
         epoch: int,
-        own: tuple[int, Future[Pixels]],
-        other: tuple[int, Future[Pixels] | None],
+        own: tuple[int, Future[list[Pixels]]],
+        other: tuple[int, Future[list[Pixels]] | None],
     ) -> None:
         """Write one clip of a batch, mixed with the other where there is one."""
         row, view = own
         partner, partner_view = other
-        clip, target = view.result(), self._one_hot(row)
+        clips, target = view.result(), self._one_hot(row)
         if partner_view is not None and partner != row:
-            clip, target = mix(
-                clip,
-                partner_view.result(),
-                target,
-                self._one_hot(partner),
-                rng=_rng(_MIX, self.seed, epoch, row),
-                mixup_alpha=self.mixup_alpha,
-                cutmix_alpha=self.cutmix_alpha,
-            )
-        batch.clips[slot].numpy()[:] = clip
+            partner_target = self._one_hot(partner)
+            # For a teacher with the same draws once more: the same share, the same box.
+            mixed = [
+                mix(
+                    clip, with_clip, target, partner_target, rng=_rng(_MIX, self.seed, epoch, row),
+                    mixup_alpha=self.mixup_alpha, cutmix_alpha=self.cutmix_alpha,
+                )
+                for clip, with_clip in zip(clips, partner_view.result(), strict=True)
+            ]  # fmt: skip
+            # A mix with a clip without a label has none: of a part of it only a teacher can tell.
+            is_known = target.any() and partner_target.any()
+            clips, target = [clip for clip, _ in mixed], mixed[0][1] * np.float32(is_known)
         batch.targets[slot].numpy()[:] = target
-        if batch.flow is not None:
-            batch.flow[slot].numpy()[:] = clip_flow(clip)
+        places = [(batch.clips, batch.flow), batch.for_teacher]
+        for clip, place in zip(clips, places, strict=False):
+            assert place is not None
+            place[0][slot].numpy()[:] = clip
+            if place[1] is not None:
+                place[1][slot].numpy()[:] = clip_flow(clip)
 
     def _one_hot(self, draw: int) -> NDArray[np.float32]:
         target = np.zeros(self.num_classes, np.float32)
-        target[self.labels[draw % len(self.labels)]] = 1
+        if (label := self.labels[draw % len(self.labels)]) >= 0:
+            target[label] = 1
         return target
 
     def _check_labels(self) -> None:
@@ -294,7 +319,8 @@ class TrainingLoader:
             raise ValueError(f"labels are {self.labels.dtype} {self.labels.shape}: give int64 (n,)")
         if len(self.labels) == 0:
             raise UserError("there is no clip to train on: check the split and its labels")
-        if self.labels.min() < 0 or self.labels.max() >= self.num_classes:
+        least = 0 if self.teacher is None else -1
+        if self.labels.min() < least or self.labels.max() >= self.num_classes:
             raise UserError(
                 f"labels are {self.labels.min()} to {self.labels.max()}: "
                 f"of {self.num_classes} classes, from 0 to {self.num_classes - 1}"
@@ -339,6 +365,13 @@ def evaluation_batches(
 
     parts = (rows[begin : begin + batch_size] for begin in range(0, len(rows), batch_size))
     return _ahead((partial(start, part) for part in parts), threads, threads)
+
+
+def _empty_clips(num_rows: int, network: Preprocessing) -> tuple[Tensor, Tensor | None]:
+    """Room for the clips of a network, and for their flow where it wants that."""
+    shape = (num_rows, *network.clip_shape)
+    flow = torch.empty((*shape[:-1], 2)) if network.flow else None
+    return torch.empty(shape, dtype=torch.uint8), flow
 
 
 def _ahead(

@@ -35,6 +35,7 @@ from vidray.errors import UserError
 from vidray.learning import checkpoints, defaults
 from vidray.learning.average import Average
 from vidray.learning.epochs import EpochRow, Validation, check_finite, known, should_stop
+from vidray.learning.exits import of_every_exit
 from vidray.learning.loader import Batch, TrainingLoader
 from vidray.learning.losses import Classification, Objective, balanced_weights
 from vidray.learning.optimizer import learning_rate_at, make_optimizer, parameter_groups
@@ -48,6 +49,7 @@ from vidray.models.networks import batchnorm
 
 if TYPE_CHECKING:
     from vidray.learning.hyperparameters import Training
+    from vidray.learning.teacher import Teacher
 
 
 Save = Callable[[Path], None]
@@ -65,6 +67,7 @@ def fit(
     shares: Mapping[str, float] | None = None,
     is_fresh: bool = False,
     objective: Objective | None = None,
+    teacher: Teacher | None = None,
 ) -> list[EpochRow]:
     """Train ``network`` in place; called in every process of a torch.distributed group, or alone.
 
@@ -84,6 +87,7 @@ def fit(
         is_fresh: whether the network starts from noise: its batch norms forget the statistics they
             begin with, see ``batchnorm.set_momentum``.
         objective: what is minimised; None is the cross-entropy of the loader's classes.
+        teacher: its logits of a batch stand beside the targets that ``objective`` gets.
 
     Returns:
         A row per epoch, those before ``start`` included; ``best_epoch`` finds the best.
@@ -103,7 +107,7 @@ def fit(
     if training.precision is None:
         precision = default_precision(device) if start is None else precision_of(start)
         training = dataclasses.replace(training, precision=precision)
-    loop = _Loop(network, loader, training, device, shares, objective, is_fresh=is_fresh)
+    loop = _Loop(network, loader, training, device, shares, objective, teacher, is_fresh=is_fresh)
     rows = loop.resume(start) if start is not None else []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         while len(rows) < training.epochs and not should_stop(rows, training):
@@ -139,6 +143,7 @@ class _Loop:
         device: torch.device,
         shares: Mapping[str, float] | None,
         objective: Objective | None,
+        teacher: Teacher | None,
         *,
         is_fresh: bool,
     ) -> None:
@@ -150,7 +155,9 @@ class _Loop:
         self.device = device
         self.world = batchnorm.world_size()
         self.steps_per_epoch = loader.steps_per_epoch
-        self.objective = objective or _classification(loader, training, device)
+        objective = objective or _classification(loader, training, device)
+        self.objective = of_every_exit(network, objective)
+        self.teacher = teacher
         self.network = batchnorm.synchronise(network.to(device))
         if training.channels_last:
             to_channels_last(self.network)
@@ -218,7 +225,7 @@ class _Loop:
             torch.cuda.reset_peak_memory_stats(self.device)
         began = time.perf_counter()
         totals = self._train(index)
-        loss, weight, correct, clips = totals.tolist()  # waits for the GPU
+        loss, weight, correct, labelled, clips = totals.tolist()  # waits for the GPU
         trained = time.perf_counter()
         val_loss, val_accuracy = self._validate(validation)
         times = [trained - began, time.perf_counter() - trained]
@@ -229,7 +236,7 @@ class _Loop:
         row = EpochRow(
             epoch=index + 1,
             train_loss=loss / weight,
-            train_accuracy=known(correct / clips),
+            train_accuracy=known(correct / labelled) if labelled else None,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             learning_rate=self._rate((index + 1) * self.steps_per_epoch - 1),
@@ -245,12 +252,14 @@ class _Loop:
         return row
 
     def _train(self, index: int) -> Tensor:
-        """Sums over the epoch of loss, weight, right answers and clips: float64 (4,)."""
+        """Sums over the epoch of loss, weight, right answers, clips with a label, and all clips:
+        float64 (5,).
+        """
         # Dropout, afresh for each epoch: resuming needs no state of a generator.
         state = np.random.SeedSequence([self.training.seed, index, rank_here()])
         torch.manual_seed(int(state.generate_state(1, np.uint64)[0]))
         self.wrapped.train()
-        totals = torch.zeros(4, dtype=torch.float64, device=self.device)
+        totals = torch.zeros(5, dtype=torch.float64, device=self.device)
         first = index * self.steps_per_epoch
         for step, batch in enumerate(self.loader.epoch(index), start=first):
             self._set_learning_rate(step)
@@ -274,6 +283,10 @@ class _Loop:
         """Learn from one global batch; sums over own rows as in ``_train``."""
         targets = batch.targets.to(self.device, non_blocking=True)
         labels = batch.labels.to(self.device, non_blocking=True)
+        parts = self._parts(batch.global_size, len(labels))
+        if self.teacher is not None:
+            said = self.teacher.logits(batch, parts, self.device, self.precision)
+            targets = torch.cat([targets, said], dim=1)
         weight = self.objective.weights(targets).sum()
         global_weight = weight.clone()
         if self.world > 1:
@@ -281,9 +294,8 @@ class _Loop:
         # DDP averages over processes: times their number it is the sum that the mean is made of.
         scale = self.world / global_weight
         self.optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(4, dtype=torch.float64, device=self.device)
-        sums[1], sums[3] = weight, len(labels)
-        parts = self._parts(batch.global_size, len(labels))
+        sums = torch.zeros(5, dtype=torch.float64, device=self.device)
+        sums[1], sums[3], sums[4] = weight, (labels >= 0).sum(), len(labels)
         for index, part in enumerate(parts):
             inputs = self._inputs(batch, part)
             with self._synchronising(index == len(parts) - 1):

@@ -86,7 +86,9 @@ def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> Tensor:
     """``float32 (K,)``: what a clip of each class counts so that classes count alike.
 
     N / (K * count), as scikit-learn's "balanced", K the classes there are clips of; 0 for others.
+    A label of -1 is none.
     """
+    labels = labels[labels >= 0]
     counts = np.bincount(labels, minlength=num_classes)
     weights = np.zeros(num_classes, np.float32)
     present = counts > 0

@@ -161,6 +161,8 @@ def _of_classes(model: str, settings: AdoptSettings) -> Adopted:
     built = build(**network, weights=weights, keep_head=True)
     if built.variant is not None:
         network["variant"] = built.variant
+    if built.channels is not None:
+        network["channels"] = built.channels
     origin = {"licence": licence, **(built.source or {})}
     return Adopted(built=built, network=network, class_names=class_names, fed=fed, origin=origin)
 

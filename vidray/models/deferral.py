@@ -17,7 +17,7 @@ independent, and the test is a bet against the loss (Waudby-Smith and Ramdas, 20
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,7 +28,6 @@ from scipy import special
 from vidray.errors import UserError
 from vidray.models.folds import Groups, group_codes
 from vidray.storage import checked_json
-from vidray.tables import digests
 
 _Floats = NDArray[np.float64]
 _Integers = NDArray[np.int64]
@@ -108,11 +107,6 @@ class Threshold:
         return checked_json.build(cls, values, where)
 
 
-def digest_of_both(cheap: str, dear: str) -> str:
-    """Twelve hex digits that stand for two models, of these digests, one before the other."""
-    return digests.of([cheap, dear])
-
-
 def check_allow(allow: float, sureness: float = 0.95) -> None:
     """Raise UserError unless there is a loss that may be, and a probability below one."""
     if not 0 < allow < 1:
@@ -187,6 +181,49 @@ def choose_threshold(
         allow=allow,
         sureness=sureness,
         num_videos=len(sure),
+        num_groups=num_groups,
+    )
+
+
+def choose_in_sequence(
+    tried: Sequence[float],
+    losses: _Integers,
+    shares: Sequence[float],
+    *,
+    allow: float,
+    groups: Groups | None = None,
+    sureness: float = 0.95,
+) -> Threshold:
+    """The last of several thresholds, tested one after the other, up to which the loss is shown to
+    be no more than ``allow``: for answers that depend on the threshold in more ways than one.
+
+    Args:
+        tried: thresholds in the order of the tests, chosen without a look at the videos.
+        losses: ``int (S, N)``, of each threshold and video: 1 where only the dear answer is right,
+            -1 where only the other is, else 0.
+        shares: of each threshold, of what is answered cheaply.
+        allow, groups, sureness: as of ``choose_threshold``.
+
+    Raises:
+        UserError: as ``choose_threshold``.
+    """
+    check_allow(allow, sureness)
+    number = losses.shape[1]
+    num_groups, p_value = _test_of(groups, number)
+    kept = None
+    for k, lost in enumerate(losses):
+        if p_value(lost, allow) > 1 - sureness:
+            break
+        kept = k
+    lost = np.zeros(number, np.int64) if kept is None else losses[kept]
+    return Threshold(
+        value=None if kept is None else tried[kept],
+        share=0.0 if kept is None else shares[kept],
+        lost=float(lost.mean()),
+        lost_interval=_interval(lost, p_value, (1 - sureness) / 2),
+        allow=allow,
+        sureness=sureness,
+        num_videos=number,
         num_groups=num_groups,
     )
 

@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -38,12 +38,16 @@ from vidray.models.matrices import feature_names, to_matrix
 from vidray.models.model_files import embeds, network_folder, read_info
 from vidray.models.names import Precision
 from vidray.models.networks.build import build
+from vidray.models.networks.exits import ExitNetwork, Leaving
 from vidray.models.preprocess import Preprocessing
 from vidray.models.probabilities import NEXT_STEP, as_model_errors, checked, softmax
 from vidray.models.weights import files, fitting
 from vidray.storage.json_file import write_json
 from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
+
+if TYPE_CHECKING:
+    from vidray.models.exit_rule import ExitRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +59,7 @@ class DeepModel:
         network: the torch module, in eval mode; takes ``float (N, C, T, H, W)``.
         clip: how a video is cut into the clips it takes.
         head: the part of ``network`` that takes embeddings; None if nobody asks for these.
+        exits: when a clip leaves the network early; None where it has no exits.
     """
 
     name: str
@@ -64,6 +69,7 @@ class DeepModel:
     clip: ClipSettings
     info: Mapping[str, Any]
     head: nn.Module | None = None
+    exits: ExitRule | None = None
 
     def predict(
         self, clips: NDArray[np.uint8], *, batch_size: int = 8, precision: Precision = "float32"
@@ -88,29 +94,77 @@ class DeepModel:
         precision: Precision = "float32",
     ) -> NDArray[np.float64]:
         """``predict`` for clips that ``read`` gives batch by batch, such as ``Clips.read``."""
+        return self.answer_rows(read, rows, batch_size=batch_size, precision=precision)[0]
+
+    def answer_rows(
+        self,
+        read: Read,
+        rows: NDArray[np.int64],
+        *,
+        batch_size: int = 8,
+        precision: Precision = "float32",
+        rows_at_once: int | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.int32] | None]:
+        """``predict_rows``, and the stage where each clip left, ``int32 (N,)``, 1 for the first
+        exit; None of a network without exits.
+
+        Args:
+            rows_at_once: see ``networks.exits.ExitNetwork.answer``.
+        """
+        network, count = self.network, len(self.class_names)
+        if leaves := self.exits is not None and self.exits.threshold.value is not None:
+            network = self._leaving(rows_at_once)
+        found = self.logits(network, read, rows, batch_size=batch_size, precision=precision)
+        if not len(rows):
+            found = np.zeros((0, count + leaves), np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):  # It is looked at right away.
+            probabilities = softmax(found[:, :count] if leaves else found)
+        stages = None
+        if self.exits is not None:
+            stages = np.full(len(rows), self.exits.num_stages, np.int32)
+        if stages is not None and leaves:
+            stages = found[:, count].astype(np.int32)
+        return checked(probabilities, self.name, self.class_names), stages
+
+    def _leaving(self, rows_at_once: int | None) -> Leaving:
+        rule, network = self.exits, self.network
+        assert rule is not None
+        assert rule.threshold.value is not None
+        assert isinstance(network, ExitNetwork)
+        return Leaving(network, rule.temperatures, rule.threshold.value, rows_at_once=rows_at_once)
+
+    def logits(
+        self,
+        network: nn.Module,
+        read: Read,
+        rows: NDArray[np.int64],
+        *,
+        batch_size: int = 8,
+        precision: Precision = "float32",
+    ) -> NDArray[np.float32]:
+        """What ``network``, this one or one made of it, gives for clips: ``float32 (N, ...)``.
+
+        Raises:
+            UserError, ModelError: as ``predict``.
+        """
         if precision not in get_args(Precision):
             kinds = ", ".join(get_args(Precision))
             raise UserError(f"precision is {precision!r}: one of {kinds}")
-        if not len(rows):
-            return np.zeros((0, len(self.class_names)))
-        logits = predict_logits(
-            _Guarded(self.network, self.name),
+        return predict_logits(
+            _Guarded(network, self.name),
             (read(rows[k : k + batch_size]) for k in range(0, len(rows), batch_size)),
             preprocessing=self.preprocessing,
             device=next(self.network.parameters()).device,
             precision=precision,
         )
-        with np.errstate(invalid="ignore", over="ignore"):  # It is looked at right away.
-            found = softmax(logits)
-        return checked(found, self.name, self.class_names)
 
     def embed(
         self, clips: NDArray[np.uint8], *, batch_size: int = 1, precision: Precision = "float32"
     ) -> NDArray[np.float32]:
         """What the head sees, ``float32 (N, D)``, of stored clips ``uint8 (N, T, H, W, 3)``.
 
-        One clip a pass if nothing else is said, as the label job computes on a CPU. Not for several
-        threads at once.
+        One clip a pass if nothing else is said, as the label job computes on a CPU; none leaves
+        early. Not for several threads at once.
 
         Raises:
             UserError, ModelError: as ``predict``.
@@ -123,7 +177,8 @@ class DeepModel:
 
         handle = self.head.register_forward_pre_hook(keep)
         try:
-            self.predict(clips, batch_size=batch_size, precision=precision)
+            whole = dataclasses.replace(self, exits=None)
+            whole.predict(clips, batch_size=batch_size, precision=precision)
         finally:
             handle.remove()
         return np.concatenate(seen)
@@ -271,7 +326,16 @@ def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
         clip=ClipSettings.from_json(info["clip"]),
         info=info,
         head=built.head,
+        exits=_exit_rule(info),
     )
+
+
+def _exit_rule(info: Mapping[str, Any]) -> ExitRule | None:
+    if "exits" not in info:
+        return None
+    from vidray.models.exit_rule import ExitRule  # It imports SciPy.
+
+    return ExitRule.from_json(info["exits"])
 
 
 def _check_size(where: str, network: nn.Module) -> None:

@@ -22,7 +22,7 @@ from vidray.models.exported import copies
 from vidray.models.exported.description import Export, is_graph
 from vidray.models.preprocess import Preprocessing
 from vidray.storage import checked_json, names
-from vidray.tables import run_folder
+from vidray.tables import digests, run_folder
 from vidray.tables.run_folder import EMBEDDING, GRAPHS, MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
 from vidray.video.frames import Limits
@@ -32,7 +32,10 @@ HeadKind = Literal["linear", "layernorm_dropout_linear"]
 # Names and settings of 100,000 classes are 2 MB.
 _MOST_BYTES = 16 << 20
 _MOST_CLASSES = 100_000
+# The deepest network has some 300 layers, the widest layer 8192 channels.
+_MOST_LAYERS, _MOST_CHANNELS = 10_000, 1 << 20
 _PIECE_BYTES = 4 << 20
+_MOST_EXITS = 64  # No network has as many units.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,10 @@ class Network:
     """See ``heads.MergedHead``: the outputs of the head that is merged into these classes."""
     config: Mapping[str, Any] | None = None
     """What a network of transformers is made of (``transformers_config``); of others None."""
+    exits: tuple[int, ...] | None = None
+    """Units after which a clip may leave early, see ``networks.exits``; None has no such exits."""
+    channels: Mapping[str, Any] | None = None
+    """What pruning has left of its layers, by name: ``[out, in]``, of a norm ``[channels]``."""
 
     def __post_init__(self) -> None:
         if (self.config is not None) != model_names.is_hub(self.name):
@@ -57,6 +64,8 @@ class Network:
             raise UserError(f"config of the model {checked_json.shown(self.name)} is wrong: {rule}")
         if self.config is not None:
             transformers_config.from_json(self.config, where="config")
+        if self.channels is not None:
+            _check_channels(self.channels, self.name)
         if self.merge is not None:
             _check_merge(self.merge, self.num_classes)
         for name in ("frames", "size_px"):
@@ -66,6 +75,47 @@ class Network:
         if not 0 <= self.dropout <= 1:
             raise UserError(f"dropout is {self.dropout}: it must be 0 to 1")
         model_names.check_variant(self.name, self.variant)
+        if self.exits is not None:
+            _check_exits(self.exits, self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilledFrom:
+    """What a taught model's model.json says of its teacher."""
+
+    teacher: str
+    teacher_digest: str
+    temperature: float
+    share: float
+    unlabelled_clips: int
+
+    def __post_init__(self) -> None:
+        names.check_name(self.teacher, what="the teacher")
+        if self.unlabelled_clips < 0:
+            raise UserError(f"unlabelled_clips is {self.unlabelled_clips}: it must be 0 or more")
+
+
+def _check_channels(channels: Mapping[str, Any], name: str) -> None:
+    """What can be told without the network; ``cut_channels`` holds them against its layers."""
+    if model_names.is_hub(name):
+        raise UserError(f"channels are of a pruned network, and {name} cannot be pruned")
+    if not 1 <= len(channels) <= _MOST_LAYERS:
+        raise UserError(f"channels name {len(channels)} layers: it must be 1 to {_MOST_LAYERS}")
+    for layer, sizes in channels.items():
+        if (
+            not isinstance(sizes, list)
+            or len(sizes) not in (1, 2)
+            or any(type(size) is not int or not 1 <= size <= _MOST_CHANNELS for size in sizes)
+        ):
+            shown = checked_json.shown(layer)
+            rule = f"a list of one or two whole numbers from 1 to {_MOST_CHANNELS}"
+            raise UserError(f"channels of {shown} are {_shown_sizes(sizes)}: it must be {rule}")
+
+
+def _shown_sizes(sizes: Any) -> str:
+    if isinstance(sizes, list) and len(sizes) <= 2:
+        return f"[{', '.join(map(checked_json.shown, sizes))}]"
+    return checked_json.shown(sizes)
 
 
 def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:
@@ -75,6 +125,14 @@ def _check_merge(merge: tuple[int | None, ...], num_classes: int) -> None:
         raise UserError(
             f"merge names other classes than 0 to {num_classes - 1}: each has one member or more"
         )
+
+
+def _check_exits(exits: tuple[int, ...], name: str) -> None:
+    model_names.check_exits(name)
+    if not 1 <= len(exits) <= _MOST_EXITS:
+        raise UserError(f"exits has {len(exits)} entries: 1 to {_MOST_EXITS}")
+    if any(number < 0 for number in exits) or sorted(set(exits)) != list(exits):
+        raise UserError(f"exits is {list(exits)}: numbers of units, from 0, each above the last")
 
 
 # Folders of an older vidray lack the caps that came later, ``build`` has defaults, and neither
@@ -176,6 +234,11 @@ def network_files(info: Mapping[str, Any]) -> list[str]:
     """
     exported = info.get("exported")
     return [MODEL, *((WEIGHTS,) if exported is None else GRAPHS[exported["to"]])]
+
+
+def digest_of_both(cheap: str, dear: str) -> str:
+    """Twelve hex digits that stand for two models, of these digests, one before the other."""
+    return digests.of([cheap, dear])
 
 
 def folder_of_weights(weights: str) -> str | None:
@@ -301,9 +364,15 @@ def _check_deep(info: Mapping[str, Any]) -> None:
             f"network.num_classes is {network.num_classes} and class_names has "
             f"{len(info['class_names'])}: a network has one output for each class"
         )
+    if "exits" in info:
+        from vidray.models import exit_rule  # It imports SciPy, for the few models that have exits.
+
+        exit_rule.check_count(exit_rule.ExitRule.from_json(info["exits"]), network.exits)
     pixels = info.get("preprocessing")
     given = checked_json.build(Preprocessing, pixels, "preprocessing", may_lack=_MAY_LACK)
     clip = checked_json.build(ClipSettings, info.get("clip"), "clip", may_lack=_MAY_LACK)
+    if "distillation" in info:  # Of a model without a teacher it says nothing.
+        checked_json.build(DistilledFrom, info["distillation"], "distillation")
     if max(given.num_frames, given.size_px) > 4096:
         raise UserError("preprocessing.num_frames and size_px must be 4096 at the most")
     if given.span > clip.frames_per_clip:

@@ -74,6 +74,18 @@ VARIANTS: dict[str, dict[str, str]] = {
     },
 }
 
+# Networks that run one stage after the other, so that a clip may leave between two
+# (``networks.exits``), and why the others have no such place.
+WITH_EXITS = (
+    *(f"{backbone}_{pooling}" for backbone in BACKBONES for pooling in POOLINGS),
+    "c3d", "r3d_18", "mc3_18", "r2plus1d_18", "r2plus1d_34", "s3d", "x3d_s", "x3d_m",
+    "i3d_r50", "slow_r50", "c2d_r50", "r2plus1d_r50",
+)  # fmt: skip
+_WITHOUT_EXITS = {
+    "slowfast_r50": "two pathways run beside each other, and its stages give pairs of features",
+    **dict.fromkeys(FLOW_MODELS, "two networks run beside each other"),
+}
+
 Precision = Literal["float32", "bfloat16", "float16"]
 # What runs an exported network, and the number format of its weights and products.
 Runtime = Literal["onnx", "openvino", "tensorrt", "torch"]
@@ -103,6 +115,16 @@ def file_name(model: str) -> str:
     if not is_hub(model):
         return model
     return "hf-" + model.removeprefix(HUB).partition("@")[0].rpartition("/")[2]
+
+
+def check_exits(name: str) -> None:
+    """Raise UserError unless a deep model can have early exits."""
+    if name not in WITH_EXITS:
+        why = _WITHOUT_EXITS.get(name, "exits look at channels of places, and it has tokens")
+        raise UserError(
+            f"{name} can have no early exits ({why}): leave --exits out, or give a convolutional "
+            "network such as r3d_18"
+        )
 
 
 def check_variant(name: str, variant: str | None) -> None:

@@ -130,6 +130,8 @@ LABELLED = pa.schema(
         pa.field("probabilities", pa.list_(pa.float64())),  # in the model's class order
         pa.field("segments", pa.list_(_SEGMENT)),  # of a long video
         pa.field("embedding", pa.list_(pa.float32())),
+        # Of a network with early exits: 1 if all clips left at the first, the largest of theirs.
+        pa.field("exit_stage", pa.int32()),
         pa.field("duration_seconds", pa.float64()),  # of the stretch, where it is of one
         *_DAMAGE,
         pa.field("attempts", pa.int32(), nullable=False),  # with this content, this one included

@@ -1,6 +1,6 @@
 """A network with the parts that training needs: its blocks and its head."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ class Architecture:
     """Whose names those weights have, a word of ``weights.origins``: it says what is fed."""
     variant: str | None = None
     """How it is run, see ``names.VARIANTS``; it follows from the origin, too."""
+    channels: Mapping[str, Sequence[int]] | None = None
+    """What pruning has left of its layers, see ``cut_channels``; it follows from weights, too."""
     source: Mapping[str, Any] | None = None
     """Repository, commit and licence of initial weights of ``transformers``, for model.json."""
 

@@ -13,9 +13,11 @@ from torch import nn
 from vidray import storage
 from vidray.errors import UserError, VideoError, unknown_name
 from vidray.models import names
-from vidray.models.networks import batchnorm, from_hub
+from vidray.models.networks import batchnorm, cut_channels, from_hub
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.c3d import c3d
+from vidray.models.networks.cut_channels import Channels
+from vidray.models.networks.exits import with_exits
 from vidray.models.networks.frame_pooling import BACKBONES, frame_pooling
 from vidray.models.networks.heads import HEAD_KINDS, HeadKind, MergedHead
 from vidray.models.networks.r2plus1d import r2plus1d_34
@@ -23,10 +25,13 @@ from vidray.models.networks.resnet_clips import PLANS, resnet_clips
 from vidray.models.networks.slowfast import SlowFast
 from vidray.models.networks.timesformer import TimeSformer
 from vidray.models.networks.torchvision_video import NAMES, torchvision_video
-from vidray.models.networks.two_stream import TwoStream
+from vidray.models.networks.two_stream import CLIP_CHANNELS, TwoStream
 from vidray.models.networks.x3d import x3d
 from vidray.models.transformers_config import VIDEOMAE
 from vidray.models.weights import reader
+
+# A clip that every network takes, where none is named.
+_FRAMES, _SIZE_PX = 16, 112
 
 
 def build(
@@ -40,8 +45,10 @@ def build(
     size_px: int | None = None,
     config: Mapping[str, Any] | None = None,
     variant: str | None = None,
+    channels: Channels | None = None,
     merge: Sequence[int | None] | None = None,
     keep_head: bool | None = None,
+    exits: Sequence[int] | None = None,
 ) -> Architecture:
     """A network with its parts.
 
@@ -62,6 +69,7 @@ def build(
         merge: for each output of a head before it, the class it counts for: ``heads.MergedHead``.
         keep_head: None keeps the last layer of a file where it fits and never that of ``default``,
             unless the model is ``hf:...``; True wants it, whichever it is; False makes a new one.
+        exits: units after which clips may leave early, see ``exits.ExitNetwork``; always new.
 
     Raises:
         UserError: an unknown name or variant, or weights that can't be had or do not fit.
@@ -76,8 +84,13 @@ def build(
     settings = {"head": head, "dropout": dropout}
     outputs = num_classes if merge is None else len(merge)
 
-    def make(name: str, variant: str | None) -> Architecture:
-        return _fresh(name, outputs, settings, size, variant)
+    left = channels
+    if left is None and weights not in reader.NONE and not names.is_hub(name):
+        left = reader.channels_of(str(weights), name)
+
+    def make(other: str, variant: str | None) -> Architecture:
+        made = _fresh(other, outputs, settings, size, variant)
+        return _cut(made, left, other, size) if left and other == name else made
 
     if names.is_hub(name):
         options: dict[str, Any] = {"config": config, "keep_head": keep_head, **settings, **size}
@@ -86,7 +99,9 @@ def build(
         built = replace(make(name, variant), variant=variant)
     else:
         built = reader.filled(name, str(weights), make, keep_head=keep_head)
-    return built if merge is None else merged(built, merge)
+    if merge is not None:
+        built = merged(built, merge)
+    return built if exits is None else with_exits(built, name, exits, num_classes)
 
 
 def origin_and_variant(name: str, weights: str) -> tuple[str | None, str | None]:
@@ -120,10 +135,25 @@ def _of_file(name: str, weights: str, _fingerprint: str) -> tuple[str | None, st
 
 
 def _recognised(name: str, weights: str) -> tuple[str | None, str | None]:
-    def make(name: str, variant: str | None) -> Architecture:
-        return _fresh(name, 2, {"head": "linear", "dropout": 0.5}, {}, variant)
+    left = reader.channels_of(weights, name)
+
+    def make(other: str, variant: str | None) -> Architecture:
+        made = _fresh(other, 2, {"head": "linear", "dropout": 0.5}, {}, variant)
+        return _cut(made, left, other, {}) if left and other == name else made
 
     return reader.origin_and_variant(name, weights, make)
+
+
+def _cut(
+    built: Architecture, channels: Channels, name: str, size: Mapping[str, int]
+) -> Architecture:
+    """The network with so many channels; raises UserError where that is no network."""
+    cut_channels.cut(built.network, channels, shown=name)
+    if size:
+        inputs = CLIP_CHANNELS if name in names.FLOW_MODELS else 3
+        frames, size_px = size.get("frames", _FRAMES), size.get("size_px", _SIZE_PX)
+        cut_channels.check_runs(built.network, (inputs, frames, size_px, size_px), shown=name)
+    return replace(built, channels=channels)
 
 
 def merged(built: Architecture, merge: Sequence[int | None]) -> Architecture:

@@ -69,11 +69,15 @@ class S3D(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         """``float (N, 3, T, H, W)``, T 8 or more, H and W 32 or more -> ``(N, num_classes)``."""
         features = self.features(clips)  # (N, 1024, T / 8, H / 32, W / 32)
-        # Overlapping windows, as torchvision: frames in the middle count twice.
-        window = [min(pair) for pair in zip(S3D_WINDOW, features.shape[2:], strict=True)]
-        pooled = functional.avg_pool3d(features, window, stride=1).mean(dim=(2, 3, 4))
-        logits: Tensor = self.head(pooled)  # (N, 1024) -> (N, num_classes)
+        logits: Tensor = self.head(pool_s3d(features))  # (N, 1024) -> (N, num_classes)
         return logits
+
+
+def pool_s3d(features: Tensor) -> Tensor:
+    """``float (N, C, T, H, W)`` -> ``float (N, C)``, the mean of S3D's windows."""
+    # Overlapping windows, as torchvision: frames in the middle count twice.
+    window = [min(pair) for pair in zip(S3D_WINDOW, features.shape[2:], strict=True)]
+    return functional.avg_pool3d(features, window, stride=1).mean(dim=(2, 3, 4))
 
 
 def s3d(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vidray import storage
@@ -16,6 +17,7 @@ from vidray.tables.run_folder import MODEL, WEIGHTS
 
 CONFIG = "config.json"  # of a folder of transformers
 DEFAULT = "default"
+_EXITS = "exits."  # begins the names of an ``ExitNetwork``'s own tensors
 # What starts fresh.
 NONE = (None, "none")
 
@@ -53,6 +55,19 @@ def origin_and_variant(name: str, weights: str, make: Make) -> tuple[str | None,
     found = find(weights, name)
     origin, variant = fitting.recognise(name, found, make)
     return origin.name, variant
+
+
+def channels_of(weights: str, name: str) -> Mapping[str, Any] | None:
+    """What pruning has left of the layers, see ``cut_channels``, of weights of a model folder; None
+    of all others.
+
+    Raises:
+        UserError: as ``info_of``.
+    """
+    if (folder := folder_of_weights(weights)) is None:
+        return None
+    found: Mapping[str, Any] | None = info_of(folder, name)["network"].get("channels")
+    return found
 
 
 def find(weights: str, name: str) -> FoundWeights:
@@ -96,8 +111,11 @@ def info_of(folder: str, name: str) -> dict[str, Any]:
 def _of_model_folder(folder: str, name: str) -> FoundWeights:
     info = info_of(folder, name)
     where = storage.join(folder, WEIGHTS)
+    tensors = files.read_safetensors(where)
+    if info["network"].get("exits") is not None:  # Heads of its own classes, as its last one is.
+        tensors = {name: own for name, own in tensors.items() if not name.startswith(_EXITS)}
     return FoundWeights(
-        tensors=files.read_safetensors(where),
+        tensors=tensors,
         shown=storage.without_secrets(folder),
         origin="vidray",
         variant=info["network"].get("variant"),
