@@ -71,6 +71,14 @@ class DeepModel:
     head: nn.Module | None = None
     exits: ExitRule | None = None
 
+    @property
+    def own_precision(self) -> Precision:
+        """What it computes in where nothing smaller than float32 is asked for: the number format
+        that its weights were exported in.
+        """
+        exported: Mapping[str, Any] | None = self.info.get("exported")
+        return "float32" if exported is None else exported["precision"]
+
     def predict(
         self, clips: NDArray[np.uint8], *, batch_size: int = 8, precision: Precision = "float32"
     ) -> NDArray[np.float64]:
@@ -150,6 +158,8 @@ class DeepModel:
         if precision not in get_args(Precision):
             kinds = ", ".join(get_args(Precision))
             raise UserError(f"precision is {precision!r}: one of {kinds}")
+        if precision == "float32":
+            precision = self.own_precision
         return predict_logits(
             _Guarded(network, self.name),
             (read(rows[k : k + batch_size]) for k in range(0, len(rows), batch_size)),
