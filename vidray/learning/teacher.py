@@ -25,7 +25,7 @@ from vidray.learning.unlabelled import read_beside
 from vidray.models.arrays import Labels, RowNumbers
 from vidray.models.exported.description import is_graph
 from vidray.models.exported.model import ExportedModel, load_exported
-from vidray.models.folder import load_network
+from vidray.models.folder import DeepModel, load_network
 from vidray.models.inference import Read, autocast
 from vidray.models.model_files import name_and_digest, read_info
 from vidray.models.names import Precision
@@ -72,6 +72,7 @@ class Teacher:
             )
             return cls(answer_of_graph(exported), exported.preprocessing, order)
         model = load_network(distillation.teacher, device=str(device))
+        assert isinstance(model, DeepModel)
         answer = answer_of_network(model.network, model.preprocessing)
         return cls(answer, model.preprocessing, order)
 
