@@ -154,6 +154,16 @@ def check_model(options: LabelOptions, info: Mapping[str, Any]) -> None:
         flags.refuse_unused(options, f"{name}, a classical model", but=("crops", "limits"))
 
 
+def leaves_early(info: Mapping[str, Any]) -> bool:
+    """Whether clips may leave a model's network at early exits.
+
+    Args:
+        info: its model.json, checked.
+    """
+    is_deep = info["family"] == "deep"
+    return is_deep and "exits" in info and info["exits"]["threshold"]["value"] is not None
+
+
 def check_runtimes(options: LabelOptions, networks: Sequence[Mapping[str, Any]]) -> None:
     """Raise UserError for options of PyTorch's, where other runtimes run all networks.
 
@@ -169,16 +179,6 @@ def check_runtimes(options: LabelOptions, networks: Sequence[Mapping[str, Any]])
         f"{info['name']}, which was exported to {exported['to']} in {exported['precision']}",
         but={field.name for field in dataclasses.fields(options)} - {"precision", "compile"},
     )
-
-
-def leaves_early(info: Mapping[str, Any]) -> bool:
-    """Whether clips may leave a model's network at early exits.
-
-    Args:
-        info: its model.json, checked.
-    """
-    is_deep = info["family"] == "deep"
-    return is_deep and "exits" in info and info["exits"]["threshold"]["value"] is not None
 
 
 def network_options(settings: LabelSettings) -> LabelSettings:

@@ -53,10 +53,10 @@ class Network:
     """See ``heads.MergedHead``: the outputs of the head that is merged into these classes."""
     config: Mapping[str, Any] | None = None
     """What a network of transformers is made of (``transformers_config``); of others None."""
-    exits: tuple[int, ...] | None = None
-    """Units after which a clip may leave early, see ``networks.exits``; None has no such exits."""
     channels: Mapping[str, Any] | None = None
     """What pruning has left of its layers, by name: ``[out, in]``, of a norm ``[channels]``."""
+    exits: tuple[int, ...] | None = None
+    """Units after which a clip may leave early, see ``networks.exits``; None has no such exits."""
 
     def __post_init__(self) -> None:
         if (self.config is not None) != model_names.is_hub(self.name):
@@ -209,6 +209,11 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
     return str(info["name"]), digest.hexdigest()[:12]
 
 
+def digest_of_both(cheap: str, dear: str) -> str:
+    """Twelve hex digits that stand for two models, of these digests, one before the other."""
+    return digests.of([cheap, dear])
+
+
 def _copy(model_dir: str, info: Mapping[str, Any]) -> Path | None:
     """Where on this machine the graph of a network in a bucket lies that this process runs: it need
     not be read a second time for its digest.
@@ -234,11 +239,6 @@ def network_files(info: Mapping[str, Any]) -> list[str]:
     """
     exported = info.get("exported")
     return [MODEL, *((WEIGHTS,) if exported is None else GRAPHS[exported["to"]])]
-
-
-def digest_of_both(cheap: str, dear: str) -> str:
-    """Twelve hex digits that stand for two models, of these digests, one before the other."""
-    return digests.of([cheap, dear])
 
 
 def folder_of_weights(weights: str) -> str | None:
@@ -358,7 +358,7 @@ def _check_classes(classes: Any) -> None:
 def _check_deep(info: Mapping[str, Any]) -> None:
     network = checked_json.build(Network, info.get("network"), "network", may_lack=_MAY_LACK)
     if (exported := info.get("exported")) is not None:
-        checked_json.build(Export, exported, "exported", may_lack=(Export,))
+        checked_json.build(Export, exported, "exported")
     if network.num_classes != len(info["class_names"]):
         raise UserError(
             f"network.num_classes is {network.num_classes} and class_names has "

@@ -141,6 +141,34 @@ def drifting_clips(
     return np.array(clips, np.uint8), np.array(labels, np.int64)
 
 
+def moving_clips(
+    *, clips_each: int, frames: int, size_px: int, frames_per_second: float, seed: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Clips of the classes in ``MOTIONS``, each of a scene of its own: pixels, not files.
+
+    Args:
+        clips_each: clips of each class.
+        frames: T.
+        size_px: H and W.
+        frames_per_second: of these frames.
+        seed: 0 or more.
+
+    Returns:
+        ``uint8 (N, T, H, W, 3)``, as ``ClipSettings`` of ``size_px`` stores them, and classes
+        ``int64 (N,)``, numbers in ``MOTIONS``.
+    """
+    clips, labels = [], np.arange(clips_each * len(MOTIONS)) % len(MOTIONS)
+    motions = list(MOTIONS.values())
+    for index, label in enumerate(labels.tolist()):
+        rng = np.random.default_rng([seed, index])
+        scene = _make_scene(rng)
+        poses = motions[label](np.arange(frames) / frames_per_second, rng)
+        side = (size_px, size_px)
+        drawn = _render(scene, poses, rng)
+        clips.append([cv2.resize(one, side, interpolation=cv2.INTER_AREA) for one in drawn])
+    return np.array(clips, np.uint8), labels.astype(np.int64)
+
+
 def _bounce(seconds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """A path to and fro about one place: 25 to 35 px each way, about once a second."""
     swing = rng.uniform(25, 35) * np.sin(2 * np.pi * rng.uniform(0.8, 1.2) * seconds)
