@@ -190,7 +190,8 @@ def _flops(network: nn.Module, shape: tuple[int, int, int, int]) -> int | None:
 
 def _labels(model: DeepModel, compared: Samples) -> NDArray[np.int64]:
     answers = [model.predict(compared.clip(k)) for k in range(len(compared))]
-    return np.concatenate(answers).argmax(axis=1)
+    labels: NDArray[np.int64] = np.concatenate(answers).argmax(axis=1)
+    return labels
 
 
 def _compare(

@@ -82,8 +82,9 @@ def _onnx(source: ExportSource) -> Written:
         proto = graph.cast_first(proto)
     if source.settings.precision != "int8":
         return Written(files={"network.onnx": proto.SerializeToString()})
+    left: list[str] = []
     if source.ranges == "dynamic":
-        found, left = quantising.dynamic_onnx(proto.SerializeToString()), []
+        found = quantising.dynamic_onnx(proto.SerializeToString())
     else:
         found, left = _quantised(proto, source)
     found = graph.checked(graph.stripped(found), source.model)

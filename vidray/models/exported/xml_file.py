@@ -91,7 +91,10 @@ class _Elements:
         parser.ProcessingInstructionHandler = _refuse_instruction
         parser.StartCdataSectionHandler = _refuse_instruction
         for begin in range(0, len(data), _PIECE_BYTES):
-            parser.Parse(bytes(data[begin : begin + _PIECE_BYTES]), False)
+            piece = bytes(data[begin : begin + _PIECE_BYTES])
+            if b"\0" in piece:  # Markup in UTF-16 has one in every other place.
+                raise ValueError("it is not written in UTF-8")
+            parser.Parse(piece, False)
         parser.Parse(b"", True)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
@@ -133,7 +136,6 @@ class _Elements:
 
 
 def _declaration(_version: str, encoding: str | None, _standalone: int) -> None:
-    # OpenVINO reads UTF-8 whatever a file says of itself.
     if encoding is not None and encoding.lower() not in ("utf-8", "us-ascii"):
         raise ValueError(f"it is written in {encoding[:60]!r}, not in UTF-8")
 
