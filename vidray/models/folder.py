@@ -14,7 +14,7 @@ run.json, _SUCCESS   how it was trained; _SUCCESS is written last
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
@@ -218,10 +218,8 @@ class ClassicalModel:
         network, embedding = self.network, self.features.embedding
         if network is None or embedding is None:
             return None
-        embed: Embed = network.embed
-        if isinstance(network, DeepModel):
-            embed = partial(network.embed, precision=embedding.precision)
-        return Views(clip=network.clip, embed=embed)
+        own = {"precision": embedding.precision} if isinstance(network, DeepModel) else {}
+        return Views(clip=network.clip, embed=partial(network.embed, **own))
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
         """Probabilities ``float64 (N, K)`` of rows of a FEATURES table.
@@ -241,7 +239,6 @@ class ClassicalModel:
         return checked(found, self.name, self.class_names)
 
 
-Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Model = DeepModel | ExportedModel | ClassicalModel
 
 
@@ -290,9 +287,8 @@ def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel | Exported
     """
     uri = network_folder(model_dir)
     info = read_info(uri)
-    if is_graph(info):
-        return load_exported(uri, info, device=device)
-    return _load_deep(uri, info, device)
+    opened = load_exported if is_graph(info) else _load_deep
+    return opened(uri, info, device=device)
 
 
 def _load_classical(uri: str, info: dict[str, Any]) -> ClassicalModel:
