@@ -129,6 +129,22 @@ def test_an_unsure_label_is_the_second_models_of_the_same_pass(
     assert same(row, alone(path, second))
 
 
+def test_how_far_a_video_went_is_that_of_the_model_that_labelled_it(tmp_path: Path) -> None:
+    """A first model with early exits says nothing of a second one without."""
+    path = write_scenes(tmp_path / "a.mp4", (2, 140))
+    plain, other = brightness([]), brightness([], **SECOND_CUT)
+    assert isinstance(plain.model, ClipModel)
+    predict = plain.model.predict
+
+    def leaving(pixels: np.ndarray) -> wire.Answer:
+        return dataclasses.replace(predict(pixels), stages=np.full(len(pixels), 3, np.int32))
+
+    early = Stage(model=dataclasses.replace(plain.model, predict=leaving), views=None)
+    assert labelled(path, early, other, threshold=0.0)["exit_stage"] == 3
+    assert labelled(path, early, other)["exit_stage"] is None
+    assert labelled(path, other, early)["exit_stage"] == 3
+
+
 def test_models_of_the_same_clips_have_them_read_once(tmp_path: Path, passes: list[int]) -> None:
     path = write_scenes(tmp_path / "a.mp4", (2, 140))
     first, second = brightness([]), brightness([])
