@@ -1,4 +1,4 @@
-"""Windows of a long video: the frames of each, and neighbours of one label as one segment."""
+"""The windows of a long video: which frames they show, and what their labels say together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidray.labelling.settings import LabelOptions
+from vidray.labelling.options import LabelOptions
 from vidray.video import clips, sampling
 from vidray.video.clips import ClipSettings
 from vidray.video.clock import Clock
