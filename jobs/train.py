@@ -52,9 +52,9 @@ class TrainConfig:
     tensorboard: bool = False
     """Also write a deep model's curves for TensorBoard; needs the extra tensorboard."""
     pretraining: Annotated[PretrainSettings, Flat] = field(default_factory=PretrainSettings)
+    pruning: Annotated[PruneSettings, Flat] = field(default_factory=PruneSettings)
     exits: Annotated[ExitSettings, Flat] = field(default_factory=ExitSettings)
     distilling: Annotated[DistillSettings, Flat] = field(default_factory=DistillSettings)
-    pruning: Annotated[PruneSettings, Flat] = field(default_factory=PruneSettings)
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     folds: Annotated[FoldSettings, Flat] = field(default_factory=FoldSettings)
     learning: Annotated[LearningSettings, Flat] = field(default_factory=LearningSettings)
@@ -66,9 +66,9 @@ class TrainConfig:
         if self.pretraining.pretrain:
             self.pretraining.check(self.model, self.learning)
             flags.refuse_unused(self.selection, "--pretrain")
+            flags.refuse_unused(self.pruning, "--pretrain")
             flags.refuse_unused(self.exits, "--pretrain")
             flags.refuse_unused(self.distilling, "--pretrain")
-            flags.refuse_unused(self.pruning, "--pretrain")
         self.pruning.check(self.model, self.learning.deep.weights)
         if self.pruning.prune is not None and self.exits.exits:
             raise UserError(
@@ -112,8 +112,9 @@ def main(config: TrainConfig) -> None:
         config.learning,
         folds=config.folds,
         on_rows=EpochLines(config.learning.training.epochs),
-        prune=config.pruning.prune,
     )
+    if config.pruning.prune is not None:
+        lesson = lesson_changes.with_pruning(lesson, config.pruning.prune)
     if config.exits.exits:
         lesson = lesson_changes.with_exits(lesson, config.exits)
     if config.distilling.teacher is not None:

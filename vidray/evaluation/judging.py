@@ -42,6 +42,7 @@ from vidray.learning.examples import (
 )
 from vidray.learning.selection import Selection
 from vidray.models.class_map import read_class_map
+from vidray.models.exported.model import ExportedModel
 from vidray.models.folder import ClassicalModel, DeepModel, Model
 from vidray.models.model_files import name_and_digest
 from vidray.storage import parquet
@@ -271,6 +272,9 @@ def _cost(
     were_read: list[bool] = []
     seconds = cost.median_seconds(lambda: were_read.append(label_here(model, videos)), runs=1)
     whole = seconds / len(videos) if all(were_read) else None
+    if isinstance(model, ExportedModel):  # It cannot be looked into: what its network was.
+        own = ("parameters", "flops_per_clip")
+        alone |= {name: getattr(model.export, name) for name in own}
     return {**alone, "end_to_end_seconds_per_video": whole, "timed_videos": len(videos)}
 
 

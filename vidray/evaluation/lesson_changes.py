@@ -1,4 +1,4 @@
-"""The lesson of a network with early exits, or with a teacher."""
+"""The lesson of a network that is pruned first, has early exits, or a teacher."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from vidray.evaluation.teaching import DeepLesson, Lesson
 from vidray.learning import deep_job, distillation
 from vidray.learning.distillation import DistillSettings
 from vidray.learning.exit_settings import ExitSettings
+from vidray.learning.pruning import start
+
+
+def with_pruning(lesson: Lesson, share: float) -> DeepLesson:
+    """The lesson of a network that is pruned first; raises UserError where it can't be."""
+    assert isinstance(lesson, DeepLesson)
+    return dataclasses.replace(lesson, job=start.with_pruning(lesson.job, share))
 
 
 def with_exits(lesson: Lesson, settings: ExitSettings) -> DeepLesson:

@@ -23,13 +23,9 @@ from vidray.learning import recordings
 from vidray.learning.deep_job import DeepJob, Trained, make_job, make_network, model_info
 from vidray.learning.epochs import EpochRow, OnRows, best_epoch
 from vidray.learning.examples import Examples, with_families
+from vidray.learning.pruning import start
 from vidray.learning.recordings import Demand
-from vidray.learning.train_config import (
-    ClassicalSettings,
-    FoldSettings,
-    LearningSettings,
-    Workers,
-)
+from vidray.learning.train_config import ClassicalSettings, FoldSettings, LearningSettings, Workers
 from vidray.models import classical, importance, names
 from vidray.models.carried_network import check_network, copy_network
 from vidray.models.cross_validation import cross_validate
@@ -192,19 +188,14 @@ class DeepLesson:
 
     def teach(self, run: RunFolder) -> Taught:
         """Train or resume, judge, and fill the folder."""
-        job, said = self.job, {}
-        if job.prune is not None:
-            from vidray.learning.pruning import start
-
-            pruned = start.begun(job, self.examples, run.work)
-            job, said = pruned.job, {"pruned": pruned.report}
+        job, said = start.begun(self.job, self.examples, run.work)
         started, trained, seconds = train_network(job, self.workers, run, self.on_rows)
-        info = model_info(job, self.examples, trained.rows, source=started.source)
-        save_deep(run.out, info | said, trained.state)
-        if job.exits is not None:
-            device, allow = judging.device_of("auto"), job.exits.allow
-            exits.write_rule(run.out, info | said, self.examples, allow=allow, device=device)
-        best = trained.rows[best_epoch(trained.rows, job.training)].epoch
+        info = model_info(job, self.examples, trained.rows, source=started.source) | said
+        save_deep(run.out, info, trained.state)
+        if self.job.exits is not None:
+            device, allow = judging.device_of("auto"), self.job.exits.allow
+            exits.write_rule(run.out, info, self.examples, allow=allow, device=device)
+        best = trained.rows[best_epoch(trained.rows, self.job.training)].epoch
         model = models.load(run.out, device=judging.device_of("auto"))  # As a user would.
         metrics = {"val": judge_val(model, self.examples), "best_epoch": best}
         write_json(run.path("metrics.json"), metrics)
@@ -249,7 +240,6 @@ def lesson_of(
     *,
     folds: FoldSettings,
     on_rows: OnRows,
-    prune: float | None = None,
 ) -> Lesson:
     """The lesson of the model of this name.
 
@@ -257,7 +247,6 @@ def lesson_of(
         examples: features for a classical model, clips for a deep one; with splits.
         folds: of a classical model's cross-validation.
         on_rows: see ``DeepLesson``.
-        prune: share of a network's operations that goes before its training.
 
     Raises:
         UserError: what is asked for can't be trained from these clips.
@@ -278,10 +267,6 @@ def lesson_of(
         training=settings.training,
         augmentation=settings.augmentation,
     )
-    if prune is not None:
-        from vidray.learning.pruning import start
-
-        job = start.with_pruning(job, prune)
     return DeepLesson(job=job, examples=examples, workers=settings.workers, on_rows=on_rows)
 
 

@@ -183,7 +183,7 @@ class Night:
                 continue  # A run beside this one has committed: look again.
             if run != mine:
                 print("sharing the work with a run that has started, too")
-            self._label(run, listing=lambda: None)  # Just done.
+            self._label(run, lambda: None, todo)  # Just listed.
             if run == mine:
                 break
         self.labels.remove_leftovers()
@@ -194,7 +194,8 @@ class Night:
         began = time.monotonic()
         listed = list_videos(self.videos)
         todo = self.labels.todo(listed, max_attempts=self.max_attempts, caps=self._caps)
-        console.print_todo(todo, time.monotonic() - began)
+        todo = dataclasses.replace(todo, seconds=time.monotonic() - began)
+        console.print_todo(todo, todo.seconds)
         return todo
 
     @property
@@ -210,22 +211,29 @@ class Night:
             "timeout_seconds": self.resources.timeout_seconds,
         }
 
-    def _label(self, run: Run, listing: Callable[[], object]) -> None:
-        """Label the videos of a claimed run and commit them; ``listing`` lists the source again."""
+    def _label(self, run: Run, listing: Callable[[], object], todo: Todo | None = None) -> None:
+        """Label the videos of a claimed run and commit them.
+
+        Args:
+            listing: lists the source again.
+            todo: what it was claimed for; None for a run that an earlier start has claimed.
+        """
+        began = time.monotonic()
         # Ray takes a second to import: not where nothing is left to label.
         from vidray.distributed import pipeline
 
         number = None
         with contextlib.suppress(pipeline.RunGoneError, FileNotFoundError):
-            plan = run.read_videos()
-            report = pipeline.make_all_parts(
-                run, plan, self.settings, self._placed(), "label", listing
-            )
+            plan, resources = run.read_videos(), self._placed()
+            placing_seconds = time.monotonic() - began
+            report = pipeline.make_all_parts(run, plan, self.settings, resources, "label", listing)
+            worked = time.monotonic()
             number = self.labels.commit(
                 run,
                 model_digest=self.settings.labelled_by,
                 class_names=self.model_info["class_names"],
             )
+            committing_seconds = time.monotonic() - worked
         if number is None:
             if not self.labels.is_committed(run):
                 raise JobError(f"{run.out} has vanished and was not committed: start the job again")
@@ -235,6 +243,11 @@ class Night:
         rows = commits.read_labels(self.out, set_name=self.labels.name, columns=console.COLUMNS)
         mine = rows.filter(pc.equal(rows["commit"], number))
         report |= _measured(mine, report)
+        report["seconds"]["startup"] = round(report["seconds"]["startup"] + placing_seconds, 3)
+        report["seconds"]["committing"] = round(committing_seconds, 3)
+        if todo is not None:
+            report["seconds"]["listing"] = round(todo.seconds, 3)
+            report["listed"] = todo.num_listed
         # run.json is that of the last night only.
         self.folder.write(f"nights/commit-{number:06d}.json", {"commit": number, **report})
         self.folder.write_run_json("finished", commit=number, **report)
