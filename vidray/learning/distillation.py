@@ -194,8 +194,8 @@ def notes(distillation: Distillation, examples: Examples) -> list[str]:
         found[0] += f" and {len(distillation.rows)} without labels"
     if distillation.left_out:
         found.append(
-            f"{distillation.left_out} clips of --unlabelled-data are left out: they are labelled in "
-            "--data, or show what judges the model"
+            f"{distillation.left_out} clips of --unlabelled-data are left out: they are labelled "
+            "in --data, or show what judges the model"
         )
     there = read_info(distillation.teacher)["clip"]
     seconds, own = there.get("clip_seconds"), examples.settings.get("clip_seconds")
