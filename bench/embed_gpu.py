@@ -23,18 +23,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
 import torch
 import tyro
 
+from bench.gpu_busy import watching
+from bench.gpu_parts import Rows, attempt
+from bench.gpu_results import Figures
 from bench.label import Bench as LabelBench
 from bench.label import save_model
 from tests.video_writer import write_video
@@ -49,7 +50,6 @@ from vidray.sources import list_videos
 
 _ROOT = Path(__file__).resolve().parents[1]
 _SIZES = {"r3d_18": 512, "resnet18_avg": 512}
-_EVERY_MS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,25 +72,37 @@ class Bench:
 
 def main(bench: Bench) -> None:
     """Measure each network in each precision."""
-    if bench.tiny:
-        bench = dataclasses.replace(bench, videos=24, precisions=bench.precisions[:1])
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     print(f"{gpu}, {bench.decoders} decoders, {bench.videos} videos, PyTorch {torch.__version__}")
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        for _ in measure(bench, Path(name), set()):
+            pass  # They print themselves.
+
+
+def measure(bench: Bench, folder: Path, known: set[str]) -> Rows:
+    """A row for each network, precision and way.
+
+    Args:
+        folder: videos and models are made there.
+        known: rows that are not measured again.
+    """
+    if bench.tiny:
+        bench = dataclasses.replace(bench, videos=24, precisions=bench.precisions[:1])
+    if not (folder / "videos").exists():
         began = time.monotonic()
         _make_videos(bench, folder / "videos")
         print(f"videos made in {time.monotonic() - began:.0f} s", flush=True)
-        for network in bench.networks:
-            where = folder / network
-            frames, size_px = (4, 32) if bench.tiny else (16, 112)
+    for network in bench.networks:
+        where = folder / network
+        frames, size_px = (4, 32) if bench.tiny else (16, 112)
+        if not where.exists():
             save_model(LabelBench(model=network, frames=frames, size_px=size_px), str(where))
-            for precision in bench.precisions:
-                _measure(bench, folder, where, precision)
+        for precision in bench.precisions:
+            yield from _measure(bench, folder, where, precision, known)
 
 
 def _make_videos(bench: Bench, folder: Path) -> None:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     size: dict[str, Any] = {"width_px": 320, "height_px": 240, "num_frames": 200}
     if bench.tiny:
         size = {"num_frames": 30}
@@ -102,27 +114,36 @@ def _make_videos(bench: Bench, folder: Path) -> None:
         shutil.copyfile(made[k % len(made)], folder / f"{k:05}.mp4")
 
 
-def _measure(bench: Bench, folder: Path, where: Path, precision: LabelPrecision) -> None:
+def _measure(
+    bench: Bench, folder: Path, where: Path, precision: LabelPrecision, known: set[str]
+) -> Rows:
+    head = f"{where.name}, {precision}"
+    has_job = bench.with_jobs and _has_ray()
+    if {f"{head}, {way}" for way in ("alone", "decoders", *(["jobs"] if has_job else []))} <= known:
+        return
     name, digest = name_and_digest(str(where))
     used = Embedding(model=name, digest=digest, size=_SIZES[name], precision=precision)
     extraction = Settings(families=("embedding",), embedding=used)
     config = dataclasses.asdict(EmbedSettings(extraction=extraction, network=str(where)))
     answer = embedding.answer_questions(config)
     most = _alone(bench, where, answer)
-    print(f"\n{name}, {precision}: {most:.0f} clips/s alone", flush=True)
-    speed, busy = _decoders(bench, folder / "videos", config, answer)
-    _say("decoders", speed, busy, used.clips * speed / most)
-    del answer
-    if bench.with_jobs and _has_ray():
-        speed, busy = _job(folder, where, precision)
-        _say("jobs", speed, busy, used.clips * speed / most)
+    print(f"\n{head}: {most:.0f} clips/s alone", flush=True)
+    yield f"{head}, alone", {"clips_per_second": most}
+    share = used.clips / most
+    decoded = partial(_decoders, bench, folder / "videos", config, answer)
+    yield f"{head}, decoders", attempt(lambda: _row("decoders", *decoded(), share))
+    if has_job:
+        job = partial(_job, folder, where, precision)
+        yield f"{head}, jobs", attempt(lambda: _row("jobs", *job(), share))
 
 
-def _say(way: str, speed: float, busy: float | None, of_alone: float) -> None:
+def _row(way: str, speed: float, busy: float | None, share: float) -> Figures:
     shown = "-" if busy is None else f"{busy:.0%}"
     print(
-        f"  {way:9s} {speed:7.1f} videos/s, GPU busy {shown}, {of_alone:.0%} of alone", flush=True
+        f"  {way:9s} {speed:7.1f} videos/s, GPU busy {shown}, {speed * share:.0%} of alone",
+        flush=True,
     )
+    return {"videos_per_second": speed, "busy": busy, "share_of_alone": speed * share}
 
 
 def _alone(bench: Bench, where: Path, answer: Ask) -> float:
@@ -136,45 +157,6 @@ def _alone(bench: Bench, where: Path, answer: Ask) -> float:
         began = time.perf_counter()
         list(pool.map(answer, asked))
     return 4 * len(asked) / (time.perf_counter() - began)
-
-
-@dataclass
-class _Watch:
-    """What nvidia-smi said, and when."""
-
-    shares: list[tuple[float, float]] = field(default_factory=list)
-
-    def between(self, begin: float, end: float) -> float | None:
-        """The mean between two times of ``time.time``; None without a GPU."""
-        found = [share for at, share in self.shares if begin <= at <= end]
-        return sum(found) / len(found) if found else None
-
-
-@contextmanager
-def _watched() -> Iterator[_Watch]:
-    """Sample the GPU's utilisation while the block runs."""
-    watch = _Watch()
-    if not torch.cuda.is_available() or shutil.which("nvidia-smi") is None:
-        yield watch
-        return
-    flags = ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
-    with subprocess.Popen(
-        ["nvidia-smi", *flags, f"--loop-ms={_EVERY_MS}"], stdout=subprocess.PIPE, text=True
-    ) as smi:
-        assert smi.stdout is not None
-        lines = smi.stdout
-
-        def read() -> None:
-            for line in lines:
-                watch.shares.append((time.time(), float(line) / 100))
-
-        reader = Thread(target=read, daemon=True)
-        reader.start()
-        try:
-            yield watch
-        finally:
-            smi.terminate()
-            reader.join()
 
 
 def _decoders(
@@ -194,7 +176,7 @@ def _decoders(
             assert made["status"] == "ok", made["error_message"]
 
     try:
-        with ThreadPoolExecutor(bench.decoders) as pool, _watched() as watch:
+        with ThreadPoolExecutor(bench.decoders) as pool, watching() as watch:
             list(pool.map(Sandbox.start, sandboxes))
             began = time.time()
             list(pool.map(work, sandboxes, shares))
@@ -219,7 +201,7 @@ def _job(folder: Path, where: Path, precision: str) -> tuple[float, float | None
     out = folder / f"{where.name}-{precision}"
     command = ["jobs/extract.py", "--videos", folder / "videos", "--out", out, "--embed", where,
                "--embed-precision", precision]  # fmt: skip
-    with _watched() as watch:
+    with watching() as watch:
         done = _run([sys.executable, *map(str, command)])
     # run.json is written when all parts are there.
     ended = (out / "run.json").stat().st_mtime

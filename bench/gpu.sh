@@ -1,34 +1,43 @@
 #!/usr/bin/env bash
-# What vidray does on this machine's GPU: versions, the tests that need one, then the figures.
+# What vidray does on this machine's GPU, in under eight minutes and without network.
 #
-#     bench/gpu.sh [OUT] [flags of bench/gpu.py]      # all of it: a quarter of an hour on an H200
-#     bench/gpu.sh runs/gpu --parts speed label       # some of it
+#     bench/gpu.sh [OUT] [WHEELS] [flags of bench/gpu.py]
+#     bench/gpu.sh runs/gpu wheels/
+#     bench/gpu.sh runs/gpu "" --parts train tests     # nothing to unpack
 #
-# OUT (runs/gpu if not given) gets gpu.json and the log of each test run. Without a GPU it fails:
-# VIDRAY_REQUIRE_GPU=1 turns tests that would be left out into failures. Ray is needed by the last
-# part only, which says so where it is missing.
+# WHEELS is a folder of wheels for the packages that the machine lacks (docs/gpu.md names them);
+# a wheel whose large files were taken out is fine. OUT (runs/gpu if not given) gets gpu.json,
+# gpu.md and gpu.log. The same command again goes on with what is missing.
+# Without a GPU it fails.
 set -u
-cd "$(dirname "$0")/.."
+began=$EPOCHSECONDS
+cd "$(dirname "$0")/.." || exit 1
 out=${1:-runs/gpu}
-shift || true
+wheels=${2:-}
+shift $(($# < 2 ? $# : 2))
 mkdir -p "$out"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+# GPU 0 is then the same one for PyTorch and for nvidia-smi.
+export CUDA_DEVICE_ORDER=PCI_BUS_ID
 
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
-failed=0
-with_ray=$(grep -lE 'mark\.gpu' -r tests/jobs --include='test_*.py')
-without_ray=$(grep -lE 'mark\.gpu' -r tests --include='test_*.py' | grep -v '^tests/jobs/')
-run_tests() {
-    # shellcheck disable=SC2086  # One word a file.
-    VIDRAY_REQUIRE_GPU=1 timeout 300 python -m pytest -q -m gpu --durations=3 $2 2>&1 \
-        | tee "$out/$1.log" | tail -n 25
-    [ "${PIPESTATUS[0]}" -eq 0 ] || failed=1
+unpack() {
+    # pip keeps what is executable so: Ray's servers are.
+    site=$(mktemp -d)
+    trap 'rm -rf "$site"' EXIT
+    export PYTHONPATH="$PYTHONPATH:$site" PATH="$site/bin:$PATH"
+    for wheel in "$wheels"/*.whl; do
+        python3 -m pip install --quiet --no-index --no-deps --no-compile --no-cache-dir \
+            --disable-pip-version-check --upgrade --target "$site" "$wheel" ||
+            echo "$wheel cannot be unpacked: what needs it is left out"
+    done
 }
-run_tests tests "$without_ray"
-python bench/gpu.py --out "$out" "$@" || failed=1
-if python -c 'import ray' 2>/dev/null; then
-    run_tests tests-of-jobs "$with_ray"
-else
-    echo "Ray is not installed: the tests of jobs and the part jobs are left out"
+
+if [ -n "$wheels" ]; then
+    [ -d "$wheels" ] || { echo "error: no folder $wheels" >&2; exit 2; }
+    unpack
 fi
-exit $failed
+{
+    nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+    python3 bench/gpu.py --out "$out" --began "$began" "$@"
+} 2>&1 | tee -a "$out/gpu.log"
+exit "${PIPESTATUS[0]}"

@@ -8,9 +8,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ from numpy.typing import NDArray
 from bench.gpu_parts import (
     CLASSES,
     WAYS,
-    Bench,
-    Figures,
     Pinned,
     Ready,
+    Rows,
     Way,
+    attempt,
     device_here,
     fit,
     fresh_model,
@@ -35,6 +36,8 @@ from bench.gpu_parts import (
     median_speed,
     tidy,
 )
+from bench.gpu_plan import Bench
+from bench.gpu_results import Figures
 from bench.training import Trial, _loader
 from vidray import models
 from vidray.learning import loop
@@ -99,31 +102,33 @@ def _cut_one(video: dict[str, Any], settings: ClipSettings) -> Any:
     return cut_video(video, settings)
 
 
-def wait(bench: Bench, folder: Path) -> Iterator[Figures]:
+def wait(bench: Bench, folder: Path, known: set[str]) -> Rows:
     """Training from shards on disk; what is learned is then judged in each precision."""
     from vidray.learning.deep_job import labelled_rows
     from vidray.tables.shards import Clips
 
     began = time.monotonic()
-    videos = _videos(folder, copies=1 if bench.tiny else 16)
+    videos = _videos(folder / "synthetic", copies=1 if bench.tiny else 16)
     made = time.monotonic()
-    _cut(videos, folder / "clips", ClipSettings(frames_per_clip=16, size_px=128))
+    if not (folder / "clips").exists():
+        _cut(videos, folder / "clips", ClipSettings(frames_per_clip=16, size_px=128))
     clips = Clips(str(folder / "clips"))
     print(f"  {clips!r}: made in {made - began:.0f} s, cut in {time.monotonic() - made:.0f} s")
     names = tuple(sorted(set(clips.table["label"].to_pylist())))
     train, _ = labelled_rows(clips, "train", names)
-    figures: Figures = {"clips": len(clips), "loader": [], "training": []}
-    for threads in sorted({1, 4, torch.get_num_threads()}):
-        row = _loader_alone(bench, clips, train, threads)
-        figures["loader"].append(row)
+    measures: dict[str, Callable[[], Figures]] = {
+        f"the loader alone, {threads} threads": partial(_loader_alone, bench, clips, train, threads)
+        for threads in sorted({1, 4, torch.get_num_threads()})
+    }
     for name, ways in {
-        "resnet18_avg": WAYS[2:3], "r3d_18": (WAYS[0], WAYS[3]), "two_stream_late": WAYS[2:3],
+        "r3d_18": (WAYS[0], WAYS[3]), "resnet18_avg": WAYS[2:3], "two_stream_late": WAYS[2:3],
     }.items():  # fmt: skip
         for way in ways:
-            figures["training"].append(_waiting(bench, clips, train, name, way))
-    yield figures
-    figures["learned"] = _learned(bench, clips, names)
-    yield figures
+            measures[f"{name}, {way.name}"] = partial(_waiting, bench, clips, train, name, way)
+    measures["a trained r3d_18"] = partial(_learned, bench, clips, names)
+    for key, measure in measures.items():
+        if key not in known:
+            yield key, attempt(measure)
 
 
 def _trial_of_clips(bench: Bench, name: str, way: Way, epochs: int) -> Trial:
@@ -214,56 +219,52 @@ def _learned(bench: Bench, clips: Any, names: tuple[str, ...]) -> Figures:
     return figures
 
 
-def jobs(bench: Bench, folder: Path) -> Iterator[Figures]:
+def jobs(bench: Bench, folder: Path, known: set[str]) -> Rows:
     """Run the commands from videos to labels, each in its own process."""
-    try:
-        import ray
-    except ImportError:
-        print("  Ray is not installed: left out")
-        return
-    del ray
-    videos = _videos(folder, copies=1 if bench.tiny else 16)
+    videos = _videos(folder / "synthetic", copies=1 if bench.tiny else 16)
     runs = folder / "jobs"
+    # What a command needs of another one is not there in a new folder: all of them, or none.
+    commands = _commands(bench, videos, runs)
+    if commands.keys() <= known:
+        return
+    for name, command in commands.items():
+        yield name, _command(name, command)
+    yield "reports", attempt(partial(_reports, runs))
+    yield "labels", attempt(partial(_same_labels, runs))
+
+
+def _commands(bench: Bench, videos: Path, runs: Path) -> dict[str, tuple[object, ...]]:
     size = ("--frames-per-clip", "4", "--size-px", "32") if bench.tiny else ("--size-px", "128")
     shape: tuple[str, ...] = ("--epochs", "1", "--batch-size", "4")
     if not bench.tiny:
         shape = ("--epochs", "10", "--batch-size", "32", "--crop-px", "112",
                  "--precision", "bfloat16")  # fmt: skip
     split = ("--split-fractions", "0.6", "0.2", "0.2")
-    commands: dict[str, tuple[object, ...]] = {
+    model, labels = runs / "model", ("jobs/label.py", "--model", runs / "model", "--videos", videos)
+    return {
         "extract": ("jobs/extract.py", "--videos", videos, "--out", runs / "features"),
         "clips": ("jobs/clips.py", "--videos", videos, "--out", runs / "clips", *size, *split),
         "train": ("jobs/train.py", "--data", runs / "clips", "--model", "r3d_18", "--weights",
-                  "none", "--out", runs / "model", *shape),
-        "evaluate": ("jobs/evaluate.py", "--model", runs / "model", "--data", runs / "clips",
+                  "none", "--out", model, *shape),
+        "evaluate": ("jobs/evaluate.py", "--model", model, "--data", runs / "clips",
                      "--out", runs / "judged"),
-        "label": ("jobs/label.py", "--model", runs / "model", "--videos", videos,
-                  "--out", runs / "labels"),
-        "label, bfloat16": ("jobs/label.py", "--model", runs / "model", "--videos", videos,
-                            "--out", runs / "labels16", "--precision", "bfloat16"),
-        "label, CPU": ("jobs/label.py", "--model", runs / "model", "--videos", videos,
-                       "--out", runs / "labels-cpu", "--predictors", "0"),
+        "label": (*labels, "--out", runs / "labels"),
+        "label, bfloat16": (*labels, "--out", runs / "labels16", "--precision", "bfloat16"),
+        "label, CPU": (*labels, "--out", runs / "labels-cpu", "--predictors", "0"),
     }  # fmt: skip
-    figures: Figures = {}
-    for name, command in commands.items():
-        figures[name] = _command(command)
-        print(f"  {name}: exit {figures[name]['exit']} after {figures[name]['seconds']:.1f} s")
-        print("\n".join(f"    {line}" for line in figures[name]["last"]), flush=True)
-        yield figures
-    figures["reports"] = _reports(runs)
-    figures["labels"] = _same_labels(runs)
-    yield figures
 
 
-def _command(command: tuple[object, ...]) -> Figures:
+def _command(name: str, command: tuple[object, ...]) -> Figures:
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, *map(str, command)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        timeout=240,
     )  # fmt: skip
-    lines = [line.rstrip() for line in done.stdout.splitlines() if line.strip()]
-    return {"exit": done.returncode, "seconds": time.monotonic() - began, "last": lines[-6:]}
+    lines = [line.rstrip() for line in done.stdout.splitlines() if line.strip()][-6:]
+    row: Figures = {"seconds": time.monotonic() - began, "last": lines}
+    print(f"  {name}: exit {done.returncode} after {row['seconds']:.1f} s")
+    print("\n".join(f"    {line}" for line in lines), flush=True)
+    return row | ({"error": f"exit status {done.returncode}"} if done.returncode else {})
 
 
 def _reports(runs: Path) -> Figures:

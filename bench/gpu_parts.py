@@ -1,4 +1,4 @@
-"""Parts of ``bench/gpu.py``: training steps, labelling, and logits in each precision."""
+"""Parts of ``bench/gpu.py``: training steps, batches, and logits in each precision."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import gc
 import os
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -16,10 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.gpu_plan import Bench, size_of
+from bench.gpu_results import Figures
 from bench.training import Trial, _loader, _network
 from vidray import models
-from vidray.labelling.predictor import Batches, Predictor
+from vidray.labelling.predictor import Batches
 from vidray.labelling.settings import LabelOptions, LabelSettings
+from vidray.labelling.torch_predictor import TorchPredictor
 from vidray.learning import loop
 from vidray.learning.epochs import EpochRow
 from vidray.learning.hyperparameters import Training
@@ -30,29 +35,11 @@ from vidray.models.names import Precision
 from vidray.models.preprocess import KINETICS, Preprocessing
 from vidray.video.clips import ClipSettings
 
-Part = Literal["speed", "label", "agree", "wait", "jobs"]
-Figures = dict[str, Any]
-
-PARTS: tuple[Part, ...] = ("speed", "label", "agree", "wait", "jobs")
-
-# Frames, width, clips of a training step: the size each network's authors give it, as many clips
-# as a GPU of 16 GB holds in float32.
-SIZES: dict[str, tuple[int, int, int]] = {
-    "resnet18_avg": (16, 112, 32),
-    "r3d_18": (16, 112, 32),
-    "mc3_18": (16, 112, 32),
-    "r2plus1d_18": (16, 112, 32),
-    "s3d": (16, 224, 8),
-    "c3d": (16, 112, 32),
-    "i3d_r50": (16, 224, 8),
-    "slowfast_r50": (32, 224, 8),
-    "swin3d_t": (16, 224, 8),
-    "mvit_v2_s": (16, 224, 8),
-    "timesformer_divided": (8, 224, 8),
-}
 # Those whose other ways of training are measured, too: one of each kind.
 _CHECKPOINTED = ("r3d_18", "slowfast_r50", "mvit_v2_s", "timesformer_divided")
-_ON_CPU = ("resnet18_avg", "r3d_18", "s3d")
+# The part ``train``: one network of convolutions, one transformer.
+_TRAINED = ("r3d_18", "timesformer_divided")
+_ON_CPU = ("resnet18_avg", "s3d")
 _LABELLING = ("resnet18_avg", "r3d_18", "slowfast_r50", "timesformer_divided")
 _LABEL_PRECISIONS: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
 # Its name, the precision, and whether convolutions round to TF32, as PyTorch lets them.
@@ -63,24 +50,7 @@ _ARITHMETIC: tuple[tuple[str, Precision, bool], ...] = (
     ("float16", "float16", True),
 )
 CLASSES = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """Measure a GPU."""
-
-    out: Path = Path("runs/gpu")
-    """Folder for gpu.json."""
-    parts: tuple[Part, ...] = PARTS
-    """What to measure, in this order."""
-    networks: tuple[str, ...] = tuple(SIZES)
-    """Networks of ``speed``, ``label`` and ``agree``."""
-    steps: int = 6
-    """Training steps of one measurement."""
-    runs: int = 3
-    """Measurements of each; medians are printed."""
-    tiny: bool = False
-    """Use a few small clips and one network, to see that it runs."""
+Rows = Iterator[tuple[str, Figures]]
 
 
 @dataclass(frozen=True)
@@ -103,14 +73,23 @@ WAYS = (
 )
 _MORE_WAYS = (
     Way("float32, checkpointing", checkpointing=True),
+    Way("float32, channels last, checkpointing", channels_last=True, checkpointing=True),
     Way("bfloat16, checkpointing", "bfloat16", checkpointing=True),
-)
+    Way("bfloat16, channels last, checkpointing", "bfloat16", channels_last=True,
+        checkpointing=True),
+)  # fmt: skip
 _CPU_WAYS = (Way("CPU, float32", device="cpu"), Way("CPU, bfloat16", "bfloat16", device="cpu"))
 
 
-def _size(bench: Bench, name: str) -> tuple[int, int, int]:
-    frames, size_px, batch = SIZES[name]
-    return (4, 32, 2) if bench.tiny else (frames, size_px, batch)
+def attempt(measure: Callable[[], Figures]) -> Figures:
+    """A row; one that says why, if it cannot be had: the others are measured all the same."""
+    try:
+        return measure()
+    except Exception as error:  # noqa: BLE001  Out of memory, a kernel that is not there.
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+    finally:
+        tidy()
 
 
 class Ready(TrainingLoader):
@@ -139,24 +118,34 @@ class Pinned(Ready):
         return super().epoch(epoch)
 
 
-def speed(bench: Bench, _: Path) -> Iterator[list[Figures]]:
-    """Training steps in each way; the rows so far after each network."""
-    rows = []
-    for name in bench.networks:
-        frames, size_px, batch = _size(bench, name)
-        ways = [*WAYS, *(_MORE_WAYS if name in _CHECKPOINTED else ())]
+def train(bench: Bench, _: Path, known: set[str]) -> Rows:
+    """Training steps of the two networks that stand for the others."""
+    names = [name for name in bench.networks if name in _TRAINED or bench.tiny]
+    yield from _speed(bench, names, known)
+
+
+def networks(bench: Bench, _: Path, known: set[str]) -> Rows:
+    """Training steps of the other networks."""
+    names = [name for name in bench.networks if name not in _TRAINED]
+    yield from _speed(bench, names, known)
+
+
+def _speed(bench: Bench, names: list[str], known: set[str]) -> Rows:
+    """Training steps in each way, network by network."""
+    for name in names:
+        frames, size_px, batch = size_of(bench, name)
+        more = _MORE_WAYS if name in _CHECKPOINTED or bench.tiny else ()
+        more = _MORE_WAYS if name in _CHECKPOINTED or bench.tiny else ()
+        ways = [way for way in (*WAYS, *more) if _can(way)]
+        sized = [(way, batch) for way in ways]
+        if name in _ON_CPU and not bench.tiny:
+            sized += [(way, min(batch, 8)) for way in _CPU_WAYS]
         trial = Trial(model=name, frames=frames, size_px=size_px)
         made: dict[int, list[Batch]] = {}
-        found = [_train(bench, trial, way, batch, made) for way in ways if _can(way)]
-        if name in _ON_CPU:
-            found += [_train(bench, trial, way, min(batch, 8), made) for way in _CPU_WAYS]
-        for row in found:
-            base = next(other for other in found if "clips_per_second" in other)
-            if "clips_per_second" in row:
-                row["times_float32"] = row["clips_per_second"] / base["clips_per_second"]
-            rows.append(row)
-            _print_speed(row)
-        yield rows
+        for way, clips in sized:
+            key = f"{name}, {way.name}"
+            if key not in known:
+                yield key, attempt(partial(_train, bench, trial, way, clips, made))
 
 
 def _can(way: Way) -> bool:
@@ -167,7 +156,7 @@ def _can(way: Way) -> bool:
 def _train(
     bench: Bench, trial: Trial, way: Way, batch: int, made: dict[int, list[Batch]]
 ) -> Figures:
-    """One warming epoch, then ``runs`` that count; a loss that is no number is a result, too."""
+    """One warming epoch, then ``runs`` that count."""
     device = torch.device(way.device if torch.cuda.is_available() else "cpu")
     training = Training(
         epochs=bench.runs + 1,
@@ -189,19 +178,18 @@ def _train(
     if clips not in made:
         made[clips] = list(TrainingLoader.epoch(loader, 0))
     loader.made = made[clips]
-    try:
-        rows = fit(trial, loader, device)
-    except Exception as error:  # noqa: BLE001  The other ways are measured all the same.
-        return {**head, "error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
-    finally:
-        tidy()
+    rows = fit(trial, loader, device)
     peak = max(row.peak_memory_bytes for row in rows) if device.type == "cuda" else None
-    return {
+    row: Figures = {
         **head,
         "clips_per_second": statistics.median(row.clips_per_second for row in rows[1:]),
         "spread": _spread([row.clips_per_second for row in rows[1:]]),
-        "peak_bytes": peak,
+        "peak_gpu_bytes": peak,
     }
+    shown = "" if peak is None else f"{peak / 2**30:7.2f} GiB"
+    print("  {network:20s} {way:40s}{batch:4d} clips {clips_per_second:9.1f} clips/s {0}  "
+          "(spread {spread:.1%})".format(shown, **row), flush=True)  # fmt: skip
+    return row
 
 
 L = TypeVar("L", bound=TrainingLoader)
@@ -236,22 +224,9 @@ def tidy() -> None:
         torch.cuda.empty_cache()
 
 
-def _print_speed(row: Figures) -> None:
-    line = f"  {row['network']:20s} {row['way']:26s}"
-    if "error" in row:
-        print(f"{line} {row['error']}", flush=True)
-        return
-    peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**30:7.2f} GiB"
-    print(
-        f"{line}{row['batch']:4d} clips {row['clips_per_second']:9.1f} clips/s "
-        f"{row['times_float32']:6.2f} x {peak}  (spread {row['spread']:.1%})",
-        flush=True,
-    )
-
-
 def fresh_model(bench: Bench, name: str, device: str) -> DeepModel:
     """A fresh model whose head gives no zeros and ones."""
-    frames, size_px, _ = _size(bench, name)
+    frames, size_px, _ = size_of(bench, name)
     torch.manual_seed(0)
     built = models.build(name, num_classes=CLASSES, frames=frames, size_px=size_px)
     mean, std = KINETICS
@@ -272,39 +247,36 @@ def device_here() -> str:
 
 
 def _noise(bench: Bench, name: str, clips: int) -> NDArray[np.uint8]:
-    frames, size_px, _ = _size(bench, name)
+    frames, size_px, _ = size_of(bench, name)
     rng = np.random.default_rng(1)
     few = rng.integers(0, 256, (min(clips, 16), frames, size_px, size_px, 3), np.uint8)
     return np.concatenate([few] * -(-clips // len(few)))[:clips]
 
 
-def label(bench: Bench, _: Path) -> Iterator[list[Figures]]:
+def batches(bench: Bench, _: Path, known: set[str]) -> Rows:
     """The predictor as a label job runs it, asked by as many threads as there are decoders."""
-    rows = []
-    for name in [name for name in _LABELLING if name in bench.networks]:
+    names = [name for name in _LABELLING if name in bench.networks]
+    for name in names:
         for precision in _LABEL_PRECISIONS:
+            sizes = (1, 4) if bench.tiny else (1, 4, 16, 64)
+            keys = {f"{name}, {precision}, {size}": size for size in sizes}
+            if keys.keys() <= known:
+                continue
             settings = _settings(LabelOptions(precision=precision))
-            predictor = Predictor(fresh_model(bench, name, device_here()), settings)
-            for size in (1, 4) if bench.tiny else (1, 4, 16, 64):
-                row: Figures = {"network": name, "precision": precision, "batch": size}
-                row |= _asked(bench, predictor, _noise(bench, name, max(32, 4 * size)), size)
-                rows.append(row)
-                print(
-                    "  {network:20s} {precision:9s} {batch:3d} clips a batch: "
-                    "{clips_per_second:9.1f} clips/s, {asked_per_second:9.1f} asked by threads, "
-                    "{peak_gib:6.2f} GiB".format(**row),
-                    flush=True,
-                )
-        rows += _compiled(bench, name)
-        yield rows
+            predictor = TorchPredictor(fresh_model(bench, name, device_here()), settings)
+            for key, size in keys.items():
+                if key not in known:
+                    head: Figures = {"network": name, "precision": precision, "batch": size}
+                    yield key, head | attempt(partial(_asked, bench, predictor, name, size))
 
 
 def _settings(options: LabelOptions) -> LabelSettings:
     return LabelSettings(model="m", model_digest="d", options=options)
 
 
-def _asked(bench: Bench, predictor: Predictor, pixels: NDArray[np.uint8], size: int) -> Figures:
+def _asked(bench: Bench, predictor: TorchPredictor, name: str, size: int) -> Figures:
     """Batches of ``size``: given by one caller, and gathered from many."""
+    pixels = _noise(bench, name, max(32, 4 * size))
     predictor.batch_size = size
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -314,25 +286,9 @@ def _asked(bench: Bench, predictor: Predictor, pixels: NDArray[np.uint8], size: 
     with ThreadPoolExecutor(max(os.cpu_count() or 1, 2 * size)) as pool:
         shared = median_speed(bench, len(pixels), lambda: list(pool.map(asked, parts)))
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    return {"clips_per_second": alone, "asked_per_second": shared, "peak_gib": peak / 2**30}
-
-
-def _compiled(bench: Bench, name: str) -> list[Figures]:
-    """``--compile`` of the label job, of one network: it takes a minute."""
-    if name != "r3d_18" or bench.tiny:
-        return []
-    settings = _settings(LabelOptions(precision="bfloat16", compile=True))
-    began = time.monotonic()
-    try:
-        predictor = Predictor(fresh_model(bench, name, device_here()), settings)
-    except Exception as error:  # noqa: BLE001  A result: the others are measured all the same.
-        print(f"  {name} cannot be compiled: {error}", flush=True)
-        return [{"network": name, "compile": True, "error": " ".join(str(error).split())[:300]}]
-    seconds = time.monotonic() - began
-    pixels = _noise(bench, name, 4 * predictor.batch_size)
-    speed = median_speed(bench, len(pixels), lambda: predictor(pixels))
-    print(f"  {name:20s} bfloat16, compiled in {seconds:.0f} s: {speed:.1f} clips/s", flush=True)
-    return [{"network": name, "compile": True, "clips_per_second": speed, "seconds": seconds}]
+    print(f"  {name:20s} {size:3d} clips a batch: {alone:9.1f} clips/s, {shared:9.1f} asked",
+          flush=True)  # fmt: skip
+    return {"clips_per_second": alone, "asked_per_second": shared, "peak_gpu_bytes": peak}
 
 
 def median_speed(bench: Bench, clips: int, call: Callable[[], object]) -> float:
@@ -346,27 +302,32 @@ def median_speed(bench: Bench, clips: int, call: Callable[[], object]) -> float:
     return statistics.median(speeds)
 
 
-def agree(bench: Bench, _: Path) -> Iterator[list[Figures]]:
+def agree(bench: Bench, _: Path, known: set[str]) -> Rows:
     """Fresh networks of random weights, on clips of noise: the arithmetic, not the task."""
-    rows = []
     for name in bench.networks:
-        pixels = _noise(bench, name, 4 if bench.tiny else 8)
-        model = fresh_model(bench, name, "cpu")
-        reference = logits_of(model, pixels, "float32")
-        model.network.to(device_here())
-        row: Figures = {"network": name}
-        for precision_name, precision, tf32 in _ARITHMETIC:
-            if precision == "float16" and not torch.cuda.is_available():
-                continue
-            torch.backends.cudnn.allow_tf32 = tf32
+        if name not in known:
+            yield name, attempt(partial(_differences, bench, name))
+
+
+def _differences(bench: Bench, name: str) -> Figures:
+    """Largest difference of a logit from the CPU's, of the largest logit, in each arithmetic."""
+    pixels = _noise(bench, name, 4 if bench.tiny else 8)
+    model = fresh_model(bench, name, "cpu")
+    reference = logits_of(model, pixels, "float32")
+    model.network.to(device_here())
+    row: Figures = {}
+    for arithmetic, precision, tf32 in _ARITHMETIC:
+        if precision == "float16" and not torch.cuda.is_available():
+            continue
+        torch.backends.cudnn.allow_tf32 = tf32
+        try:
             found = logits_of(model, pixels, precision)
+        finally:
             torch.backends.cudnn.allow_tf32 = True
-            row[precision_name] = float(np.abs(found - reference).max() / np.abs(reference).max())
-        rows.append(row)
-        listed = ", ".join(f"{key} {value:.1e}" for key, value in row.items() if key != "network")
-        print(f"  {name:20s} of the largest logit: {listed}", flush=True)
-        tidy()
-        yield rows
+        row[arithmetic] = float(np.abs(found - reference).max() / np.abs(reference).max())
+    listed = ", ".join(f"{key} {value:.1e}" for key, value in row.items())
+    print(f"  {name:20s} of the largest logit: {listed}", flush=True)
+    return row
 
 
 def logits_of(model: DeepModel, pixels: NDArray[np.uint8], precision: Precision) -> NDArray[Any]:

@@ -27,7 +27,7 @@ import tyro
 
 from bench.finetune import AXES, mirrored
 from vidray import models
-from vidray.evaluation import cost, judging, teaching
+from vidray.evaluation import cost, judging, lesson_changes, teaching
 from vidray.evaluation.intervals import interval, resampled
 from vidray.learning.epoch_lines import EpochLines
 from vidray.learning.examples import Examples, read_clips
@@ -87,7 +87,7 @@ class Learner:
             self.model, self.examples, settings, folds=FoldSettings(), on_rows=EpochLines(epochs)
         )
         if prune is not None:
-            lesson = teaching.with_pruning(lesson, prune)
+            lesson = lesson_changes.with_pruning(lesson, prune)
         assert isinstance(lesson, teaching.DeepLesson)
         if like is not None:
             channels = models.load_network(like).info["network"]["channels"]
@@ -106,7 +106,7 @@ class Learner:
             self.model, self.examples, LearningSettings(deep=DeepSettings(weights=weights)),
             folds=FoldSettings(), on_rows=EpochLines(1),
         )  # fmt: skip
-        job = teaching.with_pruning(lesson, share).job
+        job = lesson_changes.with_pruning(lesson, share).job
         return start.begun(job, self.examples, str(self.folder / name))[0].weights
 
 

@@ -86,7 +86,7 @@ def main(config: ExtractConfig) -> None:
         extraction,
         config.resources,
         predicting=(
-            None if isinstance(extraction, Settings) else (config.predicting, extraction.PREDICTOR)
+            None if isinstance(extraction, Settings) else extraction.predicting(config.predicting)
         ),
         config=_public(config, extraction),
         verb="extract",

@@ -13,11 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from vidray import cli
-from vidray.distributed.resources import (
-    MEMORY_GIB_WITH_NETWORK,
-    PredictorChoice,
-    Resources,
-)
+from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.errors import UserError
 from vidray.flags import Flat
 from vidray.labelling.options import LabelOptions, TwoStages
@@ -43,9 +39,7 @@ class LabelConfig:
     too."""
     two: Annotated[TwoStages, Flat] = field(default_factory=TwoStages)
     settings: Annotated[LabelOptions, Flat] = field(default_factory=LabelOptions)
-    resources: Annotated[Resources, Flat] = field(
-        default_factory=lambda: Resources(memory_gib=MEMORY_GIB_WITH_NETWORK)
-    )
+    resources: Annotated[Resources, Flat] = field(default_factory=Resources)
     predicting: Annotated[PredictorChoice, Flat] = field(default_factory=PredictorChoice)
 
     def __post_init__(self) -> None:

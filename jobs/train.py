@@ -70,6 +70,11 @@ class TrainConfig:
             flags.refuse_unused(self.exits, "--pretrain")
             flags.refuse_unused(self.distilling, "--pretrain")
         self.pruning.check(self.model, self.learning.deep.weights)
+        if self.pruning.prune is not None and self.exits.exits:
+            raise UserError(
+                "--prune and --exits are two trainings: prune first, then give the pruned folder "
+                "as --weights with --exits"
+            )
         if self.model in names.CLASSICAL:
             self.learning.refuse_flags_of_deep_models(self.model)
             flags.refuse_unused(self.exits, self.model)
@@ -80,6 +85,11 @@ class TrainConfig:
             flags.refuse_unused(self.learning.classical, self.model)
             flags.refuse_unused(self.folds, self.model)
             self.exits.check(self.model)
+            if self.exits.exits and self.pruning.prune is not None:
+                raise UserError(
+                    "--prune takes channels of a trained model, and exits begin anew: prune first, "
+                    "then train with --exits and --weights of the pruned model"
+                )
 
 
 def main(config: TrainConfig) -> None:
@@ -87,7 +97,7 @@ def main(config: TrainConfig) -> None:
     began = time.monotonic()
     # These take seconds to import: not before the arguments are known to be right.
     from vidray import storage
-    from vidray.evaluation import console, teaching
+    from vidray.evaluation import console, lesson_changes, teaching
     from vidray.learning import as_trained, tensorboard
     from vidray.learning.epoch_lines import EpochLines
 
@@ -104,11 +114,11 @@ def main(config: TrainConfig) -> None:
         on_rows=EpochLines(config.learning.training.epochs),
     )
     if config.pruning.prune is not None:
-        lesson = teaching.with_pruning(lesson, config.pruning.prune)
+        lesson = lesson_changes.with_pruning(lesson, config.pruning.prune)
     if config.exits.exits:
-        lesson = teaching.with_exits(lesson, config.exits)
+        lesson = lesson_changes.with_exits(lesson, config.exits)
     if config.distilling.teacher is not None:
-        lesson = teaching.with_teacher(lesson, config.distilling, out=out)
+        lesson = lesson_changes.with_teacher(lesson, config.distilling, out=out)
     lesson.check()
     if config.model not in names.CLASSICAL:
         for note in as_trained.notes(config.model, config.learning.deep, examples):

@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from tests.shared_data import DATA
 
-pytest_plugins = ["tests.s3", "tests.ray_cluster"]
+pytest_plugins = ["tests.gpu_marks", "tests.s3", "tests.ray_cluster"]
 
 # Whoever started the tests in the background, or by nohup, had these ignored, and so would have
 # the jobs that tests start and interrupt.
@@ -76,14 +75,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileS
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave out tests of what is not here: a GPU (unless it is required), the shared data."""
+    """Leave out tests of what is not here: the shared data. ``gpu_marks`` has those of a GPU."""
     if item.get_closest_marker("shared") and not DATA.is_dir():
         pytest.skip("needs ../shared/data, which lies beside the developers' checkout")
-    if not item.get_closest_marker("gpu") or shutil.which("nvidia-smi"):
-        return
-    if os.environ.get("VIDRAY_REQUIRE_GPU") == "1":
-        pytest.fail("VIDRAY_REQUIRE_GPU=1, and this machine has no NVIDIA GPU")
-    pytest.skip("needs an NVIDIA GPU")
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,7 @@ FLOORS = (
     ("vidray.learning",),
     ("vidray.distributed",),
     ("vidray.evaluation", "vidray.labelling"),
-    ("vidray.search", "vidray.export"),
+    ("vidray.search", "vidray.export", "vidray.planning"),
     ("vidray.report",),
     ("jobs", "tune"),
 )

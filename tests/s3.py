@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from moto.server import ThreadedMotoServer
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 ENVIRONMENT = {
@@ -33,6 +31,8 @@ ENVIRONMENT = {
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of an S3 server that runs, and is in the environment, until the session ends."""
+    from moto.server import ThreadedMotoServer  # here: a machine for the tests of a GPU lacks it
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -136,6 +136,8 @@ def _with_faults(application: Any, faulty: FaultyServer) -> Any:
 @contextlib.contextmanager
 def serving() -> Iterator[FaultyServer]:
     """Buckets of this process behind a server that fails on demand."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
     faulty = FaultyServer()
     application = _with_faults(DomainDispatcherApplication(create_backend_app), faulty)
     server: BaseWSGIServer = make_server("127.0.0.1", 0, application, True, request_handler=_Quiet)

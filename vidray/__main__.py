@@ -27,6 +27,7 @@ COMMANDS = {
     "search": "vidray.tune.search",
     "label": "vidray.jobs.label",
     "report": "vidray.jobs.report",
+    "plan": "vidray.jobs.plan",
 }
 
 

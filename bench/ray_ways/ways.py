@@ -22,7 +22,7 @@ import ray
 import ray.data
 
 from vidray import sources
-from vidray.distributed import pipeline, predictors, worker
+from vidray.distributed import dealing, pipeline, predictors, worker
 from vidray.distributed.resources import Predictors, Resources
 from vidray.distributed.sandbox import Sandbox
 from vidray.distributed.worker import Work
@@ -93,7 +93,7 @@ def _blocks(plan: pa.Table, workers: int) -> list[pa.Table]:
     """The blocks that a job makes of its plan."""
     parts = plan["part"].unique().to_pylist()
     per_part = -(-len(plan) // len(parts))
-    cuts = pipeline._cuts(len(parts), max(1, pipeline._VIDEOS_PER_BLOCK // per_part), workers)
+    cuts = dealing.cuts(len(parts), per_part, workers)
     first = [plan["part"].index(part).as_py() for part in parts] + [len(plan)]
     return [plan.slice(first[a], first[b] - first[a]) for a, b in itertools.pairwise(cuts)]
 
@@ -271,13 +271,13 @@ class Answer:
 
     def __init__(self, config: dict[str, Any]) -> None:
         from vidray import models
-        from vidray.labelling.predictor import Predictor, use_one_thread
+        from vidray.labelling.torch_predictor import TorchPredictor, use_one_thread
 
         use_one_thread()
         model = models.load(config["model"])
         assert isinstance(model, models.DeepModel)
         self._clip = model.clip
-        self._predict = Predictor(model, LabelSettings.from_json(config))
+        self._predict = TorchPredictor(model, LabelSettings.from_json(config))
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """Adds ``probabilities``, drops ``pixels``."""

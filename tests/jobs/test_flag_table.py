@@ -6,7 +6,7 @@ from tests.flag_table import Flag, by_flag, page
 # Flags whose meaning or values differ between commands, and why that is right.
 _MEANINGS = {
     "--model": "jobs/train.py makes the model of a name; evaluate and label take its folder",
-    "--out": "a report is one file, with its data beside it",
+    "--out": "a report is one file, with its data beside it; a plan is printed, too",
 }
 _VALUES = {
     "--data": "a search of both kinds of models learns from two runs",

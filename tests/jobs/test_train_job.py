@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -212,6 +213,31 @@ def test_a_pruning_killed_goes_on_with_the_network_it_chose(
     labels = tmp_path / "labels"
     flags = ("--model", tmp_path / "killed", "--videos", videos, "--out", labels)
     assert "24 ok" in Job("jobs/label.py", cluster).call(*flags)
+
+
+def test_a_taught_model_killed_goes_on_to_the_same_weights_and_with_no_other_teacher(
+    job: Job, clips: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    flags = ("--data", clips, *_DEEP, "--teacher", tmp_path / "teacher")
+    shutil.copytree(undisturbed, tmp_path / "teacher")
+    told = job.call(*flags, "--out", tmp_path / "straight")
+    assert "taught by resnet18_avg" in told
+    with job.start(*flags, "--out", tmp_path / "model") as process:
+        _wait_for_epoch(process, 2)
+        process.kill()
+    wait_until(lambda: not ray_workers(job.cluster, ".*RayTrainWorker"))
+    # Another teacher in its place: the training is another one.
+    weights = _weights(tmp_path / "teacher")
+    tensors = safetensors.numpy.load(weights)
+    tensors["head.bias"] = tensors["head.bias"] + 1
+    (tmp_path / "teacher" / "weights.safetensors").write_bytes(safetensors.numpy.save(tensors))
+    told = job.call(*flags, "--out", tmp_path / "model", code=2)
+    assert "distillation.digest" in told
+    (tmp_path / "teacher" / "weights.safetensors").write_bytes(weights)
+    told = job.call(*flags, "--out", tmp_path / "model")
+    assert "epoch 1/4" not in told
+    assert _weights(tmp_path / "model") == _weights(tmp_path / "straight")
+    assert _weights(tmp_path / "model") != _weights(undisturbed)
 
 
 def _assert_learnt_the_same(out: Path, undisturbed: Path) -> None:

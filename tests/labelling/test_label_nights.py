@@ -16,7 +16,7 @@ from tests.models.test_folder import fitted
 from tests.video_writer import write_video
 from vidray.distributed import pipeline
 from vidray.distributed.resources import Resources
-from vidray.labelling import commits, labeller
+from vidray.labelling import commits, stages
 from vidray.labelling.settings import LabelOptions
 from vidray.models.folder import save_classical
 from vidray.tables import versions
@@ -28,7 +28,7 @@ def _make_parts_here(
     run: Run, videos: pa.Table, settings: Any, _resources: Resources, *_: Any
 ) -> dict[str, Any]:
     """As ``pipeline.make_all_parts``, one video after another."""
-    work = labeller.label_videos(dataclasses.asdict(settings))
+    work = stages.label_videos(dataclasses.asdict(settings))
     numbers = run.part_numbers(videos)
     for part in numbers.unique().to_pylist():
         mine = videos.filter(pc.equal(numbers, part)).to_pylist()

@@ -31,14 +31,16 @@ from vidray.distributed.sandbox import Sandbox
 from vidray.errors import ModelError, UserError, VideoError
 from vidray.features.extraction import Settings, describe_video
 from vidray.labelling import commits, labeller, wire
-from vidray.labelling.labeller import ClipModel, join_windows
-from vidray.labelling.predictor import Batches, Predictor, answer_questions
+from vidray.labelling.labeller import ClipModel
+from vidray.labelling.predictor import Batches, answer_questions
 from vidray.labelling.settings import (
     LabelOptions,
     LabelSettings,
     check_model,
     name_and_digest,
 )
+from vidray.labelling.torch_predictor import TorchPredictor
+from vidray.labelling.windows import join_windows, window_begins
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical, save_deep
 from vidray.models.preprocess import Preprocessing
 from vidray.models.recipes import recipe_of
@@ -140,7 +142,7 @@ def planned(path: Path, **changed: Any) -> dict[str, Any]:
 def label_video(row: dict[str, Any], model: Any, settings: LabelSettings) -> pa.RecordBatch:
     """By a model as it is loaded."""
     if isinstance(model, DeepModel):
-        predict = Predictor(model, settings)
+        predict = TorchPredictor(model, settings)
         model = ClipModel(class_names=model.class_names, clip=model.clip, predict=predict)
     return labeller.label_video(row, model, settings)
 
@@ -399,7 +401,7 @@ def test_a_network_elsewhere_gives_the_same_row(tmp_path: Path) -> None:
 
 def test_what_a_network_says_does_not_depend_on_who_else_asks(deep: DeepModel) -> None:
     """Also where passes are of several clips, as on a GPU."""
-    predictor = Predictor(deep, asked(embedding=True))
+    predictor = TorchPredictor(deep, asked(embedding=True))
     predictor.batch_size = 4
     pixels = np.random.default_rng(0).integers(0, 256, (23, 4, 8, 8, 3), np.uint8)
     expected = predictor(pixels)
@@ -424,7 +426,7 @@ def test_a_compiled_network_says_the_same(deep: DeepModel) -> None:
         model = dataclasses.replace(deep, network=copy.deepcopy(network.eval()))
         model = dataclasses.replace(model, head=model.network.get_submodule("5"))
         settings = asked(compile=compiled, embedding=True)
-        answers.append(Predictor(model, settings)(pixels))
+        answers.append(TorchPredictor(model, settings)(pixels))
     eager, fast = answers
     np.testing.assert_allclose(fast.probabilities, eager.probabilities, atol=1e-6)
     assert not np.array_equal(fast.probabilities, eager.probabilities)  # It was compiled.
@@ -441,7 +443,7 @@ def test_a_node_that_cannot_compile_is_told(
     monkeypatch.setattr(inductor.cpp, "cxx", ("no-such-compiler",))
     torch.compiler.reset()
     with pytest.raises(UserError, match=r"cannot be compiled .*: install a C\+\+ compiler"):
-        Predictor(deep, asked(compile=True))
+        TorchPredictor(deep, asked(compile=True))
 
 
 @pytest.mark.gpu
@@ -459,7 +461,7 @@ def test_on_a_gpu_the_same_labels_whoever_else_asks(
     clip = here.clip
     shape = (50, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    on_gpu = Predictor(there, asked(precision=precision))
+    on_gpu = TorchPredictor(there, asked(precision=precision))
     for batch_size in (on_gpu.batch_size, 1):  # Short passes, too.
         on_gpu.batch_size = batch_size
         expected = on_gpu(pixels).probabilities
@@ -467,7 +469,7 @@ def test_on_a_gpu_the_same_labels_whoever_else_asks(
         with ThreadPoolExecutor(8) as pool:
             found = list(pool.map(batches, np.array_split(pixels, 17)))
         assert np.array_equal(np.concatenate([f.probabilities for f in found]), expected)
-    on_cpu = Predictor(here, SETTINGS)(pixels).probabilities
+    on_cpu = TorchPredictor(here, SETTINGS)(pixels).probabilities
     # TF32 convolutions; bfloat16 has 8 bits.
     np.testing.assert_allclose(expected, on_cpu, atol=5e-3 if precision == "float32" else 5e-2)
 
@@ -475,7 +477,7 @@ def test_on_a_gpu_the_same_labels_whoever_else_asks(
 def test_a_wrong_question_is_told_to_who_asked(deep: DeepModel) -> None:
     with pytest.raises(ValueError, match="no clips of"):
         wire.read_question(wire.question(np.zeros((1, 4, 9, 9, 3), np.uint8)), deep.clip)
-    batches = Batches(Predictor(deep, SETTINGS), threads=1)
+    batches = Batches(TorchPredictor(deep, SETTINGS), threads=1)
     with pytest.raises(ValueError, match="give uint8"):
         batches(np.zeros((1, 4, 8, 8), np.uint8))
     assert batches(np.zeros((2, 4, 8, 8, 3), np.uint8)).probabilities.shape == (2, 2)
@@ -521,7 +523,7 @@ def test_what_a_model_cannot_do_is_told(
 @given(frames=st.integers(1, 500), span=st.integers(1, 100), step=st.integers(1, 100))
 def test_windows_see_the_whole_video(frames: int, span: int, step: int) -> None:
     step = min(step, span)
-    begins = labeller.window_begins(frames, span, step)
+    begins = window_begins(frames, span, step)
     ends = np.minimum(begins + span, frames)
     seen = np.zeros(frames, bool)
     for begin, end in zip(begins, ends, strict=True):
@@ -626,7 +628,7 @@ def test_a_fault_of_the_model_is_no_row(
     model: Any = deep if family == "deep" else classical
     if family == "deep":
         model = ClipModel(
-            class_names=deep.class_names, clip=deep.clip, predict=Predictor(deep, SETTINGS)
+            class_names=deep.class_names, clip=deep.clip, predict=TorchPredictor(deep, SETTINGS)
         )
         with torch.no_grad():
             deep.network.head.weight.fill_(torch.nan)
@@ -636,7 +638,7 @@ def test_a_fault_of_the_model_is_no_row(
         labeller.label_video(planned(path), model, SETTINGS)
     if family == "deep":  # And before there is a video.
         with pytest.raises(ModelError, match="that do not sum to 1"):
-            Predictor(deep, SETTINGS)
+            TorchPredictor(deep, SETTINGS)
 
 
 def test_the_digest_is_of_what_decides_a_label() -> None:

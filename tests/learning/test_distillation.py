@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from tests.made_runs import clips_run
 from vidray.errors import UserError
-from vidray.evaluation import teaching
+from vidray.evaluation import lesson_changes, teaching
 from vidray.export import exporting
 from vidray.export.settings import ExportSettings
 from vidray.features.extraction import Settings
@@ -30,7 +31,7 @@ from vidray.learning.examples import Examples, read_clips
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import Batch
 from vidray.learning.teacher import Teacher
-from vidray.learning.train_config import DeepSettings
+from vidray.learning.train_config import DeepSettings, Workers
 from vidray.models.folder import load, save_deep
 from vidray.models.model_files import read_info
 from vidray.models.names import Runtime
@@ -262,13 +263,52 @@ def test_a_teacher_of_other_seconds_is_said(tmp_path: Path, examples: Examples) 
     assert "clips of 1.5 s and these are of a whole video" in notes(found, examples)[1]
 
 
-def test_lessons_that_no_teacher_can_teach(examples: Examples, teacher: str) -> None:
-    lesson = teaching.DeepLesson(
-        job=job_of(examples),
+@pytest.mark.slow
+def test_a_taught_model_is_a_model_folder_and_clips_without_labels_count(
+    data: str, teacher: str, tmp_path: Path
+) -> None:
+    """Through workers' own code, in this process, with what model.json and run.json say."""
+    rows = [
+        {"video_id": f"u{k}", "uri": f"/u/{k}", "fingerprint": f"u{k}", "label": None,
+         "split": None, "group": None, "status": "ok"} for k in range(20)
+    ]  # fmt: skip
+    more = str(clips_run(tmp_path / "more", rows=rows, frames=2, size_px=16, unlabelled="keep"))
+    asked = {
+        "alone": None,
+        "taught": DistillSettings(teacher=teacher),
+        "with more": DistillSettings(teacher=teacher, unlabelled_data=more),
+    }
+    learnt: dict[str, dict[str, Any]] = {}
+    for name, settings in asked.items():
+        examples, out = read_clips(data), str(tmp_path / name)
+        lesson = lesson_of(examples)
+        if settings is not None:
+            lesson = lesson_changes.with_teacher(lesson, settings, out=out)
+        run = teaching.model_run(lesson, data=data, out=out)
+        run.claim()
+        run.finish(**lesson.teach(run).report)
+        state = safetensors.torch.load_file(Path(out) / "weights.safetensors")
+        learnt[name] = {"info": read_info(out), "weights": state}
+        if settings is None:
+            continue
+        # Once more it is finished; with another temperature it is another training.
+        assert teaching.model_run(lesson, data=data, out=out).claim() == "finished"
+        hotter = dataclasses.replace(settings, distill_temperature=2.0)
+        other = lesson_changes.with_teacher(lesson_of(examples), hotter, out=out)
+        with pytest.raises(UserError, match="distillation"):
+            teaching.model_run(other, data=data, out=out).claim()
+    assert "distillation" not in learnt["alone"]["info"]
+    assert learnt["taught"]["info"]["distillation"]["unlabelled_clips"] == 0
+    assert learnt["with more"]["info"]["distillation"]["unlabelled_clips"] == 20
+    weights = [each["weights"]["head.weight"] for each in learnt.values()]
+    assert not torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[1], weights[2])
+
+
+def lesson_of(examples: Examples) -> teaching.DeepLesson:
+    return teaching.DeepLesson(
+        job=dataclasses.replace(job_of(examples), training=Training(epochs=1, learning_rate=1e-3)),
         examples=examples,
-        workers=None,
-        on_rows=lambda rows: None,  # type: ignore[arg-type]
+        workers=Workers(in_process=True),
+        on_rows=lambda rows: None,
     )
-    taught = teaching.with_teacher(lesson, DistillSettings(teacher=teacher), out="/tmp/never")
-    assert taught.job.distillation is not None
-    assert taught.deciding() != lesson.deciding()

@@ -207,6 +207,20 @@ def workers_that_fit(resources: Resources) -> int:
     return max(1, _processes(resources) - taken)
 
 
+def held(resources: Resources) -> dict[str, Any]:
+    """What a job has of the cluster, as ``timing.Timing`` names it."""
+    wanted = resources.predictors
+    return {
+        "nodes": len(nodes()),
+        "cpus": float(ray.cluster_resources().get("CPU", 0.0)),
+        "gpus": num_gpus(),
+        "workers": workers_at_once(resources),
+        "worker_bytes": resources.memory_bytes,
+        "predictors": wanted.number if wanted else 0,
+        "gpus_each": wanted.gpus_each if wanted else 0.0,
+    }
+
+
 def _processes(resources: Resources) -> int:
     """Number of processes, each with a CPU and a worker's memory, that the cluster holds."""
     return places({"CPU": 1, "memory": resources.memory_bytes})

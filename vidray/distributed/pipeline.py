@@ -21,27 +21,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidray.distributed import predictors
+from vidray.distributed import dealing, predictors
 from vidray.distributed.capacity import (
     check_cluster,
     connect,
+    held,
     place_predictors,
     say,
     workers_at_once,
     workers_that_fit,
 )
 from vidray.distributed.resources import PredictorChoice, Resources
+from vidray.distributed.timing import Timeline
 from vidray.distributed.worker import TableSettings, Work, make_parts
 from vidray.errors import JobError, UserError
 from vidray.progress import Meter
 from vidray.storage import addresses
 from vidray.tables.runs import Run
-
-# Ray Data looks for finished tasks every 100 ms and leaves a worker idle for 160 ms after each, so
-# tasks of some seconds; the last ones are shorter, or workers would wait for one another.
-_VIDEOS_PER_BLOCK = 64
-_LAST_BLOCKS_PER_WORKER = 4
-_MOST_BLOCKS = 4000  # Each costs the driver about 10 ms.
 
 
 class RunGoneError(Exception):
@@ -179,8 +175,11 @@ def _make_table(
     if predicting is not None:
         found = place_predictors(*predicting)
         resources = dataclasses.replace(resources, predictors=found)
+    placing_seconds = time.monotonic() - began - listing_seconds
     report = make_all_parts(run, videos, settings, resources, verb, listing)
+    report["seconds"]["startup"] = round(report["seconds"]["startup"] + placing_seconds, 3)
     report["seconds"]["listing"] = round(listing_seconds, 3)
+    report["listed"] = len(videos)
     run.publish(config, report)
     return report
 
@@ -211,29 +210,41 @@ def make_all_parts(
     connected = time.time()
     first_began, worked_seconds = math.inf, 0.0
     stages: Counter[str] = Counter()
+    timeline, asked_seconds = Timeline(), None
     try:
         with Meter(verb, total=len(videos), done=len(videos) - len(todo)) as meter:
             for receipt in _work_off(todo, run, work, resources) if len(todo) else ():
                 stages.update(receipt["seconds"])
+                timeline.add(receipt)
                 # By the clock of its node, which may be wrong: never before workers could start.
                 first_began = min(first_began, max(connected, receipt["began_at"]))
                 worked_seconds = max(0.001, time.time() - first_began)
                 meter.add(done=receipt["videos"], failed=receipt["failed"], seconds=worked_seconds)
+        asked_seconds = predictors.busy_seconds(work.predictors)
     finally:
         predictors.stop(work.predictors)
     if not run.is_there():
         raise RunGoneError(run.out)
 
+    worked = time.time()
+    counts = run.check(videos)
+    timing = timeline.timing(
+        **(held(resources) if len(todo) else {}),
+        video_bytes=pc.sum(todo["size_bytes"]).as_py() or 0,
+        predictor_seconds=asked_seconds,
+    )
     return {
-        "counts": run.check(videos),
+        "counts": counts,
         "seconds": {
-            "startup": round(time.time() - began - worked_seconds if len(todo) else 0.0, 3),
+            "startup": round(worked - began - worked_seconds if len(todo) else 0.0, 3),
             "working": round(worked_seconds, 3),
+            "checking": round(time.time() - worked, 3),
             "in_workers": {name: round(seconds, 3) for name, seconds in sorted(stages.items())},
         },
         "videos_done_before": len(videos) - len(todo),
         "videos_per_second": round(len(todo) / worked_seconds, 3) if len(todo) else None,
         "cost_per_thousand_videos": _cost(len(todo), worked_seconds, resources),
+        "timing": None if timing is None else dataclasses.asdict(timing),
     }
 
 
@@ -299,18 +310,8 @@ def _blocks(videos: pa.Table, resources: Resources) -> list[pa.Table]:
         cuts = [len(parts) * k // number for k in range(number + 1)]
     else:
         per_part = math.ceil(len(videos) / len(parts))
-        cuts = _cuts(len(parts), max(1, _VIDEOS_PER_BLOCK // per_part), workers_at_once(resources))
+        cuts = dealing.cuts(len(parts), per_part, workers_at_once(resources))
     return [
         videos.slice(starts[begin], starts[end] - starts[begin])
         for begin, end in itertools.pairwise(cuts)
     ]
-
-
-def _cuts(parts: int, most: int, workers: int) -> list[int]:
-    """Where blocks begin and end: of ``most`` parts, then ever fewer, as work runs out."""
-    most = max(most, math.ceil(parts / _MOST_BLOCKS))
-    cuts = [0]
-    while cuts[-1] < parts:
-        left = parts - cuts[-1]
-        cuts.append(cuts[-1] + min(most, max(1, left // (_LAST_BLOCKS_PER_WORKER * workers))))
-    return cuts

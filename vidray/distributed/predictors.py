@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +21,7 @@ from vidray.distributed.resources import Predictors, Resources
 from vidray.distributed.sandbox import Ask, find
 from vidray.errors import UserError
 
+_MOST_SECONDS_TO_TELL = 10
 # Questions that a predictor answers at once; each is of one worker, so more would be idle threads.
 _MOST_QUESTIONS = 128
 
@@ -50,6 +53,20 @@ def start(config: dict[str, Any], resources: Resources, wanted: Predictors) -> l
     return predictors
 
 
+def busy_seconds(started: Sequence[Any]) -> float | None:
+    """Seconds in which the predictors had a question in hand, together; None where one that died
+    cannot tell, or there are none.
+    """
+    if not started:
+        return None  # Ray may not be there, and ray.get would start it.
+    told: list[Any] = [predictor.busy_seconds.remote() for predictor in started]
+    try:
+        found: list[float] = ray.get(told, timeout=_MOST_SECONDS_TO_TELL)
+    except ray.exceptions.RayError:
+        return None
+    return sum(found)
+
+
 def stop(started: Sequence[Any]) -> None:
     """End actors at once: in a notebook, which goes on, they would hold their CPUs and GPUs until
     the last trace of the job is collected, and a training would wait for them for ever.
@@ -70,10 +87,30 @@ class Predict:
 
     def __init__(self, target: str, config: dict[str, Any]) -> None:
         self._answer: Ask = find(target)(config)
+        self._lock, self._in_hand = threading.Lock(), 0
+        self._busy_seconds, self._busy_since = 0.0, 0.0
 
     def answer(self, question: pa.RecordBatch) -> pa.RecordBatch:
         """Answer a question made by ``wire.question``."""
-        return self._answer(question)
+        self._count(1)
+        try:
+            return self._answer(question)
+        finally:
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        """Stop the clock while no question is in hand."""
+        with self._lock:
+            now = time.monotonic()
+            if self._in_hand:
+                self._busy_seconds += now - self._busy_since
+            self._busy_since = now
+            self._in_hand += more
+
+    def busy_seconds(self) -> float:
+        """Seconds in which a question was in hand: not those in which it waited for one."""
+        with self._lock:
+            return self._busy_seconds
 
 
 def ask(predictors: Sequence[Any]) -> Ask | None:

@@ -13,6 +13,9 @@ from vidray.errors import UserError
 _MOST_TIMEOUT_SECONDS = 1e6  # poll() takes milliseconds of 31 bits.
 # PyTorch and a network of 5 million weights leave 50 MB of 2 GiB: their threads reserve 1 GiB.
 MEMORY_GIB, MEMORY_GIB_WITH_NETWORK = 2.0, 3.0
+# Of r3d_18, a worker with PyTorch holds 2.06 GiB of data before any video, with OpenVINO 1.38 and
+# with ONNX Runtime 1.46: the same is left for a video.
+_MEMORY_GIB_WITH_EXPORT = 2.5
 _LEAST_MEMORY_GIB = 0.5  # Python, PyAV and OpenCV alone take 0.2.
 
 
@@ -51,7 +54,7 @@ class Resources:
     for each CPU of the cluster."""
     memory_gib: float | None = None
     """Memory of one worker in GiB; a video that needs more fails as out_of_memory. If not given, 2,
-    or 3 where a worker may hold a network."""
+    or 3 where a worker may hold a network, and 2.5 an exported one."""
     timeout_seconds: float = 600.0
     """Most seconds that a video may take; a slower one fails as timeout."""
     num_blocks: int | None = None
@@ -71,11 +74,16 @@ class Resources:
                 f"{_MOST_TIMEOUT_SECONDS:g} at the most, 11 days"
             )
 
-    def filled(self, *, holds_network: bool = False) -> Resources:
-        """The same with a number for what is not given."""
+    def filled(self, *, holds_network: bool = False, with_pytorch: bool = True) -> Resources:
+        """The same with a number for what is not given.
+
+        Args:
+            with_pytorch: whether PyTorch runs the network, or for another reason is there.
+        """
         if self.memory_gib is not None:
             return self
-        default = MEMORY_GIB_WITH_NETWORK if holds_network else MEMORY_GIB
+        network = MEMORY_GIB_WITH_NETWORK if with_pytorch else _MEMORY_GIB_WITH_EXPORT
+        default = network if holds_network else MEMORY_GIB
         return dataclasses.replace(self, memory_gib=default)
 
     @property

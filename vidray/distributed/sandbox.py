@@ -10,6 +10,7 @@ them?), as often as it wants; questions and answers are Arrow IPC, too.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import importlib
@@ -99,6 +100,18 @@ class Sandbox:
                 allowed = f"{self._memory_bytes / 2**30:.3g} GiB"
                 message = f"the decoding process, allowed {allowed}, does not start: {why}"
                 raise JobError(message) from error
+
+    def cpu_wait_seconds(self) -> float:
+        """Seconds for which the child was ready to run and had no CPU, since it began, all its
+        threads together; 0 where the kernel does not say.
+        """
+        if self._child is None:
+            return 0.0
+        waited = 0
+        for file in Path(f"/proc/{self._child.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, ValueError, IndexError):  # It has just ended.
+                waited += int(file.read_text().split()[1])
+        return waited / 1e9
 
     def run(self, request: JsonValues, answer: Ask | None = None) -> pa.RecordBatch:
         """The child's result for ``request``.

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import socket
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -69,12 +71,14 @@ def make_parts(block: pa.Table, run: Run, work: Work, resources: Resources) -> p
     A part that is there (the task is a retry) is not done again.
     """
     receipts: list[dict[str, Any]] = []
+    parts = block["part"].unique().to_pylist()
+    who = {"worker": f"{socket.gethostname()} {os.getpid()}", "block": min(parts)}
     try:
-        for part in block["part"].unique().to_pylist():
+        for part in parts:
             receipt = _make_and_write(part, block, run, work, resources)
             if receipt is None:
                 break  # Others have finished it, and what is made now would be of no use.
-            receipts.append(receipt)
+            receipts.append({**receipt, **who})
     except (UserError, JobError, OSError) as error:
         # By value: what is raised comes through Ray Data as a text only.
         line, code = endings.line_and_code(error)
@@ -87,6 +91,7 @@ def _make_and_write(
 ) -> dict[str, Any] | None:
     """The receipt of a written part; None if the run is gone."""
     table, seconds, began_at = run.read_part(part), dict[str, float](), time.time()
+    video_seconds, waited = list[float](), 0.0
     if table is None:
         if not run.is_there():
             return None
@@ -94,12 +99,16 @@ def _make_and_write(
         sandbox = started_sandbox(work, resources)
         began_at = time.time()
         ask = predictors.ask(work.predictors)
-        table, seconds = _make_part(videos, work, sandbox, ask)
+        waited_before = sandbox.cpu_wait_seconds()
+        table, seconds, video_seconds = _make_part(videos, work, sandbox, ask)
+        # Of a child that was made again the earlier time is lost.
+        waited = max(0.0, sandbox.cpu_wait_seconds() - waited_before)
         run.write_part(part, table)
     counts = runs.count(table)
     failed = counts["videos"] - counts["ok"]
     receipt = {"part": part, "videos": counts["videos"], "failed": failed, "began_at": began_at}
-    return {**receipt, "seconds": json.dumps(seconds)}
+    times = {"video_seconds": video_seconds, "cpu_wait": waited, "ended_at": time.time()}
+    return {**receipt, **times, "seconds": json.dumps(seconds)}
 
 
 _RECEIPT = pa.schema(
@@ -109,7 +118,12 @@ _RECEIPT = pa.schema(
         ("failed", pa.int32()),
         # When its first video was begun: Unix time, by the clock of the node.
         ("began_at", pa.float64()),
+        ("ended_at", pa.float64()),
         ("seconds", pa.string()),
+        ("video_seconds", pa.list_(pa.float64())),  # none of a part that was there
+        ("cpu_wait", pa.float64()),  # of them, ready to run and without a CPU
+        ("worker", pa.string()),
+        ("block", pa.int32()),  # its first part
         # What the user must fix, or what has failed; the other columns are null then.
         ("refusal", pa.string()),
         ("failure", pa.string()),
@@ -119,17 +133,20 @@ _RECEIPT = pa.schema(
 
 def _make_part(
     videos: pa.Table, work: Work, sandbox: Sandbox, ask: Ask | None
-) -> tuple[pa.Table, dict[str, float]]:
+) -> tuple[pa.Table, dict[str, float], list[float]]:
     batches: list[pa.RecordBatch] = []
     seconds: Counter[str] = Counter()
+    each: list[float] = []
     for video in videos.to_pylist():
+        began = time.monotonic()
         try:
             batch = sandbox.run(video, ask)
         except VideoError as error:
             batch = rows.failed(video, work.schema, work.digest, error)
         seconds.update(json.loads((batch.schema.metadata or {}).get(b"seconds", b"{}")))
         batches.append(batch.replace_schema_metadata(None))
-    return pa.Table.from_batches(batches, schema=work.schema), dict(seconds)
+        each.append(time.monotonic() - began)
+    return pa.Table.from_batches(batches, schema=work.schema), dict(seconds), each
 
 
 _sandboxes: dict[str, Sandbox] = {}

@@ -18,12 +18,11 @@ from vidray import masking, models
 from vidray.distributed import training
 from vidray.evaluation import exits, judging, plots
 from vidray.evaluation.drawing import save_figure
-from vidray.learning import deep_job, distillation, recordings
+from vidray.evaluation.judged import judge
+from vidray.learning import recordings
 from vidray.learning.deep_job import DeepJob, Trained, make_job, make_network, model_info
-from vidray.learning.distillation import DistillSettings
 from vidray.learning.epochs import EpochRow, OnRows, best_epoch
 from vidray.learning.examples import Examples, with_families
-from vidray.learning.exit_settings import ExitSettings
 from vidray.learning.pruning import start
 from vidray.learning.recordings import Demand
 from vidray.learning.train_config import ClassicalSettings, FoldSettings, LearningSettings, Workers
@@ -110,7 +109,7 @@ class ClassicalLesson:
         metrics: dict[str, Any] = {"val": None, "cross_validation": None}
         if len(val.table):
             found = classical.predict(pipeline, val.matrix())
-            metrics["val"] = judging.judge(val.table, found).metrics(class_names)
+            metrics["val"] = judge(val.table, found).metrics(class_names)
         if self.folds.folds:
             metrics["cross_validation"] = self._cross_validation(train)
         save_fitted(run.out, self.model, pipeline, self.examples, class_names, self.examples.digest)
@@ -133,7 +132,7 @@ class ClassicalLesson:
             repeats=self.folds.repeats,
             calibrated=self.settings.calibrated,
         )
-        judged = (judging.judge(train.table, one) for one in found.probabilities)
+        judged = (judge(train.table, one) for one in found.probabilities)
         repeats = [one.metrics(class_names) for one in judged]
         means = {key: _mean([repeat[key] for repeat in repeats]) for key in _MEANS}
         return {**means, "repeats": repeats, "folds": found.metrics}
@@ -271,38 +270,6 @@ def lesson_of(
     return DeepLesson(job=job, examples=examples, workers=settings.workers, on_rows=on_rows)
 
 
-def with_pruning(lesson: Lesson, share: float) -> DeepLesson:
-    """The lesson of a network that is pruned first; raises UserError where it can't be."""
-    assert isinstance(lesson, DeepLesson)
-    return dataclasses.replace(lesson, job=start.with_pruning(lesson.job, share))
-
-
-def with_exits(lesson: Lesson, settings: ExitSettings) -> DeepLesson:
-    """The lesson of the same model with early exits; raises UserError where it can have none."""
-    assert isinstance(lesson, DeepLesson)
-    job = deep_job.with_exits(lesson.job, lesson.examples, settings)
-    return dataclasses.replace(lesson, job=job)
-
-
-def with_teacher(lesson: Lesson, settings: DistillSettings, *, out: str) -> DeepLesson:
-    """The lesson of a deep model that a teacher teaches, and a line on stdout that says so.
-
-    Args:
-        settings: with a teacher.
-        out: the model folder that is made.
-
-    Raises:
-        UserError: see ``distillation.plan``.
-    """
-    assert isinstance(lesson, DeepLesson)
-    job, examples = lesson.job, lesson.examples
-    found = distillation.plan(settings, examples, job.class_names, out=out)
-    distillation.check_training(found, job.training)
-    for note in distillation.notes(found, examples):
-        print(f"note: {note}")
-    return dataclasses.replace(lesson, job=dataclasses.replace(job, distillation=found))
-
-
 class Claiming(Protocol):
     """A lesson as far as its folder asks: what it depends on."""
 
@@ -391,7 +358,7 @@ def judge_val(model: Model, examples: Examples) -> dict[str, Any] | None:
     val = examples.of_split("val")
     if not len(val.table):
         return None
-    return judging.judge(val.table, judging.predict(model, val)).metrics(examples.class_names)
+    return judge(val.table, judging.predict(model, val)).metrics(examples.class_names)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -23,14 +23,14 @@ from vidray import masking, models, storage
 from vidray.errors import UserError
 from vidray.evaluation import cost, judged_files, judging, two_stages_cost
 from vidray.evaluation.judge_settings import JudgeSettings
-from vidray.evaluation.judging import Judged
+from vidray.evaluation.judged import Judged, judge
 from vidray.evaluation.two_stages_cost import Timed
 from vidray.learning.examples import Examples, apply, relabelled
 from vidray.models import deferral
 from vidray.models.class_map import read_class_map
 from vidray.models.deferral import Threshold
 from vidray.models.folder import ClassicalModel, Model
-from vidray.models.model_files import name_and_digest
+from vidray.models.model_files import digest_of_both, name_and_digest
 from vidray.models.two_stages import ValAnswers
 from vidray.storage.json_file import write_json
 from vidray.tables import run_folder, versions
@@ -71,7 +71,7 @@ class _Side:
             if not len(chosen.table):
                 raise UserError(judging.nothing_to_judge(asked.data, split, examples))
             judging.refuse_unknown_classes(chosen, model)
-            found[split] = judging.judge(chosen.table, judging.predict(model, chosen))
+            found[split] = judge(chosen.table, judging.predict(model, chosen))
         return cls(name=name, digest=digest, model=model, examples=examples, **found)
 
 
@@ -147,7 +147,7 @@ def _folder(
         kind="evaluation",
         shown={
             "config": masking.throughout(asked | dataclasses.asdict(settings)),
-            "model_digest": deferral.digest_of_both(first.digest, second.digest),
+            "model_digest": digest_of_both(first.digest, second.digest),
         },
         libraries=tuple(dict.fromkeys(libraries)),
     )

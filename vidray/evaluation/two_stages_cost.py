@@ -112,7 +112,8 @@ def _asked_first(
         Video(source, limits=model.clip.limits) as opened,
     ):
         stretch, draw = Stretch.of_row(video), video["size_bytes"]
-        pixels, _, _ = clips.read_clips(
-            opened, source, model.clip, stretch=stretch, draw=draw, aside=aside
-        )
+        if aside is None:
+            pixels, _, _ = clips.read_clips(opened, source, model.clip, stretch=stretch, draw=draw)
+        else:
+            pixels, _ = aside.read_beside(opened, source, model.clip, stretch=stretch, draw=draw)
     return model.predict(pixels)

@@ -113,10 +113,10 @@ class Settings:
 
     @property
     def libraries(self) -> tuple[str, ...]:
-        """The libraries that decide the numbers of a row."""
-        own = versions.chosen(decoder=self.decoder, enhance=self.enhance)
-        network = versions.DEEP if self.embedding else ()
-        return (*versions.FEATURES, *own, *network)
+        """The libraries that decide the numbers of a row, but for those that run a network."""
+        return (
+            *versions.FEATURES, *versions.chosen(decoder=self.decoder, enhance=self.enhance),
+        )  # fmt: skip
 
     @property
     def schema(self) -> pa.Schema:

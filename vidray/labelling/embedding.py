@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from vidray import features, storage
-from vidray.distributed.resources import Resources
+from vidray.distributed.resources import PredictorChoice, Resources
 from vidray.distributed.sandbox import Ask, Sandbox
 from vidray.errors import UserError
 from vidray.features import embedding, extraction
@@ -28,8 +28,12 @@ from vidray.features.extraction import Settings
 from vidray.labelling import labeller
 from vidray.labelling.embed_options import EmbedOptions
 from vidray.labelling.options import LabelOptions
+from vidray.labelling.placing import predictors_for
 from vidray.labelling.settings import LabelSettings, check_unchanged
+from vidray.models.exported.description import is_graph, runtime_of
 from vidray.models.model_files import name_and_digest, read_info
+from vidray.models.names import Runtime
+from vidray.tables import versions
 from vidray.video.clips import ClipSettings
 from vidray.video.steady_opencv import steady_opencv
 
@@ -41,6 +45,7 @@ class EmbedSettings:
     Attributes:
         extraction: with a network.
         network: its model folder, local or in a bucket.
+        runtime: what runs it.
     """
 
     TARGET: ClassVar[str] = "vidray.labelling.embedding:describe_videos"
@@ -48,12 +53,15 @@ class EmbedSettings:
 
     extraction: Settings
     network: str
+    runtime: Runtime = "torch"
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> EmbedSettings:
         """The settings from the JSON of ``dataclasses.asdict``."""
         return cls(
-            extraction=Settings.from_json(values["extraction"]), network=str(values["network"])
+            extraction=Settings.from_json(values["extraction"]),
+            network=str(values["network"]),
+            runtime=values["runtime"],
         )
 
     @property
@@ -69,7 +77,15 @@ class EmbedSettings:
     @property
     def libraries(self) -> tuple[str, ...]:
         """The libraries that decide the numbers of a row."""
-        return self.extraction.libraries
+        return (*self.extraction.libraries, *versions.running(self.runtime))
+
+    def predicting(self, choice: PredictorChoice) -> tuple[PredictorChoice, str]:
+        """The predictors that the network can have, and their work.
+
+        Raises:
+            UserError: the choice is none for what runs the network.
+        """
+        return predictors_for(choice, read_info(self.network)), self.PREDICTOR
 
     @property
     def asked(self) -> LabelSettings:
@@ -100,6 +116,11 @@ def settings_of(
     info = read_info(where)
     if info["family"] != "deep":
         raise UserError(f"--embed {options.embed} is {name}, a classical model: give a deep one")
+    if is_graph(info) and options.embed_precision != EmbedOptions().embed_precision:
+        raise UserError(
+            f"--embed-precision has no effect on {name}, which was exported in "
+            f"{info['exported']['precision']}: leave it out"
+        )
     clip = ClipSettings.from_json(info["clip"])
     used = Embedding(
         model=name,
@@ -116,6 +137,7 @@ def settings_of(
             extraction, families=(*named, embedding.NAME), embedding=used
         ),
         network=where,
+        runtime=runtime_of(info),
     )
     sized = dataclasses.replace(used, size=_size(unsized, resources))
     return dataclasses.replace(

@@ -31,12 +31,12 @@ from vidray.labelling.settings import (
     LabelOptions,
     LabelSettings,
     check_unchanged,
-    network_options,
 )
+from vidray.labelling.windows import join_windows, window_frames
 from vidray.labelling.wire import Answer, question, read_answer
 from vidray.models.model_files import embeds, network_folder, read_info
 from vidray.tables import rows
-from vidray.video import clips, sampling
+from vidray.video import clips
 from vidray.video.aside import Aside
 from vidray.video.clips import ClipSettings
 from vidray.video.clock import Clock, Stretch
@@ -84,10 +84,7 @@ def label_videos(config: Mapping[str, Any], ask: Ask | None = None) -> Any:
     """
     steady_opencv()
     settings = LabelSettings.from_json(config)
-    if settings.then is not None:
-        from vidray.labelling import stages
-
-        return stages.label_videos(settings, ask)
+    assert settings.then is None, "two models are the work of stages"
     model, views = loaded(settings, ask)
     return lambda video: label_video(video, model, settings, views)
 
@@ -114,7 +111,7 @@ def loaded(
 
 def _classical(settings: LabelSettings) -> ClassicalModel:
     from vidray import models
-    from vidray.labelling.predictor import use_one_thread
+    from vidray.labelling.torch_predictor import use_one_thread
 
     use_one_thread()
     model = models.load(settings.model, with_network=False)
@@ -129,14 +126,10 @@ def network(settings: LabelSettings, ask: Ask | None) -> ClipModel:
 
 
 def _network_here(settings: LabelSettings) -> ClipModel:
-    # Not for a process that asks another: PyTorch takes 0.3 GB and 2 seconds.
-    from vidray.labelling.predictor import Predictor, use_one_thread
-    from vidray.models.folder import load_network
+    from vidray.labelling.predictor import open_predictor
 
-    use_one_thread()
-    model = load_network(settings.model)
-    predict = Predictor(model, network_options(settings))
-    return ClipModel(class_names=model.class_names, clip=model.clip, predict=predict)
+    found = open_predictor(settings, may_use_gpu=False)
+    return ClipModel(class_names=found.class_names, clip=found.clip, predict=found)
 
 
 def _network_elsewhere(settings: LabelSettings, ask: Ask) -> ClipModel:
@@ -260,10 +253,13 @@ def _by_clips(
             return {**labelled, **damage, "duration_seconds": seconds}
         with clock("decode"):
             cut = short_clips(model, options)
-            draw, crops = video["size_bytes"], options.crops
-            pixels, _, decoder = clips.read_clips(
-                opened, source, cut, stretch=stretch, crops=crops, draw=draw, aside=aside
-            )
+            draw = video["size_bytes"]
+            if aside is not None:
+                pixels, decoder = aside.read_beside(opened, source, cut, stretch=stretch, draw=draw)
+            else:
+                pixels, _, decoder = clips.read_clips(
+                    opened, source, cut, stretch=stretch, crops=options.crops, draw=draw
+                )
             damage = dataclasses.asdict(opened.damage)
     with clock("predict"):
         answer = model.predict(pixels)
@@ -332,31 +328,6 @@ def _stream_windows(
     }
 
 
-def window_frames(
-    times: Clock, options: LabelOptions, clip: ClipSettings
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The frames of each window, ``int64 (W, frames_per_clip)``, chosen as those that the model
-    learnt from, and its begin and end in seconds, ``float64 (W, 2)``.
-
-    They are of the middle ``clip_seconds`` of a window, which is as long at least.
-    """
-    window_seconds = max(options.window_seconds, clip.clip_seconds or 0.0)
-    span, step = (
-        max(1, round(seconds * times.ticks_per_second))
-        for seconds in (window_seconds, options.step_seconds)
-    )
-    begins = window_begins(times.num_ticks, span, step)
-    ends = np.minimum(begins + span, times.num_ticks)
-    (within,) = clips.clip_frames(
-        min(span, times.num_ticks),
-        times.ticks_per_second,
-        dataclasses.replace(clip, clips_per_video=1),
-        draw=0,  # The windows of a video see the same moments of their seconds.
-    )
-    bounds = times.seconds(np.stack([begins, ends], axis=1))
-    return times.frames(begins[:, None] + within), bounds
-
-
 def _embedding(
     answers: Sequence[Answer], clips: NDArray[np.int64] | slice = slice(None)
 ) -> dict[str, Any]:
@@ -372,38 +343,3 @@ def _last_stage(answers: Sequence[Answer]) -> int | None:
     """
     found = [answer.stages for answer in answers if answer.stages is not None]
     return int(np.concatenate(found).max()) if found else None
-
-
-def window_begins(num_frames: int, span: int, step: int) -> NDArray[np.int64]:
-    """The first frame of each window, ``int64 (W,)``; the last one ends with the video."""
-    if num_frames <= span:
-        return np.zeros(1, np.int64)
-    return sampling.sliding_windows(num_frames=num_frames - span + 1, window=1, step=step)[:, 0]
-
-
-def join_windows(
-    bounds: NDArray[np.float64], probabilities: NDArray[np.float64], class_names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Neighbouring windows of one label as one segment; the segments follow each other gapless.
-
-    Where the label changes, the boundary lies midway between the middles of the two windows.
-
-    Args:
-        bounds: (W, 2), begin and end of each window in seconds, in order.
-        probabilities: (W, K).
-    """
-    labels = probabilities.argmax(axis=1)
-    changes = np.flatnonzero(np.diff(labels)) + 1
-    firsts, lasts = [0, *changes.tolist()], [*changes.tolist(), len(labels)]
-    middles = bounds.mean(axis=1)
-    between = [float(middles[k - 1 : k + 1].mean()) for k in changes]
-    begins, ends = [float(bounds[0, 0]), *between], [*between, float(bounds[-1, 1])]
-    return [
-        {
-            "begin_seconds": begin,
-            "end_seconds": end,
-            "label": class_names[labels[first]],
-            "probability": float(probabilities[first:last, labels[first]].mean()),
-        }
-        for begin, end, first, last in zip(begins, ends, firsts, lasts, strict=True)
-    ]

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -23,9 +23,16 @@ from vidray.errors import JobError
 from vidray.labelling import commits, console, thresholds
 from vidray.labelling.commits import LabelSet
 from vidray.labelling.options import LabelOptions, TwoStages
-from vidray.labelling.settings import LabelSettings, check_model, name_and_digest
+from vidray.labelling.placing import predictors_for
+from vidray.labelling.settings import (
+    LabelSettings,
+    check_model,
+    check_runtimes,
+    name_and_digest,
+)
 from vidray.labelling.todo import Todo
-from vidray.models.model_files import embeds, read_info
+from vidray.models.exported.description import is_graph
+from vidray.models.model_files import network_info, read_info
 from vidray.sources import list_videos
 from vidray.tables import run_folder
 from vidray.tables.run_folder import RunFolder
@@ -58,29 +65,41 @@ def begin(
     info = read_info(model)
     second = thresholds.second_of(two or TwoStages(), info, digest)
     dear = None if second is None else read_info(second.model)
-    _check_options(options, predicting, info, dear)
+    networks = [network_info(model, info)]
+    if second is not None and dear is not None:
+        networks.append(network_info(second.model, dear))
+    predicting = _checked(options, predicting, info, dear, networks)
+    resources = resources.filled(
+        holds_network=True, with_pytorch=any(n is None or not is_graph(n) for n in networks)
+    )
     return Night(
         settings=LabelSettings(
             model=storage.canonical(model), model_digest=digest, options=options, then=second
         ),
         model_info=info,
         dear_info=dear,
+        networks=tuple(networks),
         videos=videos,
         out=folder,
         max_attempts=max_attempts,
         resources=resources,
         predicting=predicting,
-        config=config,
+        config={**config, "memory_gib": resources.memory_gib},
     )
 
 
-def _check_options(
+def _checked(
     options: LabelOptions,
     predicting: PredictorChoice,
     info: Mapping[str, Any],
     dear: Mapping[str, Any] | None,
-) -> None:
-    """Raise UserError for flags that have no effect on the model, or on either of two."""
+    networks: Sequence[Mapping[str, Any] | None],
+) -> PredictorChoice:
+    """The predictors that the network of the model, or of the second one, can have.
+
+    Raises:
+        UserError: a flag has no effect on the model, or on either of two.
+    """
     asked = info if dear is None else dear  # Predictors are the second one's.
     if dear is None:
         check_model(options, info)
@@ -88,8 +107,11 @@ def _check_options(
         thresholds.check_options(options)
         # What has an effect on one of them has one: flags for networks, if either is one.
         check_model(options, dear if dear["family"] == "deep" else info)
-    if not _has_network(asked):
+    check_runtimes(options, [network for network in networks if network is not None])
+    if networks[-1] is None:
         flags.refuse_unused(predicting, f"{asked['name']}, a classical model")
+        return predicting
+    return predictors_for(predicting, networks[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +122,7 @@ class Night:
         settings: everything that decides a label.
         model_info: model.json.
         dear_info: that of the second model, if there is one.
+        networks: that of each model's network; None of a model without one.
         videos: the source.
         out: the folder, canonical.
         max_attempts: a video that failed so often is left alone until it changes.
@@ -109,6 +132,7 @@ class Night:
     settings: LabelSettings
     model_info: Mapping[str, Any]
     dear_info: Mapping[str, Any] | None = None
+    networks: tuple[Mapping[str, Any] | None, ...]
     videos: str
     out: str
     max_attempts: int
@@ -120,7 +144,11 @@ class Night:
     def labels(self) -> LabelSet:
         """The set of labels that this model, or both, and these settings make."""
         infos = [self.model_info] if self.dear_info is None else [self.model_info, self.dear_info]
-        libraries = [name for info in infos for name in self.settings.libraries(info)]
+        libraries = [
+            name
+            for info, network in zip(infos, self.networks, strict=True)
+            for name in self.settings.libraries(info, network)
+        ]
         return LabelSet(
             out=self.out,
             name="-then-".join(info["name"] for info in infos) + f"-{self.settings.digest}",
@@ -155,7 +183,7 @@ class Night:
                 continue  # A run beside this one has committed: look again.
             if run != mine:
                 print("sharing the work with a run that has started, too")
-            self._label(run, listing=lambda: None)  # Just done.
+            self._label(run, lambda: None, todo)  # Just listed.
             if run == mine:
                 break
         self.labels.remove_leftovers()
@@ -166,7 +194,8 @@ class Night:
         began = time.monotonic()
         listed = list_videos(self.videos)
         todo = self.labels.todo(listed, max_attempts=self.max_attempts, caps=self._caps)
-        console.print_todo(todo, time.monotonic() - began)
+        todo = dataclasses.replace(todo, seconds=time.monotonic() - began)
+        console.print_todo(todo, todo.seconds)
         return todo
 
     @property
@@ -182,22 +211,29 @@ class Night:
             "timeout_seconds": self.resources.timeout_seconds,
         }
 
-    def _label(self, run: Run, listing: Callable[[], object]) -> None:
-        """Label the videos of a claimed run and commit them; ``listing`` lists the source again."""
+    def _label(self, run: Run, listing: Callable[[], object], todo: Todo | None = None) -> None:
+        """Label the videos of a claimed run and commit them.
+
+        Args:
+            listing: lists the source again.
+            todo: what it was claimed for; None for a run that an earlier start has claimed.
+        """
+        began = time.monotonic()
         # Ray takes a second to import: not where nothing is left to label.
         from vidray.distributed import pipeline
 
         number = None
         with contextlib.suppress(pipeline.RunGoneError, FileNotFoundError):
-            plan = run.read_videos()
-            report = pipeline.make_all_parts(
-                run, plan, self.settings, self._placed(), "label", listing
-            )
+            plan, resources = run.read_videos(), self._placed()
+            placing_seconds = time.monotonic() - began
+            report = pipeline.make_all_parts(run, plan, self.settings, resources, "label", listing)
+            worked = time.monotonic()
             number = self.labels.commit(
                 run,
                 model_digest=self.settings.labelled_by,
                 class_names=self.model_info["class_names"],
             )
+            committing_seconds = time.monotonic() - worked
         if number is None:
             if not self.labels.is_committed(run):
                 raise JobError(f"{run.out} has vanished and was not committed: start the job again")
@@ -207,6 +243,11 @@ class Night:
         rows = commits.read_labels(self.out, set_name=self.labels.name, columns=console.COLUMNS)
         mine = rows.filter(pc.equal(rows["commit"], number))
         report |= _measured(mine, report)
+        report["seconds"]["startup"] = round(report["seconds"]["startup"] + placing_seconds, 3)
+        report["seconds"]["committing"] = round(committing_seconds, 3)
+        if todo is not None:
+            report["seconds"]["listing"] = round(todo.seconds, 3)
+            report["listed"] = todo.num_listed
         # run.json is that of the last night only.
         self.folder.write(f"nights/commit-{number:06d}.json", {"commit": number, **report})
         self.folder.write_run_json("finished", commit=number, **report)
@@ -214,17 +255,12 @@ class Night:
 
     def _placed(self) -> Resources:
         """The resources with predictors, if a network is to have processes of its own."""
-        if not _has_network(self.dear_info or self.model_info):
+        if self.networks[-1] is None:
             return self.resources
         from vidray.distributed import capacity
 
         predictors = capacity.place_predictors(self.predicting, LabelSettings.PREDICTOR)
         return dataclasses.replace(self.resources, predictors=predictors)
-
-
-def _has_network(info: Mapping[str, Any]) -> bool:
-    """Whether a model is a network, or takes the embeddings of one."""
-    return info["family"] == "deep" or embeds(info)
 
 
 def _measured(rows: pa.Table, report: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,120 +2,66 @@
 
 Clips of different videos share forward passes of one fixed size, filled up with black where too few
 are waiting: what a network says of a clip does not depend on its neighbours then, and neither does
-a label on how many processes there were. No Ray here.
+a label on how many processes there were. No Ray here, and PyTorch only for a network that needs it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import queue
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from vidray.errors import ModelError, UserError
 from vidray.labelling import wire
 from vidray.labelling.settings import LabelSettings, check_unchanged, network_options
 from vidray.labelling.wire import Answer
-from vidray.models import DeepModel, inference
-from vidray.models.folder import load_network
-from vidray.video.steady_opencv import steady_opencv
-
-# A GPU is idle with less; a thread of a CPU is busy with one.
-_CLIPS_ON_GPU, _CLIPS_ON_CPU = 16, 1
-# Of those that have not left at an early exit: at most three of a pass are black.
-_CLIPS_AFTER_EXIT = 4
+from vidray.models.exported.description import is_graph
+from vidray.models.model_files import network_folder, read_info
+from vidray.video.clips import ClipSettings
 
 
-def use_one_thread() -> None:
-    """Limit this process to one thread: there is one process per core."""
-    steady_opencv()
-    torch.set_num_threads(1)
-
-
-class Predictor:
+class Predictor(Protocol):
     """A network that gives the ``Answer`` for clips; safe to call from several threads.
 
-    Args:
-        model: on the device where it is to compute.
+    Attributes:
+        class_names: in the order of the probabilities.
+        clip: how a video is cut into the clips it takes.
+        on_gpu: whether it computes on one.
+        batch_size: clips of a forward pass.
     """
 
-    def __init__(self, model: DeepModel, settings: LabelSettings) -> None:
-        self._model, self._precision = model, settings.options.precision
-        self.on_gpu = next(model.network.parameters()).device.type == "cuda"
-        self.batch_size = _CLIPS_ON_GPU if self.on_gpu else _CLIPS_ON_CPU
-        inference.to_channels_last(model.network)
-        self._seen = threading.local()
-        self._keeps = settings.options.embedding
-        # Of a fixed size as well, so that those who leave change nothing for those who stay.
-        self._rows_at_once = min(_CLIPS_AFTER_EXIT, self.batch_size)
-        if self._keeps:
-            # What the head sees is of all clips: none leaves before it.
-            self._model = model = dataclasses.replace(model, exits=None)
-            assert model.head is not None
-            model.head.register_forward_pre_hook(self._keep)
-        if settings.options.compile:
-            self._compile()
-        else:
-            self._try()
+    class_names: tuple[str, ...]
+    clip: ClipSettings
+    on_gpu: bool
+    batch_size: int
 
-    def _try(self) -> None:
-        """The first forward pass, of black clips, before anybody waits for an answer.
-
-        What is wrong with the model, or too little memory for it, is then no video's fault.
-        """
-        clip = self._model.clip
-        shape = (self.batch_size, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
-        self._forward(np.zeros(shape, np.uint8))
-
-    def _compile(self) -> None:
-        """Compile the network for the one batch size."""
-        # "freezing" takes weights for constants: batch norms are folded into them and they are laid
-        # out for the processor once, which is most of what is gained.
-        network: Any = torch.compile(self._model.network, options={"freezing": True})
-        self._model = dataclasses.replace(self._model, network=network)
-        try:
-            self._try()
-        except ModelError as error:
-            reason = str(error.__cause__ or error).strip().partition("\n")[0]
-            raise UserError(
-                f"{self._model.name} cannot be compiled ({reason}): install a C++ compiler such as "
-                "g++ on every node, or leave --compile out"
-            ) from error
-
-    def _keep(self, _head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._seen.embeddings = inputs[0].detach().float().cpu().numpy()
+    def begin_thread(self) -> None:
+        """Prepare a thread that will call it again and again."""
 
     def __call__(self, pixels: NDArray[np.uint8]) -> Answer:
         """The answer for clips ``uint8 (N, T, H, W, 3)``."""
-        size = self.batch_size
-        return wire.joined(
-            [self._forward(pixels[k : k + size]) for k in range(0, len(pixels), size)]
-        )
 
-    def _forward(self, pixels: NDArray[np.uint8]) -> Answer:
-        """Run the network on up to ``batch_size`` clips."""
-        missing = self.batch_size - len(pixels)
-        if missing:
-            black = np.zeros((missing, *pixels.shape[1:]), np.uint8)
-            pixels = np.concatenate([pixels, black])
-        found, stages = self._model.answer_rows(
-            lambda rows: pixels[rows],
-            np.arange(len(pixels)),
-            batch_size=len(pixels),
-            precision=self._precision,
-            rows_at_once=self._rows_at_once,
-        )
-        seen = self._seen.embeddings if self._keeps else None
-        return Answer(found, seen, stages).rows(slice(self.batch_size - missing))
+
+def open_predictor(settings: LabelSettings, *, may_use_gpu: bool) -> Predictor:
+    """The network of a model, or of a classical one that whose embeddings it takes, loaded.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    asked = network_options(settings)
+    # PyTorch takes 0.3 GB and 2 seconds: not where another runtime runs the network.
+    if is_graph(read_info(network_folder(settings.model))):
+        from vidray.labelling import exported_predictor
+
+        return exported_predictor.open_predictor(asked, may_use_gpu=may_use_gpu)
+    from vidray.labelling import torch_predictor
+
+    return torch_predictor.open_predictor(asked, may_use_gpu=may_use_gpu)
 
 
 class Batches:
@@ -143,9 +89,8 @@ class Batches:
         return wire.joined([future.result() for future in asked])
 
     def _serve(self) -> None:
-        """Run batches in a thread: a GPU copy on one stream does not wait for another's kernels."""
-        if self._predictor.on_gpu:
-            torch.cuda.set_stream(torch.cuda.Stream())
+        """Run batches in a thread."""
+        self._predictor.begin_thread()
         while True:
             taken = [self._waiting.get()]
             while len(taken) < self._predictor.batch_size and not self._waiting.empty():
@@ -175,19 +120,10 @@ def answer_questions(config: Mapping[str, Any]) -> Callable[[pa.RecordBatch], pa
 
     Raises:
         UserError: the model is not the one the job began with, or there is a GPU for this process
-            (``CUDA_VISIBLE_DEVICES``, which Ray sets) and PyTorch cannot use it.
+            that its runtime cannot use.
     """
     settings = LabelSettings.from_json(config).asked
-    on_gpu = torch.cuda.is_available()
-    if not on_gpu and os.environ.get("CUDA_VISIBLE_DEVICES"):
-        raise UserError(
-            "it was given a GPU that PyTorch cannot use: fix the driver of its node, "
-            "or give --gpus-per-predictor 0"
-        )
-    if not on_gpu:
-        use_one_thread()
-    model = load_network(settings.model, device="cuda" if on_gpu else "cpu")
+    predictor = open_predictor(settings, may_use_gpu=True)
     check_unchanged(settings)
-    clip = model.clip
-    predict = Batches(Predictor(model, network_options(settings)), threads=2 if on_gpu else 1)
-    return lambda asked: wire.write_answer(predict(wire.read_question(asked, clip)))
+    predict = Batches(predictor, threads=2 if predictor.on_gpu else 1)
+    return lambda asked: wire.write_answer(predict(wire.read_question(asked, predictor.clip)))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,8 +16,8 @@ from vidray import flags, storage
 from vidray.errors import UserError
 from vidray.labelling.commits import list_sets, read_labels
 from vidray.labelling.options import LabelOptions, LabelPrecision
-from vidray.models import deferral
-from vidray.models.model_files import embeds, name_and_digest, read_info
+from vidray.models.exported.description import is_graph, runtime_of
+from vidray.models.model_files import digest_of_both, embeds, name_and_digest, read_info
 from vidray.tables import digests, schema, versions
 from vidray.video.decode import Limits
 
@@ -59,7 +59,7 @@ class LabelSettings:
         then: the second model, if there are two.
     """
 
-    TARGET: ClassVar[str] = "vidray.labelling.labeller:label_videos"
+    TARGET: ClassVar[str] = "vidray.labelling.stages:label_videos"
     PREDICTOR: ClassVar[str] = "vidray.labelling.predictor:answer_questions"
 
     model: str
@@ -97,7 +97,7 @@ class LabelSettings:
         """The digest of the model, or of both."""
         if self.then is None:
             return self.model_digest
-        return deferral.digest_of_both(self.model_digest, self.then.model_digest)
+        return digest_of_both(self.model_digest, self.then.model_digest)
 
     @property
     def digest(self) -> str:
@@ -115,11 +115,18 @@ class LabelSettings:
         """The schema of LABELS before the commit."""
         return schema.LABELLED
 
-    def libraries(self, info: Mapping[str, Any]) -> tuple[str, ...]:
-        """The libraries that decide the label of the model with this model.json."""
+    def libraries(
+        self, info: Mapping[str, Any], network_info: Mapping[str, Any] | None
+    ) -> tuple[str, ...]:
+        """The libraries that decide the label of a model.
+
+        Args:
+            info: its model.json.
+            network_info: that of its network, if it has one.
+        """
         is_deep = info["family"] == "deep"
-        own = versions.DEEP if is_deep else (*versions.FEATURES, *versions.CLASSICAL)
-        network = versions.DEEP if embeds(info) else ()
+        own = () if is_deep else (*versions.FEATURES, *versions.CLASSICAL)
+        network = () if network_info is None else versions.running(runtime_of(network_info))
         resizer = info["clip"].get("resizer") if is_deep else None
         decoding = versions.chosen(decoder=self.options.decoder, resizer=resizer)
         return (*versions.DECODING, *own, *network, *decoding)
@@ -155,6 +162,23 @@ def leaves_early(info: Mapping[str, Any]) -> bool:
     """
     is_deep = info["family"] == "deep"
     return is_deep and "exits" in info and info["exits"]["threshold"]["value"] is not None
+
+
+def check_runtimes(options: LabelOptions, networks: Sequence[Mapping[str, Any]]) -> None:
+    """Raise UserError for options of PyTorch's, where other runtimes run all networks.
+
+    Args:
+        networks: their model.json.
+    """
+    if not networks or not all(map(is_graph, networks)):
+        return
+    info = networks[-1]
+    exported = info["exported"]
+    flags.refuse_unused(
+        options,
+        f"{info['name']}, which was exported to {exported['to']} in {exported['precision']}",
+        but={field.name for field in dataclasses.fields(options)} - {"precision", "compile"},
+    )
 
 
 def network_options(settings: LabelSettings) -> LabelSettings:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,9 +26,11 @@ from vidray.features.embedding import Views
 from vidray.labelling import labeller
 from vidray.labelling.labeller import ClipModel
 from vidray.labelling.settings import LabelOptions, LabelSettings
-from vidray.models.folder import ClassicalModel
 from vidray.tables import rows
 from vidray.video.aside import Aside
+
+if TYPE_CHECKING:  # It loads PyTorch: not where the network is in another process.
+    from vidray.models.folder import ClassicalModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +58,22 @@ class Stage:
 
 
 def label_videos(
-    settings: LabelSettings, ask: Ask | None
+    config: Mapping[str, Any], ask: Ask | None = None
 ) -> Callable[[Mapping[str, Any]], pa.RecordBatch]:
-    """The work of a sandbox: row of a plan -> LABELS batch of one.
+    """The work of a sandbox: ``LabelSettings`` as JSON -> (row of a plan -> LABELS batch of one).
+
+    Of one model alone it is ``labeller.label_videos``.
 
     Args:
-        ask: asks the process that holds the second model's network, if there is one.
+        ask: asks the process that holds the network, of two models the second one's.
 
     Raises:
         UserError: a model is not the one the job began with, or the classes differ.
     """
+    settings = LabelSettings.from_json(config)
+    if settings.then is None:
+        work: Callable[[Mapping[str, Any]], pa.RecordBatch] = labeller.label_videos(config, ask)
+        return work
     first, second = Stage.of(settings.first, None), Stage.of(settings.asked, ask)
     if first.model.class_names != second.model.class_names:
         raise UserError("the two models have different classes: start the job again")

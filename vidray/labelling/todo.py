@@ -29,6 +29,13 @@ class Todo:
     longer listed; their labels stay)."""
     last_commit: int
     """The newest commit it takes into account."""
+    seconds: float = 0.0
+    """Time that listing and comparing took, where it was measured."""
+
+    @property
+    def num_listed(self) -> int:
+        """The number of videos that were listed."""
+        return sum(number for kind, number in self.counts.items() if kind != "gone")
 
 
 def left_to_do(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,22 @@ def joined(answers: Sequence[Answer]) -> Answer:
         np.concatenate(seen) if seen else None,
         np.concatenate(stages) if stages else None,
     )
+
+
+def in_batches(
+    forward: Callable[[NDArray[np.uint8]], Answer], pixels: NDArray[np.uint8], size: int
+) -> Answer:
+    """The answer for clips ``uint8 (N, T, H, W, 3)`` by forward passes of ``size`` clips each; the
+    last one is filled up with black.
+    """
+    answers = []
+    for begin in range(0, len(pixels), size):
+        batch = pixels[begin : begin + size]
+        missing = size - len(batch)
+        if missing:
+            batch = np.concatenate([batch, np.zeros((missing, *batch.shape[1:]), np.uint8)])
+        answers.append(forward(batch).rows(slice(size - missing)))
+    return joined(answers)
 
 
 def question(pixels: NDArray[np.uint8]) -> pa.RecordBatch:

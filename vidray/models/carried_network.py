@@ -11,8 +11,8 @@ from __future__ import annotations
 from vidray import storage
 from vidray.errors import UserError
 from vidray.features.embedding import Embedding
-from vidray.models.model_files import name_and_digest
-from vidray.tables.run_folder import EMBEDDING, MODEL, WEIGHTS
+from vidray.models.model_files import name_and_digest, network_files, read_info
+from vidray.tables.run_folder import EMBEDDING
 
 
 def check_network(source: str | None, network: Embedding) -> str:
@@ -53,7 +53,7 @@ def copy_network(source: str | None, network: Embedding, model_dir: str) -> None
     """
     folder = storage.join(model_dir, EMBEDDING)
     where = check_network(source, network)
-    for file in (WEIGHTS, MODEL):
+    for file in reversed(network_files(read_info(where))):
         data = storage.read_bytes(storage.join(storage.canonical(where), file))
         storage.write_bytes(storage.join(folder, file), data)
     check_network(folder, network)  # It may be replaced at any moment.

@@ -28,7 +28,6 @@ from scipy import special
 from vidray.errors import UserError
 from vidray.models.folds import Groups, group_codes
 from vidray.storage import checked_json
-from vidray.tables import digests
 
 _Floats = NDArray[np.float64]
 _Integers = NDArray[np.int64]
@@ -106,11 +105,6 @@ class Threshold:
                     f"{where}.lost_interval is {checked_json.shown(ends)}: it must be {rule}"
                 )
         return checked_json.build(cls, values, where)
-
-
-def digest_of_both(cheap: str, dear: str) -> str:
-    """Twelve hex digits that stand for two models, of these digests, one before the other."""
-    return digests.of([cheap, dear])
 
 
 def check_allow(allow: float, sureness: float = 0.95) -> None:

@@ -71,6 +71,14 @@ class DeepModel:
     head: nn.Module | None = None
     exits: ExitRule | None = None
 
+    @property
+    def own_precision(self) -> Precision:
+        """What it computes in where nothing smaller than float32 is asked for: the number format
+        that its weights were exported in.
+        """
+        exported: Mapping[str, Any] | None = self.info.get("exported")
+        return "float32" if exported is None else exported["precision"]
+
     def predict(
         self, clips: NDArray[np.uint8], *, batch_size: int = 8, precision: Precision = "float32"
     ) -> NDArray[np.float64]:
@@ -150,6 +158,8 @@ class DeepModel:
         if precision not in get_args(Precision):
             kinds = ", ".join(get_args(Precision))
             raise UserError(f"precision is {precision!r}: one of {kinds}")
+        if precision == "float32":
+            precision = self.own_precision
         return predict_logits(
             _Guarded(network, self.name),
             (read(rows[k : k + batch_size]) for k in range(0, len(rows), batch_size)),
@@ -200,7 +210,7 @@ class ClassicalModel:
     families: tuple[str, ...]
     features: Settings
     info: Mapping[str, Any]
-    network: DeepModel | None = None
+    network: DeepModel | ExportedModel | None = None
 
     @property
     def views(self) -> Views | None:
@@ -208,8 +218,8 @@ class ClassicalModel:
         network, embedding = self.network, self.features.embedding
         if network is None or embedding is None:
             return None
-        embed = partial(network.embed, precision=embedding.precision)
-        return Views(clip=network.clip, embed=embed)
+        own = {"precision": embedding.precision} if isinstance(network, DeepModel) else {}
+        return Views(clip=network.clip, embed=partial(network.embed, **own))
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
         """Probabilities ``float64 (N, K)`` of rows of a FEATURES table.
@@ -268,7 +278,7 @@ def load(model_dir: str, *, device: str = "cpu", with_network: bool = True) -> M
     return model
 
 
-def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel:
+def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel | ExportedModel:
     """The network of a model folder: a deep model's, or the one whose embeddings a classical model
     takes.
 
@@ -277,10 +287,8 @@ def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel:
     """
     uri = network_folder(model_dir)
     info = read_info(uri)
-    if is_graph(info):
-        shown = storage.without_secrets(uri)
-        raise UserError(f"{shown} holds an exported network: give the folder it was exported from")
-    return _load_deep(uri, info, device)
+    opened = load_exported if is_graph(info) else _load_deep
+    return opened(uri, info, device=device)
 
 
 def _load_classical(uri: str, info: dict[str, Any]) -> ClassicalModel:

@@ -11,16 +11,18 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from vidray import storage
 from vidray.errors import UserError, VideoError
 from vidray.models import names as model_names
 from vidray.models import transformers_config
-from vidray.models.exported.description import Export
+from vidray.models.exported import copies
+from vidray.models.exported.description import Export, is_graph
 from vidray.models.preprocess import Preprocessing
 from vidray.storage import checked_json, names
-from vidray.tables import run_folder
+from vidray.tables import digests, run_folder
 from vidray.tables.run_folder import EMBEDDING, GRAPHS, MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
 from vidray.video.frames import Limits
@@ -182,10 +184,13 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
     if exported := info.get("exported"):
         files += [name for name in GRAPHS[exported["to"]] if name != WEIGHTS]
     if embeds(info):
-        files += [f"{EMBEDDING}/{MODEL}", f"{EMBEDDING}/{WEIGHTS}"]
+        files += [f"{EMBEDDING}/{name}" for name in _carried_files(model_dir)]
     digest = hashlib.sha256()
+    copy = _copy(model_dir, info)
     for file in files:
         where = storage.join(storage.canonical(model_dir), file)
+        if copy is not None and file in network_files(info)[1:]:
+            where = str(copy / file)
         try:
             size_bytes = storage.file_info(where).size_bytes
             digest.update(f"{file} {size_bytes}\n".encode())
@@ -202,6 +207,38 @@ def name_and_digest(model_dir: str) -> tuple[str, str]:
         # Until then windows of long videos showed a model all of their seconds at once.
         digest.update(b"a window is cut as a clip is")
     return str(info["name"]), digest.hexdigest()[:12]
+
+
+def digest_of_both(cheap: str, dear: str) -> str:
+    """Twelve hex digits that stand for two models, of these digests, one before the other."""
+    return digests.of([cheap, dear])
+
+
+def _copy(model_dir: str, info: Mapping[str, Any]) -> Path | None:
+    """Where on this machine the graph of a network in a bucket lies that this process runs: it need
+    not be read a second time for its digest.
+    """
+    if not is_graph(info) or not storage.is_bucket(storage.canonical(model_dir)):
+        return None
+    return copies.found(storage.canonical(model_dir), network_files(info)[1:])
+
+
+def _carried_files(model_dir: str) -> list[str]:
+    """The files of the network in a classical model's folder."""
+    inside = storage.join(storage.canonical(model_dir), EMBEDDING)
+    if not storage.exists(storage.join(inside, MODEL)):
+        return [MODEL, WEIGHTS]
+    return network_files(read_info(inside))
+
+
+def network_files(info: Mapping[str, Any]) -> list[str]:
+    """The files of a network's model folder without which it is none, model.json first.
+
+    Args:
+        info: its model.json.
+    """
+    exported = info.get("exported")
+    return [MODEL, *((WEIGHTS,) if exported is None else GRAPHS[exported["to"]])]
 
 
 def folder_of_weights(weights: str) -> str | None:
@@ -236,12 +273,7 @@ def network_folder(model_dir: str) -> str:
     if not embeds(info):
         raise UserError(f"{shown} holds {info['name']}, a classical model: a network is needed")
     inside = storage.join(storage.canonical(model_dir), EMBEDDING)
-    if not storage.exists(storage.join(inside, MODEL)):
-        raise UserError(
-            f"{shown} is not a whole model folder (no {EMBEDDING}/{MODEL}): copy or train it again"
-        )
-    if read_info(inside)["family"] != "deep":
-        raise UserError(f"{shown}/{EMBEDDING} holds a classical model: a network must be there")
+    _carried_info(model_dir)
     digest = info["features"]["embedding"]["digest"]
     if (found := name_and_digest(inside)[1]) != digest:
         raise UserError(
@@ -249,6 +281,33 @@ def network_folder(model_dir: str) -> str:
             f"{digest}: get the model again from its author, or train it again"
         )
     return inside
+
+
+def network_info(model_dir: str, info: dict[str, Any]) -> dict[str, Any] | None:
+    """model.json of a model's network: its own, or of a classical one that takes embeddings that of
+    the one within it; None of a model without a network.
+
+    Args:
+        info: the model's own model.json.
+
+    Raises:
+        UserError: the network is not there.
+    """
+    if info["family"] == "deep":
+        return info
+    return _carried_info(model_dir) if embeds(info) else None
+
+
+def _carried_info(model_dir: str) -> dict[str, Any]:
+    shown, inside = storage.without_secrets(model_dir), storage.join(model_dir, EMBEDDING)
+    if not storage.exists(storage.join(storage.canonical(inside), MODEL)):
+        raise UserError(
+            f"{shown} is not a whole model folder (no {EMBEDDING}/{MODEL}): copy or train it again"
+        )
+    info = read_info(inside)
+    if info["family"] != "deep":
+        raise UserError(f"{shown}/{EMBEDDING} holds a classical model: a network must be there")
+    return info
 
 
 def _what_else(folder: str) -> str:

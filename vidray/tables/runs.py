@@ -160,7 +160,7 @@ class Run:
 
     def part_numbers(self, videos: pa.Table) -> pa.Array:
         """``int32 (N,)``: the part of each row of ``videos``."""
-        size = min(_MOST_VIDEOS_PER_PART, max(1, math.ceil(len(videos) / _PARTS_WANTED)))
+        size = videos_per_part(len(videos))
         return pa.array((k // size for k in range(len(videos))), pa.int32())
 
     def part_uris(self, part: int) -> tuple[str, str]:
@@ -248,6 +248,11 @@ class Run:
         for info in storage.list_files(join(self.out, self.table), hidden=True):
             if disk.is_draft(storage.name_of(info.uri)):
                 storage.remove_tree(info.uri, inside=self.out)
+
+
+def videos_per_part(num_videos: int) -> int:
+    """Videos of a full part of a run."""
+    return min(_MOST_VIDEOS_PER_PART, max(1, math.ceil(num_videos / _PARTS_WANTED)))
 
 
 def _is_number(value: object) -> bool:

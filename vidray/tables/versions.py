@@ -14,6 +14,14 @@ DECODING = ("av", "numpy", "opencv-python-headless", "pyarrow")
 FEATURES = (*DECODING, "scipy")
 CLASSICAL = ("numpy", "scikit-learn", "scipy", "skops")
 DEEP = ("numpy", "torch", "torchvision")
+# What runs an exported network, by ``models.names.Runtime``; there are two packages of ONNX
+# Runtime, one of them for GPUs.
+_RUNTIMES = {
+    "onnx": ("onnxruntime", "onnxruntime-gpu"),
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt",),
+    "torch": ("torch", "torchvision"),
+}
 
 Versions = dict[str, str | None]
 
@@ -25,6 +33,11 @@ def chosen(
     decord = ("decord2", "decord") if decoder == "decord" else ()
     pillow = ("pillow",) if "pillow" in (resizer or "") else ()
     return (*decord, *(("numba",) if enhance != "off" else ()), *pillow)
+
+
+def running(runtime: str | None) -> tuple[str, ...]:
+    """Libraries that decide what a network says, by what runs it; None: it is no export."""
+    return ("numpy", *_RUNTIMES[runtime or "torch"])
 
 
 def of(libraries: Iterable[str]) -> Versions:

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -30,9 +30,6 @@ from vidray.video.decoders import Decoder
 from vidray.video.demux import Source
 from vidray.video.resizing import RESIZERS, Resizer
 from vidray.video.steady_opencv import steady_opencv
-
-if TYPE_CHECKING:
-    from vidray.video.aside import Aside
 
 Fit = Literal["squash", "crop", "resize_crop"]
 Unlabelled = Literal["skip", "keep"]
@@ -182,7 +179,6 @@ def read_clips(
     stretch: Stretch = WHOLE,
     crops: int = 1,
     draw: int = 0,
-    aside: Aside | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], str]:
     """A video's clips ``uint8 (crops * clips_per_video, T, H, W, 3)``, begin and end of each in
     seconds ``float64 (clips_per_video, 2)``, and the decoder that read them.
@@ -191,19 +187,12 @@ def read_clips(
         stretch: the part of the video that is looked at.
         crops: squares taken of each frame, see ``squares``; those of the first crop come first.
         draw: what random frames are drawn by: the file's size, the same wherever it lies.
-        aside: takes clips for another model, read in the same pass.
 
     Raises:
         VideoError: as ``Video.read``, or the stretch holds no frame.
     """
-    plan = partial(
-        _requests, settings=settings, stretch=stretch, crops=crops, draw=draw, aside=aside
-    )
-    (frames, *others), decoder = decoders.read_planned(
-        video, source, plan, decoder=settings.decoder
-    )
-    if aside is not None:
-        aside.take([frames] if _is_the_same(aside, settings, crops) else others)
+    plan = partial(_requests, settings=settings, stretch=stretch, crops=crops, draw=draw)
+    (frames,), decoder = decoders.read_planned(video, source, plan, decoder=settings.decoder)
     clips = clips_of(frames, settings, crops=crops)
     clock = Clock.of_video(video, stretch)
     spans = _spans(clock, settings, draw)
@@ -252,22 +241,9 @@ def stream_clips(
 
 
 def _requests(
-    video: Video,
-    settings: ClipSettings,
-    stretch: Stretch,
-    crops: int,
-    draw: int,
-    aside: Aside | None,
+    video: Video, settings: ClipSettings, stretch: Stretch, crops: int, draw: int
 ) -> list[Request]:
-    own = request(video, Clock.of_video(video, stretch), settings, crops=crops, draw=draw)
-    if aside is None or _is_the_same(aside, settings, crops):
-        return [own]
-    return [own, *aside.requests(video, stretch, draw)]
-
-
-def _is_the_same(aside: Aside, settings: ClipSettings, crops: int) -> bool:
-    """Whether two models look at the very same clips: their frames are then read once."""
-    return crops == 1 and aside.settings == settings
+    return [request(video, Clock.of_video(video, stretch), settings, crops=crops, draw=draw)]
 
 
 def request(

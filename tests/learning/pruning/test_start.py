@@ -17,7 +17,7 @@ from torch import nn
 from tests.made_runs import clips_run, videos
 from vidray import models
 from vidray.errors import UserError
-from vidray.evaluation import teaching
+from vidray.evaluation import lesson_changes, teaching
 from vidray.evaluation.cost import flops_per_clip, num_parameters
 from vidray.learning.deep_job import DeepJob, make_network, model_info
 from vidray.learning.examples import Examples, read_clips
@@ -62,7 +62,7 @@ def lesson(
         model, examples, settings, folds=FoldSettings(), on_rows=lambda rows: None
     )
     if prune is not None:
-        made = teaching.with_pruning(made, prune)
+        made = lesson_changes.with_pruning(made, prune)
     assert isinstance(made, teaching.DeepLesson)
     return made
 
