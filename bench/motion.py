@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from bench.clips import cut_all
 from vidray import models
-from vidray.evaluation import judging
+from vidray.evaluation.judged import judge
 from vidray.learning import loop
 from vidray.learning.epochs import (
     EpochRow,
@@ -131,7 +131,7 @@ def _accuracy(name: str, examples: Examples, bench: Bench, *, shuffled: bool) ->
         device=torch.device("cpu"),
     )
     probabilities = torch.from_numpy(logits).softmax(dim=1).double().numpy()
-    accuracy = judging.judge(test.table, probabilities).metrics(names)["accuracy"]
+    accuracy = judge(test.table, probabilities).metrics(names)["accuracy"]
     return float(accuracy)
 
 

@@ -27,7 +27,7 @@ import tyro
 
 from bench.finetune import AXES, mirrored
 from vidray import models
-from vidray.evaluation import cost, judging, teaching
+from vidray.evaluation import cost, judging, lesson_changes, teaching
 from vidray.evaluation.intervals import interval, resampled
 from vidray.learning.epoch_lines import EpochLines
 from vidray.learning.examples import Examples, read_clips
@@ -84,9 +84,10 @@ class Learner:
             workers=Workers(in_process=True),
         )
         lesson = teaching.lesson_of(
-            self.model, self.examples, settings, folds=FoldSettings(),
-            on_rows=EpochLines(epochs), prune=prune,
-        )  # fmt: skip
+            self.model, self.examples, settings, folds=FoldSettings(), on_rows=EpochLines(epochs)
+        )
+        if prune is not None:
+            lesson = lesson_changes.with_pruning(lesson, prune)
         assert isinstance(lesson, teaching.DeepLesson)
         if like is not None:
             channels = models.load_network(like).info["network"]["channels"]
@@ -103,10 +104,10 @@ class Learner:
         """The model folder of a network that is pruned and not yet trained."""
         lesson = teaching.lesson_of(
             self.model, self.examples, LearningSettings(deep=DeepSettings(weights=weights)),
-            folds=FoldSettings(), on_rows=EpochLines(1), prune=share,
+            folds=FoldSettings(), on_rows=EpochLines(1),
         )  # fmt: skip
-        assert isinstance(lesson, teaching.DeepLesson)
-        return start.begun(lesson.job, self.examples, str(self.folder / name)).job.weights
+        job = lesson_changes.with_pruning(lesson, share).job
+        return start.begun(job, self.examples, str(self.folder / name))[0].weights
 
 
 def main(bench: Bench) -> None:

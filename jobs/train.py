@@ -52,9 +52,9 @@ class TrainConfig:
     tensorboard: bool = False
     """Also write a deep model's curves for TensorBoard; needs the extra tensorboard."""
     pretraining: Annotated[PretrainSettings, Flat] = field(default_factory=PretrainSettings)
+    pruning: Annotated[PruneSettings, Flat] = field(default_factory=PruneSettings)
     exits: Annotated[ExitSettings, Flat] = field(default_factory=ExitSettings)
     distilling: Annotated[DistillSettings, Flat] = field(default_factory=DistillSettings)
-    pruning: Annotated[PruneSettings, Flat] = field(default_factory=PruneSettings)
     selection: Annotated[Selection, Flat] = field(default_factory=Selection)
     folds: Annotated[FoldSettings, Flat] = field(default_factory=FoldSettings)
     learning: Annotated[LearningSettings, Flat] = field(default_factory=LearningSettings)
@@ -66,9 +66,9 @@ class TrainConfig:
         if self.pretraining.pretrain:
             self.pretraining.check(self.model, self.learning)
             flags.refuse_unused(self.selection, "--pretrain")
+            flags.refuse_unused(self.pruning, "--pretrain")
             flags.refuse_unused(self.exits, "--pretrain")
             flags.refuse_unused(self.distilling, "--pretrain")
-            flags.refuse_unused(self.pruning, "--pretrain")
         self.pruning.check(self.model, self.learning.deep.weights)
         if self.pruning.prune is not None and self.exits.exits:
             raise UserError(
@@ -85,6 +85,11 @@ class TrainConfig:
             flags.refuse_unused(self.learning.classical, self.model)
             flags.refuse_unused(self.folds, self.model)
             self.exits.check(self.model)
+            if self.exits.exits and self.pruning.prune is not None:
+                raise UserError(
+                    "--prune takes channels of a trained model, and exits begin anew: prune first, "
+                    "then train with --exits and --weights of the pruned model"
+                )
 
 
 def main(config: TrainConfig) -> None:
@@ -92,7 +97,7 @@ def main(config: TrainConfig) -> None:
     began = time.monotonic()
     # These take seconds to import: not before the arguments are known to be right.
     from vidray import storage
-    from vidray.evaluation import console, teaching
+    from vidray.evaluation import console, lesson_changes, teaching
     from vidray.learning import as_trained, tensorboard
     from vidray.learning.epoch_lines import EpochLines
 
@@ -107,12 +112,13 @@ def main(config: TrainConfig) -> None:
         config.learning,
         folds=config.folds,
         on_rows=EpochLines(config.learning.training.epochs),
-        prune=config.pruning.prune,
     )
+    if config.pruning.prune is not None:
+        lesson = lesson_changes.with_pruning(lesson, config.pruning.prune)
     if config.exits.exits:
-        lesson = teaching.with_exits(lesson, config.exits)
+        lesson = lesson_changes.with_exits(lesson, config.exits)
     if config.distilling.teacher is not None:
-        lesson = teaching.with_teacher(lesson, config.distilling, out=out)
+        lesson = lesson_changes.with_teacher(lesson, config.distilling, out=out)
     lesson.check()
     if config.model not in names.CLASSICAL:
         for note in as_trained.notes(config.model, config.learning.deep, examples):

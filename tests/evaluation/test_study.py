@@ -25,8 +25,9 @@ from tests.ray_cluster import Cluster, Job
 from vidray import models
 from vidray.errors import UserError
 from vidray.evaluation import judging, study, study_figures, study_plan
+from vidray.evaluation.judged import judge
 from vidray.evaluation.study import StudyRun
-from vidray.evaluation.study_answers import Teacher, UnitAnswer
+from vidray.evaluation.study_answers import StudyTeacher, UnitAnswer
 from vidray.evaluation.study_plan import Unit
 from vidray.evaluation.study_settings import StudySettings
 from vidray.features import FAMILIES
@@ -516,24 +517,24 @@ def test_a_killed_study_goes_on_to_the_same_figures(
     monkeypatch.setattr(study_plan, "BASELINES", ("majority",))  # The other one takes its time.
     asked = {"models": ("knn", "svm"), "fractions": ()}
     job.main(_config(features, tmp_path / "whole", **asked))
-    answer: Callable[..., UnitAnswer] = Teacher.answer
+    answer: Callable[..., UnitAnswer] = StudyTeacher.answer
     answered = []
 
-    def answer_five(teacher: Teacher, unit: Unit) -> UnitAnswer:
+    def answer_five(teacher: StudyTeacher, unit: Unit) -> UnitAnswer:
         if len(answered) == 5:
             raise KeyboardInterrupt
         answered.append(unit.name)
         return answer(teacher, unit)
 
     out = tmp_path / "killed"
-    monkeypatch.setattr(Teacher, "answer", answer_five)
+    monkeypatch.setattr(StudyTeacher, "answer", answer_five)
     with pytest.raises(KeyboardInterrupt):
         job.main(_config(features, out, **asked))
     assert not (out / "_SUCCESS").exists()
     assert not (out / "study.json").exists()
     before = _times(out)
     assert len(before) == 5
-    monkeypatch.setattr(Teacher, "answer", answer)
+    monkeypatch.setattr(StudyTeacher, "answer", answer)
     job.main(_config(features, out, **asked))
     after = _times(out)
     assert {name: after[name] for name in before} == before
@@ -603,7 +604,7 @@ def test_a_deep_model_is_studied_on_the_same_videos(cluster: Cluster, tmp_path: 
     given = ("--data", clips, "--model", "resnet18_avg", "--out", model, *deep)
     Job("jobs/train.py", cluster).call(*given)
     test = read_clips(str(clips)).of_split("test")
-    judged = judging.judge(test.table, judging.predict(models.load(str(model)), test))
+    judged = judge(test.table, judging.predict(models.load(str(model)), test))
     unit = json.loads((out / "units" / "resnet18_avg.test.json").read_text())
     expected = dict(zip(judged.video_ids, judged.probabilities, strict=True))
     assert set(unit["video_ids"]) == set(expected)

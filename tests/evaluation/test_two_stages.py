@@ -16,7 +16,7 @@ from tests.made_runs import features_run, videos
 from tests.videos import write_video
 from vidray.errors import UserError
 from vidray.evaluation import two_stages, two_stages_cost
-from vidray.evaluation.judging import Judged
+from vidray.evaluation.judged import Judged
 from vidray.models import two_stages as kept
 from vidray.models.deferral import Threshold, choose_threshold
 from vidray.models.model_files import name_and_digest

@@ -31,7 +31,7 @@ from vidray.distributed.sandbox import Sandbox
 from vidray.errors import ModelError, UserError, VideoError
 from vidray.features.extraction import Settings, describe_video
 from vidray.labelling import commits, labeller, wire
-from vidray.labelling.labeller import ClipModel, join_windows
+from vidray.labelling.labeller import ClipModel
 from vidray.labelling.predictor import Batches, answer_questions
 from vidray.labelling.settings import (
     LabelOptions,
@@ -40,6 +40,7 @@ from vidray.labelling.settings import (
     name_and_digest,
 )
 from vidray.labelling.torch_predictor import TorchPredictor
+from vidray.labelling.windows import join_windows, window_begins
 from vidray.models.folder import ClassicalModel, DeepModel, save_classical, save_deep
 from vidray.models.preprocess import Preprocessing
 from vidray.models.recipes import recipe_of
@@ -522,7 +523,7 @@ def test_what_a_model_cannot_do_is_told(
 @given(frames=st.integers(1, 500), span=st.integers(1, 100), step=st.integers(1, 100))
 def test_windows_see_the_whole_video(frames: int, span: int, step: int) -> None:
     step = min(step, span)
-    begins = labeller.window_begins(frames, span, step)
+    begins = window_begins(frames, span, step)
     ends = np.minimum(begins + span, frames)
     seen = np.zeros(frames, bool)
     for begin, end in zip(begins, ends, strict=True):

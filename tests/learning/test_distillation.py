@@ -15,7 +15,7 @@ import torch
 
 from tests.made_runs import clips_run
 from vidray.errors import UserError
-from vidray.evaluation import teaching
+from vidray.evaluation import lesson_changes, teaching
 from vidray.export import exporting
 from vidray.export.settings import ExportSettings
 from vidray.features.extraction import Settings
@@ -283,7 +283,7 @@ def test_a_taught_model_is_a_model_folder_and_clips_without_labels_count(
         examples, out = read_clips(data), str(tmp_path / name)
         lesson = lesson_of(examples)
         if settings is not None:
-            lesson = teaching.with_teacher(lesson, settings, out=out)
+            lesson = lesson_changes.with_teacher(lesson, settings, out=out)
         run = teaching.model_run(lesson, data=data, out=out)
         run.claim()
         run.finish(**lesson.teach(run).report)
@@ -294,7 +294,7 @@ def test_a_taught_model_is_a_model_folder_and_clips_without_labels_count(
         # Once more it is finished; with another temperature it is another training.
         assert teaching.model_run(lesson, data=data, out=out).claim() == "finished"
         hotter = dataclasses.replace(settings, distill_temperature=2.0)
-        other = teaching.with_teacher(lesson_of(examples), hotter, out=out)
+        other = lesson_changes.with_teacher(lesson_of(examples), hotter, out=out)
         with pytest.raises(UserError, match="distillation"):
             teaching.model_run(other, data=data, out=out).claim()
     assert "distillation" not in learnt["alone"]["info"]

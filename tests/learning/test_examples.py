@@ -13,6 +13,7 @@ from tests.made_runs import publish
 from vidray import features
 from vidray.errors import UserError
 from vidray.evaluation import judging
+from vidray.evaluation.judged import judge
 from vidray.features.extraction import Settings
 from vidray.learning.examples import Examples, read_clips, read_features
 from vidray.models.folder import ClassicalModel, DeepModel
@@ -306,7 +307,7 @@ def test_a_video_is_judged_by_the_mean_of_its_clips(cut: Examples) -> None:
     train = cut.of_split("train")
     # Clips of v0, v0, v1, v1, v3, v3.
     given = np.array([[0.9, 0.1], [0.3, 0.7], [0.2, 0.8], [0.4, 0.6], [1, 0], [0.1, 0.9]])
-    judged = judging.judge(train.table, given)
+    judged = judge(train.table, given)
     assert judged.video_ids == ["v0", "v1", "v3"]
     assert judged.uris == ["/videos/v0.mp4", "/videos/v1.mp4", "/videos/v3.mp4"]
     assert judged.labels == ["run", "jump", "run"]
@@ -321,7 +322,7 @@ def test_clips_of_a_video_need_not_be_neighbours(cut: Examples) -> None:
     train = cut.of_split("train")
     order = [0, 2, 4, 1, 3, 5]
     given = np.arange(12, dtype=float).reshape(6, 2)
-    judged = judging.judge(train.table.take(order), given[order])
+    judged = judge(train.table.take(order), given[order])
     assert judged.video_ids == ["v0", "v1", "v3"]
     np.testing.assert_allclose(judged.probabilities, [[1, 2], [5, 6], [9, 10]])
     assert judged.labels == ["run", "jump", "run"]

@@ -30,6 +30,7 @@ from vidray.learning.hyperparameters import Augmentation, OptimizerKind, Trainin
 from vidray.learning.loader import TrainingLoader
 from vidray.learning.optimizer import learning_rate_at, make_optimizer
 from vidray.learning.processes import predict_shared
+from vidray.learning.teacher import Distilled, Teacher, answer_of_network
 from vidray.models import inference
 from vidray.models.names import Precision
 from vidray.models.networks import batchnorm
@@ -69,10 +70,13 @@ def read(rows: np.ndarray) -> np.ndarray:
     return clips
 
 
-def make_loader(training: Training, rows: int = 12) -> TrainingLoader:
+def make_loader(training: Training, rows: int = 12, *, taught: bool = False) -> TrainingLoader:
+    """Of a taught network every third clip has no label."""
+    labels = make_labels(rows)
     return TrainingLoader(
         read=read,
-        labels=make_labels(rows),
+        labels=np.where(taught & (np.arange(rows) % 3 == 2), -1, labels),
+        teacher=PREPROCESSING if taught else None,
         num_classes=CLASSES,
         preprocessing=PREPROCESSING,
         augmentation=Augmentation.none(),
@@ -86,8 +90,8 @@ def make_loader(training: Training, rows: int = 12) -> TrainingLoader:
     )
 
 
-def make_network(*, norm: bool = False, dropout: float = 0.0) -> nn.Sequential:
-    torch.manual_seed(0)
+def make_network(*, norm: bool = False, dropout: float = 0.0, seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
     return nn.Sequential(
         nn.Conv3d(3, 4, (1, 3, 3)),
         nn.BatchNorm3d(4) if norm else nn.Identity(),
@@ -107,10 +111,19 @@ def fit(
     validate: int = 7,
     start: Path | None = None,
     on_epoch: Callable[..., bool | None] = lambda rows, save: None,
+    taught: bool = False,
 ) -> list[EpochRow]:
+    teacher, objective = None, None
+    if taught:
+        other = answer_of_network(make_network(seed=1), PREPROCESSING)
+        teacher = Teacher(other, PREPROCESSING, np.arange(CLASSES))
+        objective = Distilled(
+            temperature=2.0, share=0.7, label_smoothing=0.1,
+            class_weights=torch.tensor([0.5, 1.0, 2.0]),
+        )  # fmt: skip
     return loop.fit(
         network,
-        make_loader(training, rows),
+        make_loader(training, rows, taught=taught),
         training=training,
         device=CPU,
         on_epoch=on_epoch,
@@ -121,6 +134,8 @@ def fit(
         start=start,
         shares=SHARES if training.backbone_rate else None,
         is_fresh=True,
+        teacher=teacher,
+        objective=objective,
     )
 
 
@@ -720,6 +735,7 @@ SCENARIOS: dict[str, tuple[bool, int, int, Training]] = {
     "averaged": (True, 13, 7, replace(PLAIN, ema=0.9, backbone_rate=0.5)),
     "balanced": (False, 13, 7, replace(PLAIN, balanced_sampling=True)),
     "adamw": (False, 12, 7, replace(PLAIN, optimizer="adamw", learning_rate=1e-3)),
+    "taught": (True, 13, 7, replace(PLAIN, mixup_alpha=0.4)),
     "stopped": (False, 12, 3, replace(PLAIN, learning_rate=1e-30, patience=1, weight_decay=0.0)),
 }
 
@@ -727,7 +743,7 @@ SCENARIOS: dict[str, tuple[bool, int, int, Training]] = {
 def run_scenario(name: str) -> dict[str, Tensor]:
     norm, rows, validate, training = SCENARIOS[name]
     network = make_network(norm=norm)
-    curves = fit(network, training, rows=rows, validate=validate)
+    curves = fit(network, training, rows=rows, validate=validate, taught=name == "taught")
     numbers = torch.tensor(curve(curves), dtype=torch.float64)
     return {"curve": numbers, **state_of(network)}
 

@@ -19,6 +19,7 @@ from tests.made_runs import LABELS, clips_run, features_run
 from vidray import models
 from vidray.errors import UserError
 from vidray.evaluation import judging
+from vidray.evaluation.judged import judge
 from vidray.learning import recordings
 from vidray.learning.deep_job import (
     DeepJob,
@@ -303,7 +304,7 @@ def test_stretches_of_one_file_are_of_one_recording(tmp_path: Path) -> None:
     assert all(len(own) == 1 for own in split_of.values())
     assert found.groups == [one["uri"] for one in stretches]  # No fold separates them.
     apart = [{**one, "split": ("train", "val", "test")[k % 3]} for k, one in enumerate(stretches)]
-    pooled = judging.judge(found.table, np.full((len(stretches), 2), 0.5))
+    pooled = judge(found.table, np.full((len(stretches), 2), 0.5))
     assert pooled.metrics(LABELS)["num_groups"] == 24  # No interval counts stretches as apart.
     leaking = read_features(str(features_run(tmp_path / "leak", rows=apart)))
     with pytest.raises(UserError, match="24 of 24 groups are in more than one split"):

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tests.video_writer import read_numbers, write_video
 from vidray.errors import UserError
 from vidray.features.extraction import Settings, describe_video
-from vidray.labelling.labeller import window_frames
 from vidray.labelling.settings import LabelOptions
+from vidray.labelling.windows import window_frames
 from vidray.sources import list_videos
 from vidray.video.choice import FrameChoice
 from vidray.video.clips import ClipSettings, clip_frames, cut_video

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from vidray.errors import VideoError
 from vidray.features import flow
 from vidray.features.material import frames_a_second_apart
-from vidray.labelling.labeller import window_begins, window_frames
 from vidray.labelling.settings import LabelOptions
+from vidray.labelling.windows import window_begins, window_frames
 from vidray.video import sampling
 from vidray.video.clips import ClipSettings, clip_frames, clip_spans
 from vidray.video.clock import Clock, Stretch

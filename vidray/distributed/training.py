@@ -261,7 +261,7 @@ def _fit(
     objective: Objective | None = None
     if job.distillation is not None:
         teacher = Teacher.of(job.distillation, job.class_names, worker.device)
-    read, labels = with_unlabelled(job, clips, train_rows, labels)
+    read, labels = with_unlabelled(job.distillation, clips, train_rows, labels)
     loader = TrainingLoader(
         read=read,
         labels=labels,
@@ -279,7 +279,7 @@ def _fit(
         threads=min(torch.get_num_threads(), _MOST_LOADER_THREADS),
     )
     if job.distillation is not None:
-        objective = Distilled.of(job, loader, worker.device)
+        objective = Distilled.of(job.distillation, job.training, loader, worker.device)
     elif job.mask_ratio is not None:
         objective = Reconstruction()
     validation = Validation(read=lambda rows: clips.read(val_rows[rows]), labels=val_labels)

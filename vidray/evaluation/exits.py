@@ -18,13 +18,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
@@ -178,14 +177,6 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     ends = (math.log(LEAST), math.log(MOST))
     found = minimize_scalar(loss, bounds=ends, method="bounded")  # convex in 1 / temperature
     return float(np.clip(math.exp(found.x), LEAST, MOST))
-
-
-def furthest(table: pa.Table, stages: NDArray[np.int32], ids: Sequence[str]) -> list[int]:
-    """The largest stage of the clips of each video of ``ids``; ``stages`` is ``int32 (N,)``."""
-    most: dict[str, int] = dict.fromkeys(ids, 0)
-    for video, stage in zip(table["video_id"].to_pylist(), stages.tolist(), strict=True):
-        most[video] = max(most[video], stage)
-    return [most[video] for video in ids]
 
 
 def figures(

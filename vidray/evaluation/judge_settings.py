@@ -43,8 +43,8 @@ class JudgedTwo:
     then_data: str | None = None
     """Finished run of what the model of --then learns from; if not given, that of --data."""
     allow: float = 0.01
-    """Accuracy that may be lost against --then alone on new videos. It holds with a probability of
-    0.95; jobs/label.py chooses its own from the same answers."""
+    """Accuracy that may be lost on new videos. Against --then alone, with a probability of 0.95;
+    jobs/label.py chooses its own from the same answers."""
 
     def __post_init__(self) -> None:
         if not 0 < self.allow < 1:

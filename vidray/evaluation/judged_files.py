@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vidray import storage
 from vidray.evaluation import plots
 from vidray.evaluation.answers import prediction_rows
 from vidray.evaluation.curves import curves
 from vidray.evaluation.drawing import save_figure
+from vidray.evaluation.judged import Judged
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
 from vidray.tables.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    from vidray.evaluation.judging import Judged
 
 
 def write_predictions(folder: RunFolder, judged: Judged, names: Sequence[str]) -> None:

@@ -28,13 +28,12 @@ from torch import nn
 from vidray import masking, models, storage
 from vidray.errors import UserError
 from vidray.evaluation import cost, exits, judged_files
-from vidray.evaluation.answers import average_views
 from vidray.evaluation.judge_settings import Device, JudgeSettings
-from vidray.evaluation.metrics import baselines, compute_metrics
+from vidray.evaluation.judged import Judged, judge
+from vidray.evaluation.metrics import baselines
 from vidray.features import extraction
 from vidray.features.extraction import Settings
 from vidray.learning.examples import (
-    HEAD,
     Examples,
     apply,
     read_clips,
@@ -43,9 +42,9 @@ from vidray.learning.examples import (
 )
 from vidray.learning.selection import Selection
 from vidray.models.class_map import read_class_map
+from vidray.models.exported.model import ExportedModel
 from vidray.models.folder import ClassicalModel, DeepModel, Model
 from vidray.models.model_files import name_and_digest
-from vidray.sources import splits
 from vidray.storage import parquet
 from vidray.storage.json_file import write_json
 from vidray.tables import run_folder, versions
@@ -78,49 +77,6 @@ def answer(
     if isinstance(model, DeepModel):
         return model.answer_rows(read, rows)
     return model.predict_rows(read, rows), None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """A model's answers for videos, clips of one video averaged.
-
-    Attributes:
-        exit_stages: of a network with early exits: how far the clips of a video went, the one that
-            went furthest.
-    """
-
-    video_ids: list[str]
-    uris: list[str]
-    labels: list[str]
-    groups: list[str | None]
-    probabilities: NDArray[np.float64]
-    exit_stages: list[int] | None = None
-
-    def metrics(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """``evaluation.compute_metrics``, resampled by recording."""
-        return compute_metrics(self.labels, self.probabilities, class_names, groups=self.groups)
-
-
-def judge(
-    table: pa.Table,
-    probabilities: NDArray[np.float64],
-    stages: NDArray[np.int32] | None = None,
-) -> Judged:
-    """One answer a video of one row or several (clips) of ``table``."""
-    ids, averaged = average_views(table["video_id"].to_pylist(), probabilities)
-    first = {row["video_id"]: row for row in reversed(table.select(list(HEAD[:6])).to_pylist())}
-    rows = [first[video] for video in ids]
-    recording = dict(
-        zip(table["video_id"].to_pylist(), splits.known_recordings(table), strict=True)
-    )
-    return Judged(
-        video_ids=ids,
-        uris=[row["uri"] for row in rows],
-        labels=[row["label"] for row in rows],
-        groups=[recording[video] for video in ids],
-        probabilities=averaged,
-        exit_stages=None if stages is None else exits.furthest(table, stages, ids),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,6 +272,9 @@ def _cost(
     were_read: list[bool] = []
     seconds = cost.median_seconds(lambda: were_read.append(label_here(model, videos)), runs=1)
     whole = seconds / len(videos) if all(were_read) else None
+    if isinstance(model, ExportedModel):  # It cannot be looked into: what its network was.
+        own = ("parameters", "flops_per_clip")
+        alone |= {name: getattr(model.export, name) for name in own}
     return {**alone, "end_to_end_seconds_per_video": whole, "timed_videos": len(videos)}
 
 

@@ -33,7 +33,7 @@ from vidray import storage
 from vidray.errors import UserError
 from vidray.evaluation import plots, study_figures, study_plan
 from vidray.evaluation.drawing import save_figure
-from vidray.evaluation.study_answers import StudyVideos, Teacher, UnitAnswer
+from vidray.evaluation.study_answers import StudyTeacher, StudyVideos, UnitAnswer
 from vidray.evaluation.study_plan import Unit
 from vidray.evaluation.study_settings import StudySettings
 from vidray.learning import split_report
@@ -172,7 +172,7 @@ def _answer_all(
             print(started.loaded, flush=True)
     if answers:
         print(f"{len(answers)} of {len(units)} units were done already", flush=True)
-    teacher = Teacher(data, settings.learning, run.folder.work)
+    teacher = StudyTeacher(data, settings.learning, run.folder.work)
     known = [(u.model, answers[u.name].training_seconds) for u in units if u.name in answers]
     while left:
         unit = left.pop(0)

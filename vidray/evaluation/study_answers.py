@@ -18,6 +18,7 @@ from vidray import models, storage
 from vidray.distributed import training
 from vidray.errors import UserError
 from vidray.evaluation import judging
+from vidray.evaluation.judged import judge
 from vidray.evaluation.study_plan import METADATA, Unit
 from vidray.learning.deep_job import DeepJob, make_job
 from vidray.learning.epochs import best_epoch
@@ -93,7 +94,7 @@ def _with_splits(examples: Examples, of_row: list[str | None]) -> Examples:
     return dataclasses.replace(examples, table=table)
 
 
-class Teacher:
+class StudyTeacher:
     """Trains a unit's model and gets its probabilities; holds what all units share."""
 
     def __init__(self, data: StudyVideos, settings: LearningSettings, work: str) -> None:
@@ -171,6 +172,6 @@ class Teacher:
         ids = self._data.videos.table["video_id"].take(pa.array(unit.judged))
         table = clips.table.filter(pc.is_in(clips.table["video_id"], ids.combine_chunks()))
         asked = dataclasses.replace(clips, table=table)
-        judged = judging.judge(table, judging.predict(model, asked))
+        judged = judge(table, judging.predict(model, asked))
         row = {video: k for k, video in enumerate(judged.video_ids)}
         return judged.probabilities[[row[video] for video in ids.to_pylist()]]

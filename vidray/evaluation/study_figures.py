@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vidray.evaluation import judging
+from vidray.evaluation.judged import judge
 from vidray.evaluation.study_answers import UnitAnswer
 from vidray.evaluation.study_plan import BASELINES, Purpose, Unit
 from vidray.learning.examples import Examples
@@ -63,7 +63,7 @@ def _figures(
     """Figures of one unit, or of all folds of a repeat pooled: every video is judged once."""
     rows = np.concatenate([unit.judged for unit in units])
     probabilities = np.concatenate([answer.probabilities for answer in answers])
-    metrics = judging.judge(videos.table.take(rows), probabilities).metrics(videos.class_names)
+    metrics = judge(videos.table.take(rows), probabilities).metrics(videos.class_names)
     best = [answer.best_epoch for answer in answers]
     return {
         "train_videos": round(statistics.fmean(len(unit.train) for unit in units)),

@@ -18,19 +18,14 @@ from vidray import masking, models
 from vidray.distributed import training
 from vidray.evaluation import exits, judging, plots
 from vidray.evaluation.drawing import save_figure
-from vidray.learning import deep_job, distillation, recordings
+from vidray.evaluation.judged import judge
+from vidray.learning import recordings
 from vidray.learning.deep_job import DeepJob, Trained, make_job, make_network, model_info
-from vidray.learning.distillation import DistillSettings
 from vidray.learning.epochs import EpochRow, OnRows, best_epoch
 from vidray.learning.examples import Examples, with_families
-from vidray.learning.exit_settings import ExitSettings
+from vidray.learning.pruning import start
 from vidray.learning.recordings import Demand
-from vidray.learning.train_config import (
-    ClassicalSettings,
-    FoldSettings,
-    LearningSettings,
-    Workers,
-)
+from vidray.learning.train_config import ClassicalSettings, FoldSettings, LearningSettings, Workers
 from vidray.models import classical, importance, names
 from vidray.models.carried_network import check_network, copy_network
 from vidray.models.cross_validation import cross_validate
@@ -114,7 +109,7 @@ class ClassicalLesson:
         metrics: dict[str, Any] = {"val": None, "cross_validation": None}
         if len(val.table):
             found = classical.predict(pipeline, val.matrix())
-            metrics["val"] = judging.judge(val.table, found).metrics(class_names)
+            metrics["val"] = judge(val.table, found).metrics(class_names)
         if self.folds.folds:
             metrics["cross_validation"] = self._cross_validation(train)
         save_fitted(run.out, self.model, pipeline, self.examples, class_names, self.examples.digest)
@@ -137,7 +132,7 @@ class ClassicalLesson:
             repeats=self.folds.repeats,
             calibrated=self.settings.calibrated,
         )
-        judged = (judging.judge(train.table, one) for one in found.probabilities)
+        judged = (judge(train.table, one) for one in found.probabilities)
         repeats = [one.metrics(class_names) for one in judged]
         means = {key: _mean([repeat[key] for repeat in repeats]) for key in _MEANS}
         return {**means, "repeats": repeats, "folds": found.metrics}
@@ -193,19 +188,14 @@ class DeepLesson:
 
     def teach(self, run: RunFolder) -> Taught:
         """Train or resume, judge, and fill the folder."""
-        job, said = self.job, {}
-        if job.prune is not None:
-            from vidray.learning.pruning import start
-
-            pruned = start.begun(job, self.examples, run.work)
-            job, said = pruned.job, {"pruned": pruned.report}
+        job, said = start.begun(self.job, self.examples, run.work)
         started, trained, seconds = train_network(job, self.workers, run, self.on_rows)
-        info = model_info(job, self.examples, trained.rows, source=started.source)
-        save_deep(run.out, info | said, trained.state)
-        if job.exits is not None:
-            device, allow = judging.device_of("auto"), job.exits.allow
-            exits.write_rule(run.out, info | said, self.examples, allow=allow, device=device)
-        best = trained.rows[best_epoch(trained.rows, job.training)].epoch
+        info = model_info(job, self.examples, trained.rows, source=started.source) | said
+        save_deep(run.out, info, trained.state)
+        if self.job.exits is not None:
+            device, allow = judging.device_of("auto"), self.job.exits.allow
+            exits.write_rule(run.out, info, self.examples, allow=allow, device=device)
+        best = trained.rows[best_epoch(trained.rows, self.job.training)].epoch
         model = models.load(run.out, device=judging.device_of("auto"))  # As a user would.
         metrics = {"val": judge_val(model, self.examples), "best_epoch": best}
         write_json(run.path("metrics.json"), metrics)
@@ -250,7 +240,6 @@ def lesson_of(
     *,
     folds: FoldSettings,
     on_rows: OnRows,
-    prune: float | None = None,
 ) -> Lesson:
     """The lesson of the model of this name.
 
@@ -258,7 +247,6 @@ def lesson_of(
         examples: features for a classical model, clips for a deep one; with splits.
         folds: of a classical model's cross-validation.
         on_rows: see ``DeepLesson``.
-        prune: share of a network's operations that goes before its training.
 
     Raises:
         UserError: what is asked for can't be trained from these clips.
@@ -279,37 +267,7 @@ def lesson_of(
         training=settings.training,
         augmentation=settings.augmentation,
     )
-    if prune is not None:
-        from vidray.learning.pruning import start
-
-        job = start.with_pruning(job, prune)
     return DeepLesson(job=job, examples=examples, workers=settings.workers, on_rows=on_rows)
-
-
-def with_exits(lesson: Lesson, settings: ExitSettings) -> DeepLesson:
-    """The lesson of the same model with early exits; raises UserError where it can have none."""
-    assert isinstance(lesson, DeepLesson)
-    job = deep_job.with_exits(lesson.job, lesson.examples, settings)
-    return dataclasses.replace(lesson, job=job)
-
-
-def with_teacher(lesson: Lesson, settings: DistillSettings, *, out: str) -> DeepLesson:
-    """The lesson of a deep model that a teacher teaches, and a line on stdout that says so.
-
-    Args:
-        settings: with a teacher.
-        out: the model folder that is made.
-
-    Raises:
-        UserError: see ``distillation.plan``.
-    """
-    assert isinstance(lesson, DeepLesson)
-    job, examples = lesson.job, lesson.examples
-    found = distillation.plan(settings, examples, job.class_names, out=out)
-    distillation.check_training(found, job.training)
-    for note in distillation.notes(found, examples):
-        print(f"note: {note}")
-    return dataclasses.replace(lesson, job=dataclasses.replace(job, distillation=found))
 
 
 class Claiming(Protocol):
@@ -400,7 +358,7 @@ def judge_val(model: Model, examples: Examples) -> dict[str, Any] | None:
     val = examples.of_split("val")
     if not len(val.table):
         return None
-    return judging.judge(val.table, judging.predict(model, val)).metrics(examples.class_names)
+    return judge(val.table, judging.predict(model, val)).metrics(examples.class_names)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

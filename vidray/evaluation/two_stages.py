@@ -23,7 +23,7 @@ from vidray import masking, models, storage
 from vidray.errors import UserError
 from vidray.evaluation import cost, judged_files, judging, two_stages_cost
 from vidray.evaluation.judge_settings import JudgeSettings
-from vidray.evaluation.judging import Judged
+from vidray.evaluation.judged import Judged, judge
 from vidray.evaluation.two_stages_cost import Timed
 from vidray.learning.examples import Examples, apply, relabelled
 from vidray.models import deferral
@@ -71,7 +71,7 @@ class _Side:
             if not len(chosen.table):
                 raise UserError(judging.nothing_to_judge(asked.data, split, examples))
             judging.refuse_unknown_classes(chosen, model)
-            found[split] = judging.judge(chosen.table, judging.predict(model, chosen))
+            found[split] = judge(chosen.table, judging.predict(model, chosen))
         return cls(name=name, digest=digest, model=model, examples=examples, **found)
 
 

@@ -74,8 +74,8 @@ class TwoStages:
     """Folder of jobs/evaluate.py --then, of the same two models. From their answers to split val
     follows how sure is sure enough."""
     allow: float = 0.01
-    """Accuracy that may be lost against --then alone on new videos. It holds with a probability of
-    0.95, and to show 0.01 takes 299 videos of split val, or as many recordings; 0.05 takes 59."""
+    """Accuracy that may be lost on new videos. Against --then alone, with a probability of 0.95: to
+    show 0.01 takes 299 videos of split val, or 363 recordings."""
 
     def __post_init__(self) -> None:
         if not 0 < self.allow < 1:

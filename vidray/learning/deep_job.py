@@ -51,9 +51,9 @@ class DeepJob:
         splits: video_id -> split, instead of the split column of ``data``: for folds and subsets.
         mask_ratio: of a pre-training, which learns no classes: the share of patches that are
             hidden. None learns them.
+        prune: share of the operations that goes before the training, see ``pruning``.
         exits: settings of early exits; None without any. Where they stand is in ``network``.
         distillation: the teacher, and the clips that it alone answers for; None without one.
-        prune: share of the operations that goes before the training, see ``pruning``.
     """
 
     data: str
@@ -66,9 +66,9 @@ class DeepJob:
     preprocessing: Preprocessing
     splits: Mapping[str, str] | None = None
     mask_ratio: float | None = None
+    prune: float | None = None
     exits: ExitSettings | None = None
     distillation: Distillation | None = None
-    prune: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values, for Ray's workers."""
@@ -78,7 +78,7 @@ class DeepJob:
         """What the weights depend on beside the data and its splits, for a digest."""
         training = defaults.without_open(dataclasses.asdict(self.training))
         values = self.to_json() | {"splits": None, "training": training}
-        for late in ("mask_ratio", "exits", "prune"):  # None as before there was such a thing.
+        for late in ("mask_ratio", "prune", "exits"):  # As before there were these.
             if values[late] is None:
                 del values[late]
         del values["distillation"]

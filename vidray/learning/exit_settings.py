@@ -19,9 +19,9 @@ class ExitSettings:
     exit_weight: float = 0.5
     """Weight of the loss of each early exit, where that of the network's own head is 1."""
     allow: float = 0.01
-    """Accuracy that may be lost, as a share of all videos. With a probability of 95 % it is no more
-    on new videos; split val decides, and nothing leaves early where it has too few videos to
-    show that: 0.01 needs 299 or more beside those that calibrate."""
+    """Accuracy that may be lost on new videos. It is no more with a probability of 95 %: split val
+    decides, and nothing leaves early where it has too few videos to show that. 0.01 needs 299 or
+    more beside those that calibrate."""
 
     def __post_init__(self) -> None:
         if self.exits < 0:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from vidray.errors import UserError
 from vidray.learning import losses
-from vidray.learning.deep_job import DeepJob
 from vidray.learning.distillation import Distillation
+from vidray.learning.hyperparameters import Training
 from vidray.learning.loader import Batch, TrainingLoader
 from vidray.learning.losses import Classification
 from vidray.learning.unlabelled import read_beside
@@ -32,7 +32,7 @@ from vidray.models.names import Precision
 from vidray.models.preprocess import Preprocessing
 from vidray.tables.shards import Clips
 
-Answer = Callable[[Tensor, Tensor | None, torch.device, Precision], Tensor]
+TeacherAnswer = Callable[[Tensor, Tensor | None, torch.device, Precision], Tensor]
 """Clips ``uint8 (N, T, H, W, 3)`` and their flow -> logits ``float32 (N, K)`` on the device."""
 
 
@@ -45,7 +45,7 @@ class Teacher:
         order: ``int64 (K,)``: the teacher's number of each class of the student.
     """
 
-    def __init__(self, answer: Answer, preprocessing: Preprocessing, order: Labels) -> None:
+    def __init__(self, answer: TeacherAnswer, preprocessing: Preprocessing, order: Labels) -> None:
         self._answer, self.preprocessing = answer, preprocessing
         self._order = torch.from_numpy(order)
 
@@ -95,7 +95,7 @@ class Teacher:
         return torch.cat(found)[:, self._order.to(device)]
 
 
-def answer_of_network(network: nn.Module, preprocessing: Preprocessing) -> Answer:
+def answer_of_network(network: nn.Module, preprocessing: Preprocessing) -> TeacherAnswer:
     """The answers of a network of PyTorch, on the device where it is, in evaluation mode."""
     network.eval().requires_grad_(False)
 
@@ -110,7 +110,7 @@ def answer_of_network(network: nn.Module, preprocessing: Preprocessing) -> Answe
     return answer
 
 
-def answer_of_graph(model: ExportedModel) -> Answer:
+def answer_of_graph(model: ExportedModel) -> TeacherAnswer:
     """The answers of an exported network, in the precision that it was exported with.
 
     A logarithm of probabilities differs from the logits by a number that all classes share: at any
@@ -155,16 +155,21 @@ class Distilled:
         self._plain = Classification(label_smoothing=0.0, class_weights=None)
 
     @classmethod
-    def of(cls, job: DeepJob, loader: TrainingLoader, device: torch.device) -> Distilled:
+    def of(
+        cls,
+        found: Distillation,
+        training: Training,
+        loader: TrainingLoader,
+        device: torch.device,
+    ) -> Distilled:
         """The objective of a training with a teacher."""
-        found, weights = job.distillation, None
-        assert found is not None
-        if job.training.class_weights:
+        weights = None
+        if training.class_weights:
             weights = losses.balanced_weights(loader.labels, loader.num_classes).to(device)
         return cls(
             temperature=found.temperature,
             share=found.share,
-            label_smoothing=job.training.label_smoothing,
+            label_smoothing=training.label_smoothing,
             class_weights=weights,
         )
 
@@ -206,7 +211,7 @@ def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def with_unlabelled(
-    job: DeepJob, clips: Clips, rows: RowNumbers, labels: Labels
+    found: Distillation | None, clips: Clips, rows: RowNumbers, labels: Labels
 ) -> tuple[Read, Labels]:
     """What a training reads: the labelled clips, then those that the teacher alone answers for.
 
@@ -216,7 +221,6 @@ def with_unlabelled(
     Returns:
         Numbers from 0 -> stored clips, and the class of each: -1 where it has none.
     """
-    found = job.distillation
     if found is None or found.unlabelled is None:
         return lambda numbers: clips.read(rows[numbers]), labels
     others, own = Clips(found.unlabelled), np.array(found.rows, np.int64)

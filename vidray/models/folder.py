@@ -14,7 +14,7 @@ run.json, _SUCCESS   how it was trained; _SUCCESS is written last
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, get_args
@@ -70,6 +70,14 @@ class DeepModel:
     info: Mapping[str, Any]
     head: nn.Module | None = None
     exits: ExitRule | None = None
+
+    @property
+    def own_precision(self) -> Precision:
+        """What it computes in where nothing smaller than float32 is asked for: the number format
+        that its weights were exported in.
+        """
+        exported: Mapping[str, Any] | None = self.info.get("exported")
+        return "float32" if exported is None else exported["precision"]
 
     def predict(
         self, clips: NDArray[np.uint8], *, batch_size: int = 8, precision: Precision = "float32"
@@ -150,6 +158,8 @@ class DeepModel:
         if precision not in get_args(Precision):
             kinds = ", ".join(get_args(Precision))
             raise UserError(f"precision is {precision!r}: one of {kinds}")
+        if precision == "float32":
+            precision = self.own_precision
         return predict_logits(
             _Guarded(network, self.name),
             (read(rows[k : k + batch_size]) for k in range(0, len(rows), batch_size)),
@@ -208,10 +218,8 @@ class ClassicalModel:
         network, embedding = self.network, self.features.embedding
         if network is None or embedding is None:
             return None
-        embed: Embed = network.embed
-        if isinstance(network, DeepModel):
-            embed = partial(network.embed, precision=embedding.precision)
-        return Views(clip=network.clip, embed=embed)
+        own = {"precision": embedding.precision} if isinstance(network, DeepModel) else {}
+        return Views(clip=network.clip, embed=partial(network.embed, **own))
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
         """Probabilities ``float64 (N, K)`` of rows of a FEATURES table.
@@ -231,7 +239,6 @@ class ClassicalModel:
         return checked(found, self.name, self.class_names)
 
 
-Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Model = DeepModel | ExportedModel | ClassicalModel
 
 
@@ -280,9 +287,8 @@ def load_network(model_dir: str, *, device: str = "cpu") -> DeepModel | Exported
     """
     uri = network_folder(model_dir)
     info = read_info(uri)
-    if is_graph(info):
-        return load_exported(uri, info, device=device)
-    return _load_deep(uri, info, device)
+    opened = load_exported if is_graph(info) else _load_deep
+    return opened(uri, info, device=device)
 
 
 def _load_classical(uri: str, info: dict[str, Any]) -> ClassicalModel:

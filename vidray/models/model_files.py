@@ -53,10 +53,10 @@ class Network:
     """See ``heads.MergedHead``: the outputs of the head that is merged into these classes."""
     config: Mapping[str, Any] | None = None
     """What a network of transformers is made of (``transformers_config``); of others None."""
-    exits: tuple[int, ...] | None = None
-    """Units after which a clip may leave early, see ``networks.exits``; None has no such exits."""
     channels: Mapping[str, Any] | None = None
     """What pruning has left of its layers, by name: ``[out, in]``, of a norm ``[channels]``."""
+    exits: tuple[int, ...] | None = None
+    """Units after which a clip may leave early, see ``networks.exits``; None has no such exits."""
 
     def __post_init__(self) -> None:
         if (self.config is not None) != model_names.is_hub(self.name):

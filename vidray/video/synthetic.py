@@ -109,6 +109,26 @@ def make_clips(folder: str | Path, *, clips_per_class: int = 6, seed: int = 0) -
     _write_files_without_video(folder)
 
 
+def make_single_clips(folder: str | Path, *, scenes: int, seed: int = 0) -> None:
+    """Write one clip of each scene, of the classes in turn: no two are of one recording.
+
+    Args:
+        folder: made where it is missing; a file that is there is left as it is.
+        scenes: how many.
+        seed: 0 or more; another one gives other scenes.
+    """
+    names = list(MOTIONS)
+    for number in range(scenes):
+        name, storage = names[number % len(names)], FORMATS[number // len(names) % len(FORMATS)]
+        path = Path(folder) / name / f"v_{name}_g{number + 1:04d}_c01{storage.suffix}"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rng = np.random.default_rng([seed, number])
+            draft = path.with_stem(f".{path.stem}")
+            _write_clip(draft, _make_scene(rng), MOTIONS[name], storage, rng)
+            draft.rename(path)
+
+
 def drifting_clips(
     degrees: Sequence[float], *, clips_each: int, frames: int, size_px: int, seed: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -139,6 +159,34 @@ def drifting_clips(
             clips.append([cv2.resize(one, side, interpolation=cv2.INTER_AREA) for one in drawn])
             labels.append(label)
     return np.array(clips, np.uint8), np.array(labels, np.int64)
+
+
+def moving_clips(
+    *, clips_each: int, frames: int, size_px: int, frames_per_second: float, seed: int = 0
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Clips of the classes in ``MOTIONS``, each of a scene of its own: pixels, not files.
+
+    Args:
+        clips_each: clips of each class.
+        frames: T.
+        size_px: H and W.
+        frames_per_second: of these frames.
+        seed: 0 or more.
+
+    Returns:
+        ``uint8 (N, T, H, W, 3)``, as ``ClipSettings`` of ``size_px`` stores them, and classes
+        ``int64 (N,)``, numbers in ``MOTIONS``.
+    """
+    clips, labels = [], np.arange(clips_each * len(MOTIONS)) % len(MOTIONS)
+    motions = list(MOTIONS.values())
+    for index, label in enumerate(labels.tolist()):
+        rng = np.random.default_rng([seed, index])
+        scene = _make_scene(rng)
+        poses = motions[label](np.arange(frames) / frames_per_second, rng)
+        side = (size_px, size_px)
+        drawn = _render(scene, poses, rng)
+        clips.append([cv2.resize(one, side, interpolation=cv2.INTER_AREA) for one in drawn])
+    return np.array(clips, np.uint8), labels.astype(np.int64)
 
 
 def _bounce(seconds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:

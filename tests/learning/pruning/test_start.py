@@ -16,7 +16,7 @@ import torch
 from tests.made_runs import clips_run, videos
 from vidray import models
 from vidray.errors import UserError
-from vidray.evaluation import teaching
+from vidray.evaluation import lesson_changes, teaching
 from vidray.evaluation.cost import flops_per_clip, num_parameters
 from vidray.learning.deep_job import DeepJob, make_network, model_info
 from vidray.learning.examples import Examples, read_clips
@@ -58,8 +58,10 @@ def lesson(
         workers=Workers(in_process=True),
     )
     made = teaching.lesson_of(
-        model, examples, settings, folds=FoldSettings(), on_rows=lambda rows: None, prune=prune
+        model, examples, settings, folds=FoldSettings(), on_rows=lambda rows: None
     )
+    if prune is not None:
+        made = lesson_changes.with_pruning(made, prune)
     assert isinstance(made, teaching.DeepLesson)
     return made
 
@@ -120,21 +122,22 @@ def test_what_goes_is_decided_once(examples: Examples, parent: str, tmp_path: Pa
     """A training that is killed and started again has the network it began with."""
     other = str(shutil.copytree(parent, tmp_path / "parent"))
     job = lesson(examples, weights=other, prune=0.5).job
-    begun = start.begun(job, examples, str(tmp_path / "work"))
-    assert begun.job.weights == str(tmp_path / "work" / "pruned")
-    first = weights_of(begun.job.weights)
-    again = start.begun(job, examples, str(tmp_path / "anew"))
-    assert weights_of(again.job.weights) == first
-    assert again.report == begun.report
+    begun, said = start.begun(job, examples, str(tmp_path / "work"))
+    assert begun.weights == str(tmp_path / "work" / "pruned")
+    first = weights_of(begun.weights)
+    again, told = start.begun(job, examples, str(tmp_path / "anew"))
+    assert weights_of(again.weights) == first
+    assert told == said
     # Killed before all was stored: decided again, to the same.
     (tmp_path / "work" / "pruned" / "model.json").unlink()
-    assert start.begun(job, examples, str(tmp_path / "work")).report == begun.report
+    assert start.begun(job, examples, str(tmp_path / "work"))[1] == said
     (Path(other) / "weights.safetensors").unlink()  # From here on nobody asks for it.
-    resumed = start.begun(job, examples, str(tmp_path / "work"))
-    assert asdict(resumed.job) == asdict(begun.job)
-    assert weights_of(resumed.job.weights) == first
-    sent = DeepJob.from_json(json.loads(json.dumps(resumed.job.to_json())))
-    assert num_parameters(make_network(sent, fresh=False).network) == begun.report["parameters"][1]
+    resumed, _ = start.begun(job, examples, str(tmp_path / "work"))
+    assert asdict(resumed) == asdict(begun)
+    assert weights_of(resumed.weights) == first
+    sent = DeepJob.from_json(json.loads(json.dumps(resumed.to_json())))
+    network = make_network(sent, fresh=False).network
+    assert num_parameters(network) == said["pruned"]["parameters"][1]
 
 
 def test_an_unpruned_training_is_what_it_was(examples: Examples, parent: str) -> None:
@@ -208,7 +211,7 @@ def test_weights_of_other_sizes_than_model_json_says_are_refused(
     examples: Examples, parent: str, tmp_path: Path
 ) -> None:
     job = lesson(examples, weights=parent, prune=0.5).job
-    where = start.begun(job, examples, str(tmp_path / "work")).job.weights
+    where = start.begun(job, examples, str(tmp_path / "work"))[0].weights
     shutil.copy(Path(parent) / "weights.safetensors", where)
     with pytest.raises(UserError):
         models.load(where)

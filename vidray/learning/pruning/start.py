@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidray import storage
 from vidray.errors import UserError
@@ -33,19 +32,6 @@ from vidray.tables.shards import Clips
 _FOLDER = "pruned"
 # Clips of split train that importance is measured on, and those of one gradient.
 _CLIPS, _BATCH = 64, 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrunedStart:
-    """A job that begins with a pruned network, and what was pruned.
-
-    Attributes:
-        job: its network has the channels that are left, its weights are those that are left.
-        report: for model.json and run.json.
-    """
-
-    job: DeepJob
-    report: dict[str, Any]
 
 
 def with_pruning(job: DeepJob, share: float) -> DeepJob:
@@ -80,25 +66,30 @@ def with_pruning(job: DeepJob, share: float) -> DeepJob:
     return dataclasses.replace(job, prune=share)
 
 
-def begun(job: DeepJob, examples: Examples, work: str) -> PrunedStart:
-    """The job with its pruned network, which is decided now unless ``work`` has it.
+def begun(job: DeepJob, examples: Examples, work: str) -> tuple[DeepJob, dict[str, Any]]:
+    """The job as it trains: its network is pruned now where that is wanted, unless ``work`` has it.
 
     Args:
-        job: of ``with_pruning``.
+        job: of ``with_pruning``, or one without.
         examples: that it learns from.
         work: the folder of the work, which stays until the training has finished.
+
+    Returns:
+        The job whose weights are those that are left, and what model.json says of it.
 
     Raises:
         UserError: so much can't go, or the network to prune is not there or does not fit.
     """
+    if job.prune is None:
+        return job, {}
     where = storage.join(work, _FOLDER)
     if not storage.exists(storage.join(where, MODEL)):
         _decide(job, examples, where)
     info = read_info(where)
-    network = {**job.network, "channels": info["network"]["channels"]}
     print(in_words(info["pruned"]))
-    begun_job = dataclasses.replace(job, network=network, weights=where, prune=None)
-    return PrunedStart(job=begun_job, report=info["pruned"])
+    network = {**job.network, "channels": info["network"]["channels"]}
+    ready = dataclasses.replace(job, network=network, weights=where, prune=None)
+    return ready, {"pruned": info["pruned"]}
 
 
 def in_words(report: Mapping[str, Any]) -> str:
@@ -114,7 +105,9 @@ def in_words(report: Mapping[str, Any]) -> str:
 def _decide(job: DeepJob, examples: Examples, where: str) -> None:
     """Prune, and store what is left."""
     assert job.prune is not None
-    built = build(**job.network, weights=job.weights, keep_head=True)
+    # Exits are new in every training: they are made for what is left.
+    whole = {key: value for key, value in job.network.items() if key != "exits"}
+    built = build(**whole, weights=job.weights, keep_head=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = built.network.to(device)
     frames, size_px, *_ = job.preprocessing.clip_shape
@@ -126,7 +119,7 @@ def _decide(job: DeepJob, examples: Examples, where: str) -> None:
         scores = importance.taylor(network, found, _batches(job, device))
     kept = choice.choose(found, scores, costs, job.prune)
     choice.remove(network, found, kept)
-    channels = cut_channels.channels_of(network, _whole(job))
+    channels = cut_channels.channels_of(network, _architecture(whole))
     after = choice.count_operations(network, shape)
     report = {
         "of": name_and_digest(str(folder_of_weights(job.weights)))[1],
@@ -134,13 +127,13 @@ def _decide(job: DeepJob, examples: Examples, where: str) -> None:
         "flops_per_clip": [costs.total, after.total],
         "parameters": [before, sum(parameter.numel() for parameter in network.parameters())],
     }
-    pruned = dataclasses.replace(job, network={**job.network, "channels": channels})
+    pruned = dataclasses.replace(job, network={**whole, "channels": channels}, distillation=None)
     save_deep(where, {**model_info(pruned, examples), "pruned": report}, network.state_dict())
 
 
-def _whole(job: DeepJob) -> torch.nn.Module:
-    """The architecture without any pruning, tensors without content."""
-    arguments = {key: value for key, value in job.network.items() if key != "channels"}
+def _architecture(network: Mapping[str, Any]) -> nn.Module:
+    """The network without any pruning, tensors without content."""
+    arguments = {key: value for key, value in network.items() if key != "channels"}
     with torch.device("meta"):
         return build(**arguments).network
 

@@ -138,7 +138,7 @@ def _blocks(network: nn.Module, name: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Unit:
+class ChainUnit:
     """A unit as a clip runs through it.
 
     Attributes:
@@ -152,7 +152,7 @@ class Unit:
     share: float
 
 
-def units(network: nn.Module, name: str, clip_shape: Sequence[int] = _TRACED) -> list[Unit]:
+def units(network: nn.Module, name: str, clip_shape: Sequence[int] = _TRACED) -> list[ChainUnit]:
     """The units that have weights, and so may have an exit after them; the last may not.
 
     Args:
@@ -172,7 +172,7 @@ def units(network: nn.Module, name: str, clip_shape: Sequence[int] = _TRACED) ->
     has_weights = [any(True for _ in unit.parameters()) for unit in traced.units]
     every = seen[-1][1]
     return [
-        Unit(number, channels, flops / every)
+        ChainUnit(number, channels, flops / every)
         for number, (channels, flops) in enumerate(seen[:-2])
         if has_weights[number]
     ]
