@@ -6,6 +6,7 @@ with a graph in it, whose constants lie within the file of weights beside it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import NoReturn
@@ -51,10 +52,12 @@ Split Sqrt SquaredDifference Squeeze StridedSlice Subtract Swish Tan Tanh Tile T
 Unsqueeze VariadicSplit IsFinite IsInf IsNaN
 """
 LAYERS = frozenset(_LAYERS_TEXT.split())
-_TYPES_TEXT = """
-f64 f32 f16 bf16 i64 i32 i16 i8 i4 u64 u32 u16 u8 u4 u1 boolean
-"""
-_TYPES = frozenset(_TYPES_TEXT.split())
+# Bits of a number, by its type.
+_BITS = {
+    "f64": 64, "f32": 32, "f16": 16, "bf16": 16, "i64": 64, "i32": 32, "i16": 16, "i8": 8, "i4": 4,
+    "u64": 64, "u32": 32, "u16": 16, "u8": 8, "u4": 4, "u1": 1, "boolean": 8,
+}  # fmt: skip
+_MOST_SIDES = 8
 
 
 def check(data: memoryview, *, weights_bytes: int) -> None:
@@ -124,7 +127,8 @@ class _Elements:
             raise ValueError(f"its layer {self._layer[:60]!r} is not one that networks need")
 
     def _check_constant(self, attributes: Mapping[str, str]) -> None:
-        if attributes.get("element_type", "") not in _TYPES:
+        bits = _BITS.get(attributes.get("element_type", ""))
+        if bits is None:
             raise ValueError("a constant is of a type that is not known")
         if unknown := sorted(attributes.keys() - {"element_type", "shape", "offset", "size"}):
             raise ValueError(f"a constant has {unknown[0][:60]!r}, which is not known")
@@ -133,6 +137,15 @@ class _Elements:
             raise ValueError("a constant does not say where its numbers lie")
         if sum(map(int, given)) > self._weights_bytes:
             raise ValueError("a constant lies beyond the end of the file of weights")
+        # OpenVINO multiplies in 64 bits: a shape of 2**61 bytes is one of none to it, and it then
+        # reads whatever lies in memory behind the weights.
+        sides = [side.strip() for side in attributes.get("shape", "").split(",")]
+        if sides == [""]:
+            sides = []
+        if len(sides) > _MOST_SIDES or not all(_NUMBER.fullmatch(side) for side in sides):
+            raise ValueError("a constant has a shape that cannot be")
+        if -(-math.prod(map(int, sides)) * bits // 8) != int(given[1]):
+            raise ValueError("a constant does not have the bytes of its shape")
 
 
 def _declaration(_version: str, encoding: str | None, _standalone: int) -> None:
