@@ -196,6 +196,8 @@ def test_too_few_videos_show_nothing(config: label.LabelConfig, tmp_path: Path) 
 def test_flags_that_change_what_was_judged_are_refused(config: label.LabelConfig) -> None:
     for options in (LabelOptions(clips_per_video=2), LabelOptions(crops=3)):
         refused(dataclasses.replace(config, settings=options), "the threshold of --then was chosen")
+    half = dataclasses.replace(config, settings=LabelOptions(precision="bfloat16"))
+    refused(half, "the threshold of --then was chosen of float32: leave it out")
     embedding = dataclasses.replace(config, settings=LabelOptions(embedding=True))
     refused(embedding, "those of one model")
     compiled = dataclasses.replace(config, settings=LabelOptions(compile=True))

@@ -97,5 +97,11 @@ def check_options(options: LabelOptions) -> None:
                 f"{flag} changes what the models look at, and the threshold of --then was chosen "
                 "without: leave it out"
             )
+    if options.precision != plain.precision:
+        raise UserError(
+            f"--precision {options.precision} changes probabilities, and the threshold of --then "
+            "was chosen of float32: leave it out, or judge and label with networks that "
+            f"jobs/export.py --to torch --precision {options.precision} has made"
+        )
     if options.embedding:
         raise UserError("--embedding stores those of one model: leave it, or --then, out")

@@ -16,6 +16,7 @@ from onnx import helper
 from tests.models.exported.tiny_graphs import CLASSES, CLIP, expected, onnx_graph, write
 from vidray import models
 from vidray.errors import ModelError, UserError
+from vidray.export.graph import stripped
 from vidray.models.exported.model import ExportedModel, load_exported
 from vidray.models.model_files import name_and_digest, read_info
 from vidray.models.names import Runtime
@@ -46,6 +47,23 @@ def test_answers_are_those_of_the_graph_for_any_batch(tmp_path: Path, to: Runtim
     assert model.predict(_clips(5), batch_size=2).shape == (5, 2)
     assert model.predict(_clips(5)[:0]).shape == (0, 2)
     np.testing.assert_array_equal(model.embed(_clips(3)), model.answer(_clips(3))[1])
+
+
+def test_a_dynamic_range_is_of_one_clip(tmp_path: Path) -> None:
+    # The range of a linear layer's input is measured as it runs: a bright clip would widen that of
+    # the dark ones beside it.
+    from vidray.export import quantising
+
+    graph = quantising.dynamic_onnx(onnx_graph().SerializeToString())
+    folder = write(tmp_path, "onnx", stripped(graph))
+    info = json.loads((folder / "model.json").read_text())
+    info["exported"] |= {"precision": "int8", "ranges": "dynamic"}
+    (folder / "model.json").write_text(json.dumps(info))
+    model = _load(folder)
+    clips = _clips(4)
+    clips[0] //= 8
+    alone = np.concatenate([model.answer(clip[None])[0] for clip in clips])
+    np.testing.assert_array_equal(model.answer(clips)[0], alone)
 
 
 @pytest.mark.parametrize("to", _RUNTIMES)

@@ -46,7 +46,14 @@ def open_graph(folder: Path, opening: Opening) -> RunGraph:
         logits, embedding = session.run(["logits", "embedding"], dict(inputs))
         return np.asarray(logits, np.float32), np.asarray(embedding, np.float32)
 
-    return run
+    def run_each(inputs: Mapping[str, NDArray[Any]]) -> Outputs:
+        count = len(inputs["clips"])
+        each = [{name: part[k : k + 1] for name, part in inputs.items()} for k in range(count)]
+        logits, embeddings = zip(*map(run, each), strict=True)
+        return np.concatenate(logits), np.concatenate(embeddings)
+
+    # A dynamic range is that of the whole batch: a clip's answer would depend on its neighbours.
+    return run_each if opening.export.ranges == "dynamic" else run
 
 
 def checked_bytes(folder: Path, opening: Opening) -> bytes:
