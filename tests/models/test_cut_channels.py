@@ -132,3 +132,8 @@ def test_build_makes_the_cut_network_and_checks_that_it_runs() -> None:
         broken = copy.copy(channels) | {"layer4.1.conv2.0": [512, 9]}
         with pytest.raises(UserError, match="do not fit each other"):
             build("r3d_18", num_classes=2, frames=4, size_px=16, channels=broken)
+
+
+def test_channels_that_do_not_fit_are_told_of_a_network_with_exits() -> None:
+    with pytest.raises(UserError, match=r"network.channels of resnet18_avg do not fit each other"):
+        build("resnet18_avg", num_classes=2, channels={"head": [2, 10]}, exits=(2,))

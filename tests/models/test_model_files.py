@@ -178,6 +178,12 @@ def test_what_is_accepted_loads_or_is_refused_in_a_line(
             assert not outside(watched, folder, str(folders[family])), (place, value)
 
 
+_TAUGHT = {
+    "teacher": "r3d_18", "teacher_digest": "0123456789ab", "temperature": 4.0, "share": 0.9,
+    "unlabelled_clips": 0,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("family", "place", "value", "told"),
     [
@@ -216,6 +222,9 @@ def test_what_is_accepted_loads_or_is_refused_in_a_line(
             5,
             "takes frames from 16 and clip.frames_per_clip is",
         ),
+        ("deep", ("distillation",), {**_TAUGHT, "teacher_digest": "<img>\n"}, "twelve hex digits"),
+        ("deep", ("distillation",), {**_TAUGHT, "temperature": -1}, "temperature is -1: it must"),
+        ("deep", ("distillation",), {**_TAUGHT, "share": 0}, "share is 0: it must be above 0"),
         ("deep", ("preprocessing", "flow"), 1, "flow is 1: it must be true or false"),
         ("classical", ("features", "enhance"), "no", "must be one of off, auto, always"),
         ("classical", ("features", "families"), ["colour"], "feature family 'colour' is unknown"),

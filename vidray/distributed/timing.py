@@ -22,6 +22,7 @@ _LEAST_SECONDS = 1e-6
 # Begins of workers that run.json names, evenly chosen where there are more.
 _MOST_STARTS = 64
 # What is read back is input: from a microsecond to the longest timeout there are 350 steps.
+_MOST_SECONDS, _MOST_VIDEOS = 1e9, 10**12
 _MOST_GROUPS, _MOST_PROCESSES = 1000, 100_000
 
 
@@ -86,6 +87,8 @@ class Timing:
             raise UserError(f"video_seconds must be 1 to {_MOST_GROUPS} pairs")
         if any(number < 1 or number % 1 for _, number in pairs):
             raise UserError("video_seconds must be pairs of seconds and a whole number of videos")
+        if any(seconds > _MOST_SECONDS or number > _MOST_VIDEOS for seconds, number in pairs):
+            raise UserError("video_seconds has more seconds or videos than there can be")
         if not 1 <= len(self.worker_starts_seconds) <= _MOST_STARTS:
             raise UserError(f"worker_starts_seconds must be 1 to {_MOST_STARTS} numbers")
 

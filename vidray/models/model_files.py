@@ -8,6 +8,7 @@ looks at all of it before a word of it is used.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,6 +92,12 @@ class DistilledFrom:
 
     def __post_init__(self) -> None:
         names.check_name(self.teacher, what="the teacher")
+        if not re.fullmatch("[0-9a-f]{12}", self.teacher_digest):
+            shown = checked_json.shown(self.teacher_digest)
+            raise UserError(f"teacher_digest is {shown}: it must be twelve hex digits")
+        for name in ("temperature", "share"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be above 0")
         if self.unlabelled_clips < 0:
             raise UserError(f"unlabelled_clips is {self.unlabelled_clips}: it must be 0 or more")
 

@@ -140,6 +140,8 @@ def _rates(out: str, shown: str, kind: str, report: Mapping[str, Any]) -> Rates:
     if report["timing"] is None:
         raise UserError(f"{where} has timed no video: nothing was left to do in its last run")
     timing = checked_json.build(Timing, report["timing"], f"{where}: timing")
+    if not timing.seconds_per_video > 0:
+        raise UserError(f"{where} has videos that took no time: it is damaged")
     seconds = _part(_Seconds, report, "seconds", where)
     stages = {str(name): _number(value, where) for name, value in seconds.in_workers.items()}
     counts = report.get("counts")

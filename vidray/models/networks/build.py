@@ -16,6 +16,7 @@ from vidray.models import names
 from vidray.models.networks import batchnorm, cut_channels, from_hub
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.c3d import c3d
+from vidray.models.networks.chains import TRACED
 from vidray.models.networks.cut_channels import Channels
 from vidray.models.networks.exits import with_exits
 from vidray.models.networks.frame_pooling import BACKBONES, frame_pooling
@@ -101,7 +102,11 @@ def build(
         built = reader.filled(name, str(weights), make, keep_head=keep_head)
     if merge is not None:
         built = merged(built, merge)
-    return built if exits is None else with_exits(built, name, exits, num_classes)
+    if exits is None:
+        return built
+    if built.channels:  # Places for exits are found by a look at what each layer gives.
+        cut_channels.check_runs(built.network, TRACED, shown=name)
+    return with_exits(built, name, exits, num_classes)
 
 
 def origin_and_variant(name: str, weights: str) -> tuple[str | None, str | None]:

@@ -26,7 +26,7 @@ from vidray.models.networks.torchvision_video import S3D, pool_s3d
 from vidray.models.networks.x3d import X3D
 
 # The shapes of this clip say how many channels a unit gives; nothing is computed.
-_TRACED = (3, 16, 64, 64)
+TRACED = (3, 16, 64, 64)
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class ChainUnit:
     share: float
 
 
-def units(network: nn.Module, name: str, clip_shape: Sequence[int] = _TRACED) -> list[ChainUnit]:
+def units(network: nn.Module, name: str, clip_shape: Sequence[int] = TRACED) -> list[ChainUnit]:
     """The units that have weights, and so may have an exit after them; the last may not.
 
     Args:
