@@ -27,7 +27,7 @@ import tyro
 
 from bench.finetune import AXES, mirrored
 from vidray import models
-from vidray.evaluation import cost, judging, teaching
+from vidray.evaluation import cost, judging, lesson_changes, teaching
 from vidray.evaluation.intervals import interval, resampled
 from vidray.learning.epoch_lines import EpochLines
 from vidray.learning.examples import Examples, read_clips

@@ -29,7 +29,7 @@ _Label = Callable[[Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timed:
+class StageSeconds:
     """Seconds a video; None where a file is not there any more."""
 
     first: float | None
@@ -45,7 +45,7 @@ class Timed:
 
 def measure(
     cheap: Model, dear: Model, threshold: Threshold, stages: Sequence[tuple[float, Videos]]
-) -> Timed:
+) -> StageSeconds:
     """Label the videos by each model and by both, in turn.
 
     Args:
@@ -61,7 +61,7 @@ def measure(
     for name in ways:
         known = [share * mean[name] for share, mean in means if mean is not None]
         found[name] = sum(known) if len(known) == len(means) else None
-    return Timed(timed_videos=sum(len(videos) for _, videos in stages), **found)
+    return StageSeconds(timed_videos=sum(len(videos) for _, videos in stages), **found)
 
 
 def _mean_seconds(ways: Mapping[str, _Label], videos: Videos) -> dict[str, float] | None:

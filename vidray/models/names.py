@@ -90,6 +90,13 @@ Precision = Literal["float32", "bfloat16", "float16"]
 # What runs an exported network, and the number format of its weights and products.
 Runtime = Literal["onnx", "openvino", "tensorrt", "torch"]
 ExportPrecision = Literal["float32", "float16", "bfloat16", "int8"]
+Ranges = Literal["calibrated", "dynamic"]
+# (runtime, number format) -> why there is no such export. All others are offered.
+NOT_OFFERED: dict[tuple[Runtime, ExportPrecision], str] = {
+    ("onnx", "bfloat16"): "ONNX Runtime has no convolutions of it on a CPU; take float16 or int8",
+    ("torch", "float32"): "that is what the folder is already; take a smaller format, or copy it",
+    ("torch", "int8"): "PyTorch has no 3D convolutions of it; take --to openvino, onnx or tensorrt",
+}
 MOST_REPEATS = 1000  # Repeats of a cross-validation: each trains all folds.
 
 

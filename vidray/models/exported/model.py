@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,26 @@ Outputs = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Logits ``(N, K)`` and embeddings ``(N, D)``."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What a graph must be, and where it is to run.
+
+    Attributes:
+        clip_shape: (T, H, W, 3) of the pixels it takes.
+        flow: whether it takes ``flow``, too.
+        classes: number of its logits.
+        device: ``cpu`` or ``cuda``.
+        threads: of a forward pass; None takes one for each core.
+    """
+
+    export: Export
+    clip_shape: tuple[int, int, int, int]
+    flow: bool
+    classes: int
+    device: str
+    threads: int | None
+
+
 class RunGraph(Protocol):
     """A graph that is ready to run; safe to call from several threads."""
 
@@ -29,12 +50,17 @@ class RunGraph(Protocol):
         """The outputs for ``clips`` and, where the network takes it, ``flow``."""
 
 
-# The module and the extra of what runs it, by ``Export.to``.
+# The module of what runs it, its package, and what to install, by ``Export.to``.
 _RUNTIMES = {
-    "onnx": ("vidray.models.exported.onnx", "onnxruntime", "onnx"),
-    "openvino": ("vidray.models.exported.openvino", "openvino", "openvino"),
+    "onnx": ("vidray.models.exported.onnx", "onnxruntime", "vidray[onnx]"),
+    "openvino": ("vidray.models.exported.openvino", "openvino", "vidray[openvino]"),
     "tensorrt": ("vidray.models.exported.tensorrt", "tensorrt", "tensorrt"),
 }
+
+
+def can_run(to: str) -> bool:
+    """Whether what runs exports of this kind is installed."""
+    return find_spec(_RUNTIMES[to][1]) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +140,8 @@ def load_exported(
     Raises:
         UserError: a file is missing, damaged or not allowed, or the runtime is not installed.
     """
-    export = checked_json.build(Export, info["exported"], "exported")
-    module, package, extra = _RUNTIMES[export.to]
+    export = checked_json.build(Export, info["exported"], "exported", may_lack=(Export,))
+    module, package, install = _RUNTIMES[export.to]
     try:
         runtime = import_module(module)
     except ModuleNotFoundError as error:
@@ -123,14 +149,22 @@ def load_exported(
             raise
         raise UserError(
             f"{info['name']} is exported to {export.to}, and {package} is not installed: "
-            f"pip install 'vidray[{extra}]'"
+            f"pip install '{install}'"
         ) from None
     preprocessing = Preprocessing.from_json(info["preprocessing"])
     folder = files.local_folder(model_dir, export)
+    opening = Opening(
+        export=export,
+        clip_shape=preprocessing.clip_shape,
+        flow=preprocessing.flow,
+        classes=len(info["class_names"]),
+        device=device,
+        threads=threads,
+    )
     return ExportedModel(
         name=info["name"],
         class_names=tuple(info["class_names"]),
-        run=runtime.open_graph(folder, export, device, threads),
+        run=runtime.open_graph(folder, opening),
         preprocessing=preprocessing,
         clip=ClipSettings.from_json(info["clip"]),
         export=export,

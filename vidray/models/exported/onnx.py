@@ -10,23 +10,58 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from vidray.models.exported.description import Export
-from vidray.models.exported.model import Outputs, RunGraph
+from vidray.errors import UserError
+from vidray.models.exported import onnx_file
+from vidray.models.exported.files import mapped
+from vidray.models.exported.model import Opening, Outputs, RunGraph
+
+GRAPH = "network.onnx"
 
 
-def open_graph(folder: Path, _export: Export, device: str, threads: int | None) -> RunGraph:
-    """The graph of ``network.onnx``."""
+def open_graph(folder: Path, opening: Opening) -> RunGraph:
+    """The graph of ``network.onnx``.
+
+    Raises:
+        UserError: it is damaged, or holds what no export does.
+    """
     options = onnxruntime.SessionOptions()
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # What is wrong is raised.
+    if opening.threads is not None:
+        options.intra_op_num_threads = opening.threads
     providers = ["CPUExecutionProvider"]
-    if device == "cuda":
+    if opening.device == "cuda":
         providers.insert(0, "CUDAExecutionProvider")
-    path = str(folder / "network.onnx")
-    session = onnxruntime.InferenceSession(path, options, providers=providers)
+    data = checked_bytes(folder, opening)
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=providers)
+    except MemoryError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{folder / GRAPH} is no graph that ONNX Runtime can run ({said}): export it again"
+        ) from error
 
     def run(inputs: Mapping[str, NDArray[Any]]) -> Outputs:
         logits, embedding = session.run(["logits", "embedding"], dict(inputs))
         return np.asarray(logits, np.float32), np.asarray(embedding, np.float32)
 
     return run
+
+
+def checked_bytes(folder: Path, opening: Opening) -> bytes:
+    """The bytes of ``network.onnx``, looked at: the very ones that are then run.
+
+    Raises:
+        UserError: it is damaged, or holds what no export does.
+    """
+    path = folder / GRAPH
+    data = mapped(path)
+    inputs, outputs = onnx_file.signature(
+        opening.clip_shape, flow=opening.flow, classes=opening.classes
+    )
+    try:
+        onnx_file.check(data, inputs, outputs)
+    except UserError as error:
+        raise UserError(f"{path} is not what an export writes: {error}; export it again") from None
+    return bytes(data)
