@@ -28,7 +28,7 @@ Videos = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timed:
+class StageSeconds:
     """Seconds a video; None where a file is not there any more."""
 
     first: float | None
@@ -44,7 +44,7 @@ class Timed:
 
 def measure(
     cheap: Model, dear: Model, threshold: Threshold, stages: Sequence[tuple[float, Videos]]
-) -> Timed:
+) -> StageSeconds:
     """Label the videos by each model and by both, one after another.
 
     Args:
@@ -60,7 +60,7 @@ def measure(
         means = [(share, _mean_seconds(label, videos)) for share, videos in stages]
         known = [share * mean for share, mean in means if mean is not None]
         found[name] = sum(known) if len(known) == len(means) else None
-    return Timed(timed_videos=sum(len(videos) for _, videos in stages), **found)
+    return StageSeconds(timed_videos=sum(len(videos) for _, videos in stages), **found)
 
 
 def _mean_seconds(
