@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from tests.models.test_model_files import ABSURD, changed, outcome, places
 from vidray import models
 from vidray.errors import UserError
+from vidray.export.whole import whole
 from vidray.labelling.settings import LabelOptions, check_model, leaves_early
 from vidray.models.exit_rule import ExitRule
 from vidray.models.folder import DeepModel, save_deep
@@ -83,6 +85,19 @@ def test_without_a_rule_nothing_leaves(folder: Path) -> None:
     assert isinstance(model, DeepModel)
     assert model.exits is None
     assert not leaves_early(values)
+
+
+def test_what_is_exported_is_the_whole_network(folder: Path) -> None:
+    model = models.load(str(folder))
+    assert isinstance(model, DeepModel)
+    made = whole(model)
+    clips = np.random.default_rng(0).integers(0, 256, (2, 2, 16, 16, 3)).astype(np.uint8)
+    expected = dataclasses.replace(model, exits=None).predict(clips)
+    np.testing.assert_array_equal(made.predict(clips), expected)
+    assert not any(name.startswith("exits") for name in made.network.state_dict())
+    assert "exits" not in made.info
+    assert "exits" not in made.info["network"]
+    assert whole(made) is made
 
 
 @pytest.mark.parametrize(
