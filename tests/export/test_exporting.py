@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests.command_lines import ROOT
 from vidray import models
@@ -20,14 +19,9 @@ from vidray.export import exporting
 from vidray.export.parity import Parity
 from vidray.export.settings import ExportSettings
 from vidray.export.writing import ExportSource, Written
-from vidray.models.deferral import Threshold
-from vidray.models.exit_rule import ExitRule
 from vidray.models.exported.description import Export
 from vidray.models.exported.model import ExportedModel
-from vidray.models.folder import save_deep
 from vidray.models.model_files import name_and_digest, read_info
-from vidray.models.names import Runtime
-from vidray.models.networks.build import build
 from vidray.storage import checked_json
 
 _CLIPS = np.random.default_rng(7).integers(0, 256, (5, 2, 32, 32, 3), np.uint8)
@@ -251,35 +245,3 @@ def test_any_moment_of_writing_is_no_model_or_a_whole_one(
         exporting.export(network_dir, out, settings)
         assert (Path(out) / "_SUCCESS").exists()
         models.load(out)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("to", ["openvino", "torch"])
-def test_no_clip_leaves_a_graph_early(network_dir: str, tmp_path: Path, to: Runtime) -> None:
-    torch.manual_seed(0)
-    network = {"name": "resnet18_avg", "num_classes": 2, "exits": [2]}
-    built = build("resnet18_avg", num_classes=2, exits=(2,), weights="none")
-    threshold = Threshold(
-        value=0.0, share=1.0, lost=0.0, lost_interval=(0.0, 0.0), allow=0.01, sureness=0.95,
-        num_videos=300, num_groups=300,
-    )  # fmt: skip
-    rule = ExitRule(temperatures=(1.0,), threshold=threshold)
-    given = {**read_info(network_dir), "network": network, "exits": rule.to_json()}
-    (tmp_path / "parent").mkdir()
-    save_deep(str(tmp_path / "parent"), given, built.network.state_dict())
-    found = _export(
-        str(tmp_path / "parent"), tmp_path / "m", to=to, least_agreement=0.0,
-        precision="float32" if to == "openvino" else "bfloat16",
-    )  # fmt: skip
-    model, parent = models.load(str(tmp_path / "m")), models.load(str(tmp_path / "parent"))
-    assert isinstance(parent, models.DeepModel)
-    if to == "torch":  # It has its exits still.
-        assert isinstance(model, models.DeepModel)
-        assert model.exits == rule
-        return
-    assert "exits" not in read_info(str(tmp_path / "m"))
-    assert found.largest_change < 1e-4  # Held against what it was made of.
-    assert not isinstance(model, models.ClassicalModel)
-    whole = dataclasses.replace(parent, exits=None)
-    np.testing.assert_allclose(model.predict(_CLIPS), whole.predict(_CLIPS), atol=1e-5)
-    assert np.abs(parent.predict(_CLIPS) - whole.predict(_CLIPS)).max() > 1e-3

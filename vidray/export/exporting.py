@@ -29,9 +29,10 @@ from vidray.export import parity, peak, samples
 from vidray.export.parity import Parity, TimedAnswers
 from vidray.export.samples import Samples
 from vidray.export.settings import ExportSettings
+from vidray.export.whole import whole
 from vidray.export.writing import ExportSource, Written, write
 from vidray.models import inference
-from vidray.models.exported.description import IS_GRAPH, Export, is_graph
+from vidray.models.exported.description import Export, is_graph
 from vidray.models.exported.model import ExportedModel, can_run, load_exported
 from vidray.models.folder import DeepModel
 from vidray.models.model_files import name_and_digest, read_info
@@ -77,8 +78,8 @@ def export(
         return None
     model = models.load(model_dir)
     assert isinstance(model, DeepModel)
-    if settings.to in IS_GRAPH:
-        model = _whole(model)
+    if settings.to != "torch":  # A graph runs from end to end.
+        model = whole(model)
     source = _source(model, settings)
     compared = _compared(model, settings)
     with tempfile.TemporaryDirectory(prefix="vidray-export-") as made:
@@ -96,17 +97,6 @@ def _check_exportable(model_dir: str, info: Mapping[str, Any]) -> None:
         raise UserError(f"{shown} holds {info['name']}, a classical model: only networks export")
     if info.get("exported") is not None:
         raise UserError(f"{shown} holds an export: give the folder that it was exported from")
-
-
-def _whole(model: DeepModel) -> DeepModel:
-    """The model without the rule of its early exits: all clips go through the whole of a graph."""
-    if model.exits is not None and model.exits.threshold.value is not None:
-        print(
-            "note: no clip leaves a graph early: this one answers as "
-            f"{model.name} does without its exits"
-        )
-    info = {name: value for name, value in model.info.items() if name != "exits"}
-    return dataclasses.replace(model, exits=None, info=info)
 
 
 def _source(model: DeepModel, settings: ExportSettings) -> ExportSource:
