@@ -105,6 +105,26 @@ def test_the_threshold_lies_between_the_last_kept_and_the_next() -> None:
     assert min(abs(sure - found.value)) > 1e-4
 
 
+def test_of_very_many_some_are_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = np.random.default_rng(0)
+    sure = draws.random(900)
+    cheap = draws.random(900) < 0.5 + sure / 2
+    dear = np.where(draws.random(900) < 0.2, ~cheap, cheap)
+    exact = choose_threshold(sure, cheap, dear, allow=0.1)
+    tests: list[float] = []
+    test = deferral._p_of_videos
+
+    def counted(lost: np.ndarray, allow: float) -> float:
+        tests.append(allow)
+        return test(lost, allow)
+
+    monkeypatch.setattr(deferral, "_MOST_TESTS", 50)
+    monkeypatch.setattr(deferral, "_p_of_videos", counted)
+    found = choose_threshold(sure, cheap, dear, allow=0.1)
+    assert tests.count(0.1) <= 51
+    assert 0.1 < exact.share - 0.021 <= found.share <= exact.share
+
+
 def test_equal_confidences_are_kept_together_or_not_at_all() -> None:
     sure = np.repeat([0.9, 0.6], [500, 500])
     cheap = np.r_[np.ones(500, bool), np.arange(500) >= 300]
