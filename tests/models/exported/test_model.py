@@ -157,6 +157,18 @@ def test_weights_cut_by_their_maker_are_one_line(tmp_path: Path, to: Runtime) ->
         models.load(str(folder))
 
 
+@pytest.mark.parametrize("to", _RUNTIMES)
+def test_a_graph_of_fewer_classes_is_named_with_what_to_do(tmp_path: Path, to: Runtime) -> None:
+    folder = write(tmp_path, to)
+    values = json.loads((folder / "model.json").read_text())
+    values["class_names"] = ["a", "b", "c"]
+    values["network"]["num_classes"] = 3
+    (folder / "model.json").write_text(json.dumps(values))
+    told = f"^{folder}/network.* is not what an export writes: .*logits is of another.*export it"
+    with pytest.raises(UserError, match=told):
+        models.load(str(folder))
+
+
 def test_a_graph_that_contradicts_itself_is_one_line(tmp_path: Path) -> None:
     proto = onnx_graph()
     proto.graph.node[3].input[0] = "nobody"

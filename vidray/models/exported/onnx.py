@@ -63,12 +63,12 @@ def checked_bytes(folder: Path, opening: Opening) -> bytes:
         UserError: it is damaged, or holds what no export does.
     """
     path = folder / GRAPH
-    data = mapped(path)
+    data = bytes(mapped(path))  # Before it is looked at: the file may change meanwhile.
     inputs, outputs = onnx_file.signature(
         opening.clip_shape, flow=opening.flow, classes=opening.classes
     )
     try:
-        onnx_file.check(data, inputs, outputs)
+        onnx_file.check(memoryview(data), inputs, outputs)
     except UserError as error:
         raise UserError(f"{path} is not what an export writes: {error}; export it again") from None
-    return bytes(data)
+    return data

@@ -45,8 +45,10 @@ def open_graph(folder: Path, opening: Opening) -> RunGraph:
         model = core.read_model(text, weights)
         _check_ends(model, opening)
         compiled = core.compile_model(model, "CPU", settings)
-    except (MemoryError, UserError):
+    except MemoryError:
         raise
+    except UserError as error:
+        raise _foreign(folder, error) from None
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise UserError(
@@ -63,6 +65,10 @@ def open_graph(folder: Path, opening: Opening) -> RunGraph:
     return run
 
 
+def _foreign(folder: Path, error: UserError) -> UserError:
+    return UserError(f"{folder / GRAPH} is not what an export writes: {error}; export it again")
+
+
 def _checked_files(folder: Path) -> tuple[bytes, NDArray[np.uint8]]:
     """The graph, the very bytes that were looked at, and its weights where they lie on the disk."""
     # OpenVINO wants to be able to write; it changes nothing, and no change would reach the file.
@@ -71,9 +77,7 @@ def _checked_files(folder: Path) -> tuple[bytes, NDArray[np.uint8]]:
     try:
         xml_file.check(memoryview(data), weights_bytes=len(weights))
     except UserError as error:
-        raise UserError(
-            f"{folder / GRAPH} is not what an export writes: {error}; export it again"
-        ) from None
+        raise _foreign(folder, error) from None
     return data, weights
 
 
