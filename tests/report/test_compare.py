@@ -14,6 +14,7 @@ from vidray.evaluation.metrics import compute_metrics
 from vidray.report import beside, formats
 from vidray.report.blocks import Chart, DataTable, Part, Prose, Section
 from vidray.report.judged import compare
+from vidray.report.judged.comparable import kind_of
 from vidray.report.judged.compare import groups, pairs_of
 from vidray.report.runs import JudgedModel, Runs, SearchResult
 
@@ -45,6 +46,13 @@ def _table(section: Section, name: str) -> pd.DataFrame:
 
 
 # What may stand side by side
+
+
+def test_two_models_are_not_shown_as_the_first_of_them() -> None:
+    config = {"model": "/runs/knn", "then": "/runs/r3d_18", "split": "test"}
+    both = judged("both", mostly(20, 4), report={"config": config})
+    assert both.title == "knn, then r3d_18"
+    assert kind_of(both) is None
 
 
 def test_the_same_videos_in_another_order_are_one_group() -> None:

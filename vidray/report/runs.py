@@ -151,11 +151,14 @@ class JudgedModel(FinishedRun):
 
     @property
     def title(self) -> str:
-        """The model's name, if its folder is given; else that of the folder it was in."""
-        stated = self.config.get("model")
+        """The model's name, if its folder is given; else that of the folder it was in. Of two
+        models, one asked after the other, both.
+        """
+        stated, then = self.config.get("model"), self.config.get("then")
         if self.model is not None:
             return str(self.model.info["name"])
-        return storage.name_of(stated) if isinstance(stated, str) and stated else self.name
+        found = storage.name_of(stated) if isinstance(stated, str) and stated else self.name
+        return f"{found}, then {storage.name_of(then)}" if isinstance(then, str) else found
 
 
 @dataclass(frozen=True, kw_only=True)
