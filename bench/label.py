@@ -1,18 +1,22 @@
-"""Videos labelled per second: the plain PyTorch way, vidray in a process pool, vidray on Ray.
+"""Videos labelled per second: the plain PyTorch way, vidray on Ray, and vidray with exports.
 
-    python bench/label.py                              # 8-second 320x240 XviD clips, made here
-    python bench/label.py --videos DIR --runs 3        # any source of videos
+    python bench/label.py                              # 240 8-second 320x240 XviD clips, made here
+    python bench/label.py --videos DIR --runs 3        # any source of labelled videos
+    python bench/label.py --model s3d --work WORK      # WORK keeps models and exports for next time
     python bench/label.py --precision bfloat16         # where the processor has it
 
-The plain way is a DataLoader with as many workers, decord, float32 and batches of 8. All ways take
-the same frames of the same videos to the same fresh network and run in turn; printed are medians,
-how many labels agree, and how near the floor is: decoding alone and the network alone, one after
-the other, since they share the cores. Needs the ``decord`` extra.
+The plain way is a DataLoader with as many workers, decord, float32 and batches of 8, PyTorch with
+its own number of threads. All ways take the same frames of the same videos to the same network and
+run in turn; printed are medians, how many labels agree with the plain way's, and how near each is
+to its floor: decoding alone and the network alone, one after the other, since they share the cores.
+
+The network is fresh but for its head, which is fitted to the videos of split train (to all of those
+made here), so that labels have the certainty of learnt ones. Exports are OpenVINO's, by
+``jobs/export.py``. Needs the ``decord`` extra, and ``export`` and ``openvino``.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 import statistics
 import subprocess
@@ -20,139 +24,138 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import tyro
-from numpy.typing import NDArray
 
+from bench.label_model import CLASSES, export_model, make_model, save_fresh
+from bench.label_ways import decode_all, label_all, run_network
 from bench.xvid_clips import make_clips
-from vidray import models, sources, storage
+from vidray import models, sources
 from vidray.labelling.commits import read_labels
-from vidray.labelling.labeller import label_videos
-from vidray.labelling.settings import LabelOptions, LabelPrecision, LabelSettings, name_and_digest
-from vidray.labelling.torch_predictor import TorchPredictor, use_one_thread
-from vidray.models.folder import save_deep
-from vidray.models.preprocess import KINETICS, Preprocessing
+from vidray.labelling.options import LabelOptions, LabelPrecision
+from vidray.models.preprocess import KINETICS
 from vidray.tables import run_folder
 from vidray.video import clips
 from vidray.video.clips import ClipSettings
-from vidray.video.decode import Video
 
 _ROOT = Path(__file__).resolve().parents[1]
-_CLASSES = ("a", "b", "c", "d")
 _BATCH = 8
-Way = Literal["plain", "pool", "ray", "decode", "network"]
+Way = Literal["plain", "pool", "ray", "export", "decode", "network"]
+Found = dict[str, list[tuple[float, list[str]]]]
+"""Seconds and labels of each run of a way."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     """Compare ways to label."""
 
-    clips: int = 64
+    clips: int = 240
     """Number of clips to make."""
     videos: str = ""
-    """Source of videos to use instead of making some."""
+    """Source of labelled videos to use instead of making some."""
     runs: int = 3
     """Rounds; medians are printed."""
     model: str = "r3d_18"
-    """Network; its weights do not matter."""
+    """Network."""
     frames: int = 16
     """Frames of a clip."""
     size_px: int = 112
     """Width and height of a clip."""
     precision: LabelPrecision = "float32"
-    """Precision of vidray's ways; the plain way is float32."""
+    """Precision of the way through Ray with PyTorch; the plain way is float32."""
     compile: bool = False
-    """Whether vidray's ways compile the network."""
+    """Whether that compiles the network."""
+    exports: tuple[Literal["float32", "int8"], ...] = ("float32", "int8")
+    """Number formats of exports to label with."""
     workers: int = 2
     """Processes of each way."""
-    skip: tuple[Way, ...] = ()
+    work: str = ""
+    """Folder that keeps clips, model and exports; made before, they are taken as they are."""
+    skip: tuple[Way, ...] = ("pool",)
     """Ways to leave out."""
 
 
 def main(bench: Bench) -> None:
     """Run every way in turn and print medians."""
     with tempfile.TemporaryDirectory() as folder:
-        source = bench.videos or str(make_clips(Path(folder) / "clips", bench.clips))
-        videos = sources.list_videos(source).to_pylist()
-        model = f"{folder}/model"
-        save_model(bench, model)
-        settings = LabelSettings(
-            model=model,
-            model_digest=name_and_digest(model)[1],
-            options=LabelOptions(
-                precision=bench.precision, compile=bench.compile, long_seconds=43_200.0
-            ),
+        work = Path(bench.work or folder)
+        source = bench.videos
+        if not source:
+            made = work / f"clips_{bench.clips}"
+            source = str(made if made.exists() else make_clips(made, bench.clips))
+        model = make_model(
+            work, source, name=bench.model, frames=bench.frames, size_px=bench.size_px
         )
-        config = dataclasses.asdict(settings)
-        ways: dict[Way, Callable[[], tuple[float, list[str]]]] = {
-            "plain": lambda: _plain(model, videos, bench.workers),
-            "pool": lambda: _pool(_start_label, (config,), _label, videos, bench.workers),
-            "ray": lambda: _ray(bench, model, source, Path(folder) / "out"),
-            "decode": lambda: _pool(_start_decode, (model,), _decode, videos, bench.workers),
-            "network": lambda: _pool(_start_network, (config,), _network, videos, bench.workers),
-        }
-        found: dict[Way, list[tuple[float, list[str]]]] = {w: [] for w in ways}
+        exports: dict[str, Path] = {}
+        if "export" not in bench.skip:
+            exports = {kind: export_model(work, model, kind) for kind in bench.exports}
+        rows = sources.list_videos(source).to_pylist()
+        ways = _ways(bench, rows, source, str(model), exports, Path(folder) / "out")
+        found: Found = {name: [] for name in ways}
         for _ in range(bench.runs):
             for name, way in ways.items():
-                if name not in bench.skip:
-                    found[name].append(way())
-                    seconds = found[name][-1][0]
-                    print(f"  {name}: {len(videos) / seconds:.2f} videos/s", flush=True)
-    _report(found, len(videos))
+                found[name].append(way())
+                seconds = found[name][-1][0]
+                print(f"  {name}: {len(rows) / seconds:.2f} videos/s", flush=True)
+        _report(found, len(rows))
 
 
-def _report(found: dict[Way, list[tuple[float, list[str]]]], videos: int) -> None:
-    seconds = {name: statistics.median(s for s, _ in runs) for name, runs in found.items() if runs}
+def save_model(bench: Bench, folder: str) -> None:
+    """A model folder of fresh weights, for benchmarks that need no labels."""
+    save_fresh(Path(folder), bench.model, CLASSES, frames=bench.frames, size_px=bench.size_px)
+
+
+def _ways(
+    bench: Bench,
+    rows: list[dict[str, Any]],
+    source: str,
+    model: str,
+    exports: dict[str, Path],
+    out: Path,
+) -> dict[str, Callable[[], tuple[float, list[str]]]]:
+    """The ways in the order they run: a way, and what it is held against, beside each other."""
+    mine = LabelOptions(precision=bench.precision, compile=bench.compile, long_seconds=43_200.0)
+    workers = bench.workers
+    ways: dict[str, Callable[[], tuple[float, list[str]]]] = {
+        "plain": partial(_plain, model, rows, workers),
+        "pool": partial(label_all, model, mine, rows, workers),
+        "ray": partial(_ray, bench, model, source, out, _torch_flags(bench)),
+        "decode": partial(decode_all, model, rows, workers),
+        "network": partial(run_network, model, mine, rows, workers),
+    }
+    ways = {name: way for name, way in ways.items() if name not in bench.skip}
+    for kind, folder in exports.items():
+        ways[f"ray {kind}"] = partial(_ray, bench, str(folder), source, out, [])
+        if "network" not in bench.skip:
+            plain = LabelOptions(long_seconds=43_200.0)
+            ways[f"network {kind}"] = partial(run_network, str(folder), plain, rows, workers)
+    return ways
+
+
+def _report(found: Found, videos: int) -> None:
+    seconds = {name: statistics.median(s for s, _ in runs) for name, runs in found.items()}
     for name, median in seconds.items():
-        print(f"{name:10s}{videos / median:8.2f} videos/s")
-    for mine in ("pool", "ray"):
-        if mine in seconds and "plain" in seconds:
+        print(f"{name:18s}{videos / median:8.2f} videos/s")
+    for mine in (name for name in seconds if name == "pool" or name.startswith("ray")):
+        if "plain" in seconds:
             ratios = [p[0] / m[0] for p, m in zip(found["plain"], found[mine], strict=True)]
             pairs = zip(found["plain"][0][1], found[mine][0][1], strict=True)
             same = statistics.mean(a == b for a, b in pairs)
             ratio = statistics.median(ratios)
             print(f"{mine} is {ratio:.2f} times as fast as plain, {same:.1%} of labels agree")
-    if {"decode", "network"} <= seconds.keys():
-        floor = seconds["decode"] + seconds["network"]
-        print(f"decoding and network one after the other: {videos / floor:.2f} videos/s")
-
-
-def save_model(bench: Bench, folder: str) -> None:
-    """A model folder of fresh weights."""
-    torch.manual_seed(0)
-    network: dict[str, Any] = {
-        "name": bench.model, "num_classes": len(_CLASSES), "frames": bench.frames,
-        "size_px": bench.size_px,
-    }  # fmt: skip
-    mean, std = KINETICS
-    info = {
-        "family": "deep",
-        "name": bench.model,
-        "class_names": _CLASSES,
-        "network": network,
-        "preprocessing": Preprocessing(
-            num_frames=bench.frames, size_px=bench.size_px, mean=mean, std=std
-        ),
-        "clip": ClipSettings(frames_per_clip=bench.frames, size_px=bench.size_px),
-    }
-    built = models.build(**network).network
-    _spread(built, bench)
-    save_deep(folder, info, built.state_dict())
-
-
-@torch.no_grad()
-def _spread(network: torch.nn.Module, bench: Bench) -> None:
-    """Statistics of batch norms as training would leave them, so that labels are not all one."""
-    noise = torch.randn(4, 3, bench.frames, bench.size_px, bench.size_px)
-    for _ in range(3):
-        network.train()(noise)
+        network = mine.replace("ray", "network") if "ray" in mine else "network"
+        if {"decode", network} <= seconds.keys():
+            floors = [d[0] + n[0] for d, n in zip(found["decode"], found[network], strict=True)]
+            near = statistics.median(f / m[0] for f, m in zip(floors, found[mine], strict=True))
+            print(
+                f"{mine} reaches {near:.0%} of decoding and then the network alone, "
+                f"{videos / statistics.median(floors):.2f} videos/s"
+            )
 
 
 # The plain way
@@ -190,80 +193,28 @@ def _plain(folder: str, videos: list[dict[str, Any]], workers: int) -> tuple[flo
         for pixels, rows in loader:
             inputs = (pixels.permute(0, 4, 1, 2, 3).float() / 255 - mean) / std
             for row, best in zip(rows, model.network(inputs).argmax(dim=1), strict=True):
-                labels[row] = _CLASSES[best]
+                labels[row] = model.class_names[best]
     return time.perf_counter() - began, labels
 
 
-# vidray's ways, and the floor
-
-_in_worker: dict[str, Any] = {}
+# Through Ray
 
 
-def _start_label(config: dict[str, Any]) -> None:
-    _in_worker["label"] = label_videos(config)
+def _torch_flags(bench: Bench) -> list[str]:
+    return ["--precision", bench.precision, *(["--compile"] if bench.compile else [])]
 
 
-def _label(video: dict[str, Any]) -> str:
-    row = {**video, "label": None, "true_label": None, "attempts": 1}
-    label: str = _in_worker["label"](row)["label"][0].as_py()
-    return label
-
-
-def _start_decode(folder: str) -> None:
-    model = models.load(folder)
-    assert isinstance(model, models.DeepModel)
-    _in_worker["clip"] = model.clip
-
-
-def _decode(video: dict[str, Any]) -> str:
-    with storage.opened(video["uri"]) as source, Video(source) as opened:
-        clips.read_clips(opened, source, _in_worker["clip"])
-    return ""
-
-
-def _start_network(config: dict[str, Any]) -> None:
-    use_one_thread()
-    model = models.load(config["model"])
-    assert isinstance(model, models.DeepModel)
-    clip = model.clip
-    shape = (1, clip.frames_per_clip, clip.size_px, clip.size_px, 3)
-    pixels: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    predict = TorchPredictor(model, LabelSettings.from_json(config))
-    _in_worker["network"] = lambda: predict(pixels)
-
-
-def _network(_: dict[str, Any]) -> str:
-    _in_worker["network"]()
-    return ""
-
-
-def _pool(
-    start: Callable[..., None],
-    given: tuple[Any, ...],
-    work: Callable[[dict[str, Any]], str],
-    videos: list[dict[str, Any]],
-    workers: int,
+def _ray(
+    bench: Bench, model: str, source: str, out: Path, flags: list[str]
 ) -> tuple[float, list[str]]:
-    """The work of a sandbox in a bare pool of processes."""
-    # Not forked: PyTorch's threads, started by the plain way, are not there in the child, which
-    # waits for them for ever.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=start, initargs=given) as pool:
-        list(pool.map(work, videos[: 2 * workers]))  # Start-up apart.
-        began = time.perf_counter()
-        labels = list(pool.map(work, videos))
-        return time.perf_counter() - began, labels
-
-
-def _ray(bench: Bench, model: str, source: str, out: Path) -> tuple[float, list[str]]:
+    """The seconds of working, start-up apart."""
     shutil.rmtree(out, ignore_errors=True)
     given = {
         "model": model, "videos": source, "out": out, "workers": bench.workers,
-        "precision": bench.precision, "long-seconds": 43_200,
+        "long-seconds": 43_200,
     }  # fmt: skip
-    flags = [str(word) for name, value in given.items() for word in (f"--{name}", value)]
-    flags += ["--compile"] if bench.compile else []
-    command = [sys.executable, str(_ROOT / "jobs" / "label.py"), *flags]
+    words = [str(word) for name, value in given.items() for word in (f"--{name}", value)]
+    command = [sys.executable, str(_ROOT / "jobs" / "label.py"), *words, *flags]
     subprocess.run(command, check=True, capture_output=True)
     report = run_folder.read_json(str(out))
     labels = read_labels(str(out), columns=["label"])["label"].to_pylist()

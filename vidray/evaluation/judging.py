@@ -214,14 +214,27 @@ def refuse_unknown_classes(chosen: Examples, model: Model) -> None:
 def examples_of(model: Model, data: str) -> Examples:
     """The rows the model takes; UserError where they were made with other settings."""
     if isinstance(model, ClassicalModel):
-        examples = read_features(data, model.families)
+        return matching(model, read_features(data, model.families), data)
+    return matching(model, read_clips(data), data)
+
+
+def matching(model: Model, examples: Examples, data: str) -> Examples:
+    """``examples`` again, where they were made as the model's were.
+
+    Args:
+        examples: features for a classical model, clips for a network.
+        data: where they are from, for the error.
+
+    Raises:
+        UserError: they were made with other settings.
+    """
+    if isinstance(model, ClassicalModel):
         # Families are columns: others may lie beside the model's own.
         found: Settings | ClipSettings = Settings.from_json(examples.settings).only(
             model.features.families
         )
         wanted: Settings | ClipSettings = model.features
     else:
-        examples = read_clips(data)
         found, wanted = ClipSettings.from_json(examples.settings), model.clip
     if found != wanted:
         pairs = [

@@ -358,7 +358,7 @@ def _check_classes(classes: Any) -> None:
 def _check_deep(info: Mapping[str, Any]) -> None:
     network = checked_json.build(Network, info.get("network"), "network", may_lack=_MAY_LACK)
     if (exported := info.get("exported")) is not None:
-        checked_json.build(Export, exported, "exported", may_lack=(Export,))
+        checked_json.build(Export, exported, "exported")
     if network.num_classes != len(info["class_names"]):
         raise UserError(
             f"network.num_classes is {network.num_classes} and class_names has "

@@ -1,7 +1,8 @@
 """Copies on this machine of exported networks in buckets: one for all of its workers.
 
-    CACHE/vidray/exports/KEY.lock   locked by whoever copies, and shared by whoever uses the copy
     CACHE/vidray/exports/KEY/       the files, and their digest
+    CACHE/vidray/exports/KEY.lock   locked while somebody looks at the copy, makes or removes it
+    CACHE/vidray/exports/KEY.used   locked, together with others, by each process that uses it
 
 The key is of the address and of the fingerprints there, so a folder that changes gets another copy.
 A copy is in place at once and whole; it is looked at each time before it is used. The oldest that
@@ -23,10 +24,11 @@ from pathlib import Path
 from vidray import storage
 
 _DIGEST = "sha256"
+_DRAFT = ".draft"
 _PIECE_BYTES = 4 << 20
 # Copies that are kept besides those in use: a night labels with one network, or with two.
 _MOST_UNUSED = 4
-# Locks of copies that this process uses, held until it ends.
+# Copies that this process uses, each with its lock, which ends with the process.
 _held: dict[str, int] = {}
 
 
@@ -45,6 +47,9 @@ def copied(uri: str, files: Sequence[str]) -> Path:
         if not _is_whole(folder, files):
             _copy(uri, files, folder)
         os.utime(folder)  # It is the last to go.
+        if key not in _held:
+            _held[key] = _opened(cache / f"{key}.used")
+            fcntl.flock(_held[key], fcntl.LOCK_SH)
     _remove_unused(cache, keep=key)
     # Replaced while it was copied: what was copied may be of both.
     return folder if _key(uri, files) == key else copied(uri, files)
@@ -94,10 +99,9 @@ def _key(uri: str, files: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Lock for copying; afterwards shared, until this process ends: the copy is in use."""
-    key = path.stem
+    """Wait until nobody else, here or in another process, holds the lock."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = _opened(path)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
@@ -105,21 +109,19 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)  # Whoever removed the copy removed its lock, too.
     try:
         yield
-    except BaseException:
+    finally:
         os.close(descriptor)
-        raise
-    fcntl.flock(descriptor, fcntl.LOCK_SH)
-    if key in _held:
-        os.close(descriptor)
-    else:
-        _held[key] = descriptor
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _copy(uri: str, files: Sequence[str], folder: Path) -> None:
     """Copy files, in one step as others see it."""
-    for left in folder.parent.glob(f"{folder.name}.*.draft"):  # Of a process that was killed.
+    for left in folder.parent.glob(f"{folder.name}.*{_DRAFT}"):  # Of a process that was killed.
         shutil.rmtree(left, ignore_errors=True)
-    draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".draft", dir=folder.parent))
+    draft = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=_DRAFT, dir=folder.parent))
     try:
         for name in files:
             where = storage.join(storage.canonical(uri), name)
@@ -157,13 +159,21 @@ def _digest(folder: Path, files: Sequence[str]) -> str:
 
 def _remove_unused(cache: Path, *, keep: str) -> None:
     """Remove the oldest copies that no process uses."""
-    unused = []
-    for path in cache.glob("*.lock"):
-        if path.stem != keep:
-            with contextlib.suppress(OSError):
-                unused.append(((cache / path.stem).stat().st_mtime, path))
-    for _, path in sorted(unused, reverse=True)[_MOST_UNUSED:]:
-        with contextlib.suppress(OSError), path.open("rb+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: it is in use.
-            shutil.rmtree(cache / path.stem, ignore_errors=True)
-            path.unlink()
+    there = []
+    for folder in cache.iterdir():
+        with contextlib.suppress(OSError):
+            if folder.is_dir() and folder.name != keep and folder.suffix != _DRAFT:
+                there.append((folder.stat().st_mtime, folder))
+    for _, folder in sorted(there, reverse=True)[_MOST_UNUSED:]:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a copy, unless a process uses it."""
+    lock, used = folder.with_name(f"{folder.name}.lock"), folder.with_name(f"{folder.name}.used")
+    with contextlib.suppress(OSError), lock.open("rb+") as locked, used.open("rb+") as mine:
+        for file in (locked, mine):  # BlockingIOError: it is in use.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+        used.unlink()
+        lock.unlink()

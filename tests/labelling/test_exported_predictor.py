@@ -1,0 +1,215 @@
+"""Labels of exported networks: those computed by hand, in processes that never load PyTorch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("openvino")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("onnx")
+
+from tests.labelling.test_labeller import answer, planned, write_scenes
+from tests.models.exported import tiny_graphs
+from tests.ray_cluster import ROOT
+from vidray.distributed.sandbox import Sandbox
+from vidray.errors import UserError
+from vidray.labelling import labeller, predictor, wire
+from vidray.labelling.exported_predictor import open_predictor
+from vidray.labelling.labeller import ClipModel
+from vidray.labelling.options import LabelOptions
+from vidray.labelling.settings import (
+    LabelSettings,
+    check_model,
+    check_runtimes,
+    name_and_digest,
+)
+from vidray.labelling.wire import Answer
+from vidray.models.model_files import network_info, read_info
+from vidray.models.names import Runtime
+
+RUNTIMES: tuple[Runtime, ...] = ("openvino", "onnx")
+OPTIONS = LabelOptions(long_seconds=8.0, window_seconds=2.0, step_seconds=1.0, embedding=True)
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The model folder of a tiny exported network."""
+    where = tmp_path_factory.mktemp("exports") / request.param
+    return str(tiny_graphs.write(where, request.param))
+
+
+def settings_of(folder: str, options: LabelOptions = OPTIONS) -> LabelSettings:
+    return LabelSettings(model=folder, model_digest=name_and_digest(folder)[1], options=options)
+
+
+def by_hand(pixels: NDArray[np.uint8]) -> Answer:
+    """What the tiny network says, by NumPy."""
+    logits, embeddings = tiny_graphs.expected(pixels)
+    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return Answer(exp / exp.sum(axis=1, keepdims=True), embeddings.astype(np.float32))
+
+
+def row_by_hand(video: dict[str, Any], settings: LabelSettings) -> dict[str, Any]:
+    """The LABELS row of a network that is NumPy."""
+    clip = labeller.network(settings, None).clip
+    model = ClipModel(class_names=tiny_graphs.CLASSES, clip=clip, predict=by_hand)
+    return answer(labeller.label_video(video, model, settings))
+
+
+@pytest.mark.parametrize("seconds", [4.0, 12.0])  # one clip; windows
+def test_labels_are_those_computed_by_hand(folder: str, tmp_path: Path, seconds: float) -> None:
+    video = planned(write_scenes(tmp_path / "a.mp4", (seconds / 2, 20), (seconds / 2, 240)))
+    settings = settings_of(folder)
+    config = json.loads(json.dumps(dataclasses.asdict(settings)))
+    here = answer(labeller.label_videos(config)(video))
+    elsewhere = labeller.label_videos(config, predictor.answer_questions(config))
+    expected = row_by_hand(video, settings)
+    assert here["label"] == expected["label"]
+    for column in ("probabilities", "embedding"):
+        np.testing.assert_allclose(here[column], expected[column], atol=1e-5)
+    if seconds > OPTIONS.long_seconds:
+        assert [part["label"] for part in here["segments"]] == [
+            part["label"] for part in expected["segments"]
+        ]
+    assert answer(elsewhere(video)) == here  # Workers and predictors say the very same.
+
+
+def test_what_a_clip_is_does_not_depend_on_who_else_asks(folder: str) -> None:
+    predict = open_predictor(settings_of(folder), may_use_gpu=False)
+    clips = np.random.default_rng(0).integers(0, 256, (9, *tiny_graphs.CLIP), np.uint8)
+    together = predict(clips)
+    assert together.embeddings is not None
+    for k in range(len(clips)):
+        alone = predict(clips[k : k + 1])
+        assert alone.embeddings is not None
+        assert alone.probabilities.tobytes() == together.probabilities[k : k + 1].tobytes()
+        assert alone.embeddings.tobytes() == together.embeddings[k : k + 1].tobytes()
+
+
+def look_inside(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], pa.RecordBatch]:
+    """The work of a sandbox: a label job's work was made, and it says what is loaded by then."""
+    label = labeller.label_videos(config["settings"])
+
+    def work(video: Mapping[str, Any]) -> pa.RecordBatch:
+        row = label(video)
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        found = {
+            "status": row["status"][0].as_py(),
+            "modules": sorted(sys.modules),
+            "maps": Path("/proc/self/smaps").read_text(),
+            "data_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
+        }
+        return pa.record_batch({"json": [json.dumps(found)]})
+
+    return work
+
+
+@pytest.fixture
+def inside(folder: str, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """What a worker's sandbox has loaded after it labelled a video."""
+    video = planned(write_scenes(tmp_path / "a.mp4", (2, 20)))
+    sandbox = Sandbox(
+        "tests.labelling.test_exported_predictor:look_inside",
+        {"settings": dataclasses.asdict(settings_of(folder))},
+        memory_bytes=3 << 30,
+        timeout_seconds=600,
+    )
+    # The sandbox finds vidray where this process did; the tests lie beside it.
+    try:
+        yield json.loads(sandbox.run(video)["json"][0].as_py())
+    finally:
+        sandbox.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_worker_has_no_pytorch_and_maps_the_weights(inside: dict[str, Any], folder: str) -> None:
+    assert inside["status"] == "ok"
+    ours = {"tests", "pytest"}  # The tests themselves import it; nothing is asked of them here.
+    loaded = {name.partition(".")[0] for name in inside["modules"]} - ours
+    assert "torch" not in loaded, sorted(loaded)
+    assert "libtorch" not in inside["maps"]
+    if folder.endswith("openvino"):
+        mapped = re.search(r"network\.bin\n(?:.*\n)*?Private_Dirty: +(\d+) kB", inside["maps"])
+        assert mapped is not None
+        assert mapped[1] == "0"  # Nobody has a copy: workers of a node share its pages.
+
+
+@pytest.mark.slow
+def test_neither_a_driver_nor_a_predictor_has_pytorch(folder: str) -> None:
+    """Nor does who extracts with --embed."""
+    config = json.dumps(dataclasses.asdict(settings_of(folder)))
+    driver = f"""
+from vidray.distributed.resources import PredictorChoice, Resources
+from vidray.labelling import nights
+from vidray.labelling.options import LabelOptions
+night = nights.begin({folder!r}, "v", "o", LabelOptions(), Resources(), PredictorChoice(),
+                     max_attempts=1, config={{}})
+night.labels
+assert night.resources.memory_gib == 2.5
+"""
+    asked = f"""
+import json
+from vidray.labelling import predictor
+predictor.answer_questions(json.loads({config!r}))
+"""
+    for code in (driver, asked):
+        done = subprocess.run(
+            [sys.executable, "-c", code + "\nimport sys\nassert 'torch' not in sys.modules"],
+            check=False, cwd=ROOT, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+def test_options_of_pytorch_are_refused(folder: str) -> None:
+    info = read_info(folder)
+    network = network_info(folder, info)
+    assert network is not None
+    check_model(OPTIONS, info)
+    check_runtimes(OPTIONS, [network])
+    for changed in ({"precision": "bfloat16"}, {"compile": True}):
+        options = dataclasses.replace(OPTIONS, **changed)
+        (name,) = changed
+        told = f"--{name} has no effect on resnet18_avg, which was exported to"
+        with pytest.raises(UserError, match=told):
+            check_runtimes(options, [network])
+        # Of two models one may be PyTorch's: it has an effect on that one.
+        check_runtimes(options, [network, {**network, "exported": None}])
+
+
+def test_the_runtime_decides_a_label(folder: str) -> None:
+    info = read_info(folder)
+    libraries = settings_of(folder).libraries(info, network_info(folder, info))
+    assert "torch" not in libraries
+    assert ("openvino" if folder.endswith("openvino") else "onnxruntime") in libraries
+
+
+def test_an_export_that_changes_during_the_job_is_refused(folder: str, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "m")
+    config = dataclasses.asdict(settings_of(str(copy)))
+    info = json.loads((copy / "model.json").read_text())
+    (copy / "model.json").write_text(json.dumps({**info, "class_names": ["run", "jump"]}))
+    for work in (labeller.label_videos, predictor.answer_questions):
+        with pytest.raises(UserError, match="has changed since the job began"):
+            work(config)
+
+
+def test_a_question_is_answered_in_a_process_of_its_own(folder: str) -> None:
+    config = dataclasses.asdict(settings_of(folder))
+    clips = np.random.default_rng(1).integers(0, 256, (3, *tiny_graphs.CLIP), np.uint8)
+    found = wire.read_answer(predictor.answer_questions(config)(wire.question(clips)))
+    np.testing.assert_allclose(found.probabilities, by_hand(clips).probabilities, atol=1e-5)
