@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
@@ -100,35 +98,16 @@ def test_what_a_clip_is_does_not_depend_on_who_else_asks(folder: str) -> None:
         assert alone.embeddings.tobytes() == together.embeddings[k : k + 1].tobytes()
 
 
-def look_inside(config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], pa.RecordBatch]:
-    """The work of a sandbox: a label job's work was made, and it says what is loaded by then."""
-    label = labeller.label_videos(config["settings"])
-
-    def work(video: Mapping[str, Any]) -> pa.RecordBatch:
-        row = label(video)
-        pages = int(Path("/proc/self/statm").read_text().split()[5])
-        found = {
-            "status": row["status"][0].as_py(),
-            "modules": sorted(sys.modules),
-            "maps": Path("/proc/self/smaps").read_text(),
-            "data_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
-        }
-        return pa.record_batch({"json": [json.dumps(found)]})
-
-    return work
-
-
 @pytest.fixture
 def inside(folder: str, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """What a worker's sandbox has loaded after it labelled a video."""
     video = planned(write_scenes(tmp_path / "a.mp4", (2, 20)))
     sandbox = Sandbox(
-        "tests.labelling.test_exported_predictor:look_inside",
+        "tests.labelling.inside:look_inside",
         {"settings": dataclasses.asdict(settings_of(folder))},
         memory_bytes=3 << 30,
         timeout_seconds=600,
     )
-    # The sandbox finds vidray where this process did; the tests lie beside it.
     try:
         yield json.loads(sandbox.run(video)["json"][0].as_py())
     finally:
@@ -139,14 +118,13 @@ def inside(folder: str, tmp_path: Path) -> Iterator[dict[str, Any]]:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_worker_has_no_pytorch_and_maps_the_weights(inside: dict[str, Any], folder: str) -> None:
     assert inside["status"] == "ok"
-    ours = {"tests", "pytest"}  # The tests themselves import it; nothing is asked of them here.
-    loaded = {name.partition(".")[0] for name in inside["modules"]} - ours
-    assert "torch" not in loaded, sorted(loaded)
+    loaded = {name.partition(".")[0] for name in inside["modules"]}
+    assert not loaded & {"torch", "torchvision", "ray", "sklearn"}, sorted(loaded)
     assert "libtorch" not in inside["maps"]
     if folder.endswith("openvino"):
         mapped = re.search(r"network\.bin\n(?:.*\n)*?Private_Dirty: +(\d+) kB", inside["maps"])
         assert mapped is not None
-        assert mapped[1] == "0"  # Nobody has a copy: workers of a node share its pages.
+        assert int(mapped[1]) <= 4  # A page at the most: workers of a node share the others.
 
 
 @pytest.mark.slow
