@@ -6,10 +6,10 @@
 The classes differ in motion only (see ``vidray.video.synthetic``). The teacher learns from few
 labelled scenes. The student learns from the same in as many steps: alone; taught; and taught on
 scenes without labels, too. All are judged on the videos of other scenes, with intervals over
-scenes, and the students against the teacher video by video. Seconds a clip are of all models in
-turn, one thread, one clip a pass; printed are medians. 70 minutes on an idle core (estimated from
-seconds a step: nobody has had one to himself yet, so there are no figures). A killed training goes
-on from its last epoch.
+scenes, and the students against the teacher video by video. Seconds a clip are CPU time of all
+models in turn, one thread, one clip a pass; printed are medians. A killed training goes on from its
+last epoch. 70 minutes on an idle core, estimated from seconds a step: nobody has had one so long,
+and there are no figures yet.
 """
 
 from __future__ import annotations
@@ -250,16 +250,16 @@ def _right(judged: Judged, model: DeepModel) -> NDArray[np.bool_]:
 
 
 def _seconds(loaded: Mapping[str, DeepModel], test: Examples) -> dict[str, float]:
-    """Seconds of each model for a clip, preprocessing included: the median of rounds."""
+    """CPU seconds of each model for a clip, preprocessing included: the median of rounds."""
     assert test.clips is not None
     clip = test.clips.read(test.table["row"].to_numpy()[:1])
     took: dict[str, list[float]] = {name: [] for name in loaded}
     for number in range(_TIMED_ROUNDS + 3):  # The first ones load caches.
         for name, model in loaded.items():
-            began = time.perf_counter()
+            began = time.process_time()
             model.predict(clip, batch_size=1)
             if number >= 3:
-                took[name].append(time.perf_counter() - began)
+                took[name].append(time.process_time() - began)
     return {name: statistics.median(values) for name, values in took.items()}
 
 

@@ -91,7 +91,7 @@ def main(bench: Bench) -> None:
         model = make_model(
             work, source, name=bench.model, frames=bench.frames, size_px=bench.size_px
         )
-        exports = {}
+        exports: dict[str, Path] = {}
         if "export" not in bench.skip:
             exports = {kind: export_model(work, model, kind) for kind in bench.exports}
         rows = sources.list_videos(source).to_pylist()

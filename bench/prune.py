@@ -27,12 +27,13 @@ import tyro
 
 from bench.finetune import AXES, mirrored
 from vidray import models
-from vidray.evaluation import cost, judging, teaching
+from vidray.evaluation import cost, judging, lesson_changes, teaching
 from vidray.evaluation.intervals import interval, resampled
 from vidray.learning.epoch_lines import EpochLines
 from vidray.learning.examples import Examples, read_clips
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.pruning import start
+from vidray.learning.pruning.settings import PruneSettings
 from vidray.learning.train_config import DeepSettings, FoldSettings, LearningSettings, Workers
 from vidray.models.folder import DeepModel
 from vidray.tables import runs, schema
@@ -83,6 +84,7 @@ class Learner:
             augmentation=Augmentation.none(),
             workers=Workers(in_process=True),
         )
+        settings = PruneSettings(prune=prune).tuning(settings)
         lesson = teaching.lesson_of(
             self.model, self.examples, settings, folds=FoldSettings(), on_rows=EpochLines(epochs)
         )
@@ -171,7 +173,7 @@ def _print_table(folders: dict[str, str], test: Examples) -> None:
         assert isinstance(model, DeepModel)
         networks[name] = model
     milliseconds = _milliseconds(networks)
-    print("| r | parameters | GFLOP a clip | file | ms a clip | accuracy (95 % interval) |")
+    print("| network | parameters | GFLOP a clip | file | ms a clip | accuracy (95 % interval) |")
     print("|---|---|---|---|---|---|")
     for name, model in networks.items():
         shape = (3, FRAMES, SIZE_PX, SIZE_PX)

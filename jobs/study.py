@@ -8,7 +8,8 @@ same videos. Each model is trained once for the test set, folds x repeats times 
 cross-validation and once per fraction for the learning curve: minutes for classical models, that
 many trainings for deep ones. Each is stored as it is done; run the same command again after a kill
 and it goes on from there, also with models, folds or fractions added. Leaves study.json,
-study.parquet, learning_curve.json and learning_curve.png.
+study.parquet, pareto.png, learning_curve.json and learning_curve.png. Exports, pruned networks and
+networks with exits are judged beside them: name their folders with --folders.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def main(config: TrainConfig) -> None:
     lesson = teaching.lesson_of(
         config.model,
         examples,
-        config.learning,
+        config.pruning.tuning(config.learning),
         folds=config.folds,
         on_rows=EpochLines(config.learning.training.epochs),
     )

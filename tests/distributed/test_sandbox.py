@@ -70,6 +70,26 @@ def test_a_child_killed_from_outside_is_replaced(sandbox: Sandbox, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the kernel does not say")
+def test_a_child_whose_cpu_others_hold_says_how_long_it_waited(sandbox: Sandbox) -> None:
+    assert sandbox.cpu_wait_seconds() == 0
+    _, pid = _said(sandbox, "one")
+    cpu = min(os.sched_getaffinity(0))
+    before = sandbox.cpu_wait_seconds()
+    code = f"import os; os.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", code]) as other:
+        os.sched_setaffinity(pid, {cpu})
+        began = time.monotonic()
+        while sandbox.cpu_wait_seconds() < before + 0.01 and time.monotonic() < began + 30:
+            _said(sandbox, "two")
+        waited = sandbox.cpu_wait_seconds() - before
+        assert 0.01 <= waited <= time.monotonic() - began
+        other.kill()
+    sandbox.close()
+    assert sandbox.cpu_wait_seconds() == 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("eat", ["eat", "eat_with_opencv", "eat_with_pytorch"])
 def test_memory_is_capped(sandbox: Sandbox, tmp_path: Path, eat: str) -> None:
     with pytest.raises(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, roc_auc_score
 
 from jobs import study as job
-from tests.command_lines import ROOT
+from tests.command_lines import ROOT, exit_code
 from tests.labelling.test_embedding import SIZE, save_network
 from tests.made_runs import embedding_run
 from tests.ray_cluster import Cluster, Job
@@ -247,6 +247,9 @@ def test_time_left_is_by_model() -> None:
 
 # Figures
 
+# Seconds a video: the CPU-seconds that a run says, beside those of the model alone.
+_MAKING = {"features": 0.5, "clips": None}
+
 
 def _answers(units: list[Unit]) -> dict[str, UnitAnswer]:
     rng = np.random.default_rng(0)
@@ -255,6 +258,7 @@ def _answers(units: list[Unit]) -> dict[str, UnitAnswer]:
             probabilities=rng.dirichlet((1, 1), len(unit.judged)),
             training_seconds=float(number),
             best_epoch=3 if unit.model == "r3d_18" else None,
+            seconds_per_video=1.0,
         )
         for number, unit in enumerate(units)
     }
@@ -265,7 +269,7 @@ def test_figures_are_scikit_learns() -> None:
     rows = _rows()
     units = _plan(rows)
     answers = _answers(units)
-    found = study_figures.summarise(_examples(rows), units, answers, (0.5, 1.0))
+    found = study_figures.summarise(_examples(rows), units, answers, (0.5, 1.0), making=_MAKING)
     assert json.loads(json.dumps(found))["class_names"] == list(LABELS)
     y = np.array([LABELS.index(row["label"]) for row in rows])
 
@@ -294,12 +298,17 @@ def test_figures_are_scikit_learns() -> None:
     expected = accuracy_score(y[judged], answers["r3d_18.test"].probabilities.argmax(axis=1))
     assert test["metrics"]["accuracy"] == pytest.approx(expected)
     assert (test["best_epoch"], test["train_videos"]) == (3, 24)
+    seconds = {model: one["seconds_per_video"] for model, one in found["test"].items()}
+    assert seconds == {"majority": None, "svm": 1.5, "r3d_18": None}
+    assert [one["on_front"] for one in found["test"].values()] == [False, True, False]
+    kinds = [one["kind"] for one in found["test"].values()]
+    assert kinds == ["baseline", "classical", "deep"]
 
 
 def test_one_repeat_has_no_deviation() -> None:
     rows = _rows()
     units = _plan(rows, "svm", repeats=1)
-    found = study_figures.summarise(_examples(rows), units, _answers(units))
+    found = study_figures.summarise(_examples(rows), units, _answers(units), making=_MAKING)
     assert found["cross_validation"]["svm"]["std"]["accuracy"] is None
     assert [one["fraction"] for one in found["learning_curve"]] == [0.5]
 
@@ -308,7 +317,9 @@ def test_one_repeat_has_no_deviation() -> None:
 def test_the_table_has_a_row_per_repeat_and_fraction() -> None:
     rows = _rows()
     units = _plan(rows)
-    found = study_figures.summarise(_examples(rows), units, _answers(units), (0.5, 1.0))
+    found = study_figures.summarise(
+        _examples(rows), units, _answers(units), (0.5, 1.0), making=_MAKING
+    )
     table = study_figures.to_table(found)
     assert table.schema == schema.STUDY
     keys = [(r["model"], r["purpose"], r["repeat"], r["fraction"]) for r in table.to_pylist()]
@@ -358,15 +369,15 @@ def test_an_answer_that_a_stranger_touched_is_one_line(tmp_path: Path) -> None:
     run.write(unit, _examples(rows), _answers([unit])[unit.name])
     (path,) = (path for path in tmp_path.rglob("*.json"))
     good = json.loads(path.read_text())
-    texts = [json.dumps({k: v for k, v in good.items() if k != name}) for name in good]
-    texts.remove(json.dumps({k: v for k, v in good.items() if k != "video_ids"}))
+    needed = good.keys() - {"video_ids", "seconds_per_video"}
+    texts = [json.dumps({k: v for k, v in good.items() if k != name}) for name in needed]
     texts += [
         "",
         "[]",
         "{}",
         *(
             json.dumps({**good, name: value})
-            for name in ("probabilities", "training_seconds", "best_epoch")
+            for name in ("probabilities", "training_seconds", "best_epoch", "seconds_per_video")
             for value in ("x", [[0.5]], [float("nan")], {})
         ),
     ]
@@ -452,12 +463,15 @@ def _times(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (out / "units").iterdir()}
 
 
+_CLOCK = ("training_seconds", "seconds_per_video", "on_front")
+
+
 def _figures(out: Path) -> Any:
     """study.json without what the clock told."""
     text = (out / "study.json").read_text()
 
     def timeless(values: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in values.items() if key != "training_seconds"}
+        return {key: value for key, value in values.items() if key not in _CLOCK}
 
     return json.loads(text, object_hook=timeless)
 
@@ -539,6 +553,42 @@ def test_a_killed_study_goes_on_to_the_same_figures(
     after = _times(out)
     assert {name: after[name] for name in before} == before
     assert _figures(out) == _figures(tmp_path / "whole")
+
+
+def _trained(features: Path, out: Path, *flags: str) -> Path:
+    argv = ("--data", features, "--model", "knn", "--out", out, "--folds", 0, *flags)
+    assert exit_code("jobs/train.py", *argv) == 0
+    return out
+
+
+@pytest.mark.slow
+def test_a_model_folder_is_judged_beside_the_models(features: Path, tmp_path: Path) -> None:
+    report = json.loads((features / "run.json").read_text())
+    measured = {"counts": {"videos": 48}, "seconds": {"in_workers": {"decode": 24.0}}}
+    (features / "run.json").write_text(json.dumps(report | measured))
+    folder, out = _trained(features, tmp_path / "mine"), tmp_path / "study"
+    asked = {"models": ("knn",), "folders": (str(folder),), "folds": 0, "fractions": ()}
+    job.main(_config(features, out, **asked))
+    found = json.loads((out / "study.json").read_text())["test"]
+    assert found["mine"]["metrics"] == found["knn"]["metrics"]
+    assert found["mine"]["training_seconds"] is None
+    assert found["mine"]["kind"] == "classical"
+    assert 0.5 < found["mine"]["seconds_per_video"] < 0.6
+    assert (out / "pareto.png").stat().st_size > 10_000
+    # Another model in the same folder is judged anew, and one of other videos is refused.
+    before = _times(out)
+    _trained(features, folder, "--overwrite", "--seed", "3")
+    job.main(_config(features, out, **asked))
+    assert {name for name, at in _times(out).items() if before.get(name) != at} == {
+        "mine.test.json"
+    }
+    other = _trained(
+        features, tmp_path / "other", "--split-fractions", "0.3", "0.2", "0.5", "--seed", "1"
+    )
+    with pytest.raises(UserError, match=r"test videos were in its training|learnt from other"):
+        job.main(_config(features, out, **asked | {"folders": (str(other),)}))
+    with pytest.raises(UserError, match="two models of this study are called 'mine'"):
+        job.main(_config(features, out, **asked | {"folders": (str(folder), str(folder))}))
 
 
 def test_mistakes_are_told(features: Path, tmp_path: Path) -> None:

@@ -81,16 +81,32 @@ def test_the_second_model_is_timed_where_it_is_asked(
 
 
 def test_seconds_count_by_the_shares_of_the_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = {"easy": 1.0, "hard": 5.0, "gone": None}
+    """Seconds that each way takes of an easy and of a hard video, by a clock that it moves."""
+    now = [0.0]
+    monkeypatch.setattr(two_stages_cost.time, "perf_counter", lambda: now[0])
+    cost = {"easy": (1.0, 5.0, 2.0), "hard": (1.0, 5.0, 6.0)}
+
+    def way(number: int) -> Any:
+        def label(*given: Any) -> bool:
+            video = next(one for one in given if isinstance(one, dict | list))
+            uri = (video[0] if isinstance(video, list) else video)["uri"]
+            now[0] += cost.get(uri, (0.0,) * 3)[number]
+            return uri in cost
+
+        return label
+
+    models = SimpleNamespace(), SimpleNamespace()
+    alone = {id(model): way(number) for number, model in enumerate(models)}
     monkeypatch.setattr(
-        two_stages_cost, "_mean_seconds", lambda label, some: seconds[some[0]["uri"]]
+        two_stages_cost.judging, "label_here", lambda model, some: alone[id(model)](some)
     )
-    easy, hard, gone = ([{"uri": name}] for name in seconds)
-    models = network([], 0.8), network([], 0.7), threshold(0.5)
-    found = two_stages_cost.measure(*models, [(0.75, easy), (0.25, hard)])
-    assert found.seconds_per_video == {"first": 2.0, "second": 2.0, "both": 2.0}
+    monkeypatch.setattr(two_stages_cost, "label_by_both", way(2))
+    easy, hard, gone = ([{"uri": name}] for name in ("easy", "hard", "gone"))
+    both: Any = (*models, threshold(0.5))
+    found = two_stages_cost.measure(*both, [(0.75, easy), (0.25, hard)])
+    assert found.seconds_per_video == {"first": 1.0, "second": 5.0, "both": 3.0}
     assert found.timed_videos == 2
-    assert two_stages_cost.measure(*models, [(0.75, easy), (0.25, gone)]).both is None
+    assert two_stages_cost.measure(*both, [(0.75, easy), (0.25, gone)]).both is None
 
 
 # ---------- the command ----------

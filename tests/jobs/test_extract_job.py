@@ -17,7 +17,8 @@ from tests.ray_cluster import Cluster, Job, ray_workers, sandboxes, send_signal,
 from tests.shared_data import FIGHT
 from tests.videos import write_video
 from vidray import storage
-from vidray.storage import parquet
+from vidray.distributed.timing import Timing
+from vidray.storage import checked_json, parquet
 from vidray.tables import runs
 
 pytestmark = pytest.mark.timeout(1500)
@@ -126,6 +127,15 @@ def test_every_input_has_one_row_and_run_json_adds_up(extracted: Path) -> None:
         "with_corrupt_frames": 0, "with_damaged_packets": 0,
     }  # fmt: skip
     assert set(report["seconds"]["in_workers"]) >= {"decode", "quality", "describe"}
+    # What plans are made of.
+    listed = parquet.read_parquet(str(extracted / "videos.parquet"))
+    timing = checked_json.build(Timing, report["timing"], "timing")
+    assert timing.videos == report["listed"] == 15
+    assert timing.parts == 15
+    assert timing.video_bytes == sum(listed["size_bytes"].to_pylist())
+    worked = timing.seconds_per_video * 15 + timing.part_seconds + timing.block_gap_seconds
+    assert worked <= timing.workers * report["seconds"]["working"]
+    assert report["seconds"]["checking"] >= 0
     assert "15 videos: 12 ok, 3 failed, 0 skipped" in told
     assert (extracted / "_SUCCESS").exists()
     assert not (extracted / "_staging").exists()

@@ -40,6 +40,21 @@ def _run(job: str, *flags: str) -> "subprocess.CompletedProcess[str]":
             ("--model", "c3d", "--families", "color", *_TRAIN),
             "--families has no effect on c3d",
         ),
+        (
+            "train",
+            ("--model", "svm", "--teacher", "t", *_TRAIN),
+            "--teacher has no effect on svm",
+        ),
+        (
+            "train",
+            ("--model", "c3d", "--distill-share", "0.5", *_TRAIN),
+            "--distill-share has no effect without --teacher",
+        ),
+        (
+            "train",
+            ("--model", "c3d", "--teacher", "t", "--distill-temperature", "-1", *_TRAIN),
+            "distill_temperature is -1.0: it must be above 0",
+        ),
         ("study", ("--models", "svm", "--out", "y"), "svm learns from features: give --features"),
         (
             "study",

@@ -192,6 +192,29 @@ def test_a_killed_worker_starts_again_to_the_same_weights(
     assert _weights(tmp_path / "model") == _weights(undisturbed)
 
 
+def test_a_pruning_killed_goes_on_with_the_network_it_chose(
+    job: Job, clips: Path, undisturbed: Path, cluster: Cluster, videos: Path, tmp_path: Path
+) -> None:
+    pruning = (*_DEEP, "--weights", undisturbed, "--prune", "0.5", "--data", clips)
+    whole = job.call(*pruning, "--out", tmp_path / "whole")
+    assert "pruned: " in whole
+    with job.start(*pruning, "--out", tmp_path / "killed") as process:
+        _wait_for_epoch(process, 2)
+        process.kill()
+    begun = tmp_path / "killed" / "_checkpoints" / "pruned"
+    chosen = (begun / "weights.safetensors").read_bytes()
+    wait_until(lambda: not ray_workers(job.cluster, ".*RayTrainWorker"))
+    told = job.call(*pruning, "--out", tmp_path / "killed")
+    assert "epoch 1/4" not in told
+    assert "epoch 4/4" in told
+    assert _weights(tmp_path / "killed") == _weights(tmp_path / "whole")
+    assert len(_weights(tmp_path / "whole")) < 0.75 * len(_weights(undisturbed))
+    assert len(chosen) < 0.75 * len(_weights(undisturbed))
+    labels = tmp_path / "labels"
+    flags = ("--model", tmp_path / "killed", "--videos", videos, "--out", labels)
+    assert "24 ok" in Job("jobs/label.py", cluster).call(*flags)
+
+
 def test_a_taught_model_killed_goes_on_to_the_same_weights_and_with_no_other_teacher(
     job: Job, clips: Path, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -548,16 +548,19 @@ def test_a_killed_commit_holds_up_others_for_a_while_and_itself_not_at_all(
 
 @pytest.mark.slow
 def test_old_folders_go_on(labels: LabelSet) -> None:
-    """Made before numbers were noted, caps told and libraries named."""
+    """Made before numbers were noted, caps told, libraries named and exits there."""
     label(labels, videos(a="1"))
     (commit,) = labels.commits()
     rows = parquet.read_parquet(commit.uri)
     tokens = rows.schema.metadata[b"vidray.runs"]
-    old = rows.drop_columns(["cap", "cap_value"]).replace_schema_metadata({b"vidray.runs": tokens})
+    old = rows.drop_columns(["cap", "cap_value", "exit_stage"]).replace_schema_metadata(
+        {b"vidray.runs": tokens}
+    )
     for name in (labels.name, "other-1"):
         where = storage.join(labels.out, "labels", f"set={name}", "commit-000001.parquet")
         storage.write_bytes(where, parquet.parquet_bytes(old))
-    assert read_labels(labels.out, set_name=labels.name)["cap"].to_pylist() == [None]
+    for name in ("cap", "exit_stage"):
+        assert read_labels(labels.out, set_name=labels.name)[name].to_pylist() == [None]
     assert label(labels, videos(a="1", b="1")) == 2
     assert commits.list_sets(labels.out) == ["other-1", labels.name]
     assert set(seen(labels)) == {"a", "b"}

@@ -54,6 +54,17 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> label.LabelConfig
     return label.LabelConfig(**places)
 
 
+def test_run_json_says_what_the_driver_took(config: label.LabelConfig) -> None:
+    label.main(config)
+    report = json.loads((Path(config.out) / "run.json").read_text())
+    assert report["listed"] == 2
+    assert report["seconds"]["listing"] > 0
+    assert report["seconds"]["committing"] > 0
+    assert report["seconds"]["startup"] >= 0
+    (night,) = Path(config.out).glob("nights/*.json")
+    assert json.loads(night.read_text())["seconds"] == report["seconds"]
+
+
 def test_a_cap_that_has_risen_labels_what_was_over_it(
     config: label.LabelConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -246,6 +246,32 @@ def test_windows_that_show_the_same_frames_are_asked_about_once(tmp_path: Path) 
     )
 
 
+@pytest.mark.parametrize("seconds", [3, 40])
+def test_a_video_went_as_far_as_its_clip_that_went_furthest(tmp_path: Path, seconds: int) -> None:
+    """By clips, and by windows: those of the bright half leave at once."""
+    path = write_scenes(tmp_path / "a.mp4", (seconds / 2, 220), (seconds / 2, 30))
+
+    def predict(pixels: np.ndarray) -> wire.Answer:
+        bright = pixels.mean(axis=(1, 2, 3, 4)) > 125
+        found = np.where(bright[:, None], [0.75, 0.25], [0.25, 0.75])
+        stages = np.where(bright, 1, 3).astype(np.int32)
+        # By way of the process that has the network.
+        return wire.read_answer(wire.write_answer(wire.Answer(found, None, stages)))
+
+    clip = ClipSettings(frames_per_clip=4, size_px=8, clips_per_video=2)
+    model = ClipModel(class_names=("bright", "dark"), clip=clip, predict=predict)
+    assert answer(labeller.label_video(planned(path), model, SETTINGS))["exit_stage"] == 3
+    bright = write_scenes(tmp_path / "b.mp4", (seconds, 220))
+    assert answer(labeller.label_video(planned(bright), model, SETTINGS))["exit_stage"] == 1
+
+
+def test_without_exits_there_is_no_stage(deep: DeepModel, tmp_path: Path) -> None:
+    path = write_scenes(tmp_path / "a.mp4", (2, 220))
+    assert answer(label_video(planned(path), deep, SETTINGS))["exit_stage"] is None
+    whole = wire.Answer(np.array([[0.5, 0.5]]))
+    assert wire.joined([whole, whole]).stages is None
+
+
 @pytest.mark.parametrize("name", ["r3d_18", "x3d_s"])
 def test_the_pixels_of_a_label_are_those_of_training(tmp_path: Path, name: str) -> None:
     """As torchvision and PyTorchVideo resize and crop them, for short and long videos."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.labelling.test_labeller import (
@@ -17,12 +19,15 @@ from tests.labelling.test_labeller import (
     planned,
     write_scenes,
 )
+from tests.models.test_folder import fitted, save, trained
+from vidray.errors import UserError
 from vidray.features import extraction
 from vidray.labelling import labeller, stages, wire
 from vidray.labelling.labeller import ClipModel
-from vidray.labelling.settings import LabelOptions, LabelSettings, Second
+from vidray.labelling.predictor import answer_questions
+from vidray.labelling.settings import LabelOptions, LabelSettings, Second, name_and_digest
 from vidray.labelling.stages import Stage
-from vidray.models.folder import ClassicalModel
+from vidray.models.folder import ClassicalModel, save_classical
 from vidray.video import decode
 from vidray.video.clips import ClipSettings
 
@@ -127,6 +132,22 @@ def test_an_unsure_label_is_the_second_models_of_the_same_pass(
     row = labelled(path, first, second)
     assert (row["stage"], asked, passes) == (2, [2], [2])
     assert same(row, alone(path, second))
+
+
+def test_how_far_a_video_went_is_that_of_the_model_that_labelled_it(tmp_path: Path) -> None:
+    """A first model with early exits says nothing of a second one without."""
+    path = write_scenes(tmp_path / "a.mp4", (2, 140))
+    plain, other = brightness([]), brightness([], **SECOND_CUT)
+    assert isinstance(plain.model, ClipModel)
+    predict = plain.model.predict
+
+    def leaving(pixels: np.ndarray) -> wire.Answer:
+        return dataclasses.replace(predict(pixels), stages=np.full(len(pixels), 3, np.int32))
+
+    early = Stage(model=dataclasses.replace(plain.model, predict=leaving), views=None)
+    assert labelled(path, early, other, threshold=0.0)["exit_stage"] == 3
+    assert labelled(path, early, other)["exit_stage"] is None
+    assert labelled(path, other, early)["exit_stage"] == 3
 
 
 def test_models_of_the_same_clips_have_them_read_once(tmp_path: Path, passes: list[int]) -> None:
@@ -258,3 +279,37 @@ def test_features_are_as_without_the_second_models_frames(tmp_path: Path) -> Non
     found = aside.clips()
     assert found is not None
     assert found.shape == (1, 5, 12, 12, 3)
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_holds_the_second_models_network(tmp_path: Path) -> None:
+    """The label is the same, whoever has the network; the first model's is in the worker."""
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    made = fitted("logistic_regression")
+    save_classical(first, made.info, made.pipeline)
+    save(trained("resnet18_avg"), second)
+    settings = LabelSettings(
+        model=first,
+        model_digest=name_and_digest(first)[1],
+        then=Second(model=second, model_digest=name_and_digest(second)[1], threshold=1.0),
+    )
+    config = json.loads(json.dumps(dataclasses.asdict(settings)))
+    answers = answer_questions(config)
+    asked: list[int] = []
+
+    def ask(question: pa.RecordBatch) -> pa.RecordBatch:
+        asked.append(len(question))
+        return answers(question)
+
+    path = write_scenes(tmp_path / "a.mp4", (1, 140), (1, 60))
+    here, elsewhere = stages.label_videos(config), stages.label_videos(config, ask)
+    row = answer(elsewhere(planned(path)))
+    assert (row["stage"], row["status"], len(asked)) == (2, "ok", 1)
+    assert row == answer(here(planned(path)))
+    sure = dataclasses.replace(settings, then=dataclasses.replace(settings.then, threshold=0.0))
+    kept = stages.label_videos(dataclasses.asdict(sure), ask)
+    assert answer(kept(planned(path)))["stage"] == 1
+    assert len(asked) == 1
+    save(trained("resnet18_avg"), first)  # Replaced while the job runs.
+    with pytest.raises(UserError, match="has changed since the job began"):
+        stages.label_videos(config)

@@ -138,6 +138,9 @@ def test_every_setting_and_the_teacher_decide_the_model(
     assert len(set(texts)) == len(several)
     assert "distillation" not in deciding[0]  # So older trainings go on.
     assert "rows" not in deciding[-1]["distillation"]
+    found = notes(dataclasses.replace(taught, unlabelled="/x", rows=(1, 2), left_out=3), examples)
+    assert "and 2 without labels" in found[0]
+    assert found[1].startswith("3 clips of --unlabelled-data are left out")
 
 
 def test_a_teacher_that_changes_while_it_teaches_is_told(

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from vidray.learning import loop
 from vidray.learning.epochs import EpochRow, Validation
+from vidray.learning.exits import of_every_exit
 from vidray.learning.hyperparameters import Augmentation, Training
 from vidray.learning.loader import Batch, TrainingLoader
 from vidray.learning.losses import Classification
 from vidray.learning.teacher import Distilled, Teacher, answer_of_network, divergence
-from vidray.models.preprocess import Preprocessing
+from vidray.models.networks.exits import ExitNetwork
+from vidray.models.preprocess import Preprocessing, clips_flow
 
 CPU = torch.device("cpu")
 PREPROCESSING = Preprocessing(num_frames=2, size_px=8, mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -188,6 +190,38 @@ def test_a_teacher_of_another_size_is_given_the_same_view(
         assert float(apart.max()) < (12 if "cutmix_alpha" in mixes else 4)
         others = (halved.permute(0, 2, 3, 4, 1) - batch.clips.roll(1, 0).float()).abs().mean()
         assert float(others) > 3 * float(apart.mean())
+
+
+@pytest.mark.parametrize(("own", "others"), [(True, False), (False, True), (True, True)])
+def test_flow_is_given_to_whom_takes_it(own: bool, others: bool) -> None:
+    """Of the very pixels that both see; computed by the loader."""
+    student = replace(PREPROCESSING, size_px=16, flow=own)
+    taught_by = replace(student, flow=others)
+    given: list[Tensor | None] = []
+
+    def answer(clips: Tensor, flow: Tensor | None, *_: object) -> Tensor:
+        given.append(flow)
+        assert torch.equal(clips, batch.clips)
+        return torch.zeros(len(clips), CLASSES)
+
+    made = loader(preprocessing=student, teacher=taught_by)
+    batch = next(iter(made.epoch(0)))
+    Teacher(answer, taught_by, np.arange(CLASSES)).logits(batch, [slice(None)], CPU, "float32")
+    expected = clips_flow(batch.clips.numpy())
+    for flow, is_there in ((batch.flow, own), (given[0], others)):
+        assert (flow is not None) == is_there
+        assert flow is None or (flow.numpy() == expected).all()
+
+
+def test_every_exit_learns_from_the_teacher() -> None:
+    """A network with one early exit at weight 1: the mean of both heads' losses."""
+    network = ExitNetwork.__new__(ExitNetwork)
+    nn.Module.__init__(network)
+    network.exits, network.loss_weight = nn.ModuleList([nn.Identity()]), 1.0
+    objective, both = distilled(), targets([0, -1], logits(2, 1))
+    heads = [logits(2, seed) for seed in (2, 3)]
+    found = of_every_exit(network, objective).loss_sum(torch.stack(heads, dim=1), both)
+    torch.testing.assert_close(found, sum(objective.loss_sum(h, both) for h in heads) / 2)
 
 
 def test_a_student_sees_the_same_views_with_and_without_a_teacher() -> None:

@@ -79,9 +79,11 @@ def test_a_copy_of_the_pixels_under_another_name_is_not_learnt_from(
         {**row, "video_id": f"c{k}", "uri": f"/c/{k}", "fingerprint": f"c{k}", "group": None,
          "split": None} for k, row in enumerate(videos(16))
     ]  # fmt: skip
-    found = learnt(run(tmp_path, rows), labelled)
+    data = run(tmp_path, rows)
+    found = learnt(data, labelled)
     judging = {k for k, row in enumerate(videos(16)) if row["split"] != "train"}
     assert found == [f"c{k}" for k in range(16) if k not in judging]
+    assert clips_beside(data, labelled).left_out == len(judging)
 
 
 def test_the_data_themselves_give_their_rows_without_a_label(tmp_path: Path) -> None:

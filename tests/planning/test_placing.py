@@ -29,7 +29,7 @@ def mean(placed: Placed) -> float:
 def test_a_worker_on_each_cpu() -> None:
     found = place(node(), rates())
     assert (found.workers, found.predictors) == (8, 0)
-    assert found.limit == "the network, in workers"
+    assert found.limit == "network in workers"
     assert mean(found) == pytest.approx(1.5)
     assert found.work.part_seconds == pytest.approx(2.0 / 40)
     assert found.work.gap_seconds == pytest.approx(0.1)
@@ -39,7 +39,7 @@ def test_memory_holds_fewer() -> None:
     """Of 16 GiB 0.7 are for tasks: 5 workers of 2 GiB."""
     found = place(node(memory_gib=16.0), rates())
     assert found.workers == 5
-    assert found.limit == "the network, in workers, memory (5 workers on 8 CPUs)"
+    assert found.limit == "network in workers; memory, for 5 of 8 CPUs"
 
 
 def test_the_network_of_a_node_may_be_too_slow() -> None:

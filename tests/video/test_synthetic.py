@@ -184,3 +184,18 @@ def test_command_line(
     with pytest.raises(SystemExit, match="2"):
         synthetic.main()
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_single_clips_are_of_scenes_of_their_own(tmp_path: Path) -> None:
+    synthetic.make_single_clips(tmp_path, scenes=5)
+    made = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*.*"))}
+    counts = Counter(path.parent.name for path in made)
+    assert sorted(counts.values()) == [1, 1, 1, 2]
+    assert len({path.stem.split("_g")[1] for path in made}) == 5
+    first = next(iter(made))
+    first.unlink()
+    synthetic.make_single_clips(tmp_path, scenes=6)  # What is missing is made, the same again.
+    again = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*.*"))}
+    assert len(again) == 6
+    assert made.items() <= again.items()

@@ -57,12 +57,14 @@ def busy_seconds(started: Sequence[Any]) -> float | None:
     """Seconds in which the predictors had a question in hand, together; None where one that died
     cannot tell, or there are none.
     """
+    if not started:
+        return None  # Ray may not be there, and ray.get would start it.
     told: list[Any] = [predictor.busy_seconds.remote() for predictor in started]
     try:
         found: list[float] = ray.get(told, timeout=_MOST_SECONDS_TO_TELL)
     except ray.exceptions.RayError:
         return None
-    return sum(found) if found else None
+    return sum(found)
 
 
 def stop(started: Sequence[Any]) -> None:

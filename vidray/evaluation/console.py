@@ -204,7 +204,8 @@ def print_study(out: str, folds: FoldSettings, study: Study) -> None:
 
 
 def _test_table(tests: Mapping[str, Any]) -> Table:
-    table = Table("model", "accuracy", "95 %", "macro F1", "macro AUC", "training", box=None)
+    table = Table("model", "accuracy", "95 %", "macro F1", "macro AUC", "training", "a video", "",
+                  box=None)  # fmt: skip
     for model, one in tests.items():
         metrics = one["metrics"]
         table.add_row(
@@ -213,9 +214,15 @@ def _test_table(tests: Mapping[str, Any]) -> Table:
             _interval(metrics["intervals"]["accuracy"]),
             _shown(metrics["macro_f1"]),
             _shown(metrics["macro_auc"]),
-            f"{one['training_seconds']:.1f} s",
+            _seconds(one["training_seconds"], 1),
+            _seconds(one["seconds_per_video"], 3),
+            "not beaten" if one["on_front"] else "",
         )
     return table
+
+
+def _seconds(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f} s"
 
 
 def _cross_validation_table(found: Mapping[str, Any]) -> Table:

@@ -125,9 +125,11 @@ def choose(said: Said, *, allow: float, ids: list[str]) -> ExitRule:
     """
     names = [group or video for group, video in zip(said.groups, ids, strict=True)]
     calibrates = np.array([_draw(name) % _CALIBRATING == 0 for name in names])
-    if calibrates.all() or not calibrates.any():  # A few videos: nothing can be shown by them.
-        calibrates[:] = np.arange(len(names)) < len(names) - 1
+    if calibrates.all() or not calibrates.any():
+        calibrates = np.array([name == names[0] for name in names])
     fitted, tested = said.of_videos(calibrates), said.of_videos(~calibrates)
+    if not len(tested.labels):  # One recording shows nothing, whatever it has decided.
+        tested = said
     labels = fitted.labels[fitted.videos]
     temperatures = tuple(
         fit_temperature(fitted.logits[:, stage], labels)

@@ -42,6 +42,7 @@ from vidray.learning.examples import (
 )
 from vidray.learning.selection import Selection
 from vidray.models.class_map import read_class_map
+from vidray.models.exported.model import ExportedModel
 from vidray.models.folder import ClassicalModel, DeepModel, Model
 from vidray.models.model_files import name_and_digest
 from vidray.storage import parquet
@@ -213,14 +214,27 @@ def refuse_unknown_classes(chosen: Examples, model: Model) -> None:
 def examples_of(model: Model, data: str) -> Examples:
     """The rows the model takes; UserError where they were made with other settings."""
     if isinstance(model, ClassicalModel):
-        examples = read_features(data, model.families)
+        return matching(model, read_features(data, model.families), data)
+    return matching(model, read_clips(data), data)
+
+
+def matching(model: Model, examples: Examples, data: str) -> Examples:
+    """``examples`` again, where they were made as the model's were.
+
+    Args:
+        examples: features for a classical model, clips for a network.
+        data: where they are from, for the error.
+
+    Raises:
+        UserError: they were made with other settings.
+    """
+    if isinstance(model, ClassicalModel):
         # Families are columns: others may lie beside the model's own.
         found: Settings | ClipSettings = Settings.from_json(examples.settings).only(
             model.features.families
         )
         wanted: Settings | ClipSettings = model.features
     else:
-        examples = read_clips(data)
         found, wanted = ClipSettings.from_json(examples.settings), model.clip
     if found != wanted:
         pairs = [
@@ -271,6 +285,9 @@ def _cost(
     were_read: list[bool] = []
     seconds = cost.median_seconds(lambda: were_read.append(label_here(model, videos)), runs=1)
     whole = seconds / len(videos) if all(were_read) else None
+    if isinstance(model, ExportedModel):  # It cannot be looked into: what its network was.
+        own = ("parameters", "flops_per_clip")
+        alone |= {name: getattr(model.export, name) for name in own}
     return {**alone, "end_to_end_seconds_per_video": whole, "timed_videos": len(videos)}
 
 

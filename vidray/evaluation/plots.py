@@ -223,6 +223,59 @@ def learning_curve(rows: Rows) -> Figure:
     return figure
 
 
+def tradeoff(rows: Rows) -> Figure:
+    """Test accuracy against the seconds that a video takes, a dashed line along the front.
+
+    Args:
+        rows: dicts of ``model, accuracy, low, high, seconds_per_video, on_front``, in any order.
+    """
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    axes = figure.subplots()
+    ordered = sorted(rows, key=lambda row: float(row["seconds_per_video"]))
+    front = [row for row in ordered if row["on_front"]]
+    # To the right end: nothing there is better for being slower.
+    along = [*front, {**front[-1], "seconds_per_video": ordered[-1]["seconds_per_video"]}]
+    axes.step(
+        _column(along, "seconds_per_video"),
+        _column(along, "accuracy"),
+        where="post",
+        color=GREY,
+        linestyle="--",
+        label="not beaten in both",
+    )
+    for k, row in enumerate(ordered):
+        accuracy = np.array([float(row["accuracy"])])
+        axes.errorbar(
+            [float(row["seconds_per_video"])],
+            accuracy,
+            yerr=[
+                np.maximum(accuracy - _column([row], "low"), 0),
+                np.maximum(_column([row], "high") - accuracy, 0),
+            ],
+            color=COLOURS[k % len(COLOURS)],
+            marker=MARKERS[k % len(MARKERS)],
+            linestyle="",
+            elinewidth=0.9,
+            capsize=2,
+            label=shown(str(row["model"])),
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}" if len(ordered) > 1 and _is_narrow(ordered) else "")
+    axes.set_xlabel("seconds a video, from the file to the label (logarithmic)")
+    axes.set_ylabel("accuracy on the test videos")
+    axes.set_title("What accuracy costs, with 95 % intervals")
+    open_frame(axes)
+    figure.legend(loc="outside right upper", fontsize=8)
+    return figure
+
+
+def _is_narrow(ordered: Rows) -> bool:
+    """Whether the seconds are within a power of ten or so: then that axis needs its small ticks."""
+    first, last = (float(row["seconds_per_video"]) for row in (ordered[0], ordered[-1]))
+    return last < 20 * first
+
+
 def _column(rows: Rows, name: str) -> NDArray[np.float64]:
     """float64 (N,), NaN for null: matplotlib leaves those points out."""
     return np.array([math.nan if row[name] is None else row[name] for row in rows], np.float64)

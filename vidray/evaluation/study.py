@@ -13,6 +13,7 @@ that was killed goes on with its next unit, and one that is widened keeps what i
       _work/                checkpoints of the deep model that is being trained
       study.json            all figures
       study.parquet         a row per model, purpose and repeat or fraction (STUDY)
+      pareto.png            accuracy against the seconds a video takes
       learning_curve.json, learning_curve.png
       _SUCCESS              written last
 """
@@ -34,6 +35,7 @@ from vidray.errors import UserError
 from vidray.evaluation import plots, study_figures, study_plan
 from vidray.evaluation.drawing import save_figure
 from vidray.evaluation.study_answers import StudyTeacher, StudyVideos, UnitAnswer
+from vidray.evaluation.study_folders import folder_units, seconds_to_make
 from vidray.evaluation.study_plan import Unit
 from vidray.evaluation.study_settings import StudySettings
 from vidray.learning import split_report
@@ -74,7 +76,7 @@ def run(settings: StudySettings, out: str, *, overwrite: bool) -> Study:
     recorded = before.get("asked") if before and not overwrite else None
     data = _read(settings, recorded)
     baselines = study_plan.BASELINES if data.features is not None else (names.MAJORITY,)
-    units = study_plan.plan(
+    planned = study_plan.plan(
         data.videos,
         [*baselines, *dict.fromkeys(settings.models)],
         folds=settings.folds,
@@ -82,6 +84,7 @@ def run(settings: StudySettings, out: str, *, overwrite: bool) -> Study:
         seed=settings.learning.seed,
         calibrated=settings.learning.classical.calibrated,
     )
+    units = [*planned, *folder_units(settings.folders, planned)]
     folder = StudyRun(
         out=out,
         settings=_deciding(settings, data),
@@ -91,7 +94,16 @@ def run(settings: StudySettings, out: str, *, overwrite: bool) -> Study:
     folder.folder.claim(overwrite=overwrite)
     answers = _answer_all(settings, folder, data, units)
     found = Study(
-        figures=study_figures.summarise(data.videos, units, answers, settings.fractions),
+        figures=study_figures.summarise(
+            data.videos,
+            units,
+            answers,
+            settings.fractions,
+            making={
+                "features": seconds_to_make(settings.features),
+                "clips": seconds_to_make(settings.clips),
+            },
+        ),
         counts=_counts(data),
     )
     _write(folder.folder, found)
@@ -103,6 +115,8 @@ def _write(folder: RunFolder, found: Study) -> None:
     table = study_figures.to_table(found.figures)
     write_json(folder.path("study.json"), {"videos": found.counts, **found.figures})
     storage.write_bytes(folder.path("study.parquet"), parquet.parquet_bytes(table))
+    if rows := study_figures.front_rows(table):
+        save_figure(plots.tradeoff(rows), folder.path("pareto.png"))
     if curve := study_figures.curve_rows(table):
         write_json(folder.path(f"{CURVE}.json"), curve)
         save_figure(plots.learning_curve(curve), folder.path(f"{CURVE}.png"))
@@ -143,6 +157,7 @@ def _asked(settings: StudySettings, data: StudyVideos) -> dict[str, Any]:
     return {
         **{name: uri and storage.without_secrets(uri) for name, uri in sources.items()},
         "models": list(settings.models),
+        "folders": [storage.without_secrets(folder) for folder in settings.folders],
         "selection": data.videos.selection.to_json(),
         **dataclasses.asdict(settings.folds),
         "fractions": list(settings.fractions),
@@ -165,7 +180,7 @@ def _answer_all(
     stored = {unit.name: run.read(unit, data.videos) for unit in units}
     answers = {name: answer for name, answer in stored.items() if answer is not None}
     left = [unit for unit in units if unit.name not in answers]
-    for name in dict.fromkeys(unit.model for unit in left if unit.model in names.DEEP):
+    for name in dict.fromkeys(u.model for u in left if u.takes == "clips" and not u.folder):
         # What is wrong with a network is said here, before any work.
         started = make_network(data.job(name, data.videos, settings.learning), fresh=True)
         if started.loaded:
@@ -173,7 +188,7 @@ def _answer_all(
     if answers:
         print(f"{len(answers)} of {len(units)} units were done already", flush=True)
     teacher = StudyTeacher(data, settings.learning, run.folder.work)
-    known = [(u.model, answers[u.name].training_seconds) for u in units if u.name in answers]
+    known = [(u.model, answers[u.name].training_seconds or 0.0) for u in units if u.name in answers]
     while left:
         unit = left.pop(0)
         began = time.monotonic()
@@ -236,11 +251,13 @@ class StudyRun:
             shape = (len(unit.judged), len(videos.class_names))
             if probabilities.shape != shape or not np.isfinite(probabilities).all():
                 raise ValueError("no probabilities")
-            epoch = values["best_epoch"]
+            epoch, trained = values["best_epoch"], values["training_seconds"]
+            each = values.get("seconds_per_video")  # Older answers lack it.
             return UnitAnswer(
                 probabilities=probabilities,
-                training_seconds=float(values["training_seconds"]),
+                training_seconds=None if trained is None else float(trained),
                 best_epoch=None if epoch is None else int(epoch),
+                seconds_per_video=None if each is None else float(each),
             )
 
         return self.folder.parsed(_where(unit), parse)
@@ -264,4 +281,6 @@ def _where(unit: Unit) -> str:
 def _digest(unit: Unit, videos: Examples) -> str:
     ids = videos.table["video_id"].to_pylist()
     parts = (unit.train, unit.val, unit.judged)
-    return digests.of([unit.name, unit.seed, [[ids[row] for row in p.tolist()] for p in parts]])
+    own = [] if unit.digest is None else [unit.digest]
+    rows = [[ids[row] for row in part.tolist()] for part in parts]
+    return digests.of([unit.name, unit.seed, rows, *own])

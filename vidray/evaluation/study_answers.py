@@ -19,6 +19,7 @@ from vidray.distributed import training
 from vidray.errors import UserError
 from vidray.evaluation import judging
 from vidray.evaluation.judged import judge
+from vidray.evaluation.study_folders import judge_folder
 from vidray.evaluation.study_plan import METADATA, Unit
 from vidray.learning.deep_job import DeepJob, make_job
 from vidray.learning.epochs import best_epoch
@@ -37,11 +38,13 @@ class UnitAnswer:
         probabilities: ``float64 (N, K)`` of the judged videos.
         training_seconds: wall clock.
         best_epoch: the epoch kept of a deep model.
+        seconds_per_video: of the model alone, given its features or clips; wall clock.
     """
 
     probabilities: NDArray[np.float64]
-    training_seconds: float
+    training_seconds: float | None
     best_epoch: int | None = None
+    seconds_per_video: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +109,16 @@ class StudyTeacher:
     def answer(self, unit: Unit) -> UnitAnswer:
         """The answer of a unit; UserError, with the unit's name, if it can't be trained."""
         try:
+            if unit.folder is not None:
+                return self._folder(unit)
             return self._deep(unit) if unit.model in names.DEEP else self._classical(unit)
         except UserError as error:
             raise UserError(f"{unit.name}: {error}") from error
+
+    def _folder(self, unit: Unit) -> UnitAnswer:
+        sources = {"features": self._data.features, "clips": self._data.clips}
+        found, seconds = judge_folder(unit, self._data.videos, sources)
+        return UnitAnswer(probabilities=found, training_seconds=None, seconds_per_video=seconds)
 
     def _classical(self, unit: Unit) -> UnitAnswer:
         x, groups = self._data.matrix(unit.model), self._data.videos.groups
@@ -123,9 +133,10 @@ class StudyTeacher:
             calibrated=self._settings.classical.calibrated,
         )
         seconds = time.monotonic() - began
-        return UnitAnswer(
-            probabilities=classical.predict(fitted, x[unit.judged]), training_seconds=seconds
-        )
+        began = time.perf_counter()
+        found = classical.predict(fitted, x[unit.judged])
+        each = (time.perf_counter() - began) / len(unit.judged)
+        return UnitAnswer(probabilities=found, training_seconds=seconds, seconds_per_video=each)
 
     def _deep(self, unit: Unit) -> UnitAnswer:
         job = self._unit_job(unit)
@@ -135,9 +146,11 @@ class StudyTeacher:
             job, folder=folder, workers=self._settings.workers, on_rows=lambda _: None
         )
         seconds = time.monotonic() - began
+        found, each = self._predict(unit, job, trained.state)
         answer = UnitAnswer(
-            probabilities=self._predict(unit, job, trained.state),
+            probabilities=found,
             training_seconds=seconds,
+            seconds_per_video=each,
             best_epoch=trained.rows[best_epoch(trained.rows, job.training)].epoch,
         )
         storage.remove_tree(folder, inside=self._work)
@@ -155,8 +168,10 @@ class StudyTeacher:
 
     def _predict(
         self, unit: Unit, job: DeepJob, state: Mapping[str, torch.Tensor]
-    ) -> NDArray[np.float64]:
-        """``float64 (N, K)``: clips of one video averaged, in the order of ``unit.judged``."""
+    ) -> tuple[NDArray[np.float64], float]:
+        """``float64 (N, K)``: clips of one video averaged, in the order of ``unit.judged``; and the
+        seconds a video.
+        """
         clips = self._data.clips
         assert clips is not None
         network = models.build_model(**job.network)
@@ -172,6 +187,9 @@ class StudyTeacher:
         ids = self._data.videos.table["video_id"].take(pa.array(unit.judged))
         table = clips.table.filter(pc.is_in(clips.table["video_id"], ids.combine_chunks()))
         asked = dataclasses.replace(clips, table=table)
-        judged = judge(table, judging.predict(model, asked))
+        began = time.perf_counter()
+        found = judging.predict(model, asked)
+        seconds = (time.perf_counter() - began) / len(unit.judged)
+        judged = judge(table, found)
         row = {video: k for k, video in enumerate(judged.video_ids)}
-        return judged.probabilities[[row[video] for video in ids.to_pylist()]]
+        return judged.probabilities[[row[video] for video in ids.to_pylist()]], seconds

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vidray.evaluation.fronts import pareto
 from vidray.evaluation.judged import judge
 from vidray.evaluation.study_answers import UnitAnswer
 from vidray.evaluation.study_plan import BASELINES, Purpose, Unit
 from vidray.learning.examples import Examples
 from vidray.tables import schema
 
+# By what a model is given.
+_KINDS = {None: "baseline", "features": "classical", "clips": "deep"}
 _MEANS = ("accuracy", "macro_f1", "macro_auc", "log_loss")
 
 
@@ -24,19 +27,23 @@ def summarise(
     units: Sequence[Unit],
     answers: Mapping[str, UnitAnswer],
     fractions: Sequence[float] = (),
+    *,
+    making: Mapping[str, float | None],
 ) -> dict[str, Any]:
     """All figures, as JSON can hold them.
 
     Args:
         videos, units, fractions: see ``plan``.
         answers: unit's name -> answer.
+        making: CPU-seconds a video of the ``features`` and the ``clips`` that models are given.
 
     Returns:
         ``class_names``; ``test``: model -> figures; ``cross_validation``: model -> ``mean`` and
         ``std`` over repeats of accuracy, macro_f1, macro_auc, log_loss, and ``repeats``, the
         figures of each; ``learning_curve``: figures with ``model`` and ``fraction``. Figures are
         ``train_videos, training_seconds, best_epoch`` and ``metrics``, those of
-        ``evaluation.compute_metrics``.
+        ``evaluation.compute_metrics``; those of ``test`` also have ``seconds_per_video``, from the
+        file to the label, and ``on_front``.
     """
 
     def figures(*together: Unit) -> dict[str, Any]:
@@ -49,12 +56,47 @@ def summarise(
         curve += [dataclasses.replace(unit, fraction=1.0) for unit in whole]
     return {
         "class_names": videos.class_names,
-        "test": {model: figures(unit) for model, unit in tests.items()},
+        "test": _with_fronts(
+            {model: figures(unit) for model, unit in tests.items()},
+            {model: _seconds(unit, answers[unit.name], making) for model, unit in tests.items()},
+        ),
         "cross_validation": _cross_validations(units, figures),
         "learning_curve": [
             {"model": unit.model, "fraction": unit.fraction, **figures(unit)} for unit in curve
         ],
     }
+
+
+def _seconds(unit: Unit, answer: UnitAnswer, making: Mapping[str, float | None]) -> float | None:
+    """Seconds a video, from the file to the label; None of a baseline, and where not known."""
+    made = None if unit.takes is None else making[unit.takes]
+    if made is None or answer.seconds_per_video is None:
+        return None
+    return made + answer.seconds_per_video
+
+
+def _with_fronts(
+    tests: Mapping[str, dict[str, Any]], seconds: Mapping[str, float | None]
+) -> dict[str, dict[str, Any]]:
+    accuracies = [one["metrics"]["accuracy"] for one in tests.values()]
+    on_front = pareto([seconds[model] for model in tests], accuracies)
+    return {
+        model: {**one, "seconds_per_video": seconds[model], "on_front": is_on}
+        for (model, one), is_on in zip(tests.items(), on_front, strict=True)
+    }
+
+
+def front_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """The tests of a STUDY table whose seconds are known, as ``plots.tradeoff`` takes them."""
+    return [
+        {
+            **{key: row[key] for key in ("model", "accuracy", "seconds_per_video", "on_front")},
+            "low": row["accuracy_low"],
+            "high": row["accuracy_high"],
+        }
+        for row in table.to_pylist()
+        if row["seconds_per_video"] is not None
+    ]
 
 
 def _figures(
@@ -66,11 +108,17 @@ def _figures(
     metrics = judge(videos.table.take(rows), probabilities).metrics(videos.class_names)
     best = [answer.best_epoch for answer in answers]
     return {
+        "kind": _KINDS[units[0].takes],
         "train_videos": round(statistics.fmean(len(unit.train) for unit in units)),
-        "training_seconds": sum(answer.training_seconds for answer in answers),
+        "training_seconds": _sum([answer.training_seconds for answer in answers]),
         "best_epoch": best[0] if len(best) == 1 else None,
         "metrics": metrics,
     }
+
+
+def _sum(seconds: Sequence[float | None]) -> float | None:
+    known = [one for one in seconds if one is not None]
+    return sum(known) if len(known) == len(seconds) else None
 
 
 def _cross_validations(
@@ -135,6 +183,9 @@ def _row(
         "accuracy_high": high,
         **{key: metrics[key] for key in _MEANS},
         "training_seconds": found["training_seconds"],
+        "seconds_per_video": found.get("seconds_per_video"),
+        "on_front": found.get("on_front"),
+        "kind": found["kind"],
     }
 
 

@@ -46,6 +46,9 @@ class Unit:
         judged: what it gives probabilities for; no recording of it is in ``train`` or ``val``.
         folds, repeat, fold: of a cross-validation.
         fraction: of a learning curve.
+        folder: of a finished model, which is judged and not trained.
+        digest: ``name_and_digest`` of it.
+        family: ``classical`` or ``deep``, of it.
     """
 
     model: str
@@ -58,6 +61,17 @@ class Unit:
     repeat: int | None = None
     fold: int | None = None
     fraction: float | None = None
+    folder: str | None = None
+    digest: str | None = None
+    family: str | None = None
+
+    @property
+    def takes(self) -> Literal["features", "clips"] | None:
+        """The run that it is given; None for a baseline."""
+        if self.model in BASELINES and self.folder is None:
+            return None
+        is_deep = self.family == "deep" if self.folder else names.is_deep(self.model)
+        return "clips" if is_deep else "features"
 
     @property
     def name(self) -> str:

@@ -16,8 +16,11 @@ from vidray.models import names
 class StudySettings:
     """The models to compare and the runs they learn from."""
 
-    models: tuple[str, ...]
+    models: tuple[str, ...] = ()
     """Names of models, such as extra_trees or r3d_18; a wrong name lists all of them."""
+    folders: tuple[str, ...] = ()
+    """Model folders to judge beside them, such as exports, pruned networks or those with exits.
+    Each must have learnt from the same run and split train."""
     features: str | None = None
     """Finished run of jobs/extract.py, for classical models and the metadata baseline."""
     clips: str | None = None
@@ -32,7 +35,7 @@ class StudySettings:
     def __post_init__(self) -> None:
         for name in self.models:
             names.check(name)
-        if not self.models:
+        if not self.models and not self.folders:
             raise UserError("no models are named: give --models extra_trees r3d_18, for instance")
         for fraction in self.fractions:
             if not 0 < fraction <= 1:
@@ -41,6 +44,8 @@ class StudySettings:
             raise UserError(f"{self.classical_models[0]} learns from features: give --features")
         if self.deep_models and self.clips is None:
             raise UserError(f"{self.deep_models[0]} learns from clips: give --clips")
+        if self.folders and self.features is None and self.clips is None:
+            raise UserError("--folders needs the run they learnt from: give --features or --clips")
         if not self.deep_models:
             self.learning.refuse_flags_of_deep_models("a study without a deep model")
 

@@ -24,7 +24,7 @@ from vidray.errors import UserError
 from vidray.evaluation import cost, judged_files, judging, two_stages_cost
 from vidray.evaluation.judge_settings import JudgeSettings
 from vidray.evaluation.judged import Judged, judge
-from vidray.evaluation.two_stages_cost import Timed
+from vidray.evaluation.two_stages_cost import StageSeconds
 from vidray.learning.examples import Examples, apply, relabelled
 from vidray.models import deferral
 from vidray.models.class_map import read_class_map
@@ -249,7 +249,7 @@ def _timed(
     both: _Both,
     number: int,
     threshold: Threshold,
-) -> Timed | None:
+) -> StageSeconds | None:
     """What labelling costs, measured on videos of either stage, half of them if there are as many;
     None if not asked for.
     """
@@ -271,7 +271,7 @@ def _timed(
     )  # fmt: skip
 
 
-def _cost(cheap: Asked, dear: Asked, timed: Timed | None) -> dict[str, Any] | None:
+def _cost(cheap: Asked, dear: Asked, timed: StageSeconds | None) -> dict[str, Any] | None:
     """The cost of both as of one model: what is not known of two is null."""
     if timed is None:
         return None

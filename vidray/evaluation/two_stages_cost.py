@@ -25,10 +25,11 @@ from vidray.video.decode import Video
 
 _RUNS = 3  # Timed passes over each video, of which the median counts.
 Videos = Sequence[Mapping[str, Any]]
+_Label = Callable[[Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timed:
+class StageSeconds:
     """Seconds a video; None where a file is not there any more."""
 
     first: float | None
@@ -44,39 +45,42 @@ class Timed:
 
 def measure(
     cheap: Model, dear: Model, threshold: Threshold, stages: Sequence[tuple[float, Videos]]
-) -> Timed:
-    """Label the videos by each model and by both, one after another.
+) -> StageSeconds:
+    """Label the videos by each model and by both, in turn.
 
     Args:
         stages: of all videos the share that each stage labels, and some of these videos.
     """
-    ways: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    ways: dict[str, _Label] = {
         "first": lambda video: judging.label_here(cheap, [dict(video)]),
         "second": lambda video: judging.label_here(dear, [dict(video)]),
         "both": lambda video: label_by_both(video, cheap, dear, threshold),
     }
+    means = [(share, _mean_seconds(ways, videos)) for share, videos in stages]
     found: dict[str, float | None] = {}
-    for name, label in ways.items():
-        means = [(share, _mean_seconds(label, videos)) for share, videos in stages]
-        known = [share * mean for share, mean in means if mean is not None]
+    for name in ways:
+        known = [share * mean[name] for share, mean in means if mean is not None]
         found[name] = sum(known) if len(known) == len(means) else None
-    return Timed(timed_videos=sum(len(videos) for _, videos in stages), **found)
+    return StageSeconds(timed_videos=sum(len(videos) for _, videos in stages), **found)
 
 
-def _mean_seconds(
-    label: Callable[[Mapping[str, Any]], bool], videos: Sequence[Mapping[str, Any]]
-) -> float | None:
-    """The mean over videos of each one's median; None where one cannot be read."""
-    found = []
+def _mean_seconds(ways: Mapping[str, _Label], videos: Videos) -> dict[str, float] | None:
+    """For each way the mean over videos of its medians; None where a video cannot be read.
+
+    The ways take turns: the machine may be busier at one time than at another.
+    """
+    medians: dict[str, list[float]] = {name: [] for name in ways}
     for video in videos:
-        passes = []
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(_RUNS + 1):  # The first warms up.
-            began = time.perf_counter()
-            if not label(video):
-                return None
-            passes.append(time.perf_counter() - began)
-        found.append(statistics.median(passes[1:]))
-    return statistics.fmean(found)
+            for name, label in ways.items():
+                began = time.perf_counter()
+                if not label(video):
+                    return None
+                seconds[name].append(time.perf_counter() - began)
+        for name, passes in seconds.items():
+            medians[name].append(statistics.median(passes[1:]))
+    return {name: statistics.fmean(found) for name, found in medians.items()}
 
 
 def label_by_both(

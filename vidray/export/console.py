@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from vidray.export.parity import Parity, Side
+from vidray.export.parity import Parity, ParitySide
 from vidray.tables.summary import WIDTH, Table
 
 
@@ -45,7 +45,7 @@ def _mib(number: int | None) -> str:
     return "" if number is None else f"{number / 2**20:.1f} MiB"
 
 
-_ROWS: dict[str, Callable[[Side], str]] = {
+_ROWS: dict[str, Callable[[ParitySide], str]] = {
     "accuracy": lambda side: _with_interval(side.accuracy, side.accuracy_interval),
     "log loss": lambda side: _with_interval(side.log_loss, side.log_loss_interval),
     "size": lambda side: _mib(side.size_bytes),

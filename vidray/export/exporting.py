@@ -26,7 +26,7 @@ from vidray import masking, models, storage
 from vidray.errors import JobError, UserError
 from vidray.evaluation import cost
 from vidray.export import parity, peak, samples
-from vidray.export.parity import Parity, Timed
+from vidray.export.parity import Parity, TimedAnswers
 from vidray.export.samples import Samples
 from vidray.export.settings import ExportSettings
 from vidray.export.writing import ExportSource, Written, write
@@ -203,7 +203,7 @@ def _compare(
     weights = storage.file_info(storage.join(storage.canonical(model_dir), WEIGHTS)).size_bytes
     here = None if storage.is_bucket(storage.canonical(model_dir)) else model_dir
 
-    def side(timed: Timed, size_bytes: int, folder: str | None) -> parity.Side:
+    def side(timed: TimedAnswers, size_bytes: int, folder: str | None) -> parity.ParitySide:
         used = None if folder is None else peak.peak_bytes(folder)
         return parity.side(timed, compared, before.class_names, size_bytes, used)
 

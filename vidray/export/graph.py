@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -144,6 +146,21 @@ def cast_first(proto: onnx.ModelProto) -> onnx.ModelProto:
         for value in [value for value in proto.graph.value_info if value.name == middle]:
             proto.graph.value_info.remove(value)  # It said what the bytes were.
     return proto
+
+
+def save_openvino(found: Any, folder: Path, *, half: bool = False) -> None:
+    """Write network.xml and network.bin of an OpenVINO model.
+
+    Args:
+        half: weights are float16 in the file.
+    """
+    import openvino
+
+    openvino.save_model(found, folder / "network.xml", compress_to_fp16=half)
+    text = (folder / "network.xml").read_bytes()
+    # What was used to make it, and settings of a runtime, which nobody may send along.
+    text = re.sub(rb"\n\t<rt_info>.*?\n\t</rt_info>", b"", text, flags=re.DOTALL)
+    (folder / "network.xml").write_bytes(text)
 
 
 def _reason(error: BaseException) -> str:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from vidray.evaluation.judging import judge
+from vidray.evaluation.judged import judge
 from vidray.export.samples import Samples
 
 Answers = NDArray[np.float64]
@@ -22,7 +22,7 @@ AnswerClips = Callable[[NDArray[np.uint8]], Answers]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class ParitySide:
     """One of the two.
 
     Attributes:
@@ -59,8 +59,8 @@ class Parity:
     agreement: float
     agreement_interval: list[float]
     largest_change: float
-    before: Side
-    after: Side
+    before: ParitySide
+    after: ParitySide
     layers_in_float: list[str]
     run_by: str
 
@@ -70,14 +70,16 @@ class Parity:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timed:
+class TimedAnswers:
     """Probabilities ``float64 (N, K)`` of N clips, and the median seconds of one."""
 
     answers: Answers
     seconds: float
 
 
-def alternated(before: AnswerClips, after: AnswerClips, samples: Samples) -> tuple[Timed, Timed]:
+def alternated(
+    before: AnswerClips, after: AnswerClips, samples: Samples
+) -> tuple[TimedAnswers, TimedAnswers]:
     """Both answers about each clip, one right after the other, by turns first; one thread."""
     found: tuple[list[Answers], list[Answers]] = ([], [])
     seconds: tuple[list[float], list[float]] = ([], [])
@@ -91,7 +93,7 @@ def alternated(before: AnswerClips, after: AnswerClips, samples: Samples) -> tup
                 found[which].append((before, after)[which](clip))
                 seconds[which].append(time.perf_counter() - begin)
     first, second = (
-        Timed(answers=np.concatenate(answers), seconds=statistics.median(each))
+        TimedAnswers(answers=np.concatenate(answers), seconds=statistics.median(each))
         for answers, each in zip(found, seconds, strict=True)
     )
     return first, second
@@ -121,14 +123,18 @@ def agreement_interval(before: Answers, after: Answers) -> list[float]:
 
 
 def side(
-    timed: Timed, samples: Samples, class_names: tuple[str, ...], size_bytes: int, peak: int | None
-) -> Side:
+    timed: TimedAnswers,
+    samples: Samples,
+    class_names: tuple[str, ...],
+    size_bytes: int,
+    peak: int | None,
+) -> ParitySide:
     """The figures of one side."""
     figures: dict[str, Any] = {}
     if samples.examples is not None:
         figures = judge(samples.examples.table, timed.answers).metrics(class_names)
     intervals = figures.get("intervals", {})
-    return Side(
+    return ParitySide(
         accuracy=figures.get("accuracy"),
         accuracy_interval=intervals.get("accuracy"),
         log_loss=figures.get("log_loss"),

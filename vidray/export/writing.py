@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -102,14 +101,11 @@ def _openvino(source: ExportSource) -> Written:
             found = quantising.dynamic_openvino(found)
         else:
             found, left = _quantised(found, source)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        half = settings.precision in _HALVES
-        openvino.save_model(found, path / "network.xml", compress_to_fp16=half)
-        text, weights = (path / "network.xml").read_bytes(), (path / "network.bin").read_bytes()
-    # What was used to make it, and settings of a runtime, which nobody may send along.
-    text = re.sub(rb"\n\t<rt_info>.*?\n\t</rt_info>", b"", text, flags=re.DOTALL)
-    return Written(files={"network.xml": text, "network.bin": weights}, layers_in_float=left)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        graph.save_openvino(found, folder, half=settings.precision in _HALVES)
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return Written(files=files, layers_in_float=left)
 
 
 def _quantised(found: Any, source: ExportSource) -> tuple[Any, list[str]]:

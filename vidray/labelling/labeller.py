@@ -264,9 +264,13 @@ def _by_clips(
     with clock("predict"):
         answer = model.predict(pixels)
     columns = {"duration_seconds": seconds, "decoder": decoder, **damage}
+    return {**columns, **clip_columns(answer, model.class_names)}
+
+
+def clip_columns(answer: Answer, class_names: Sequence[str]) -> dict[str, Any]:
+    """The columns of LABELS that a network's answer for the clips of a short video fills."""
     return {
-        **answer_columns(answer.probabilities.mean(axis=0), model.class_names),
-        **columns,
+        **answer_columns(answer.probabilities.mean(axis=0), class_names),
         **_embedding([answer]),
         "exit_stage": _last_stage([answer]),
     }

@@ -124,5 +124,5 @@ def _aside(second: Stage, options: LabelOptions) -> Aside | None:
 def _answer(second: Stage, pixels: NDArray[np.uint8], clock: rows.Stopwatch) -> dict[str, Any]:
     assert isinstance(second.model, ClipModel)
     with clock("predict_then"):
-        probabilities = second.model.predict(pixels).probabilities.mean(axis=0)
-    return labeller.answer_columns(probabilities, second.model.class_names)
+        answer = second.model.predict(pixels)
+    return labeller.clip_columns(answer, second.model.class_names)

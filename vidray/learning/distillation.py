@@ -64,6 +64,7 @@ class Distillation:
         unlabelled: run folder of clips without labels, or None.
         rows: its clips that are learnt from.
         rows_digest: changes with these clips.
+        left_out: the number of its clips that are not learnt from.
     """
 
     teacher: str
@@ -74,11 +75,12 @@ class Distillation:
     unlabelled: str | None = None
     rows: tuple[int, ...] = ()
     rows_digest: str | None = None
+    left_out: int = 0
 
     def deciding(self) -> dict[str, Any]:
         """What the weights depend on, for a digest: the clips by theirs, not one by one."""
         values = dataclasses.asdict(self)
-        del values["rows"]
+        del values["rows"], values["left_out"]
         return values
 
     def to_info(self) -> dict[str, Any]:
@@ -133,7 +135,11 @@ def plan(
 
     more = unlabelled.clips_beside(settings.unlabelled_data, examples)
     return dataclasses.replace(
-        found, unlabelled=more.uri, rows=tuple(more.rows.tolist()), rows_digest=more.digest
+        found,
+        unlabelled=more.uri,
+        rows=tuple(more.rows.tolist()),
+        rows_digest=more.digest,
+        left_out=more.left_out,
     )
 
 
@@ -186,6 +192,11 @@ def notes(distillation: Distillation, examples: Examples) -> list[str]:
     found = [f"taught by {distillation.name} {distillation.digest} on {labelled} labelled clips"]
     if distillation.unlabelled is not None:
         found[0] += f" and {len(distillation.rows)} without labels"
+    if distillation.left_out:
+        found.append(
+            f"{distillation.left_out} clips of --unlabelled-data are left out: they are labelled "
+            "in --data, or show what judges the model"
+        )
     there = read_info(distillation.teacher)["clip"]
     seconds, own = there.get("clip_seconds"), examples.settings.get("clip_seconds")
     if seconds != own and not _is_near(seconds, own):

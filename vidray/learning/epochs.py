@@ -36,9 +36,10 @@ class EpochRow:
     epoch: int
     """1 for the first."""
     train_loss: float
-    """Mean over the clips as they were seen: augmented, smoothed, weighted."""
+    """Mean over the clips as they were seen: augmented, smoothed, weighted, taught."""
     train_accuracy: float | None
-    """Accuracy on the same clips, before each step; null where nothing is classified."""
+    """Accuracy on those of the same clips that have a label, before each step; null where nothing
+    is classified."""
     val_loss: float | None
     """Mean cross-entropy of the validation clips, neither smoothed nor weighted."""
     val_accuracy: float | None

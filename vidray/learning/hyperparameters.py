@@ -28,7 +28,7 @@ class Training:
     for transformers 0.0001 from fresh weights and 0.0003 from given ones."""
     backbone_rate: float | None = None
     """Learning rate of all layers below the head, as a share of the head's. If not given: 0.1 for
-    convolutional networks that start from weights, else 1."""
+    convolutional networks that start from weights and are not pruned, else 1."""
     layer_decay: float | None = None
     """Learning rate of a block as a share of that of the next block, down from the head. If not
     given: 0.75 for transformers that start from weights, else 1."""

@@ -38,11 +38,13 @@ class UnlabelledClips:
     Attributes:
         uri: their run folder.
         rows: ``int64 (N,)``, N >= 1: of its ``Clips``.
+        left_out: the number of its other clips.
         digest: twelve hex digits that change with the videos, and with how they were cut.
     """
 
     uri: str
     rows: RowNumbers
+    left_out: int
     digest: str
 
 
@@ -82,6 +84,7 @@ def clips_beside(data: str, labelled: Examples) -> UnlabelledClips:
     return UnlabelledClips(
         uri=found.clips.uri,
         rows=rows[new],
+        left_out=len(found.table) - int(new.sum()),
         digest=digests.of([columns, found.settings]),
     )
 

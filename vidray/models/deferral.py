@@ -294,9 +294,10 @@ def _p_of_videos(lost: _Integers, allow: float) -> float:
     high = min(high, (1 - allow) / 2)
     low = min(max(low, -allow), high)
     shares = np.linspace(np.sqrt(low), np.sqrt(high), _NUISANCE_STEPS) ** 2
-    # The gains that are not summed are less likely than _TAILS on either side (Hoeffding).
-    reach = np.sqrt(number * np.log(1 / _TAILS) / 2)
-    first, last = number * shares[0] - reach, number * shares[-1] + reach
+    # The gains that are not summed are less likely than _TAILS on either side (Bernstein).
+    nats = np.log(1 / _TAILS)
+    reach = nats / 3 + np.sqrt(nats**2 / 9 + 2 * nats * number * shares * (1 - shares))
+    first, last = (number * shares - reach).min(), (number * shares + reach).max()
     others = np.arange(max(0, int(first)), min(number, int(last) + 1) + 1)
     most = np.minimum(_most_losses(others, number, allow, reached), number - others)  # (G,)
     rest = np.clip((shares + allow) / (1 - shares), 0, 1)[:, None]

@@ -27,10 +27,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vidray import storage
-from vidray.errors import UserError, VideoError
+from vidray.errors import UserError
 from vidray.features.embedding import Views
 from vidray.features.extraction import Settings
-from vidray.models import transformers_config
 from vidray.models.exported.description import is_graph
 from vidray.models.exported.model import ExportedModel, load_exported
 from vidray.models.inference import Read, predict_logits
@@ -41,7 +40,7 @@ from vidray.models.networks.build import build
 from vidray.models.networks.exits import ExitNetwork, Leaving
 from vidray.models.preprocess import Preprocessing
 from vidray.models.probabilities import NEXT_STEP, as_model_errors, checked, softmax
-from vidray.models.weights import files, fitting
+from vidray.models.weights import bounds, files, fitting
 from vidray.storage.json_file import write_json
 from vidray.tables.run_folder import MODEL, PIPELINE, WEIGHTS
 from vidray.video.clips import ClipSettings
@@ -218,8 +217,10 @@ class ClassicalModel:
         network, embedding = self.network, self.features.embedding
         if network is None or embedding is None:
             return None
-        own = {"precision": embedding.precision} if isinstance(network, DeepModel) else {}
-        return Views(clip=network.clip, embed=partial(network.embed, **own))
+        if isinstance(network, ExportedModel):
+            return Views(clip=network.clip, embed=network.embed)
+        embed = partial(network.embed, precision=embedding.precision)
+        return Views(clip=network.clip, embed=embed)
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
         """Probabilities ``float64 (N, K)`` of rows of a FEATURES table.
@@ -312,9 +313,9 @@ def _load_classical(uri: str, info: dict[str, Any]) -> ClassicalModel:
 def _load_deep(uri: str, info: dict[str, Any], device: str) -> DeepModel:
     where = _part(uri, WEIGHTS)
     # Only what ``Network`` names, and no weights but those beside it: nothing else is opened.
-    _check_not_smaller(where, info["network"].get("config"))
+    bounds.check_not_smaller(where, info["network"].get("config"))
     built = build(**info["network"], weights="none")
-    _check_size(where, built.network)
+    bounds.check_not_larger(where, built.network)
     fitting.load_exactly(built.network, files.read_safetensors(where), source=where)
     wrong = [
         name
@@ -342,41 +343,6 @@ def _exit_rule(info: Mapping[str, Any]) -> ExitRule | None:
     from vidray.models.exit_rule import ExitRule  # It imports SciPy.
 
     return ExitRule.from_json(info["exits"])
-
-
-def _check_size(where: str, network: nn.Module) -> None:
-    """Raise UserError where a file is larger than the weights of ``network`` in any format."""
-    try:
-        size_bytes = storage.file_info(where).size_bytes
-    except VideoError as error:
-        shown = storage.without_secrets(where)
-        raise UserError(f"{shown} cannot be read: {error.message}") from None
-    widest = torch.finfo(torch.float64).bits // 8
-    most = widest * sum(tensor.numel() for tensor in network.state_dict().values()) + (1 << 20)
-    if size_bytes > most:
-        problem = f"{storage.without_secrets(where)} has {size_bytes} bytes"
-        raise UserError(f"{problem}, and weights of this model {most} at the most: {NEXT_STEP}")
-
-
-def _check_not_smaller(where: str, config: Mapping[str, Any] | None) -> None:
-    """Raise UserError where a config makes more weights than a file holds bytes.
-
-    It is looked at before memory is taken: of other networks the name says how large they are.
-    """
-    if config is None:
-        return
-    try:
-        from vidray.models.networks.transformers_video import check_parameters
-    except ImportError:
-        raise UserError(
-            f"{where} is of a network of transformers: pip install 'vidray[transformers]'"
-        ) from None
-    count = check_parameters(transformers_config.from_json(config))
-    if storage.exists(where) and storage.file_info(where).size_bytes < count:
-        raise UserError(
-            f"{storage.without_secrets(where)} is too small for the {count} parameters of its "
-            f"model.json: {NEXT_STEP}"
-        )
 
 
 def _part(uri: str, name: str) -> str:

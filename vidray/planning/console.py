@@ -7,7 +7,7 @@ from rich.console import Console
 from vidray.planning.plan import CapacityPlan, Option, Range
 from vidray.tables.summary import Table
 
-WIDTH = 140
+WIDTH = 160
 
 
 def show(plan: CapacityPlan) -> None:
@@ -34,6 +34,9 @@ def _measured(plan: CapacityPlan) -> Table:
     for name, seconds in sorted(rates.stages.items(), key=lambda item: -item[1]):
         table.add_row(f"  of it {name}", f"{seconds / spent:.0%}")
     table.add_row("  of it waiting for a CPU", f"{rates.waiting_share:.0%}")
+    if plan.settings.without_waiting:
+        own = timing.seconds_per_video * (1 - rates.waiting_share)
+        table.add_row("  without that, as planned with", f"{own:.3g} s")
     table.add_row("size of a video", size(rates.bytes_per_video))
     table.add_row("size of its row, stored", size(rates.table_bytes))
     table.add_row("start of Ray and workers", f"{rates.startup_seconds:.1f} s")
@@ -59,8 +62,10 @@ def _options(plan: CapacityPlan) -> Table:
     money = f"{plan.currency} a night" if plan.currency else "money"
     table = Table(
         "node", "nodes", "workers", "hours (10 to 90 %)", "in time", "working h, bounds", "busy",
-        "lost nodes", "redone", money, "what limits it", box=None,
+        "lost", "redone", money, "what limits it", box=None,
     )  # fmt: skip
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     for option in plan.options:
         table.add_row(
             f"{option.kind}{' *' if option.kind == plan.best else ''}",

@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 
 from vidray import storage
-from vidray.labelling import commits
+from vidray.labelling import commit_files
 from vidray.labelling.commits import LabelSet
-from vidray.planning.rates import Rates
+from vidray.planning.rates import Rates, newest_commit
 from vidray.sources import list_videos
 from vidray.storage import join
 from vidray.tables import run_folder, schema
@@ -157,8 +157,10 @@ def _sample(rates: Rates, out: str) -> pa.Table:
     if rates.kind != "label":
         made = {"status": "ok", "config_digest": _DIGEST, "attempts": 1}
         return pa.Table.from_pylist([_named(made, 0)], schema.LABELLED)
-    name = run_folder.read_json(out)["set"]
-    rows = commits.read_labels(out, set_name=name, columns=schema.LABELLED.names)
+    newest = newest_commit(out, run_folder.read_json(out))
+    rows = commit_files.read(newest, schema.LABELLED.names)
+    if not len(rows):
+        raise storage.damaged(newest.uri, "it holds no rows")
     return rows.slice(0, _MOST_SAMPLED)
 
 

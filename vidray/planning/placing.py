@@ -98,7 +98,7 @@ def place(
         if least > mean:
             seconds, limit = seconds * (least / mean), "network of a node"
     if by_memory and limit not in ("network of a node", "predictors"):
-        limit += f", memory ({workers} workers on {kind.cpus} CPUs)"
+        limit += f"; memory, for {workers} of {kind.cpus} CPUs"
     return Placed(
         kind=kind,
         workers=workers,
@@ -142,9 +142,9 @@ def _stages(rates: Rates) -> dict[str, float]:
     """Seconds of the stages as limits are called; what no stage was measured for is the rest."""
     words = {
         "decode": "decoding",
-        "predict": "the network, in workers",
-        "predict_then": "the second network, in workers",
-        "embed": "embeddings, in workers",
+        "predict": "network in workers",
+        "predict_then": "second network in workers",
+        "embed": "embeddings in workers",
     }
     found = {words.get(name, name): seconds for name, seconds in rates.stages.items()}
     rest = rates.timing.seconds_per_video * rates.timing.videos - sum(found.values())

@@ -22,9 +22,9 @@ from vidray.planning.rates import Rates
 from vidray.planning.settings import MOST_WORKERS, PlanSettings
 from vidray.planning.traffic import Traffic, traffic_of
 
-# Nights simulated while the number of nodes is looked for, and for a step of the table of growth;
-# and how often the number is raised. A night of 1e8 videos takes seconds to simulate.
-_TRIES, _STEP_NIGHTS, _MOST_RAISES = 10, 3, 8
+# Nights simulated for a step of the table of growth: one of 1e8 videos takes seconds. And how often
+# the number of nodes is raised.
+_STEP_NIGHTS, _MOST_RAISES = 3, 8
 # More nodes that gain less than this share of a night are not what it needs.
 _LEAST_GAIN = 0.002
 # A night that takes so many times its deadline, or what it takes if all goes well, is given up.
@@ -164,7 +164,7 @@ def make(
         options=tuple(option for _, option in every),
         best=best[0].name if best else None,
         refused=refused,
-        wrong_seconds=_wrong(rates, settings.videos_per_day, first.workers),
+        wrong_seconds=_wrong(rates, settings, first.workers),
         traffic=traffic_of(rates, settings, prices.shared if prices else {}),
         growth=tuple(planner.step(growing, videos) for videos in _sizes(settings)),
     )
@@ -175,10 +175,11 @@ def _cost(pair: tuple[NodeKind, Option]) -> tuple[float, float]:
     return option.money or 0.0, option.whole_seconds.median
 
 
-def _wrong(rates: Rates, videos: int, workers: int) -> float:
+def _wrong(rates: Rates, settings: PlanSettings, workers: int) -> float:
     """The usual sum: videos times what the run took for each, by the workers."""
     each = rates.working_seconds * rates.timing.workers / rates.timing.videos
-    return videos * each / workers
+    kept = 1 - rates.waiting_share if settings.without_waiting else 1.0
+    return settings.videos_per_day * each * kept / workers
 
 
 def _sizes(settings: PlanSettings) -> list[int]:
@@ -208,8 +209,8 @@ class _Planner:
                 f"{asked.nodes or 1} nodes of {placed.workers} workers are more than the "
                 f"{MOST_WORKERS} that are simulated: lower --nodes or --workers-per-node"
             )
-        nodes = asked.nodes or self._fewest(placed, min(_TRIES, nights or _TRIES))
-        return self._simulated(placed, nodes, nights or asked.nights)
+        nights = nights or asked.nights
+        return self._simulated(placed, asked.nodes or self._fewest(placed, nights), nights)
 
     def _fewest(self, placed: Placed, nights: int) -> int:
         """The fewest nodes that are sure enough; where none are, as many as help."""

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from vidray import storage
 from vidray.distributed.timing import Timing
 from vidray.errors import UserError
-from vidray.storage import checked_json, join, without_secrets
+from vidray.labelling import commit_files
+from vidray.labelling.commit_files import Commit
+from vidray.storage import checked_json, join, names, without_secrets
 from vidray.tables import run_folder
 
 # Kinds of run that videos go through one by one.
@@ -179,17 +181,25 @@ def _number(value: Any, where: str) -> float:
 
 
 def _table_bytes(out: str, kind: str, report: Mapping[str, Any], videos: int) -> float:
-    """Bytes of the table's files for each of its rows; of labels, those of the run's own set."""
+    """Bytes of the table's files for each of its rows; of labels, of the last file of the set."""
     if kind != "label":
         files = storage.list_files(join(out, kind))
         return sum(file.size_bytes for file in files) / videos
-    from vidray.labelling import commits
+    newest = newest_commit(out, report)
+    rows = commit_files.read(newest, ["commit"])
+    return storage.file_info(newest.uri).size_bytes / max(1, len(rows))
 
+
+def newest_commit(out: str, report: Mapping[str, Any]) -> Commit:
+    """The last file of labels of the set that run.json names.
+
+    Raises:
+        UserError: there is none.
+    """
     name = report.get("set")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not names.is_name(name):
         raise storage.damaged(join(out, run_folder.RUN), "it names no set of labels")
-    rows = commits.read_history(out, set_name=name, columns=["commit"])
-    if not len(rows):
+    found = commit_files.find(out, name)
+    if not found:
         raise UserError(f"{without_secrets(out)} holds no labels of set {name}")
-    files = storage.list_files(join(out, "labels", f"set={name}"))
-    return sum(file.size_bytes for file in files if file.uri.endswith(".parquet")) / len(rows)
+    return max(found, key=lambda commit: commit.last)

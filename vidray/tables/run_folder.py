@@ -73,6 +73,7 @@ OWNED: dict[Kind, tuple[str, ...]] = {
     ),
     "study": (
         "study.json", "study.parquet", "learning_curve.json", "learning_curve.png", "units",
+        "pareto.png",
         "_work",
     ),
     "search": (

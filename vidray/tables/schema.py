@@ -167,6 +167,9 @@ STUDY = pa.schema(
         pa.field("macro_f1", pa.float64()),
         pa.field("macro_auc", pa.float64()),
         pa.field("log_loss", pa.float64(), nullable=False),
-        pa.field("training_seconds", pa.float64(), nullable=False),  # of all folds together
+        pa.field("training_seconds", pa.float64()),  # of all folds; null: trained elsewhere
+        pa.field("seconds_per_video", pa.float64()),  # of a test, from the file to the label
+        pa.field("on_front", pa.bool_()),  # of a test: no model is as accurate for less
+        pa.field("kind", pa.string()),  # baseline, classical or deep
     ]
 )

@@ -109,6 +109,26 @@ def make_clips(folder: str | Path, *, clips_per_class: int = 6, seed: int = 0) -
     _write_files_without_video(folder)
 
 
+def make_single_clips(folder: str | Path, *, scenes: int, seed: int = 0) -> None:
+    """Write one clip of each scene, of the classes in turn: no two are of one recording.
+
+    Args:
+        folder: made where it is missing; a file that is there is left as it is.
+        scenes: how many.
+        seed: 0 or more; another one gives other scenes.
+    """
+    names = list(MOTIONS)
+    for number in range(scenes):
+        name, storage = names[number % len(names)], FORMATS[number // len(names) % len(FORMATS)]
+        path = Path(folder) / name / f"v_{name}_g{number + 1:04d}_c01{storage.suffix}"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rng = np.random.default_rng([seed, number])
+            draft = path.with_stem(f".{path.stem}")
+            _write_clip(draft, _make_scene(rng), MOTIONS[name], storage, rng)
+            draft.rename(path)
+
+
 def drifting_clips(
     degrees: Sequence[float], *, clips_each: int, frames: int, size_px: int, seed: int = 0
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from vidray.errors import UserError
+from vidray.learning.hyperparameters import Training
 from vidray.learning.pruning.settings import PruneSettings
+from vidray.learning.train_config import LearningSettings
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 50, float("nan")])
@@ -26,3 +28,10 @@ def test_what_cannot_be_pruned_is_told(model: str, weights: str, told: str) -> N
     PruneSettings().check(model, weights)
     with pytest.raises(UserError, match=told):
         PruneSettings(prune=0.5).check(model, weights)
+
+
+def test_all_layers_of_a_pruned_network_learn_at_one_rate_unless_told() -> None:
+    plain, told = LearningSettings(), LearningSettings(training=Training(backbone_rate=0.3))
+    assert PruneSettings().tuning(plain) is plain
+    assert PruneSettings(prune=0.5).tuning(plain).training == Training(backbone_rate=1.0)
+    assert PruneSettings(prune=0.5).tuning(told) is told

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.made_runs import clips_run, videos
 from vidray import models
 from vidray.errors import UserError
-from vidray.evaluation import teaching
+from vidray.evaluation import lesson_changes, teaching
 from vidray.evaluation.cost import flops_per_clip, num_parameters
 from vidray.learning.deep_job import DeepJob, make_network, model_info
 from vidray.learning.examples import Examples, read_clips
@@ -217,6 +218,20 @@ def test_weights_of_other_sizes_than_model_json_says_are_refused(
         models.load(where)
     with pytest.raises(UserError):
         models.build_model(MODEL, num_classes=2, weights=where)
+
+
+def test_norms_are_measured_again_and_nothing_else_changes() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.BatchNorm3d(3), nn.Dropout(0.5), nn.Flatten()).train()
+    network[0].running_mean.fill_(7.0)
+    batches = [torch.randn(4, 3, 2, 2, 2) + k for k in range(3)]
+    start.remeasure_norms(network, iter(batches))
+    mean = torch.stack([batch.mean(dim=(0, 2, 3, 4)) for batch in batches]).mean(0)
+    variance = torch.stack([batch.var(dim=(0, 2, 3, 4)) for batch in batches]).mean(0)
+    assert torch.allclose(network[0].running_mean, mean, atol=1e-6)
+    assert torch.allclose(network[0].running_var, variance, atol=1e-5)
+    assert network[0].momentum == 0.1
+    assert all(module.training for module in network)
 
 
 def test_the_seed_draws_the_clips(examples: Examples, parent: str) -> None:

@@ -1,4 +1,4 @@
-"""How many channels go, and which: the least worth for what they cost, until enough is saved."""
+"""How many channels go, and which: the least of each group, until enough operations are saved."""
 
 from __future__ import annotations
 
@@ -103,9 +103,6 @@ def choose(
     scores: Sequence[NDArray[np.float64]],
     costs: LayerCosts,
     share: float,
-    mode: str = "global",
-    step: int = _STEP,
-    least: float = _LEAST,
 ) -> list[Mask]:
     """The channels that stay, ``bool (size,)`` of each group.
 
@@ -118,7 +115,7 @@ def choose(
     Raises:
         UserError: even the fewest channels take more.
     """
-    ranked = _rank(groups, scores, costs, mode)
+    ranked = [_ranks(one) for one in scores]
     sizes = np.array([group.size for group in groups])
     owner = np.concatenate([np.full(group.size, k) for k, group in enumerate(groups)])
     order = np.argsort(np.concatenate(ranked), kind="stable")
@@ -126,7 +123,7 @@ def choose(
 
     def kept_of(removed: int) -> NDArray[np.int64]:
         gone = np.bincount(owner[order[:removed]], minlength=len(groups))
-        return _stepped(sizes - gone, sizes, step, least)
+        return _stepped(sizes - gone, sizes)
 
     low, high = 0, len(order)  # The fewest that go and save enough are in (low, high].
     if costs.after(groups, kept_of(high).tolist()) > budget:
@@ -143,26 +140,17 @@ def choose(
     ]
 
 
-def _rank(
-    groups: Sequence[ChannelGroup],
-    scores: Sequence[NDArray[np.float64]],
-    costs: LayerCosts,
-    mode: str,
-) -> Sequence[NDArray[np.float64]]:
-    if mode == "uniform":
-        return [np.argsort(np.argsort(s, kind="stable")) / len(s) for s in scores]
-    if mode == "normalised":
-        return [s / (s.mean() + 1e-30) for s in scores]
-    if mode == "global":
-        return scores
-    out = []
-    sizes = [g.size for g in groups]
-    for k, s in enumerate(scores):
-        less = list(sizes)
-        less[k] -= 1
-        saved = costs.total - costs.after(groups, less)
-        out.append(s / max(saved, 1))
-    return out
+def _ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The share of the channels of a group that are worth less, ``float64 (size,)``.
+
+    So every group loses the same share. Importance does not compare across groups: where the least
+    important of all went, late layers of s3d lost nearly all they had, and half of the operations
+    went with 95 % of the parameters; tuned for two epochs it knew 0.34, where the whole knew 0.77.
+    """
+    order = np.argsort(scores, kind="stable")
+    ranks = np.empty(len(scores))
+    ranks[order] = np.arange(len(scores)) / len(scores)
+    return ranks
 
 
 def least_left(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -170,12 +158,10 @@ def least_left(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return _stepped(np.zeros_like(sizes), sizes)
 
 
-def _stepped(
-    left: NDArray[np.int64], sizes: NDArray[np.int64], step: int = _STEP, least: float = _LEAST
-) -> NDArray[np.int64]:
+def _stepped(left: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Counts of channels, rounded up to whole vectors, and not below the least of each group."""
-    wanted = np.maximum(left, np.ceil(sizes * least))
-    steps = np.where(sizes >= 2 * step, step, 1)
+    wanted = np.maximum(left, np.ceil(sizes * _LEAST))
+    steps = np.where(sizes >= 2 * _STEP, _STEP, 1)
     whole: NDArray[np.int64] = np.minimum(np.ceil(wanted / steps) * steps, sizes).astype(np.int64)
     return whole
 

@@ -24,7 +24,7 @@ from vidray.models.networks import cut_channels
 from vidray.models.networks.architecture import Architecture
 from vidray.models.networks.two_stream import FusedHeads
 
-Side = Literal["outputs", "inputs"]
+LayerSide = Literal["outputs", "inputs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Member:
     """
 
     layer: str
-    side: Side
+    side: LayerSide
     places: NDArray[np.int64]
 
 
@@ -108,11 +108,11 @@ def find_groups(built: Architecture, clip_shape: Sequence[int]) -> list[ChannelG
     ]
 
 
-def _fixed_sides(built: Architecture, names: dict[nn.Module, str]) -> set[tuple[str, Side]]:
+def _fixed_sides(built: Architecture, names: dict[nn.Module, str]) -> set[tuple[str, LayerSide]]:
     """Sides of layers that stay whole: the logits, and both streams' features, which the head
     tells apart by halves.
     """
-    fixed: set[tuple[str, Side]] = set()
+    fixed: set[tuple[str, LayerSide]] = set()
     linear = [module for module in built.head.modules() if isinstance(module, nn.Linear)]
     if isinstance(built.head, FusedHeads):
         fixed |= {(names[module], "inputs") for module in built.head.modules()}
@@ -124,7 +124,7 @@ def _fixed_sides(built: Architecture, names: dict[nn.Module, str]) -> set[tuple[
 
 def _group(graph: Any, found: Any, names: dict[nn.Module, str]) -> ChannelGroup | None:
     """A group of torch-pruning's as ours; None where part of it cannot be cut."""
-    members: dict[tuple[str, Side], Member] = {}
+    members: dict[tuple[str, LayerSide], Member] = {}
     count = len(found[0].idxs)
     for item in found:
         module = item.dep.target.module
@@ -138,7 +138,7 @@ def _group(graph: Any, found: Any, names: dict[nn.Module, str]) -> ChannelGroup 
                 return None
             continue
         one_sided = len(cut_channels.shape_of(module)) == 1 or cut_channels.is_depthwise(module)
-        side: Side = "outputs" if is_output or one_sided else "inputs"
+        side: LayerSide = "outputs" if is_output or one_sided else "inputs"
         places = _places(item.idxs, item.root_idxs, count)
         if places is None:
             return None

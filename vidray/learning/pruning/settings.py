@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vidray.errors import UserError
 from vidray.models import names
+
+if TYPE_CHECKING:
+    from vidray.learning.train_config import LearningSettings
+
+# All layers have lost inputs and have to learn again: s3d of half the operations, tuned for two
+# epochs, knew 0.88 at this rate, and 0.45 at the 0.1 of other weights (docs/benchmarks.md).
+_BACKBONE_RATE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +43,10 @@ class PruneSettings:
                 "--prune takes from a trained network, and --weights is none: give the folder of "
                 f"a trained {model}"
             )
+
+    def tuning(self, learning: LearningSettings) -> LearningSettings:
+        """The settings of training, with the defaults of pruned networks where one is pruned."""
+        if self.prune is None or learning.training.backbone_rate is not None:
+            return learning
+        training = dataclasses.replace(learning.training, backbone_rate=_BACKBONE_RATE)
+        return dataclasses.replace(learning, training=training)

@@ -9,12 +9,13 @@ that was pruned.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from vidray import storage
 from vidray.errors import UserError
@@ -119,6 +120,7 @@ def _decide(job: DeepJob, examples: Examples, where: str) -> None:
         scores = importance.taylor(network, found, _batches(job, device))
     kept = choice.choose(found, scores, costs, job.prune)
     choice.remove(network, found, kept)
+    remeasure_norms(network, (inputs for inputs, _ in _batches(job, device)))
     channels = cut_channels.channels_of(network, _architecture(whole))
     after = choice.count_operations(network, shape)
     report = {
@@ -129,6 +131,25 @@ def _decide(job: DeepJob, examples: Examples, where: str) -> None:
     }
     pruned = dataclasses.replace(job, network={**whole, "channels": channels}, distillation=None)
     save_deep(where, {**model_info(pruned, examples), "pruned": report}, network.state_dict())
+
+
+def remeasure_norms(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replace the running statistics of batch norms by the means over these batches, in place.
+
+    Those of before are of channels that are gone. s3d of which 0.3 of the operations went then knew
+    0.49 of what it had been taught (0.77), and without it 0.25, which is chance.
+    """
+    norms = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    with evaluating(network), torch.no_grad():
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # A mean of all batches alike.
+            norm.train()
+        for inputs in batches:
+            network(inputs)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def _architecture(network: Mapping[str, Any]) -> nn.Module:

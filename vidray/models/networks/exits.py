@@ -99,7 +99,7 @@ class ExitNetwork(nn.Module):
         features = self.begin(clips)
         for part in self._chain.parts:  # Whole, as the network without exits runs them.
             features = self.get_submodule(part)(features)
-        return self._chain.end(self, features, len(clips))
+        return self._chain.end(self, features, clips.shape[0])
 
     def each(self, clips: Tensor) -> list[Tensor]:
         """The logits of each exit and of the network's own head, ``float (N, K)`` each."""

@@ -110,7 +110,10 @@ class TimeSformer(nn.Module):
             patches = patches.flatten(0, 1).unsqueeze(1)
         for block in self.blocks:
             token, patches = block(token, patches)
-        tokens = token.view(len(clip), -1, self.embedding_length)  # (N, 1, D); (N, T, D) for space
+        # Not len(): torch.export would write the number of clips into the graph.
+        tokens = token.view(
+            clip.shape[0], -1, self.embedding_length
+        )  # (N, 1, D); (N, T, D) for space
         if self.averages_tokens:
             tokens = tokens.mean(dim=1, keepdim=True)
         # Averaging after the norm makes the logits of a linear head the average of the frames'.
@@ -128,11 +131,11 @@ class TimeSformer(nn.Module):
         patches: Tensor = self.patch(pictures).permute(0, 2, 3, 1)  # (N * T, R, C, D)
         patches = patches + self.space_position[:, 1:].view(1, *patches.shape[1:])
         # (N, T, R, C, D)
-        patches = patches.reshape(len(clip), self.frames, *patches.shape[1:])
+        patches = patches.reshape(clip.shape[0], self.frames, *patches.shape[1:])
         if self.time_position is not None:
             patches = patches + self.time_position[:, :, None, None]
         token = self.class_token + self.space_position[:, :1]
-        return token.expand(len(clip), -1, -1), patches
+        return token.expand(clip.shape[0], -1, -1), patches
 
 
 class PatchGroups(NamedTuple):

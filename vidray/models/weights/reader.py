@@ -8,6 +8,7 @@ from typing import Any
 from vidray import storage
 from vidray.errors import UserError
 from vidray.models import names
+from vidray.models.exported.description import is_graph
 from vidray.models.model_files import folder_of_weights, read_info
 from vidray.models.networks.architecture import Architecture
 from vidray.models.weights import files, fitting, hub, published, wrappers
@@ -102,6 +103,11 @@ def info_of(folder: str, name: str) -> dict[str, Any]:
     shown = storage.without_secrets(folder)
     if info["family"] != "deep":
         raise UserError(f"{shown} holds the classical model {info['name']}, which has no weights")
+    if is_graph(info):
+        raise UserError(
+            f"{shown} holds an exported network, which cannot be trained: give the folder that it "
+            "was exported from"
+        )
     theirs = info["network"]["name"]
     if theirs != name:
         raise UserError(f"{shown} holds {theirs}, and this is {name}: give --model {theirs}")

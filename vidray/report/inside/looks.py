@@ -111,10 +111,17 @@ def look_into(judged: JudgedModel, run: ClipsRun) -> Looks:
 
 
 def _opened(model_dir: str, run: ClipsRun) -> tuple[DeepModel, Clips]:
+    from vidray.models.exported.description import is_graph
     from vidray.models.folder import DeepModel, load
+    from vidray.models.model_files import read_info
     from vidray.tables.shards import Clips
     from vidray.video.clips import ClipSettings
 
+    if is_graph(read_info(model_dir)):
+        raise UserError(
+            "it is an export, which shows no attention and no gradients; the network that it was "
+            "made of does"
+        )
     size = storage.file_info(storage.join(model_dir, WEIGHTS)).size_bytes
     if size > _MOST_WEIGHTS_BYTES:
         raise UserError(f"its weights are {size / 1e9:.1f} GB, too large for a page")

@@ -12,7 +12,7 @@ from vidray.models.names import MAJORITY
 from vidray.report import charts
 from vidray.report.blocks import Chart, Fold, Part, Prose
 from vidray.report.formats import listing
-from vidray.report.judged.studies import kind
+from vidray.report.judged.study_units import kind
 from vidray.report.runs import Runs, StudyResult, TrainedModel, number_in
 
 # The page has eight colours; the CSV has every model.

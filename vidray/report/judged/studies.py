@@ -8,12 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from vidray.evaluation.study_plan import BASELINES
-from vidray.models import names
 from vidray.report import charts
 from vidray.report.blocks import Chart, Column, DataTable, Fold, Part
-from vidray.report.judged import compare_pairs
-from vidray.report.judged.study_units import study_group
+from vidray.report.judged import compare_pairs, tradeoffs
+from vidray.report.judged.study_units import kind, study_group
 from vidray.report.runs import Runs, StudyResult
 
 _MEANS = ("accuracy", "macro_f1", "macro_auc", "log_loss")
@@ -27,6 +25,10 @@ _TEST = {
     "log_loss": Column(title="Log loss", form="share", best="lowest"),
     "train_videos": Column(title="Videos learnt from", form="count"),
     "training_seconds": Column(title="Training", form="seconds"),
+    "seconds_per_video": Column(
+        title="A video", form="seconds", best="lowest", hint="seconds from the file to the label"
+    ),
+    "front": Column(title="Not beaten in", hint="no model costs less and is as accurate"),
 }
 _FOLDS = {
     "model": Column(title="Model"),
@@ -54,19 +56,20 @@ def _of_study(study: StudyResult, runs: Runs, number: int, seed: int) -> Fold:
     rows = study.rows.to_pylist()
     inside: list[Part] = []
     if test := [row for row in rows if row["purpose"] == "test"]:
-        frame = _ordered(
-            pd.DataFrame([{**row, **_ends(row), "kind": kind(row["model"])} for row in test])
-        )
+        frame = _ordered(pd.DataFrame([{**row, **_ends(row), "kind": _kind(row)} for row in test]))
+        frame["front"] = ["seconds a video" if on is True else None for on in frame["on_front"]]
         inside.append(
             DataTable(
                 name=f"study-test-{number}",
                 title=f"On the {_count(test)} test videos",
                 frame=frame,
-                columns=_TEST,
+                columns={name: column for name, column in _TEST.items() if _known(frame, name)},
                 note="All learnt from the same videos and were judged on the same others.",
             )
         )
         inside.append(_chart(frame, f"study-accuracy-{number}"))
+        if frame["seconds_per_video"].notna().sum() > 1:
+            inside.append(_tradeoff(frame, number))
         group = study_group(study, runs, number)
         if group is not None and len(group.members) > 1:
             inside += compare_pairs.blocks(group, compare_pairs.pairs_of(group, seed=seed))
@@ -75,11 +78,21 @@ def _of_study(study: StudyResult, runs: Runs, number: int, seed: int) -> Fold:
     return Fold(title=f"Study ({study.name})", blocks=inside)
 
 
-def kind(model: str) -> str:
-    """``baseline``, ``classical`` or ``deep``, by the model's name; others are networks by name."""
-    if model in BASELINES:
-        return "baseline"
-    return "classical" if model in names.CLASSICAL else "deep"
+def _kind(row: dict[str, Any]) -> str:
+    """The kind that the study says; an older one says none."""
+    return row.get("kind") or kind(row["model"])
+
+
+def _known(frame: pd.DataFrame, name: str) -> bool:
+    return name not in ("seconds_per_video", "front") or bool(frame[name].notna().any())
+
+
+def _tradeoff(frame: pd.DataFrame, number: int) -> Chart:
+    """Accuracy against the seconds that a video takes."""
+    axis = next(axis for axis in tradeoffs.AXES if axis.slug == "seconds")
+    seconds = pd.to_numeric(frame["seconds_per_video"])
+    own = {axis.column: seconds, f"front_{axis.column}": frame["on_front"] == True, "link": None}  # noqa: E712
+    return tradeoffs.chart(frame.assign(**own), axis, f"study-{number}")
 
 
 def _ends(row: dict[str, Any]) -> dict[str, float | None]:
@@ -129,12 +142,12 @@ def _cross_validation(rows: Sequence[dict[str, Any]], number: int) -> DataTable:
         made.append(
             {
                 "model": model,
-                "kind": kind(model),
+                "kind": _kind(repeats[0]),
                 **{name: _mean([row[name] for row in repeats]) for name in _MEANS},
                 **_ends(only),
                 "accuracy_std": statistics.stdev(accuracies) if len(repeats) > 1 else None,
                 "repeats": len(repeats),
-                "training_seconds": sum(row["training_seconds"] for row in repeats),
+                "training_seconds": sum(row["training_seconds"] or 0 for row in repeats),
             }
         )
     frame = _ordered(pd.DataFrame(made))

@@ -12,6 +12,7 @@ from vidray.errors import UserError
 from vidray.evaluation.answers import SUM_TOLERANCE
 from vidray.evaluation.intervals import Floats
 from vidray.evaluation.study_plan import BASELINES, METADATA
+from vidray.models import names
 from vidray.report.judged.comparable import ComparedModels, compared, known_recordings
 from vidray.report.runs import JudgedModel, Runs, StudyResult
 from vidray.storage import join, json_file
@@ -30,6 +31,13 @@ class UnitOfStudy:
     model: str
     class_names: tuple[str, ...]
     answers: Mapping[str, Floats]
+
+
+def kind(model: str) -> str:
+    """``baseline``, ``classical`` or ``deep``, by the model's name; others are networks by name."""
+    if model in BASELINES:
+        return "baseline"
+    return "classical" if model in names.CLASSICAL else "deep"
 
 
 def metadata_units(runs: Runs) -> Iterator[UnitOfStudy]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from vidray.evaluation.fronts import pareto
 from vidray.report import charts
 from vidray.report.blocks import Chart, Column, DataTable, Fold, Part, Section
 from vidray.report.drawing import log_axis
@@ -135,26 +136,10 @@ def frame_of(group: ComparedModels, runs: Runs, settings: ReportSettings) -> pd.
     return frame
 
 
-def pareto(costs: Sequence[float], accuracies: Sequence[float]) -> list[bool]:
-    """Whether each model is on the front: every one that costs as little or less is less accurate.
-
-    Of two that are equal in both, both are. A model whose cost is unknown is not.
-    """
-    points = list(zip(costs, accuracies, strict=True))
-    return [
-        not pd.isna(cost)
-        and not any(
-            other <= cost and more >= accuracy and (other, more) != (cost, accuracy)
-            for other, more in points
-        )
-        for cost, accuracy in points
-    ]
-
-
 def _of_group(group: ComparedModels, runs: Runs, settings: ReportSettings) -> list[Part]:
     frame = frame_of(group, runs, settings)
     known = [axis for axis in AXES if frame[axis.column].notna().sum() > 1]
-    parts: list[Part] = [_chart(frame, axis, group) for axis in known]
+    parts: list[Part] = [chart(frame, axis, group.slug) for axis in known]
     return [*parts, _table(frame, known, group, settings)] if known else []
 
 
@@ -182,7 +167,13 @@ def _front(frame: pd.DataFrame, axis: CostAxis) -> pd.DataFrame:
     return frame[frame[f"front_{axis.column}"]].sort_values(axis.column, kind="stable")
 
 
-def _chart(frame: pd.DataFrame, axis: CostAxis, group: ComparedModels) -> Chart:
+def chart(frame: pd.DataFrame, axis: CostAxis, slug: str) -> Chart:
+    """Accuracy against what ``axis`` says, a dashed line along the front.
+
+    Args:
+        frame: as ``frame_of`` gives it; models without a figure are left out.
+        slug: ends the chart's name.
+    """
     known = frame[frame[axis.column].notna()]
     front = f"front_{axis.column}"
     points = pd.DataFrame(
@@ -208,7 +199,7 @@ def _chart(frame: pd.DataFrame, axis: CostAxis, group: ComparedModels) -> Chart:
     drawn = charts.draw(
         _scatter(points, frame, axis.title, is_log=is_log),
         points.assign(beside=beside),
-        name=f"pareto-{axis.slug}-{group.slug}",
+        name=f"pareto-{axis.slug}-{slug}",
         title=f"Accuracy and {axis.noun}",
         note=_said(frame, axis),
     )

@@ -1,0 +1,127 @@
+"""Every deep architecture as one graph, by each runtime, against PyTorch.
+
+    python -m bench.export                      # about 15 minutes on one core
+    python -m bench.export --models s3d c3d
+
+Prints the table of docs/export.md: the largest difference of a logit, over its largest size, for
+batches of 1, 2 and 5 clips of noise, of a fresh network of few pixels.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openvino
+import torch
+import tyro
+
+from vidray.errors import UserError
+from vidray.export import graph
+from vidray.models.exported import onnx
+from vidray.models.exported import openvino as by_openvino
+from vidray.models.exported.description import Export
+from vidray.models.exported.model import Opening
+from vidray.models.folder import DeepModel
+from vidray.models.names import DEEP, FLOW_MODELS
+from vidray.models.networks.build import build
+from vidray.models.preprocess import KINETICS, Preprocessing
+from vidray.video.clips import ClipSettings
+
+_BATCHES = (1, 2, 5)
+# Frames and pixels that a family cannot do with less of; others have 4 and 32.
+_LEAST = {
+    "c3d": (16, 64), "mvit": (16, 64), "s3d": (14, 32), "slowfast": (16, 32), "swin3d": (8, 64),
+    "x3d": (8, 64), "videomae": (4, 32),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportBench:
+    """Which architectures are exported."""
+
+    models: tuple[str, ...] = DEEP
+    """Names of deep models."""
+
+
+def tiny(name: str, *, classes: int = 3) -> DeepModel:
+    """A fresh network of an architecture, for small clips."""
+    frames, size_px = _LEAST.get(name.partition("_")[0].partition("r50")[0], (4, 32))
+    torch.manual_seed(0)
+    size = {"frames": frames, "size_px": size_px}
+    built = build(name, num_classes=classes, weights="none", frames=frames, size_px=size_px)
+    mean, std = KINETICS
+    pre = Preprocessing(num_frames=frames, size_px=size_px, mean=mean, std=std,
+                        flow=name in FLOW_MODELS)  # fmt: skip
+    return DeepModel(
+        name=name,
+        class_names=tuple("abcdefgh"[:classes]),
+        network=built.network.eval(),
+        preprocessing=pre,
+        clip=ClipSettings(frames_per_clip=frames, size_px=size_px),
+        info={"network": {"name": name, "num_classes": classes, **size}},
+        head=built.head,
+    )
+
+
+def differences(model: DeepModel) -> dict[str, float]:
+    """Runtime -> the largest difference of a logit from PyTorch's, over the largest logit.
+
+    Raises:
+        UserError: it cannot be exported, or a runtime cannot run it.
+    """
+    proto = graph.to_onnx(model)
+    wanted = graph.Graph(model.network, model.head or model.network, model.preprocessing)
+    found = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / onnx.GRAPH).write_bytes(proto.SerializeToString())
+        made = openvino.Core().read_model(proto.SerializeToString(), b"")
+        graph.save_openvino(made, folder)
+        for to, module in (("onnx", onnx), ("openvino", by_openvino)):
+            export = Export(to=to, precision="float32", parent_digest="0" * 12)  # type: ignore[arg-type]
+            run = module.open_graph(folder, _opening(model, export))
+            found[to] = max(_difference(run, wanted, model, batch) for batch in _BATCHES)
+    return found
+
+
+def _opening(model: DeepModel, export: Export) -> Opening:
+    return Opening(
+        export=export, clip_shape=model.preprocessing.clip_shape, flow=model.preprocessing.flow,
+        classes=len(model.class_names), device="cpu", threads=1,
+    )  # fmt: skip
+
+
+def _difference(run: object, wanted: graph.Graph, model: DeepModel, batch: int) -> float:
+    rng = np.random.default_rng(batch)
+    shape = (batch, *model.preprocessing.clip_shape)
+    inputs = {"clips": rng.integers(0, 256, shape, np.uint8)}
+    if model.preprocessing.flow:
+        inputs["flow"] = rng.uniform(-1, 1, (*shape[:4], 2)).astype(np.float32)
+    with torch.no_grad():
+        logits, embedding = wanted(*map(torch.from_numpy, inputs.values()))
+    found = run(inputs)  # type: ignore[operator]
+    assert found[1].shape == embedding.shape
+    return float(np.abs(found[0] - logits.numpy()).max() / logits.abs().max())
+
+
+def row(name: str) -> str:
+    """A line of the table."""
+    try:
+        found = differences(tiny(name))
+    except UserError as error:
+        return f"| `{name}` | no | no | {error} |"
+    return f"| `{name}` | {found['onnx']:.0e} | {found['openvino']:.0e} | |"
+
+
+def main(config: ExportBench) -> None:
+    """Print the table, a line as soon as it is known."""
+    print("| model | ONNX Runtime | OpenVINO | |\n|---|---|---|---|")
+    for name in config.models:
+        print(row(name), flush=True)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(ExportBench))
