@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +16,16 @@ import torch
 from tests.models.test_model_files import ABSURD, changed, outcome, places
 from vidray import models
 from vidray.errors import UserError
-from vidray.labelling.settings import LabelOptions, check_model, leaves_early
+from vidray.export.whole import whole
+from vidray.labelling.settings import LabelOptions, LabelSettings, check_model, leaves_early
+from vidray.labelling.torch_predictor import TorchPredictor
 from vidray.models.exit_rule import ExitRule
 from vidray.models.folder import DeepModel, save_deep
 from vidray.models.model_files import read_info
 from vidray.models.networks.build import build
+from vidray.models.networks.exits import EachExit
 from vidray.models.preprocess import IMAGENET, Preprocessing
+from vidray.models.probabilities import softmax
 from vidray.video.clips import ClipSettings
 
 NETWORK: dict[str, Any] = {
@@ -83,6 +88,45 @@ def test_without_a_rule_nothing_leaves(folder: Path) -> None:
     assert isinstance(model, DeepModel)
     assert model.exits is None
     assert not leaves_early(values)
+
+
+def test_a_label_job_says_where_clips_left_and_no_clip_depends_on_others(folder: Path) -> None:
+    model = models.load(str(folder))
+    assert isinstance(model, DeepModel)
+    clips = np.random.default_rng(0).integers(0, 256, (9, 2, 16, 16, 3)).astype(np.uint8)
+    heads = model.logits(EachExit(model.network), lambda k: clips[k], np.arange(9))  # type: ignore[arg-type]
+    sure = softmax(heads[:, :2] / np.float32(1.5)).max(axis=1)
+    leaves_at = float(np.sort(sure)[4:6].mean())  # Between two: rounding decides nothing.
+    threshold = dataclasses.replace(ExitRule.from_json(RULE).threshold, value=leaves_at)
+    rule = ExitRule(temperatures=(1.5, 100.0), threshold=threshold)
+    model = dataclasses.replace(model, exits=rule)
+    settings = LabelSettings(model=str(folder), model_digest="d")
+    predictor = TorchPredictor(model, settings)
+    predictor.batch_size, predictor._rows_at_once = 8, 4  # As on a GPU, smaller.
+    answer = predictor(clips)
+    assert answer.stages is not None
+    assert answer.stages.tolist() == np.where(sure >= leaves_at, 1, 3).tolist()
+    for k in range(9):  # Alone in its batch, and so alone after the exit.
+        alone = predictor(clips[k : k + 1])
+        assert np.array_equal(alone.probabilities[0], answer.probabilities[k])
+    seen = LabelSettings(model=str(folder), model_digest="d", options=LabelOptions(embedding=True))
+    whole_answer = TorchPredictor(model, seen)(clips)
+    assert whole_answer.stages is None
+    assert whole_answer.embeddings is not None
+    assert whole_answer.embeddings.shape == (9, 512)
+
+
+def test_what_is_exported_is_the_whole_network(folder: Path) -> None:
+    model = models.load(str(folder))
+    assert isinstance(model, DeepModel)
+    made = whole(model)
+    clips = np.random.default_rng(0).integers(0, 256, (2, 2, 16, 16, 3)).astype(np.uint8)
+    expected = dataclasses.replace(model, exits=None).predict(clips)
+    np.testing.assert_array_equal(made.predict(clips), expected)
+    assert not any(name.startswith("exits") for name in made.network.state_dict())
+    assert "exits" not in made.info
+    assert "exits" not in made.info["network"]
+    assert whole(made) is made
 
 
 @pytest.mark.parametrize(

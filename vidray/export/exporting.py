@@ -29,6 +29,7 @@ from vidray.export import parity, peak, samples
 from vidray.export.parity import Parity, TimedAnswers
 from vidray.export.samples import Samples
 from vidray.export.settings import ExportSettings
+from vidray.export.whole import whole
 from vidray.export.writing import ExportSource, Written, write
 from vidray.models import inference
 from vidray.models.exported.description import Export, is_graph
@@ -77,6 +78,8 @@ def export(
         return None
     model = models.load(model_dir)
     assert isinstance(model, DeepModel)
+    if settings.to != "torch":  # A graph runs from end to end.
+        model = whole(model)
     source = _source(model, settings)
     compared = _compared(model, settings)
     with tempfile.TemporaryDirectory(prefix="vidray-export-") as made:
