@@ -31,6 +31,7 @@ from vidray.models.preprocess import KINETICS, Preprocessing
 from vidray.video.clips import ClipSettings
 
 _BATCHES = (1, 2, 5)
+_LEAST_LOGIT = 1e-6  # Fresh networks of few pixels may say next to nothing.
 # Frames and pixels that a family cannot do with less of; others have 4 and 32.
 _LEAST = {
     "c3d": (16, 64), "mvit": (16, 64), "s3d": (14, 32), "slowfast": (16, 32), "swin3d": (8, 64),
@@ -83,7 +84,8 @@ def differences(model: DeepModel) -> dict[str, float]:
         for to, module in (("onnx", onnx), ("openvino", by_openvino)):
             export = Export(to=to, precision="float32", parent_digest="0" * 12)  # type: ignore[arg-type]
             run = module.open_graph(folder, _opening(model, export))
-            found[to] = max(_difference(run, wanted, model, batch) for batch in _BATCHES)
+            each = [_difference(run, wanted, model, batch) for batch in _BATCHES]
+            found[to] = float(np.max(each))  # NaN shows, which max() would hide
     return found
 
 
@@ -104,7 +106,8 @@ def _difference(run: object, wanted: graph.Graph, model: DeepModel, batch: int) 
         logits, embedding = wanted(*map(torch.from_numpy, inputs.values()))
     found = run(inputs)  # type: ignore[operator]
     assert found[1].shape == embedding.shape
-    return float(np.abs(found[0] - logits.numpy()).max() / logits.abs().max())
+    most = max(float(logits.abs().max()), _LEAST_LOGIT)
+    return float(np.abs(found[0] - logits.numpy()).max()) / most
 
 
 def row(name: str) -> str:

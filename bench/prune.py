@@ -5,7 +5,7 @@
 
 The classes are four directions of drift (``vidray.video.synthetic``), half a second in 32 px: one
 frame says nothing. A network learns them from 1,024 clips, mirror images included; it is pruned and
-fine-tuned as ``jobs/train.py --prune`` does, and judged on clips of other scenes. "Not yet tuned"
+tuned as ``jobs/train.py --prune`` does, and judged on clips of other scenes. "Not yet tuned"
 is the pruned network before its training; "from noise" has the shapes of the pruned one, fresh
 weights, and the epochs of both trainings together. Milliseconds are of one clip and one thread,
 the networks in turn, medians. Some twenty minutes on a core.

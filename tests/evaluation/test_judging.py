@@ -10,9 +10,11 @@ import pyarrow as pa
 import pytest
 
 from tests.command_lines import exit_code
-from tests.made_runs import features_run, videos
+from tests.made_runs import clips_run, features_run, videos
+from tests.models.exported.tiny_graphs import write
 from tests.videos import write_video
-from vidray.evaluation.judging import label_here, listed_videos
+from vidray.evaluation.judge_settings import JudgeSettings
+from vidray.evaluation.judging import evaluate, label_here, listed_videos
 from vidray.storage import parquet
 from vidray.video.clips import ClipSettings
 
@@ -79,3 +81,20 @@ def test_the_classes_of_the_data_may_have_other_names(
     assert found["num_videos"] == 63  # The unclear one is left out.
     of_class = Counter(row["label"] for row in rows[1:])
     assert {name: own["support"] for name, own in found["per_class"].items()} == of_class
+
+
+def test_an_export_is_judged_like_its_network_and_costs_what_that_has(tmp_path: Path) -> None:
+    """Its parameters and FLOPs nobody can count any more: model.json says them."""
+    folder = write(tmp_path / "m", "openvino")
+    info = json.loads((folder / "model.json").read_text())
+    info["exported"] |= {"parameters": 123, "flops_per_clip": 4567}
+    (folder / "model.json").write_text(json.dumps(info))
+    run = clips_run(tmp_path / "clips", 32, frames=2, size_px=16)
+    found = evaluate(str(folder), str(run), str(tmp_path / "out"), JudgeSettings(timed_videos=2))
+    cost = found.metrics["cost"]
+    assert (cost["parameters"], cost["flops_per_clip"]) == (123, 4567)
+    assert cost["seconds_per_video"] > 0
+    assert found.metrics["num_videos"] == 8
+    versions = json.loads((tmp_path / "out" / "run.json").read_text())["versions"]
+    assert "openvino" in versions
+    assert "torch" not in versions

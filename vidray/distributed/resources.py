@@ -13,8 +13,8 @@ from vidray.errors import UserError
 _MOST_TIMEOUT_SECONDS = 1e6  # poll() takes milliseconds of 31 bits.
 # PyTorch and a network of 5 million weights leave 50 MB of 2 GiB: their threads reserve 1 GiB.
 MEMORY_GIB, MEMORY_GIB_WITH_NETWORK = 2.0, 3.0
-# Of r3d_18, a worker with PyTorch holds 2.06 GiB of data before any video, with OpenVINO 1.38 and
-# with ONNX Runtime 1.46: the same is left for a video.
+# After a video of 320x240, a worker with r3d_18 holds 2.06 GiB of data in PyTorch, 1.38 in OpenVINO
+# and 1.46 in ONNX Runtime: as much is left for larger videos.
 _MEMORY_GIB_WITH_EXPORT = 2.5
 _LEAST_MEMORY_GIB = 0.5  # Python, PyAV and OpenCV alone take 0.2.
 

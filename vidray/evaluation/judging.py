@@ -139,7 +139,7 @@ def evaluate(
             "config": masking.throughout(asked | dataclasses.asdict(settings)),
             "model_digest": name_and_digest(model_dir)[1],
         },
-        libraries=versions.CLASSICAL if isinstance(model, ClassicalModel) else versions.DEEP,
+        libraries=_libraries(model),
     )
     folder.claim(overwrite=True)  # What was not finished has no part that could be kept.
     probabilities, stages = answer(model, chosen)
@@ -163,6 +163,13 @@ def evaluate(
         knows_recordings=any(judged.groups),
         is_as_trained=_is_as_trained(model, given),
     )
+
+
+def _libraries(model: Model) -> tuple[str, ...]:
+    """The libraries that decide what a model says."""
+    if isinstance(model, ClassicalModel):
+        return versions.CLASSICAL
+    return versions.running(model.export.to) if isinstance(model, ExportedModel) else versions.DEEP
 
 
 def _is_as_trained(model: Model, given: Examples) -> bool:

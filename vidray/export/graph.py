@@ -121,6 +121,11 @@ def stripped(proto: onnx.ModelProto) -> onnx.ModelProto:
     for part in noted:
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
+    # Quantising names sets of operators that it then does not use.
+    used = {node.domain for node in graph.node}
+    opsets = [opset for opset in proto.opset_import if opset.domain in used]
+    proto.ClearField("opset_import")
+    proto.opset_import.extend(opsets)
     return proto
 
 

@@ -240,3 +240,11 @@ def test_tensorrt_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     folder = str(write(tmp_path, "tensorrt"))
     with pytest.raises(UserError, match="tensorrt is not installed: pip install 'tensorrt'"):
         load_exported(folder, read_info(folder))
+
+
+def test_weights_of_an_export_are_no_weights_to_train(tmp_path: Path) -> None:
+    from vidray.models.weights import reader
+
+    folder = str(write(tmp_path, "onnx"))
+    with pytest.raises(UserError, match="exported network, which cannot be trained: give the"):
+        reader.info_of(folder, "resnet18_avg")

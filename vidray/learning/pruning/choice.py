@@ -144,8 +144,8 @@ def _ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """The share of the channels of a group that are worth less, ``float64 (size,)``.
 
     So every group loses the same share. Importance does not compare across groups: where the least
-    important of all went, late layers of s3d lost nearly all they had, and half of the operations
-    went with 95 % of the parameters; tuned for two epochs it knew 0.34, where the whole knew 0.77.
+    important of all went, s3d lost 95 % of its parameters with half of its operations, and knew
+    0.34 after tuning; by ranks 0.45, tuned alike (docs/benchmarks.md).
     """
     order = np.argsort(scores, kind="stable")
     ranks = np.empty(len(scores))

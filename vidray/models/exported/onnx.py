@@ -16,6 +16,7 @@ from vidray.models.exported.files import mapped
 from vidray.models.exported.model import Opening, Outputs, RunGraph
 
 GRAPH = "network.onnx"
+_ON_GPU = "CUDAExecutionProvider"
 
 
 def open_graph(folder: Path, opening: Opening) -> RunGraph:
@@ -30,7 +31,12 @@ def open_graph(folder: Path, opening: Opening) -> RunGraph:
         options.intra_op_num_threads = opening.threads
     providers = ["CPUExecutionProvider"]
     if opening.device == "cuda":
-        providers.insert(0, "CUDAExecutionProvider")
+        if _ON_GPU not in onnxruntime.get_available_providers():  # It would say nothing.
+            raise UserError(
+                "this ONNX Runtime cannot use GPUs: install onnxruntime-gpu in place of "
+                "onnxruntime, or give --gpus-per-predictor 0"
+            )
+        providers.insert(0, _ON_GPU)
     data = checked_bytes(folder, opening)
     try:
         session = onnxruntime.InferenceSession(data, options, providers=providers)
