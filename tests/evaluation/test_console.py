@@ -1,7 +1,7 @@
 """What figures do not show is said, and nothing where they show it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -83,6 +83,26 @@ def test_an_evaluation_says_what_it_rests_on(capsys: Captured) -> None:
         assert "500 ms a video from file to label, 10.0 ms of it the model" in shown
         assert "(measured on 8 videos)" in shown
         assert "predictions, worst first: /out/predictions.parquet" in shown
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_videos_that_chose_when_clips_leave_are_not_said_to_judge_it(
+    capsys: Captured, split: Literal["val", "test"]
+) -> None:
+    stage = {"share": 0.5, "flops_per_clip": 5, "accuracy": 0.9}
+    exits = {
+        "threshold": 0.8, "stages": [stage, stage], "lost": 0.0, "lost_interval": [0.0, 0.01],
+        "flops_per_clip": 5, "flops_without_exits": 10, "seconds_saved_per_video": None,
+    }  # fmt: skip
+    found = {
+        **_metrics(40, right=0.9), "baselines": baselines(np.tile([0, 1], 20), NAMES),
+        "cost": None, "exits": exits,
+    }  # fmt: skip
+    evaluation = _evaluation(found, is_known=True)
+    console.print_evaluation(JudgeSettings(split=split), "/out", evaluation)
+    shown = capsys.readouterr().out
+    assert "early exits: 50% of the work saved" in shown
+    assert ("split val has chosen when clips leave early" in shown) == (split == "val")
 
 
 def test_the_cost_of_videos_that_are_gone_is_of_the_model_alone(capsys: Captured) -> None:

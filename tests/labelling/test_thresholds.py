@@ -228,6 +228,7 @@ def test_a_flag_without_the_other_is_refused(config: label.LabelConfig) -> None:
         lambda told: json.dumps({**told, "more": 1}),
         lambda told: json.dumps({name: [] for name in told}),
         lambda told: json.dumps({**told, "dear": None}),
+        lambda told: json.dumps({**told, "dear": "[/b]\n"}),
     ],
 )
 def test_a_damaged_file_is_one_line(config: label.LabelConfig, damage: Any) -> None:

@@ -90,6 +90,11 @@ def print_evaluation(settings: JudgeSettings, out: str, found: Evaluation) -> No
         print(f"note: {sentence}")
     if "exits" in metrics:
         print("\n".join(_exit_lines(metrics["exits"])))
+        if settings.split in ("val", "all") and metrics["exits"]["threshold"] is not None:
+            print(
+                "note: split val has chosen when clips leave early: what that loses is told by "
+                "videos that have not, such as those of --split test"
+            )
     if metrics["cost"]:
         print(_cost_line(metrics["cost"]))
     print(f"predictions, worst first: {storage.join(out, 'predictions.parquet')}")

@@ -8,6 +8,7 @@ may be allowed to be lost; the threshold follows from the answers.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -46,6 +47,9 @@ class ValAnswers:
         lengths = {len(self.confidence), len(self.cheap_right), len(self.dear_right)}
         if lengths != {len(self.groups)} or not self.groups:
             raise UserError("its columns are not of one length, of one video or more")
+        for digest in (self.cheap, self.dear):
+            if not re.fullmatch("[0-9a-f]{12}", digest):
+                raise UserError(f"{checked_json.shown(digest)} is no digest of a model")
         if not all(0 <= one <= 1 for one in self.confidence):
             raise UserError("a confidence is no number from 0 to 1")
 
