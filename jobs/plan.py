@@ -34,8 +34,10 @@ def main(config: PlanConfig) -> None:
     """Read what the run measured, rehearse the driver's part, simulate, print."""
     # These take a second to import: not before the arguments are known to be right.
     from vidray.planning import console, driver, plan, prices, rates
-    from vidray.storage import canonical, json_file
+    from vidray.storage import canonical, check_file, json_file
 
+    if config.out is not None:
+        check_file(canonical(config.out), "a JSON file")
     measured = rates.read(config.run)
     priced = None if config.price is None else prices.read(config.price)
     rehearsed = driver.rehearse(measured, canonical(config.run))

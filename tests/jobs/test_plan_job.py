@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from jobs import plan
-from tests.command_lines import ROOT
+from tests.command_lines import ROOT, exit_code
 from tests.planning.timed import label_folder
-from vidray import cli
 from vidray.planning import driver
 from vidray.planning.settings import PlanSettings
 
@@ -27,26 +26,15 @@ def _few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "ROUNDS", 1)
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *flags: str) -> int:
-    """The exit code of the command line."""
-    monkeypatch.setattr("sys.argv", ["plan.py", *flags])
-    try:
-        cli.run(plan.PlanConfig, plan.main)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
 def test_a_plan_is_printed_and_written(
     labels: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "plan.json"
     before = {path: path.stat().st_mtime_ns for path in Path(labels).rglob("*")}
     flags = ("--run", labels, "--price", PRICES, "--out", str(out), *FLAGS)
-    assert run(monkeypatch, *flags, "--grow-to", "50000") == 0
+    assert exit_code("jobs/plan.py", *flags, "--grow-to", "50000") == 0
     told = capsys.readouterr().out
     made = json.loads(out.read_text())
     assert [option["kind"] for option in made["options"]] == [
@@ -68,10 +56,8 @@ def test_a_plan_is_printed_and_written(
     assert {path: path.stat().st_mtime_ns for path in Path(labels).rglob("*")} == before
 
 
-def test_without_prices_no_money_is_told(
-    labels: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(monkeypatch, "--run", labels, *FLAGS, "--grow-to", "5000") == 0
+def test_without_prices_no_money_is_told(labels: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("jobs/plan.py", "--run", labels, *FLAGS, "--grow-to", "5000") == 0
     told = capsys.readouterr().out
     assert "as in the run" in told
     assert "no price" in told
@@ -88,6 +74,8 @@ def test_without_prices_no_money_is_told(
         (("--price", __file__), "must have the columns item, name, price"),
         (("--run", "gone"), "--run gone holds no run.json"),
         (("--run", str(ROOT)), "holds no run.json"),
+        (("--out", str(ROOT)), "a folder: give the name of a JSON file"),
+        (("--out", f"{__file__}/plan.json"), "is a file"),
         (("--nodes", "1000000"), "nodes is 1e+06: it must be 1 to"),
     ],
 )
@@ -95,11 +83,10 @@ def test_what_is_wrong_is_one_line(
     flags: tuple[str, ...],
     told: str,
     labels: str,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     given = () if "--run" in flags else ("--run", labels)
-    assert run(monkeypatch, *given, *flags) == 2
+    assert exit_code("jobs/plan.py", *given, *flags) == 2
     shown = capsys.readouterr()
     assert shown.out == ""
     assert told in shown.err

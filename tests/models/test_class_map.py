@@ -89,7 +89,7 @@ def test_merged_probabilities_are_sums() -> None:
 
 @pytest.mark.parametrize("merge", [[0, 0], [0, 2, 1], [0, 1, -1], []])
 def test_a_merge_that_leaves_a_class_empty_is_refused(merge: list[int | None]) -> None:
-    from vidray.models.model_files import Network
+    from vidray.models.model_json import Network
 
     with pytest.raises(UserError, match="merge"):
         Network(name="c3d", num_classes=2, merge=tuple(merge))

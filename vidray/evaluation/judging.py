@@ -139,7 +139,7 @@ def evaluate(
             "config": masking.throughout(asked | dataclasses.asdict(settings)),
             "model_digest": name_and_digest(model_dir)[1],
         },
-        libraries=_libraries(model),
+        libraries=libraries_of(model),
     )
     folder.claim(overwrite=True)  # What was not finished has no part that could be kept.
     probabilities, stages = answer(model, chosen)
@@ -165,7 +165,7 @@ def evaluate(
     )
 
 
-def _libraries(model: Model) -> tuple[str, ...]:
+def libraries_of(model: Model) -> tuple[str, ...]:
     """The libraries that decide what a model says."""
     if isinstance(model, ClassicalModel):
         return versions.CLASSICAL

@@ -29,11 +29,11 @@ from vidray.learning.examples import Examples, apply, relabelled
 from vidray.models import deferral
 from vidray.models.class_map import read_class_map
 from vidray.models.deferral import Threshold
-from vidray.models.folder import ClassicalModel, Model
+from vidray.models.folder import Model
 from vidray.models.model_files import digest_of_both, name_and_digest
 from vidray.models.two_stages import ValAnswers
 from vidray.storage.json_file import write_json
-from vidray.tables import run_folder, versions
+from vidray.tables import run_folder
 from vidray.tables.run_folder import RunFolder
 from vidray.tables.summary import WIDTH, Table
 
@@ -140,8 +140,7 @@ def _folder(
 ) -> RunFolder:
     asked = {"model": cheap.model_dir, "data": cheap.data, "out": where, "allow": allow}
     asked |= {"then": dear.model_dir, "then_data": dear.data}
-    kinds = [isinstance(side.model, ClassicalModel) for side in (first, second)]
-    libraries = [*(versions.CLASSICAL * any(kinds)), *(versions.DEEP * (not all(kinds)))]
+    libraries = [name for side in (first, second) for name in judging.libraries_of(side.model)]
     return RunFolder(
         out=where,
         kind="evaluation",

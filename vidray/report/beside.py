@@ -36,11 +36,9 @@ def check(page: str, folder: str) -> None:
     be: before the minutes that a page takes.
     """
     shown = storage.without_secrets(page)
-    if storage.is_folder(page) and not storage.is_bucket(page):
-        raise UserError(f"--out is {shown}, a folder: give the name of an HTML file")
-    for above in (storage.parent_of(page), folder):
-        if storage.exists(above) and not storage.is_folder(above):
-            raise UserError(f"--out is {shown}, but {storage.without_secrets(above)} is a file")
+    storage.check_file(page, "an HTML file")
+    if storage.exists(folder) and not storage.is_folder(folder):
+        raise UserError(f"--out is {shown}, but {storage.without_secrets(folder)} is a file")
     if not storage.is_bucket(folder) and Path(local_path(folder)).is_symlink():
         # Files of the folder behind it would be written over, and removed.
         raise UserError(f"--out is {shown}, but {folder} is a link: take it away")

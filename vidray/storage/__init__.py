@@ -14,6 +14,7 @@ from vidray.storage.trees import (
 from vidray.storage.uris import (
     WHOLE_FILE_BYTES,
     FileInfo,
+    check_file,
     check_folder,
     exists,
     file_info,
@@ -35,6 +36,7 @@ __all__ = [
     "WHOLE_FILE_BYTES",
     "FileInfo",
     "canonical",
+    "check_file",
     "check_folder",
     "damaged",
     "exists",

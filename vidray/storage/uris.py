@@ -82,6 +82,19 @@ def check_folder(out: str) -> None:
         raise UserError(f"{without_secrets(out)} is a file: --out must name a folder")
 
 
+def check_file(out: str, noun: str) -> None:
+    """Raise UserError where a file cannot be written: a folder has its name, or a file is above it.
+
+    Args:
+        noun: what it is, as ``a JSON file``.
+    """
+    shown, above = without_secrets(out), addresses.parent_of(out)
+    if is_folder(out) and not is_bucket(out):
+        raise UserError(f"--out is {shown}, a folder: give the name of {noun}")
+    if exists(above) and not is_folder(above):
+        raise UserError(f"--out is {shown}, but {without_secrets(above)} is a file")
+
+
 def exists(uri: str) -> bool:
     """Whether a file, or a folder with something in it, is there."""
     if not is_bucket(uri):

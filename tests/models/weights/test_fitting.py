@@ -15,7 +15,7 @@ from torchvision.models import video
 from vidray.errors import UserError
 from vidray.models import names
 from vidray.models.folder import save_deep
-from vidray.models.model_files import Network
+from vidray.models.model_json import Network
 from vidray.models.networks.build import build
 from vidray.models.preprocess import Preprocessing
 from vidray.models.weights import fitting, origins, published

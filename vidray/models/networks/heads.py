@@ -8,7 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from vidray.models.model_files import HeadKind
+from vidray.models.model_json import HeadKind
 
 __all__ = ["HEAD_KINDS", "HeadKind", "MergedHead", "make_head"]
 
