@@ -100,6 +100,7 @@ def main(config: TrainConfig) -> None:
     from vidray.evaluation import console, lesson_changes, teaching
     from vidray.learning import as_trained, tensorboard
     from vidray.learning.epoch_lines import EpochLines
+    from vidray.models.model_files import check_apart, folder_of_weights
 
     out = storage.canonical(config.out)
     if config.pretraining.pretrain:
@@ -119,6 +120,7 @@ def main(config: TrainConfig) -> None:
         lesson = lesson_changes.with_exits(lesson, config.exits)
     if config.distilling.teacher is not None:
         lesson = lesson_changes.with_teacher(lesson, config.distilling, out=out)
+    check_apart(out, folder_of_weights(config.learning.deep.weights), flag="--weights")
     lesson.check()
     if config.model not in names.CLASSICAL:
         for note in as_trained.notes(config.model, config.learning.deep, examples):

@@ -245,3 +245,11 @@ def test_any_moment_of_writing_is_no_model_or_a_whole_one(
         exporting.export(network_dir, out, settings)
         assert (Path(out) / "_SUCCESS").exists()
         models.load(out)
+
+
+def test_a_network_is_not_overwritten_with_its_export(network_dir: str) -> None:
+    before = {path.name: path.read_bytes() for path in Path(network_dir).iterdir()}
+    settings = ExportSettings(to="torch", precision="float16")
+    with pytest.raises(UserError, match="--model and --out are one folder"):
+        exporting.export(network_dir, network_dir, settings, overwrite=True)
+    assert {path.name: path.read_bytes() for path in Path(network_dir).iterdir()} == before

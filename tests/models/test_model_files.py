@@ -19,7 +19,7 @@ from vidray import models, storage
 from vidray.errors import UserError
 from vidray.labelling.settings import name_and_digest
 from vidray.models.folder import save_classical
-from vidray.models.model_files import read_info
+from vidray.models.model_files import check_apart, folder_of_weights, read_info
 
 # Each in the place of every value, one after the other.
 ABSURD: tuple[Any, ...] = (
@@ -311,3 +311,12 @@ def test_the_digest_is_of_the_bytes_however_they_are_read(folders: dict[str, Pat
             expected.update(f"{name} {len(content)}\n".encode() + content)
         assert name_and_digest(str(folders[family]))[1] == expected.hexdigest()[:12]
     assert math.ceil((folders["deep"] / "weights.safetensors").stat().st_size / (4 << 20)) > 5
+
+
+def test_a_folder_that_is_read_is_not_written(folders: dict[str, Path]) -> None:
+    folder = str(folders["deep"])
+    check_apart(folder, None, flag="--weights")
+    check_apart(f"{folder}_2", folder, flag="--weights")
+    for weights in (folder, f"{folder}/", f"{folder}/weights.safetensors"):
+        with pytest.raises(UserError, match="--weights and --out are one folder"):
+            check_apart(folder, folder_of_weights(weights), flag="--weights")

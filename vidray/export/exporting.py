@@ -35,7 +35,7 @@ from vidray.models import inference
 from vidray.models.exported.description import Export, is_graph
 from vidray.models.exported.model import ExportedModel, can_run, load_exported
 from vidray.models.folder import DeepModel
-from vidray.models.model_files import name_and_digest, read_info
+from vidray.models.model_files import check_apart, name_and_digest, read_info
 from vidray.models.names import Ranges
 from vidray.storage.addresses import local_path
 from vidray.tables.run_folder import GRAPHS, MODEL, WEIGHTS, RunFolder
@@ -62,6 +62,7 @@ def export(
     """
     info = read_info(model_dir)
     _check_exportable(model_dir, info)
+    check_apart(out, model_dir, flag="--model")
     digest = name_and_digest(model_dir)[1]
     chosen = dataclasses.asdict(settings)
     folder = RunFolder(

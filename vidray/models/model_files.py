@@ -138,6 +138,18 @@ def folder_of_weights(weights: str) -> str | None:
     return folder if storage.exists(storage.join(folder, MODEL)) else None
 
 
+def check_apart(out: str, source: str | None, *, flag: str) -> None:
+    """Raise UserError where a model folder is both read and written: --overwrite would remove it
+    before it is read.
+
+    Args:
+        out: folder to write.
+        source: the model folder that ``flag`` names, if it names one.
+    """
+    if source is not None and storage.canonical(out) == storage.canonical(source):
+        raise UserError(f"{flag} and --out are one folder: give the new model one of its own")
+
+
 def embeds(info: Mapping[str, Any]) -> bool:
     """Whether a model.json is of a classical model that takes the embeddings of a network."""
     return info["family"] == "classical" and info["features"].get("embedding") is not None
