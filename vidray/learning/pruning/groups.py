@@ -140,7 +140,9 @@ def _group(graph: Any, found: Any, names: dict[nn.Module, str]) -> ChannelGroup 
         one_sided = len(cut_channels.shape_of(module)) == 1 or cut_channels.is_depthwise(module)
         side: LayerSide = "outputs" if is_output or one_sided else "inputs"
         places = _places(item.idxs, item.root_idxs, count)
-        if places is None:
+        sizes = cut_channels.shape_of(module)
+        # The graph follows an einsum channel by channel, also where it sums them up.
+        if places is None or places.max() >= sizes[0 if side == "outputs" else -1]:
             return None
         members[names[module], side] = Member(layer=names[module], side=side, places=places)
     if not any(side == "inputs" for _, side in members):
