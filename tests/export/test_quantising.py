@@ -1,5 +1,6 @@
 """INT8: nobody hears of it, layers that lose labels stay in float, dynamic ranges need no clips."""
 
+import logging
 import subprocess
 import sys
 
@@ -45,6 +46,12 @@ def test_nothing_is_reported_to_anybody() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+
+
+def test_loggers_made_later_are_as_they_were() -> None:
+    with quantising.quiet_nncf():
+        pass
+    assert logging.getLoggerClass() is logging.Logger
 
 
 def test_dynamic_ranges_of_linear_layers_are_standard_operators() -> None:

@@ -44,8 +44,8 @@ def test_a_rehearsal_of_a_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     # A row of LABELS takes 0.3 kB, and is there more than once while it is sorted and written.
     assert 200 < found.commit_bytes < 5000
     assert 0 < found.compare_bytes < 5000
-    # What a small run took is nearly all what any run takes.
-    assert found.committing.fixed == pytest.approx(0.2, abs=0.1)
+    # Of what the run took, the part that is the same for any number of videos.
+    assert 0 <= found.committing.fixed <= 0.2
 
 
 def test_a_table_without_labels_is_checked_and_not_committed(

@@ -40,8 +40,11 @@ def quiet_nncf() -> Iterator[Any]:
         os.environ["NNCF_CI"] = "1"
         # It warns of a compiler for GPUs that is not there.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    loggers = logging.getLoggerClass()
     import nncf
 
+    # It makes every logger of the process one of its own, which say a warning once or never.
+    logging.setLoggerClass(loggers)
     nncf.set_log_level(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):
         yield nncf

@@ -236,14 +236,16 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def _measured(work: Callable[[], object]) -> tuple[float, float]:
-    """Bytes that Arrow holds at once above what it held before, and seconds.
-
-    The pool knows its highest mark ever: the larger rehearsal comes first for that.
-    """
-    pool = pa.default_memory_pool()
-    before = pool.bytes_allocated()
-    seconds = _seconds(work)
-    return max(0.0, float((pool.max_memory() or 0) - before)), seconds
+    """Bytes that Arrow holds at once above what it held before, and seconds."""
+    whole = pa.default_memory_pool()
+    # A pool knows its highest mark ever, of whatever this process did before: this one is new.
+    pool = pa.proxy_memory_pool(whole)
+    pa.set_memory_pool(pool)
+    try:
+        seconds = _seconds(work)
+    finally:
+        pa.set_memory_pool(whole)
+    return float(pool.max_memory() or 0), seconds
 
 
 def _answer_seconds(out: str) -> float:
