@@ -48,10 +48,13 @@ def test_nothing_is_reported_to_anybody() -> None:
     assert done.stdout == ""
 
 
-def test_loggers_made_later_are_as_they_were() -> None:
+def test_loggers_and_handlers_of_others_are_as_they_were() -> None:
+    before = [(handler, handler.level) for handler in logging.root.handlers]
+    assert before
     with quantising.quiet_nncf():
         pass
     assert logging.getLoggerClass() is logging.Logger
+    assert [(handler, handler.level) for handler in logging.root.handlers] == before
 
 
 def test_dynamic_ranges_of_linear_layers_are_standard_operators() -> None:

@@ -40,12 +40,14 @@ def quiet_nncf() -> Iterator[Any]:
         os.environ["NNCF_CI"] = "1"
         # It warns of a compiler for GPUs that is not there.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    loggers = logging.getLoggerClass()
+    loggers, levels = logging.getLoggerClass(), [(h, h.level) for h in logging.root.handlers]
     import nncf
 
-    # It makes every logger of the process one of its own, which say a warning once or never.
-    logging.setLoggerClass(loggers)
     nncf.set_log_level(logging.ERROR)
+    # It makes all later loggers of the process its own, and sets the level of others' handlers.
+    logging.setLoggerClass(loggers)
+    for handler, level in levels:
+        handler.setLevel(level)
     with contextlib.redirect_stdout(io.StringIO()):
         yield nncf
 
