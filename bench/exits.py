@@ -28,6 +28,7 @@ import torch
 import tyro
 from numpy.typing import NDArray
 
+from bench.made_clips import write_rows
 from vidray import models
 from vidray.evaluation import cost, exits, lesson_changes, teaching
 from vidray.evaluation.exits import Said
@@ -40,7 +41,6 @@ from vidray.models import deferral
 from vidray.models.exit_rule import ExitRule
 from vidray.models.folder import DeepModel
 from vidray.models.networks.exits import ExitNetwork, flops_by_stage
-from vidray.tables import runs, schema
 from vidray.video.clips import ClipSettings
 from vidray.video.synthetic import MOTIONS, moving_clips
 
@@ -120,13 +120,7 @@ def write_clips(out: Path, *, train: int, others: int) -> None:
             }
             for k, (one, label) in enumerate(zip(pixels, labels.tolist(), strict=True))
         ]  # fmt: skip
-    run = runs.Run(out=str(out), table="clips", videos="/made", digest=clip.digest)
-    config = {"clip": dataclasses.asdict(clip)}
-    columns = ("video_id", "uri", "fingerprint", "label", "split", "group")
-    videos = [{**{name: row[name] for name in columns}, "size_bytes": 1} for row in rows]
-    run.videos_to_do(config, lambda: pa.Table.from_pylist(videos, schema=schema.VIDEOS))
-    run.write_part(0, pa.Table.from_pylist(rows, schema=clip.schema))
-    run.publish(config, {})
+    write_rows(out, clip, rows)
 
 
 def _learnt(bench: Bench, examples: Examples, data: str, out: str) -> str:

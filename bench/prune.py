@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 import tyro
 
 from bench.finetune import AXES, mirrored
+from bench.made_clips import write_rows
 from vidray import models
 from vidray.evaluation import cost, judging, lesson_changes, teaching
 from vidray.evaluation.intervals import interval, resampled
@@ -36,7 +36,6 @@ from vidray.learning.pruning import start
 from vidray.learning.pruning.settings import PruneSettings
 from vidray.learning.train_config import DeepSettings, FoldSettings, LearningSettings, Workers
 from vidray.models.folder import DeepModel
-from vidray.tables import runs, schema
 from vidray.tables.run_folder import WEIGHTS
 from vidray.video.clips import ClipSettings
 from vidray.video.synthetic import drifting_clips
@@ -157,13 +156,7 @@ def write_clips(out: Path, *, scenes: int) -> None:
                     "pixels": pixels.tobytes(), "config_digest": clip.digest,
                 }
             )  # fmt: skip
-    run = runs.Run(out=str(out), table="clips", videos="/made", digest=clip.digest)
-    config = {"clip": dataclasses.asdict(clip)}
-    columns = ("video_id", "uri", "fingerprint", "label", "split", "group")
-    videos = [{**{name: row[name] for name in columns}, "size_bytes": 1} for row in rows]
-    run.videos_to_do(config, lambda: pa.Table.from_pylist(videos, schema=schema.VIDEOS))
-    run.write_part(0, pa.Table.from_pylist(rows, schema=clip.schema))
-    run.publish(config, {})
+    write_rows(out, clip, rows)
 
 
 def _print_table(folders: dict[str, str], test: Examples) -> None:

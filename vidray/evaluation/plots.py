@@ -199,10 +199,7 @@ def learning_curve(rows: Rows) -> Figure:
         axes.errorbar(
             _column(own, "train_videos") * beside,
             accuracy,
-            yerr=[
-                np.maximum(accuracy - _column(own, "low"), 0),
-                np.maximum(_column(own, "high") - accuracy, 0),
-            ],
+            yerr=_reach(own),
             color=COLOURS[k % len(COLOURS)],
             marker=MARKERS[k % len(MARKERS)],
             linestyle=DASHES[(k // len(COLOURS)) % len(DASHES)],
@@ -244,14 +241,10 @@ def tradeoff(rows: Rows) -> Figure:
         label="not beaten in both",
     )
     for k, row in enumerate(ordered):
-        accuracy = np.array([float(row["accuracy"])])
         axes.errorbar(
-            [float(row["seconds_per_video"])],
-            accuracy,
-            yerr=[
-                np.maximum(accuracy - _column([row], "low"), 0),
-                np.maximum(_column([row], "high") - accuracy, 0),
-            ],
+            _column([row], "seconds_per_video"),
+            _column([row], "accuracy"),
+            yerr=_reach([row]),
             color=COLOURS[k % len(COLOURS)],
             marker=MARKERS[k % len(MARKERS)],
             linestyle="",
@@ -268,6 +261,13 @@ def tradeoff(rows: Rows) -> Figure:
     open_frame(axes)
     figure.legend(loc="outside right upper", fontsize=8)
     return figure
+
+
+def _reach(rows: Rows) -> list[NDArray[np.float64]]:
+    """How far intervals reach below and above the accuracies, as ``errorbar`` takes it."""
+    accuracy = _column(rows, "accuracy")
+    ends = (accuracy - _column(rows, "low"), _column(rows, "high") - accuracy)
+    return [np.maximum(end, 0) for end in ends]
 
 
 def _is_narrow(ordered: Rows) -> bool:
