@@ -67,6 +67,35 @@ def test_a_dynamic_range_is_of_one_clip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", _RUNTIMES)
+def test_no_thread_is_bound_to_some_of_the_cores(tmp_path: Path, to: Runtime) -> None:
+    # Each worker of a machine would bind its one thread to the same core.
+    folder = write(tmp_path, to)
+    code = (
+        "import contextlib, os, sys, threading\n"
+        "import numpy as np\n"
+        "from vidray.models.exported.model import load_exported\n"
+        "from vidray.models.model_files import read_info\n"
+        "folder, done = sys.argv[1], threading.Event()\n"
+        "model = load_exported(folder, read_info(folder), threads=1)\n"
+        f"clips = np.zeros((64, *{CLIP}), np.uint8)\n"
+        "def work():\n"
+        "    for _ in range(200):\n"
+        "        model.answer(clips)\n"
+        "    done.set()\n"
+        "mine = os.sched_getaffinity(0)\n"
+        "threading.Thread(target=work, daemon=True).start()\n"
+        "while not done.is_set():\n"
+        "    for thread in os.listdir('/proc/self/task'):\n"
+        "        with contextlib.suppress(ProcessLookupError):\n"  # It ended.
+        "            assert os.sched_getaffinity(int(thread)) == mine, thread\n"
+        "print(len(mine))\n"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    assert int(done.stdout) == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("to", _RUNTIMES)
 def test_several_threads_may_ask_at_once(tmp_path: Path, to: Runtime) -> None:
     model = _load(write(tmp_path, to))
     with ThreadPoolExecutor(4) as pool:
