@@ -52,7 +52,7 @@ def export_model(work: Path, model: Path, precision: str) -> Path:
     out = work / f"{model.name}_{precision}"
     _jobs(
         "export.py", "--model", model, "--out", out, "--to", "openvino", "--precision", precision,
-        "--data", work / "run",
+        "--data", work / "run", "--least-agreement", 0.9,
     )  # fmt: skip
     return out
 

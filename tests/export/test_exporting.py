@@ -34,6 +34,16 @@ def _export(model: str, out: Path | str, **settings: object) -> Parity:
     return found
 
 
+def _negated(source: ExportSource) -> ExportSource:
+    """The source with a head that answers the contrary."""
+    network, head = copy.deepcopy((source.model.network, source.model.head))
+    assert head is not None
+    for parameter in head.parameters():
+        parameter.data.neg_()
+    model = dataclasses.replace(source.model, network=network, head=head)
+    return dataclasses.replace(source, model=model)
+
+
 @pytest.fixture(scope="module")
 def openvino_dir(network_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An export to OpenVINO in float32."""
@@ -133,16 +143,33 @@ def test_too_few_labels_leave_no_model(
     whole = exporting.write
 
     def wrong(source: ExportSource) -> Written:
-        network, head = copy.deepcopy((source.model.network, source.model.head))
-        assert head is not None
-        for parameter in head.parameters():
-            parameter.data.neg_()
-        model = dataclasses.replace(source.model, network=network, head=head)
-        return whole(dataclasses.replace(source, model=model))
+        return whole(_negated(source))
 
     monkeypatch.setattr(exporting, "write", wrong)
     with pytest.raises(JobError, match="keep their label, and --least") as error:
         _export(network_dir, tmp_path / "m", to="openvino", compared_clips=20)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.slow
+def test_int8_that_keeps_labels_only_in_float_is_one_line(
+    network_dir: str, clips_dir: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels that hang by a thread: what stayed in int8 would be nearly nothing."""
+    whole = exporting.write
+
+    def torn(source: ExportSource) -> Written:
+        if source.left is not None:  # As s3d with a head that knew nothing: all but a few layers.
+            return Written(files={}, layers_in_float=[f"layer{k}" for k in range(11)], layers=20)
+        return whole(_negated(source))
+
+    monkeypatch.setattr(exporting, "write", torn)
+    with pytest.raises(JobError, match="takes 11 of 20 layers in float, which") as error:
+        _export(
+            network_dir, tmp_path / "m", to="openvino", precision="int8", data=clips_dir,
+            calibration_clips=8, compared_clips=8,
+        )  # fmt: skip
     assert "\n" not in str(error.value)
     assert not (tmp_path / "m").exists()
 

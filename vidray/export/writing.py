@@ -27,10 +27,15 @@ _HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """The files of an export by name, and the layers that int8 left in float."""
+    """The files of an export by name, and the layers that int8 left in float.
+
+    Attributes:
+        layers: how many could be int8.
+    """
 
     files: dict[str, bytes]
     layers_in_float: list[str] = field(default_factory=list)
+    layers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,48 +86,50 @@ def _onnx(source: ExportSource) -> Written:
         proto = graph.cast_first(proto)
     if source.settings.precision != "int8":
         return Written(files={"network.onnx": proto.SerializeToString()})
-    left: list[str] = []
+    left, layers = list[str](), 0
     if source.ranges == "dynamic":
         found = quantising.dynamic_onnx(proto.SerializeToString())
     else:
-        found, left = _quantised(proto, source)
+        found, left, layers = _quantised(proto, source)
     found = graph.checked(graph.stripped(found), source.model)
-    return Written(files={"network.onnx": found.SerializeToString()}, layers_in_float=left)
+    files = {"network.onnx": found.SerializeToString()}
+    return Written(files=files, layers_in_float=left, layers=layers)
 
 
 def _openvino(source: ExportSource) -> Written:
     import openvino
 
-    settings, left = source.settings, list[str]()
+    settings, left, layers = source.settings, list[str](), 0
     # Not ``openvino.convert_model``, which reports its use to a service for statistics.
     found = openvino.Core().read_model(to_onnx(source.model).SerializeToString(), b"")
     if settings.precision == "int8":
         if source.ranges == "dynamic":
             found = quantising.dynamic_openvino(found)
         else:
-            found, left = _quantised(found, source)
+            found, left, layers = _quantised(found, source)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         graph.save_openvino(found, folder, half=settings.precision in _HALVES)
         files = {path.name: path.read_bytes() for path in folder.iterdir()}
-    return Written(files=files, layers_in_float=left)
+    return Written(files=files, layers_in_float=left, layers=layers)
 
 
-def _quantised(found: Any, source: ExportSource) -> tuple[Any, list[str]]:
-    """``found`` in int8, and the layers left in float."""
+def _quantised(found: Any, source: ExportSource) -> tuple[Any, list[str], int]:
+    """``found`` in int8, the layers left in float, and how many could be int8."""
     samples, model = source.calibration, source.model
     assert samples is not None
     transformer = source.is_transformer
     rounded = quantising.calibrated(found, model, samples, is_transformer=transformer)
+    all_layers = quantising.rounded_layers(rounded)
     if source.left is None:
-        return rounded, []
+        return rounded, [], len(all_layers)
     compared, labels = source.left
     kept = quantising.kept_accurate(
         found, model, samples, compared, labels=labels,
         least_agreement=source.settings.least_agreement, is_transformer=transformer,
     )  # fmt: skip
-    left = quantising.rounded_layers(rounded) - quantising.rounded_layers(kept)
-    return kept, sorted(left)
+    left = all_layers - quantising.rounded_layers(kept)
+    return kept, sorted(left), len(all_layers)
 
 
 def _torch(source: ExportSource) -> Written:
