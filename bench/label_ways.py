@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,11 @@ def _network(_: dict[str, Any]) -> str:
     return ""
 
 
+def _start(start: Callable[..., None], given: tuple[Any, ...], all_ready: Barrier) -> None:
+    start(*given)
+    all_ready.wait()  # Or the first to be ready answers what was to warm them all up.
+
+
 def _pool(
     start: Callable[..., None],
     given: tuple[Any, ...],
@@ -97,7 +103,9 @@ def _pool(
     # Not forked: PyTorch's threads, started by the plain way, are not there in the child, which
     # waits for them for ever.
     context = get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=start, initargs=given) as pool:
+    all_ready = context.Barrier(workers)
+    first = (start, given, all_ready)
+    with ProcessPoolExecutor(workers, context, initializer=_start, initargs=first) as pool:
         list(pool.map(work, videos[: 2 * workers]))  # Start-up apart.
         began = time.perf_counter()
         labels = list(pool.map(work, videos))

@@ -61,7 +61,9 @@ class C3D(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """``float (N, 3, T, H, W)`` -> logits ``float (N, num_classes)``."""
-        pooled = self.resize(self.features(clips))  # (N, 512, 1, 4, 4)
+        pooled = self.features(clips)
+        if pooled.shape[2:] != POOLED:  # ONNX has no such layer, so not where it does nothing.
+            pooled = self.resize(pooled)  # (N, 512, 1, 4, 4)
         logits: Tensor = self.head(self.fc(torch.flatten(pooled, 1)))
         return logits
 
