@@ -8,8 +8,7 @@ labelled scenes. The student learns from the same in as many steps: alone; taugh
 scenes without labels, too. All are judged on the videos of other scenes, with intervals over
 scenes, and the students against the teacher video by video. Seconds a clip are CPU time of all
 models in turn, one thread, one clip a pass; printed are medians. A killed training goes on from its
-last epoch. 70 minutes on an idle core, estimated from seconds a step: nobody has had one so long,
-and there are no figures yet.
+last epoch. Some 100 minutes on an idle core, by the seconds of a step.
 """
 
 from __future__ import annotations

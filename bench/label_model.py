@@ -50,6 +50,9 @@ def make_model(work: Path, source: str, *, name: str, frames: int, size_px: int)
 def export_model(work: Path, model: Path, precision: str) -> Path:
     """The model for OpenVINO, exported unless it is there."""
     out = work / f"{model.name}_{precision}"
+    if (out / "_SUCCESS").exists():
+        return out
+    # What the labels of all videos are worth is counted; those compared here are few.
     _jobs(
         "export.py", "--model", model, "--out", out, "--to", "openvino", "--precision", precision,
         "--data", work / "run", "--least-agreement", 0.9,
