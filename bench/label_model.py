@@ -52,7 +52,8 @@ def export_model(work: Path, model: Path, precision: str) -> Path:
     out = work / f"{model.name}_{precision}"
     if (out / "_SUCCESS").exists():
         return out
-    # What the labels of all videos are worth is counted; those compared here are few.
+    # Few clips are compared here, and one of them may hang by a thread; the benchmark itself counts
+    # the labels of all videos.
     _jobs(
         "export.py", "--model", model, "--out", out, "--to", "openvino", "--precision", precision,
         "--data", work / "run", "--least-agreement", 0.9,

@@ -238,6 +238,8 @@ def test_c3d_resizes_nothing_at_its_own_size():
         network = C3D(CLASSES)
         clips = torch.empty(1, 3, 16, 112, 112)
         assert network.features(clips).shape == (1, 512, 1, 4, 4)
+        exact = torch.randn(1, 512, 1, 4, 4, device="cpu")
+        assert torch.equal(network.resize(exact), exact)
         network.resize = None  # Nor is it asked: ONNX has no such layer.
         assert network(clips).shape == (1, CLASSES)
 

@@ -38,7 +38,7 @@ def open_graph(folder: Path, opening: Opening) -> RunGraph:
         "PERFORMANCE_HINT": "LATENCY",
         # Left to itself, each process pins its one thread to the first core, and all workers of a
         # machine share that one: 2 processes on 2 cores answered 41 clips a second for 1 process's
-        # 41 (s3d, int8), and 74 without.
+        # 41 (s3d, int8), and 81 without.
         "ENABLE_CPU_PINNING": False,
         **({} if opening.threads is None else {"INFERENCE_NUM_THREADS": opening.threads}),
     }
