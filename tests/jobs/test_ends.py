@@ -100,7 +100,6 @@ def test_sigterm_to_a_job_with_a_ray_of_its_own(
 ) -> None:
     out = tmp_path / "out"
     flags = ("--model", model, "--videos", many, "--out", out)
-    before = set(sandboxes())  # Those of the workers that the cluster keeps warm.
     with start_here(*flags) as process:
         wait_until(lambda: parts(out) >= 3)
         started = psutil.Process(process.pid).children(recursive=True)
@@ -113,7 +112,7 @@ def test_sigterm_to_a_job_with_a_ray_of_its_own(
     assert len(started) > 3
     _, alive = psutil.wait_procs(started, timeout=60)
     assert not alive
-    assert set(sandboxes()) <= before
+    wait_until(lambda: not sandboxes_of(many))
     Job("jobs/label.py", cluster).call(*flags)
     assert table(out).equals(undisturbed)
     assert not list(out.rglob("*.draft"))
