@@ -140,7 +140,6 @@ def _made(
     if found.agreement < least and source.ranges == "calibrated":
         labels = _labels(source.model, compared)
         written = write(dataclasses.replace(source, left=(compared, labels)))
-        _refuse_mostly_float(written, found, least)
         found = _tried(made, model_dir, source, compared, digest, written)
     if found.agreement < least:
         raise JobError(
@@ -148,21 +147,6 @@ def _made(
             f"is {least}: nothing was exported; take a larger number format"
         )
     return found
-
-
-def _refuse_mostly_float(written: Written, before: Parity, least: float) -> None:
-    """Raise JobError if int8 is left in less than half of the layers: it would save too little.
-
-    So it is where a label hangs by a thread: s3d with a head that knew no better than chance lost
-    one label of 24, and kept it with no layer in int8.
-    """
-    left = len(written.layers_in_float)
-    if 2 * left > written.layers:
-        raise JobError(
-            f"in int8 {before.agreement:.4f} of {before.clips} clips keep their label, and "
-            f"--least-agreement {least:g} takes {left} of {written.layers} layers in float, which "
-            "saves next to nothing: allow more labels to differ, or compare more clips of val"
-        )
 
 
 def _tried(
