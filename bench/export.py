@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 import torch
 import tyro
 from numpy.typing import NDArray
@@ -102,8 +101,7 @@ def differences(model: DeepModel) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / onnx.GRAPH).write_bytes(proto.SerializeToString())
-        made = openvino.Core().read_model(proto.SerializeToString(), b"")
-        graph.save_openvino(made, folder)
+        graph.save_openvino(graph.to_openvino(proto, model.name), folder)
         for to, module in (("onnx", onnx), ("openvino", by_openvino)):
             export = Export(to=to, precision="float32", parent_digest="0" * 12)  # type: ignore[arg-type]
             run = module.open_graph(folder, _opening(model, export))

@@ -5,7 +5,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torchvision.models.video import swin_transformer
 
+from bench.export import differences, tiny
 from vidray.errors import UserError
 from vidray.export import graph
 from vidray.models.folder import DeepModel
@@ -89,3 +91,42 @@ def test_a_network_that_cannot_be_one_graph_is_one_line(network: DeepModel) -> N
         graph.to_onnx(model)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["resnet18_lstm", "swin3d_t", "x3d_s", "two_stream_late"])
+def test_runtimes_are_as_near_to_float64_as_pytorch(name: str) -> None:
+    found = differences(tiny(name))
+    assert set(found) == {"pytorch", "onnx", "openvino"}
+    assert max(found.values()) <= _most(found["pytorch"])
+
+
+@pytest.mark.parametrize(
+    ("size", "window", "shift"),
+    [
+        ((8, 14, 14), (8, 7, 7), (0, 3, 3)),  # 16 frames: none is shifted.
+        ((16, 14, 21), (8, 7, 7), (4, 3, 3)),
+        ((16, 7, 14), (8, 7, 7), (4, 0, 3)),
+        ((4, 4, 4), (2, 2, 2), (1, 1, 1)),
+    ],
+)
+def test_the_mask_of_windows_is_torchvisions(
+    size: tuple[int, int, int], window: tuple[int, int, int], shift: tuple[int, int, int]
+) -> None:
+    mask = graph._window_mask(torch.zeros(1), size, window, shift)
+    wanted = swin_transformer._compute_attention_mask_3d(torch.zeros(1), size, window, shift)
+    assert torch.equal(mask, wanted)
+
+
+def test_a_graph_that_openvino_does_not_read_is_one_line() -> None:
+    node = onnx.helper.make_node("NoSuchOperator", ["a"], ["b"])
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "ab"]
+    proto = onnx.helper.make_model(onnx.helper.make_graph([node], "g", ends[:1], ends[1:]))
+    with pytest.raises(UserError, match=r"^s3d cannot be exported to .*: take --to onnx$") as error:
+        graph.to_openvino(proto, "s3d")
+    assert "\n" not in str(error.value)
+
+
+def _most(by_pytorch: float) -> float:
+    """How far a runtime's float32 may be from float64: not much farther than PyTorch's."""
+    return 10 * by_pytorch + 1e-5

@@ -8,10 +8,12 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import onnx
 import torch
 from torch import Tensor, nn
+from torchvision.models.video import swin_transformer
 
 from vidray.errors import UserError
 from vidray.models.exported import onnx_file
@@ -75,7 +77,11 @@ def to_onnx(model: DeepModel, precision: Precision = "float32") -> onnx.ModelPro
     inputs = example_inputs(model.preprocessing)
     batch = torch.export.Dim("batch", min=1, max=_MOST_CLIPS)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with (
+            warnings.catch_warnings(),
+            torch.no_grad(),
+            mock.patch.object(swin_transformer, "_compute_attention_mask_3d", _window_mask),
+        ):
             warnings.simplefilter("ignore")  # Of torch.onnx about itself.
             program: Any = torch.onnx.export(
                 graph,
@@ -91,6 +97,54 @@ def to_onnx(model: DeepModel, precision: Precision = "float32") -> onnx.ModelPro
             raise
         raise UserError(f"{model.name} cannot be exported: {_reason(error)}") from error
     return checked(stripped(program.model_proto), model)
+
+
+def _window_mask(
+    x: Tensor,
+    size_dhw: tuple[int, int, int],
+    window_size: tuple[int, int, int],
+    shift_size: tuple[int, int, int],
+) -> Tensor:
+    """Torchvision's mask of Video Swin: -100 between places that only the shift made neighbours.
+
+    Torchvision assigns to slices, some of them empty; OpenVINO does not read the graph of that.
+
+    Returns:
+        ``float (W, P, P)``: windows, and the places of a window twice.
+    """
+    region = x.new_zeros(())
+    for axis, (size, window, shift) in enumerate(
+        zip(size_dhw, window_size, shift_size, strict=True)
+    ):
+        place = torch.arange(size, device=x.device)
+        part = (place >= size - window).to(x.dtype) + (place >= size - shift).to(x.dtype)
+        own = part if shift else x.new_zeros(size)
+        region = 3 * region + own.reshape([-1 if k == axis else 1 for k in range(3)])
+    windows = [size // window for size, window in zip(size_dhw, window_size, strict=True)]
+    split = [n for pair in zip(windows, window_size, strict=True) for n in pair]
+    places = region.reshape(split).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(0, 2)
+    apart = places.unsqueeze(1) != places.unsqueeze(2)
+    return x.new_zeros(apart.shape).masked_fill(apart, -100.0)
+
+
+def to_openvino(proto: onnx.ModelProto, name: str) -> Any:
+    """The ONNX graph of the model ``name`` as an ``openvino.Model``.
+
+    Raises:
+        UserError: OpenVINO does not read it; why, in one line.
+    """
+    import openvino
+
+    try:
+        # Not ``openvino.convert_model``, which reports its use to a service for statistics.
+        return openvino.Core().read_model(proto.SerializeToString(), b"")
+    except RuntimeError as error:
+        reasons = [line for line in str(error).splitlines() if "with a message" in line]
+        said = " ".join((reasons or [" ".join(str(error).split())])[0].split())[:200]
+        raise UserError(
+            f"{name} cannot be exported to OpenVINO, which does not read its graph ({said}): "
+            "take --to onnx"
+        ) from error
 
 
 def checked(proto: onnx.ModelProto, model: DeepModel) -> onnx.ModelProto:

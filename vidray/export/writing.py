@@ -93,12 +93,9 @@ def _onnx(source: ExportSource) -> Written:
 
 
 def _openvino(source: ExportSource) -> Written:
-    import openvino
-
     settings = source.settings
     left: list[str] = []
-    # Not ``openvino.convert_model``, which reports its use to a service for statistics.
-    found = openvino.Core().read_model(to_onnx(source.model).SerializeToString(), b"")
+    found = graph.to_openvino(to_onnx(source.model), source.model.name)
     if settings.precision == "int8":
         if source.ranges == "dynamic":
             found = quantising.dynamic_openvino(found)
