@@ -2,6 +2,7 @@
 
     python bench/cascade.py --folder DIR                          # made clips: classes of motion
     python bench/cascade.py --features RUN --by-video --allow 0.1     # clips of a features run
+    python bench/cascade.py --folders CHEAP DEAR --clips RUN      # networks: RUN's split test
     python bench/cascade.py --simulate --draws 1000               # no videos: six made problems
 
 The cheap model looks at ``--cheap`` families and the dear one at ``--dear`` families. Of made clips
@@ -29,12 +30,14 @@ import pyarrow.parquet as pq
 import tyro
 from numpy.typing import NDArray
 
-from vidray.evaluation import two_stages_cost
+from vidray import models as model_folders
+from vidray.evaluation import judging, two_stages_cost
+from vidray.evaluation.judged import judge
 from vidray.features.extraction import Settings, describe_videos
-from vidray.learning.examples import read_features
+from vidray.learning.examples import read_clips, read_features
 from vidray.models import classical
 from vidray.models.deferral import Threshold, choose_threshold
-from vidray.models.folder import ClassicalModel
+from vidray.models.folder import ClassicalModel, Model
 from vidray.models.folds import group_folds
 from vidray.models.matrices import to_matrix
 from vidray.sources import list_videos
@@ -53,6 +56,10 @@ class Bench:
     """Folder that keeps made clips and their features."""
     features: str = ""
     """Finished run of jobs/extract.py; made clips if not given."""
+    folders: tuple[str, ...] = ()
+    """Model folders of a cheap and a dear network, instead of models that are trained here."""
+    clips: str = ""
+    """Finished run of jobs/clips.py, whose split test they answer."""
     scenes: int = 240
     """Made clips."""
     learnt: int = 80
@@ -84,7 +91,7 @@ class Pool:
     answers: tuple[Floats, Floats]
     labels: NDArray[np.int64]
     groups: list[str | None]
-    models: tuple[ClassicalModel, ClassicalModel]
+    models: tuple[Model, Model]
 
     @property
     def draw(self) -> Draw:
@@ -100,20 +107,45 @@ def main(bench: Bench) -> None:
     if bench.simulate:
         _simulate(bench)
         return
-    pool = _of_run(bench) if bench.features else _of_made(bench)
+    if bench.folders:
+        pool = _of_folders(bench)
+    else:
+        pool = _of_run(bench) if bench.features else _of_made(bench)
     sure, cheap, dear, groups = pool.draw
     counted = "" if None in groups else f" of {len(set(groups))} recordings"
+    names = [_named(model) for model in pool.models]
     print(
-        f"{len(sure)} videos{counted}; accuracy of {bench.models[0]} of "
-        f"{' '.join(bench.cheap)} {cheap.mean():.3f}, of {bench.models[1]} of "
-        f"{' '.join(bench.dear)} {dear.mean():.3f}; allowed to be lost {bench.allow:g}"
+        f"{len(sure)} videos{counted}; accuracy of {names[0]} {cheap.mean():.3f}, of {names[1]} "
+        f"{dear.mean():.3f}; allowed to be lost {bench.allow:g}"
     )
     _print_draws(_draws(pool.draw, bench))
     if bench.timed:
         _print_seconds(pool, bench)
 
 
+def _named(model: Model) -> str:
+    if isinstance(model, ClassicalModel):
+        return f"{model.name} of {' '.join(model.families)}"
+    return model.name
+
+
 # ---------- the answers ----------
+
+
+def _of_folders(bench: Bench) -> Pool:
+    first, second = map(model_folders.load, bench.folders)
+    test = read_clips(bench.clips).of_split("test")
+    judged = [judge(test.table, judging.predict(model, test)) for model in (first, second)]
+    listed = pq.read_table(Path(bench.clips) / "videos.parquet").to_pylist()
+    videos = {row["video_id"]: row for row in listed}
+    names = list(first.class_names)
+    return Pool(
+        videos=[videos[one] for one in judged[0].video_ids],
+        answers=(judged[0].probabilities, judged[1].probabilities),
+        labels=np.array([names.index(label) for label in judged[0].labels], np.int64),
+        groups=[None] * len(judged[0].labels) if bench.by_video else judged[0].groups,
+        models=(first, second),
+    )
 
 
 def _of_made(bench: Bench) -> Pool:

@@ -1,6 +1,6 @@
 """Every deep architecture as one graph, by each runtime and by PyTorch, against float64.
 
-    python -m bench.export                      # about 15 minutes on one core
+    python -m bench.export                      # half an hour on one core
     python -m bench.export --models s3d c3d
 
 Prints the table of docs/export.md: the largest difference of a logit from PyTorch's in float64,
@@ -151,7 +151,7 @@ def row(name: str) -> str:
 
 def main(config: ExportBench) -> None:
     """Print the table, a line as soon as it is known."""
-    print("| model | PyTorch | ONNX Runtime | OpenVINO | |\n|---|---|---|---|---|")
+    print("| model | PyTorch | ONNX Runtime | OpenVINO | why not |\n|---|---|---|---|---|")
     for name in config.models:
         print(row(name), flush=True)
 

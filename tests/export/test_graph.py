@@ -1,5 +1,8 @@
 """The graph gives what the network gives, for any batch, and holds nothing of this machine."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -11,6 +14,7 @@ from bench.export import differences, tiny
 from vidray.errors import UserError
 from vidray.export import graph
 from vidray.models.folder import DeepModel
+from vidray.models.names import DEEP
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +95,18 @@ def test_a_network_that_cannot_be_one_graph_is_one_line(network: DeepModel) -> N
         graph.to_onnx(model)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 300
+
+
+def test_the_docs_say_of_every_architecture_whether_it_is_exported() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    _, _, section = text.partition("## Every architecture")
+    lines = re.findall(r"^\| `(\w+)` \| (\S+) \| (\S+) \| (\S+) \| (.*)\|$", section, re.MULTILINE)
+    assert [name for name, *_ in lines] == list(DEEP)
+    for name, by_pytorch, *by_runtimes, why in lines:
+        if by_pytorch == "no":
+            assert why.strip(), name
+        else:
+            assert max(map(float, by_runtimes)) <= _most(float(by_pytorch)), name
 
 
 @pytest.mark.slow
