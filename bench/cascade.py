@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 import tyro
 from numpy.typing import NDArray
 
@@ -133,6 +134,7 @@ def _named(model: Model) -> str:
 
 
 def _of_folders(bench: Bench) -> Pool:
+    torch.set_num_threads(1)
     first, second = map(model_folders.load, bench.folders)
     test = read_clips(bench.clips).of_split("test")
     judged = [judge(test.table, judging.predict(model, test)) for model in (first, second)]

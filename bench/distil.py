@@ -54,13 +54,13 @@ _TIMED_ROUNDS = 30
 class Scenes:
     """Scenes of each part; each scene is a video of each of the four classes."""
 
-    train: int = 50
+    train: int = 100
     """Labelled scenes that are learnt from."""
     val: int = 10
     """Scenes that choose the epoch to keep."""
     test: int = 80
     """Scenes that judge."""
-    unlabelled: int = 90
+    unlabelled: int = 40
     """Scenes without labels."""
 
 
@@ -84,12 +84,14 @@ class Bench:
     deep: DeepSettings = field(default_factory=lambda: DeepSettings(frames=8, crop_px=24))
     """What the student takes of a clip; the teacher takes all of it."""
     teacher_training: Training = field(
-        default_factory=lambda: Training(epochs=25, batch_size=16, label_smoothing=0.0)
+        default_factory=lambda: Training(
+            epochs=22, batch_size=16, learning_rate=2e-3, label_smoothing=0.0
+        )
     )
     """Training of the teacher."""
     training: Training = field(
         default_factory=lambda: Training(
-            epochs=30, batch_size=16, label_smoothing=0.0, channels_last=True
+            epochs=24, batch_size=16, label_smoothing=0.0, channels_last=True
         )
     )
     """Training of the students; with more clips fewer epochs, so that the steps are as many."""
