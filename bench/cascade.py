@@ -7,8 +7,8 @@
 
 The cheap model looks at ``--cheap`` families and the dear one at ``--dear`` families. Of made clips
 a part is learnt from and both answer the rest; of a features run both answer every video of known
-recording in folds that never split one. Then half of the recordings, drawn anew each time, choose
-the threshold, and the other half shows what is lost.
+recording in folds that never split one. Networks come from model folders. Then half of the
+recordings, drawn anew each time, choose the threshold, and the other half shows what is lost.
 
 Printed: in how many draws no more is lost than allowed, of all that val was drawn from and of the
 other half alone; the means; and the seconds a video of each model alone and of both, from file to
@@ -108,10 +108,7 @@ def main(bench: Bench) -> None:
     if bench.simulate:
         _simulate(bench)
         return
-    if bench.folders:
-        pool = _of_folders(bench)
-    else:
-        pool = _of_run(bench) if bench.features else _of_made(bench)
+    pool = _pool(bench)
     sure, cheap, dear, groups = pool.draw
     counted = "" if None in groups else f" of {len(set(groups))} recordings"
     names = [_named(model) for model in pool.models]
@@ -133,19 +130,25 @@ def _named(model: Model) -> str:
 # ---------- the answers ----------
 
 
+def _pool(bench: Bench) -> Pool:
+    if bench.folders:
+        return _of_folders(bench)
+    return _of_run(bench) if bench.features else _of_made(bench)
+
+
 def _of_folders(bench: Bench) -> Pool:
     torch.set_num_threads(1)
     first, second = map(model_folders.load, bench.folders)
     test = read_clips(bench.clips).of_split("test")
-    judged = [judge(test.table, judging.predict(model, test)) for model in (first, second)]
-    listed = pq.read_table(Path(bench.clips) / "videos.parquet").to_pylist()
-    videos = {row["video_id"]: row for row in listed}
-    names = list(first.class_names)
+    assert first.class_names == second.class_names
+    by_first, by_second = (
+        judge(test.table, judging.predict(model, test)) for model in (first, second)
+    )
     return Pool(
-        videos=[videos[one] for one in judged[0].video_ids],
-        answers=(judged[0].probabilities, judged[1].probabilities),
-        labels=np.array([names.index(label) for label in judged[0].labels], np.int64),
-        groups=[None] * len(judged[0].labels) if bench.by_video else judged[0].groups,
+        videos=_listed(bench.clips, by_first.video_ids),
+        answers=(by_first.probabilities, by_second.probabilities),
+        labels=_targets(by_first.labels, first.class_names),
+        groups=[None] * len(by_first.labels) if bench.by_video else by_first.groups,
         models=(first, second),
     )
 
@@ -167,7 +170,7 @@ def _of_made(bench: Bench) -> Pool:
     return Pool(
         videos=[videos[one] for one in rest["video_id"].to_pylist()],
         answers=(models[0].predict(rest), models[1].predict(rest)),
-        labels=_targets(rest, names),
+        labels=_targets(rest["label"].to_pylist(), names),
         groups=[None] * len(rest),
         models=(models[0], models[1]),
     )
@@ -190,7 +193,12 @@ def _fitted(
 ) -> ClassicalModel:
     groups = known_recordings(train)
     pipeline = classical.fit(
-        name, to_matrix(train, families), _targets(train, names), groups, names, seed=0
+        name,
+        to_matrix(train, families),
+        _targets(train["label"].to_pylist(), names),
+        groups,
+        names,
+        seed=0,
     )
     return ClassicalModel(
         name=name,
@@ -202,8 +210,15 @@ def _fitted(
     )
 
 
-def _targets(table: pa.Table, names: Sequence[str]) -> NDArray[np.int64]:
-    return np.array([names.index(label) for label in table["label"].to_pylist()], np.int64)
+def _targets(labels: Sequence[str], names: Sequence[str]) -> NDArray[np.int64]:
+    return np.array([names.index(label) for label in labels], np.int64)
+
+
+def _listed(run: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of VIDEOS that a run was made of."""
+    listed = pq.read_table(Path(run) / "videos.parquet").to_pylist()
+    videos = {row["video_id"]: row for row in listed}
+    return [videos[one] for one in ids]
 
 
 def _of_run(bench: Bench) -> Pool:
@@ -211,7 +226,8 @@ def _of_run(bench: Bench) -> Pool:
     known = [bool(group) for group in known_recordings(examples.table)]
     table = examples.table.filter(pa.array(known))
     names, groups = sorted(set(table["label"].to_pylist())), known_recordings(table)
-    labels, settings = _targets(table, names), Settings.from_json(examples.settings)
+    labels = _targets(table["label"].to_pylist(), names)
+    settings = Settings.from_json(examples.settings)
     answers = [np.zeros((len(table), len(names))) for _ in bench.models]
     models: list[ClassicalModel] = []
     for train, judged in group_folds(labels, groups, folds=5, seed=0, class_names=names):
@@ -221,10 +237,8 @@ def _of_run(bench: Bench) -> Pool:
         ]
         for found, model in zip(answers, models, strict=True):
             found[judged] = model.predict(table.take(judged))
-    listed = pq.read_table(Path(bench.features) / "videos.parquet").to_pylist()
-    videos = {row["video_id"]: row for row in listed}
     return Pool(
-        videos=[videos[one] for one in table["video_id"].to_pylist()],
+        videos=_listed(bench.features, table["video_id"].to_pylist()),
         answers=(answers[0], answers[1]),
         labels=labels,
         groups=[None] * len(groups) if bench.by_video else list(groups),

@@ -120,7 +120,7 @@ def test_runtimes_are_as_near_to_float64_as_pytorch(name: str) -> None:
 @pytest.mark.parametrize(
     ("size", "window", "shift"),
     [
-        ((8, 14, 14), (8, 7, 7), (0, 3, 3)),  # 16 frames: none is shifted.
+        ((8, 14, 14), (8, 7, 7), (0, 3, 3)),  # 16 frames: time is not shifted.
         ((16, 14, 21), (8, 7, 7), (4, 3, 3)),
         ((16, 7, 14), (8, 7, 7), (4, 0, 3)),
         ((4, 4, 4), (2, 2, 2), (1, 1, 1)),

@@ -58,7 +58,7 @@ def export(
 
     Raises:
         UserError: not a network, one that cannot be exported so, or no clips where they are needed.
-        JobError: fewer labels agree than must.
+        JobError: fewer labels agree than must, or int8 would be left in too few layers.
     """
     info = read_info(model_dir)
     _check_exportable(model_dir, info)

@@ -139,8 +139,8 @@ def to_openvino(proto: onnx.ModelProto, name: str) -> Any:
         # Not ``openvino.convert_model``, which reports its use to a service for statistics.
         return openvino.Core().read_model(proto.SerializeToString(), b"")
     except RuntimeError as error:
-        reasons = [line for line in str(error).splitlines() if "with a message" in line]
-        said = " ".join((reasons or [" ".join(str(error).split())])[0].split())[:200]
+        lines = [line for line in str(error).splitlines() if "with a message" in line]
+        said = " ".join((lines or [str(error)])[0].split())[:200]
         raise UserError(
             f"{name} cannot be exported to OpenVINO, which does not read its graph ({said}): "
             "take --to onnx"
